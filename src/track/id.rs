@@ -1,0 +1,97 @@
+//! The two identities of tracking: the tracking id of a message (its ENVID, or one minted by the first
+//! hop) and the id of a step, one report's node in the tree of hops.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What names a tracked message at every hop: the decoded ENVID, or a minted token.
+///
+/// 1 to 100 printable ASCII characters (RFC 3461, 4.4 allows no more in an ENVID), never starting or
+/// ending with a blank, so that it can stand in a header line and come back unchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TrackingId(String);
+
+/// Longest tracking id, in octets (RFC 3461, 4.4).
+pub const TRACKING_ID_OCTETS_MAX: usize = 100;
+
+impl TrackingId {
+    /// Takes a decoded ENVID or an `id/` attribute; `None` if it could not stand in a report safely.
+    pub fn new(text: &str) -> Option<Self> {
+        let printable = text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        let trimmed = text.trim_matches(' ') == text;
+        (printable && trimmed && !text.is_empty() && text.len() <= TRACKING_ID_OCTETS_MAX)
+            .then(|| Self(text.to_owned()))
+    }
+
+    /// A fresh id out of 128 random bits, for a message that came without ENVID.
+    pub fn mint(random: u128) -> Self {
+        Self(format!("{random:032x}"))
+    }
+
+    /// The id as it stands in reports.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TrackingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for TrackingId {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::new(&text).ok_or("a tracking id is 1 to 100 printable ASCII characters")
+    }
+}
+
+impl From<TrackingId> for String {
+    fn from(id: TrackingId) -> Self {
+        id.0
+    }
+}
+
+/// One step of a message's way: 64 random bits, written as 16 lower-case hex digits, like a span id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StepId(pub u64);
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for StepId {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let canonical = text.len() == 16
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if !canonical {
+            return Err("a step id is 16 lower-case hex digits");
+        }
+        u64::from_str_radix(text, 16)
+            .map(Self)
+            .map_err(|_| "a step id is 16 lower-case hex digits")
+    }
+}
+
+impl TryFrom<String> for StepId {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<StepId> for String {
+    fn from(id: StepId) -> Self {
+        id.to_string()
+    }
+}

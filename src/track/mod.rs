@@ -1,0 +1,15 @@
+//! The meaning of tracking: what an originator asks, how the request crosses a hop, and what a hop
+//! has to say about a message. Pure values.
+//!
+//! Must not know SMTP syntax beyond attribute text, MIME, disk, network or the clock: times, ids and
+//! randomness come in as values, so that every report can be reproduced.
+
+pub mod action;
+pub mod certificate;
+pub mod id;
+pub mod step;
+
+pub use action::{Event, Status};
+pub use certificate::{Certificate, Secret};
+pub use id::{StepId, TrackingId};
+pub use step::{Exchange, HopReport, RecipientStatus, Role, Stage, Step};

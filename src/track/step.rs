@@ -1,0 +1,142 @@
+//! `HopReport`, the waist of hoptrail: a hop makes it out of a transaction, the mail carries it, the
+//! reader gets the same value back (`read(write(r)) == r`). And `Step`: the report with what the hop
+//! alone needs to mail it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Certificate, Event, Status, StepId, TrackingId};
+
+/// Where in the hop a report was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// In front of the MTA.
+    Ingress,
+    /// Behind the MTA, on the way to the next hop.
+    Egress,
+    /// Between the MTA and the mail store.
+    Delivery,
+}
+
+impl Role {
+    /// The word in the configuration and in `X-Hoptrail-Role`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+            Self::Delivery => "delivery",
+        }
+    }
+}
+
+/// One kind of SMTP exchange, in the order of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// EHLO, HELO or LHLO and its reply.
+    Ehlo,
+    /// MAIL and its reply.
+    Mail,
+    /// The first RCPT to the last RCPT's reply.
+    Rcpt,
+    /// DATA and its 354.
+    Data,
+    /// The end of data and the (last) final reply.
+    Dot,
+}
+
+impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 5] = [Self::Ehlo, Self::Mail, Self::Rcpt, Self::Data, Self::Dot];
+
+    /// The word in `X-Hoptrail-Times-*`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ehlo => "ehlo",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::Dot => "dot",
+        }
+    }
+}
+
+/// When this hop saw an exchange: the command and the reply, in microseconds since 1970-01-01 UTC of the
+/// hop's own clock. Towards a client that is (command received, reply sent), towards a next hop
+/// (command sent, reply received).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Which exchange.
+    pub stage: Stage,
+    /// The command, µs.
+    pub command_us: i64,
+    /// The reply, µs.
+    pub reply_us: i64,
+}
+
+/// What one hop has to tell about one transaction of a tracked message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HopReport {
+    /// Original-Envelope-Id: the tracking id.
+    pub id: TrackingId,
+    /// This report's own id.
+    pub step: StepId,
+    /// The step that handed the message over; `None` at the first hop.
+    pub parent: Option<StepId>,
+    /// The number of this hop among the tracking-aware ones, 1 for the first.
+    pub hop: u8,
+    /// Where in the hop the report was made.
+    pub role: Role,
+    /// Reporting-MTA: the name this hop goes by.
+    pub reporting_mta: String,
+    /// Arrival-Date: when the hop got the message, µs.
+    pub arrival_us: i64,
+    /// The message's own Message-ID, without angle brackets.
+    pub message_id: Option<String>,
+    /// The originator's time stamp, input of A, ms.
+    pub sent_ms: Option<u64>,
+    /// The queue id the hop's own MTA gave the message.
+    pub queue_id: Option<String>,
+    /// Size of the message as it came, octets.
+    pub size: Option<u64>,
+    /// The exchanges in which the message came into this hop.
+    pub times_in: Vec<Exchange>,
+    /// The exchanges in which it left this hop.
+    pub times_out: Vec<Exchange>,
+    /// One group for each recipient of the transaction; never empty in a report that is mailed.
+    pub recipients: Vec<RecipientStatus>,
+}
+
+/// The per-recipient group of a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientStatus {
+    /// Original-Recipient: the address as the originator's ORCPT or RCPT had it.
+    pub original: String,
+    /// Final-Recipient: the address as this hop accepted it.
+    pub recipient: String,
+    /// What happened.
+    pub event: Event,
+    /// The enhanced status code.
+    pub status: Status,
+    /// Remote-MTA: the name the next hop greeted with, or as configured.
+    pub remote_mta: Option<String>,
+    /// Last-Attempt-Date: when the last attempt ended, µs. Always there when something was attempted.
+    pub attempted_us: Option<i64>,
+    /// The peer's own words: its reply, one line, printable.
+    pub reply: Option<String>,
+    /// The queue id the next hop gave the message, read out of its reply.
+    pub remote_queue_id: Option<String>,
+}
+
+/// A report and what the hop alone needs to get it to the originator. What the store keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What will be told.
+    pub report: HopReport,
+    /// The reverse-path of the request: where the report goes. Never empty.
+    pub originator: String,
+    /// B, the key of the report's Auth, if the request brought one.
+    pub certificate: Option<Certificate>,
+    /// Whether a report is mailed; otherwise the step is only remembered, for what later steps tell.
+    pub mailed: bool,
+}
