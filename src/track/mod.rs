@@ -7,9 +7,11 @@
 pub mod action;
 pub mod certificate;
 pub mod id;
+pub mod request;
 pub mod step;
 
 pub use action::{Event, Status};
 pub use certificate::{Certificate, Secret};
 pub use id::{StepId, TrackingId};
+pub use request::TrackRequest;
 pub use step::{Exchange, HopReport, RecipientStatus, Role, Stage, Step};

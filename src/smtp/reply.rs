@@ -1,0 +1,226 @@
+//! Replies (RFC 5321, 4.2): found in a stream of octets, kept as they came, and read for what a report
+//! needs. Decisions go by the code only; the text is a stranger's.
+
+use super::line::{Line, next_line};
+use super::queue_id;
+
+/// Most octets of a reply that a report quotes.
+pub const TEXT_OCTETS_MAX: usize = 500;
+
+/// One reply with all its lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The three digits.
+    pub code: u16,
+    /// Every line as it came, CRLF included.
+    raw: Vec<u8>,
+}
+
+/// What stands at the start of a buffer of replies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyParse {
+    /// A whole reply.
+    Complete {
+        /// The reply.
+        reply: Reply,
+        /// The octets it took.
+        len: usize,
+    },
+    /// The reply's last line has not come yet.
+    Partial,
+    /// This is no reply: what follows cannot be trusted either.
+    Malformed,
+    /// The reply cannot end within the octets allowed.
+    TooLong,
+}
+
+/// Finds replies in a growing buffer and looks at every octet once, however slowly they come.
+#[derive(Clone, Debug, Default)]
+pub struct ReplyReader {
+    /// Octets of whole lines of the reply that have been looked at.
+    scanned: usize,
+}
+
+impl ReplyReader {
+    /// Looks at the reply that starts `buf`; it may have `octets_max` octets. After
+    /// [`ReplyParse::Partial`] the next call must bring the same octets and more.
+    pub fn next(&mut self, buf: &[u8], octets_max: usize) -> ReplyParse {
+        let parse = self.scan(buf, octets_max);
+        if parse != ReplyParse::Partial {
+            self.scanned = 0;
+        }
+        parse
+    }
+
+    fn scan(&mut self, buf: &[u8], octets_max: usize) -> ReplyParse {
+        loop {
+            let rest = buf.get(self.scanned..).unwrap_or_default();
+            let len = match next_line(rest, octets_max.saturating_sub(self.scanned)) {
+                Line::Complete { len } => len,
+                Line::Partial => return ReplyParse::Partial,
+                Line::TooLong => return ReplyParse::TooLong,
+                Line::Bare => return ReplyParse::Malformed,
+            };
+            let Some(code) = code_of(rest).filter(|code| code_of(buf) == Some(*code)) else {
+                return ReplyParse::Malformed;
+            };
+            self.scanned += len;
+            match rest[3] {
+                b'-' => {}
+                b' ' | b'\r' => return complete(code, &buf[..self.scanned]),
+                _ => return ReplyParse::Malformed,
+            }
+        }
+    }
+}
+
+fn complete(code: u16, raw: &[u8]) -> ReplyParse {
+    let reply = Reply {
+        code,
+        raw: raw.to_vec(),
+    };
+    let len = raw.len();
+    ReplyParse::Complete { reply, len }
+}
+
+/// The code at the start of a line that ends with CRLF.
+///
+/// RFC 5321 wants the second digit to be 0 to 5; real servers also say 571 and the like.
+fn code_of(line: &[u8]) -> Option<u16> {
+    match line {
+        [class @ b'2'..=b'5', second, third, ..]
+            if second.is_ascii_digit() && third.is_ascii_digit() =>
+        {
+            Some(
+                [class, second, third]
+                    .iter()
+                    .fold(0, |code, digit| code * 10 + u16::from(*digit - b'0')),
+            )
+        }
+        _ => None,
+    }
+}
+
+impl Reply {
+    /// Looks at the reply that starts `buf`; it may have `octets_max` octets, all lines together.
+    ///
+    /// Every line must bear the same code and end with CRLF; a bare code is accepted. For a reply that
+    /// comes in many pieces [`ReplyReader`] remembers what it has seen.
+    pub fn next(buf: &[u8], octets_max: usize) -> ReplyParse {
+        ReplyReader::default().next(buf, octets_max)
+    }
+
+    /// A reply of our own: one line. What is not printable ASCII in `text` becomes `?`.
+    pub fn new(code: u16, status: &str, text: &str) -> Self {
+        let line = [code.to_string().as_str(), status, text]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let raw = format!("{}\r\n", printable(line.as_bytes())).into_bytes();
+        Self { code, raw }
+    }
+
+    /// Every line as it came, CRLF included.
+    pub fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// The first digit.
+    pub fn class(&self) -> u8 {
+        u8::try_from(self.code / 100).unwrap_or(u8::MAX)
+    }
+
+    /// Whether it is 2xx.
+    pub fn is_positive(&self) -> bool {
+        self.class() == 2
+    }
+
+    /// Whether it is 4xx.
+    pub fn is_transient(&self) -> bool {
+        self.class() == 4
+    }
+
+    /// Whether it is 5xx.
+    pub fn is_permanent(&self) -> bool {
+        self.class() == 5
+    }
+
+    /// The text of each line, behind code and separator.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.raw
+            .split_inclusive(|b| *b == b'\n')
+            .map(|line| line.strip_suffix(b"\r\n").unwrap_or(line))
+            .map(|line| line.get(4..).unwrap_or_default())
+    }
+
+    /// The enhanced status code at the start of the first line (RFC 2034, RFC 3463), if its class is
+    /// the reply's own.
+    pub fn enhanced(&self) -> Option<(u8, u16, u16)> {
+        let word = self.lines().next()?.split(|b| *b == b' ').next()?;
+        let (class, subject, detail) = status(word)?;
+        (class == self.class()).then_some((class, subject, detail))
+    }
+
+    /// The reply for a report: code and lines joined by blanks, `?` for all that is not printable ASCII,
+    /// at most [`TEXT_OCTETS_MAX`] octets.
+    pub fn text(&self) -> String {
+        let mut text = self.code.to_string();
+        for line in self.lines().filter(|line| !line.is_empty()) {
+            text.push(' ');
+            text.push_str(&printable(line));
+            if text.len() >= TEXT_OCTETS_MAX {
+                break;
+            }
+        }
+        text.truncate(TEXT_OCTETS_MAX);
+        text
+    }
+
+    /// The queue id in a final 2xx reply, in the words of the MTAs we know.
+    pub fn queue_id(&self) -> Option<String> {
+        if !self.is_positive() {
+            return None;
+        }
+        self.lines()
+            .filter_map(|line| std::str::from_utf8(line).ok())
+            .find_map(|line| queue_id::find(without_status(line)))
+            .map(str::to_owned)
+    }
+}
+
+/// Reads `class.subject.detail` without leading zeros (RFC 3463, 2).
+fn status(word: &[u8]) -> Option<(u8, u16, u16)> {
+    let number = |part: &str| {
+        let digits = matches!(part.len(), 1..=3) && part.bytes().all(|b| b.is_ascii_digit());
+        (digits && (part == "0" || !part.starts_with('0'))).then(|| part.parse::<u16>().ok())?
+    };
+    let mut parts = std::str::from_utf8(word).ok()?.split('.');
+    let class = match parts.next()? {
+        "2" => 2,
+        "4" => 4,
+        "5" => 5,
+        _ => return None,
+    };
+    let (subject, detail) = (number(parts.next()?)?, number(parts.next()?)?);
+    parts.next().is_none().then_some((class, subject, detail))
+}
+
+fn without_status(line: &str) -> &str {
+    match line.split_once(' ') {
+        Some((word, rest)) if status(word.as_bytes()).is_some() => rest,
+        _ => line,
+    }
+}
+
+/// `?` for every octet that is not printable ASCII.
+pub(super) fn printable(octets: &[u8]) -> String {
+    let show = |b: &u8| match b {
+        b' '..=b'~' => char::from(*b),
+        _ => '?',
+    };
+    octets.iter().map(show).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+#![allow(clippy::panic)]
+
+use super::*;
+use proptest::prelude::*;
+
+fn reply(raw: &str) -> Reply {
+    match Reply::next(raw.as_bytes(), 4096) {
+        ReplyParse::Complete { reply, len } => {
+            assert_eq!(len, raw.len());
+            reply
+        }
+        other => panic!("{raw:?}: {other:?}"),
+    }
+}
+
+fn refused(raw: &str) -> ReplyParse {
+    Reply::next(raw.as_bytes(), 4096)
+}
+
+#[test]
+fn replies_follow_each_other() {
+    let buf = b"250-a\r\n250 b\r\n354 go\r\n";
+    let first = Reply {
+        code: 250,
+        raw: b"250-a\r\n250 b\r\n".to_vec(),
+    };
+    let len = first.raw().len();
+    assert_eq!(
+        Reply::next(buf, 4096),
+        ReplyParse::Complete { reply: first, len }
+    );
+    assert_eq!(Reply::next(&buf[len..], 4096), {
+        let reply = Reply::new(354, "", "go");
+        ReplyParse::Complete { reply, len: 8 }
+    });
+}
+
+#[test]
+fn lines_are_told_apart() {
+    let reply = reply("250-mx\r\n250-\r\n250-A b\r\n250\r\n");
+    let lines: Vec<&[u8]> = reply.lines().collect();
+    assert_eq!(lines, [&b"mx"[..], b"", b"A b", b""]);
+    assert_eq!(reply.raw(), b"250-mx\r\n250-\r\n250-A b\r\n250\r\n");
+}
+
+#[test]
+fn a_bare_code_is_a_reply() {
+    assert_eq!(reply("354\r\n").code, 354);
+    assert_eq!(reply("571 no\r\n").class(), 5);
+}
+
+#[test]
+fn what_is_no_reply_is_malformed() {
+    for raw in [
+        "250-a\r\n550 b\r\n",
+        "250 a\n",
+        "250 a\nb\r\n",
+        "250 a\rb\r\n",
+        "250a\r\n",
+        "250\ta\r\n",
+        "25\r\n",
+        "\r\n",
+        "150 a\r\n",
+        "650 a\r\n",
+        "2500 a\r\n",
+        " 250 a\r\n",
+        "hello\r\n",
+    ] {
+        assert_eq!(refused(raw), ReplyParse::Malformed, "{raw:?}");
+    }
+    for raw in [
+        "",
+        "2",
+        "250",
+        "250 a",
+        "250 a\r",
+        "250-a\r\n",
+        "250-a\r\n250 b",
+    ] {
+        assert_eq!(refused(raw), ReplyParse::Partial, "{raw:?}");
+    }
+}
+
+#[test]
+fn the_limit_is_for_all_lines_together() {
+    let buf = b"250-a\r\n250 b\r\n";
+    assert!(matches!(
+        Reply::next(buf, buf.len()),
+        ReplyParse::Complete { .. }
+    ));
+    assert_eq!(Reply::next(buf, buf.len() - 1), ReplyParse::TooLong);
+    let endless = b"250-a\r\n".repeat(1000);
+    assert_eq!(Reply::next(&endless, 7000), ReplyParse::TooLong);
+    assert_eq!(Reply::next(&endless, 7001), ReplyParse::Partial);
+}
+
+#[test]
+fn the_class_decides() {
+    let classes = |raw| {
+        let reply = reply(raw);
+        (
+            reply.is_positive(),
+            reply.is_transient(),
+            reply.is_permanent(),
+        )
+    };
+    assert_eq!(classes("250 x\r\n"), (true, false, false));
+    assert_eq!(classes("354 x\r\n"), (false, false, false));
+    assert_eq!(classes("421 x\r\n"), (false, true, false));
+    assert_eq!(classes("550 x\r\n"), (false, false, true));
+}
+
+#[test]
+fn the_enhanced_code_is_of_the_same_class() {
+    for (raw, expected) in [
+        ("250 2.0.0 Ok\r\n", Some((2, 0, 0))),
+        ("450 4.7.100 Wait\r\n", Some((4, 7, 100))),
+        ("550-5.1.1 a\r\n550 5.1.2 b\r\n", Some((5, 1, 1))),
+        ("550 5.1.1\r\n", Some((5, 1, 1))),
+        ("550 4.1.1 x\r\n", None),
+        ("250 2.0 x\r\n", None),
+        ("250 2.0.0.0 x\r\n", None),
+        ("250 2.01.0 x\r\n", None),
+        ("250 2.0.1000 x\r\n", None),
+        ("250 2.0.+1 x\r\n", None),
+        ("250 2..1 x\r\n", None),
+        ("250 2.0.0x y\r\n", None),
+        ("354 3.0.0 x\r\n", None),
+        ("250 Ok 2.0.0\r\n", None),
+        ("250\r\n", None),
+    ] {
+        assert_eq!(reply(raw).enhanced(), expected, "{raw:?}");
+    }
+}
+
+#[test]
+fn a_report_quotes_printable_words() {
+    assert_eq!(
+        reply("250 2.0.0 Ok: queued as X\r\n").text(),
+        "250 2.0.0 Ok: queued as X"
+    );
+    assert_eq!(reply("550-a\r\n550-\r\n550 b\r\n").text(), "550 a b");
+    assert_eq!(
+        reply("550 \u{1b}[2J\0\tcaf\u{e9}\r\n").text(),
+        "550 ?[2J??caf??"
+    );
+    assert_eq!(reply("250\r\n").text(), "250");
+    let long = reply(&format!("250-{}\r\n250 b\r\n", "a".repeat(900))).text();
+    assert_eq!(long.len(), TEXT_OCTETS_MAX);
+    assert!(long.ends_with('a'));
+}
+
+#[test]
+fn the_queue_id_is_behind_the_status() {
+    for (raw, expected) in [
+        (
+            "250 2.0.0 Ok: queued as 138309B2004\r\n",
+            Some("138309B2004"),
+        ),
+        ("250 OK id=1xVXDd-0006GV-0J\r\n", Some("1xVXDd-0006GV-0J")),
+        (
+            "250 2.0.0 5ac54a5b Message accepted for delivery\r\n",
+            Some("5ac54a5b"),
+        ),
+        (
+            "250 2.0.0 <bob@da.test> 06p8EGluBGssXgAAQX/gIQ:T2 Saved\r\n",
+            Some("06p8EGluBGssXgAAQX/gIQ:T2"),
+        ),
+        (
+            "250-2.0.0 thanks\r\n250 2.0.0 queued as 12345\r\n",
+            Some("12345"),
+        ),
+        ("250 2.0.0 Message accepted for delivery\r\n", None),
+        ("250 2.0.0 Ok\r\n", None),
+        ("451 4.3.0 not queued as 138309B2004\r\n", None),
+    ] {
+        assert_eq!(reply(raw).queue_id().as_deref(), expected, "{raw:?}");
+    }
+}
+
+#[test]
+fn our_replies_are_one_clean_line() {
+    assert_eq!(
+        Reply::new(451, "4.3.0", "Try\r\n250 later\u{e9}").raw(),
+        b"451 4.3.0 Try??250 later??\r\n"
+    );
+    assert_eq!(Reply::new(250, "", "").raw(), b"250\r\n");
+}
+
+proptest! {
+    /// However it is split, the same reply; and the reader that remembers says what the one that does not
+    /// says.
+    #[test]
+    fn the_split_makes_no_difference(
+        buf in "(2[05]0[- ][a\r]{0,3}(\r\n|\n){1}){0,5}[25]?",
+        octets_max in 0usize..40,
+    ) {
+        let whole = Reply::next(buf.as_bytes(), octets_max);
+        let mut reader = ReplyReader::default();
+        for end in 0..=buf.len() {
+            let early = reader.next(&buf.as_bytes()[..end], octets_max);
+            prop_assert_eq!(&early, &Reply::next(&buf.as_bytes()[..end], octets_max));
+            if early != ReplyParse::Partial {
+                prop_assert_eq!(early, whole);
+                return Ok(());
+            }
+        }
+        prop_assert_eq!(whole, ReplyParse::Partial);
+    }
+
+    /// Total on any octets, and what a report quotes is one printable line.
+    #[test]
+    fn any_text_can_be_quoted(text in proptest::collection::vec(any::<u8>(), 0..700)) {
+        let raw = [b"250 ", &text[..], b"\r\n"].concat();
+        if let ReplyParse::Complete { reply, .. } = Reply::next(&raw, 4096) {
+            let quoted = reply.text();
+            prop_assert!(quoted.bytes().all(|b| (b' '..=b'~').contains(&b)));
+            prop_assert!(quoted.len() <= TEXT_OCTETS_MAX);
+            prop_assert_eq!(reply.queue_id().filter(|id| !(4..=64).contains(&id.len())), None);
+            let _ = reply.enhanced();
+        }
+    }
+
+    #[test]
+    fn our_replies_read_back(code in 200u16..600, text in ".{0,40}") {
+        let ours = Reply::new(code, "", &text);
+        let len = ours.raw().len();
+        let raw = ours.raw().to_vec();
+        prop_assert_eq!(Reply::next(&raw, 4096), ReplyParse::Complete { reply: ours, len });
+    }
+}

@@ -1,0 +1,225 @@
+//! The request to track: what stands behind `TRACK=` on MAIL, and what the carry header takes across an
+//! MTA.
+//!
+//! ```text
+//! track-value = "NOW" *( ":" name "/" value )
+//! name        = ALPHA *7( ALPHA / DIGIT / "-" )             ; in any case
+//! value       = 1*64( ALPHA / DIGIT / "-" / "_" / "." )     ; as written
+//! ```
+//!
+//! Each name at most once, at most [`PARAMETER_OCTETS_MAX`] octets with the keyword. Unknown attributes are
+//! passed on. Must not know whether a request is granted.
+
+use std::fmt::{self, Display, Write};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Certificate, StepId, TrackingId};
+
+/// Longest parameter, octets, `TRACK=` included.
+pub const PARAMETER_OCTETS_MAX: usize = 512;
+
+/// The most tracking-aware hops that a request crosses, whatever the originator allows.
+pub const HOP_MAX: u8 = 25;
+
+const KEYWORD: &str = "TRACK=";
+const MODE: &str = "NOW";
+const NAME_OCTETS_MAX: usize = 8;
+const VALUE_OCTETS_MAX: usize = 64;
+const TTL_S_MAX: u32 = 999_999_999;
+/// The attributes that have a meaning here.
+const KNOWN: [&str; 7] = ["c256", "id", "hop", "up", "t", "max", "ttl"];
+
+/// What an originator asks for, and what earlier hops added to it.
+#[derive(Default, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackRequest {
+    /// `c256`: B, which keys the Auth of reports.
+    pub certificate: Option<Certificate>,
+    /// `id`: the tracking id, where no ENVID carries it.
+    pub id: Option<TrackingId>,
+    /// `hop`: tracking-aware hops already passed.
+    pub hop: u8,
+    /// `up`: the step that handed the message over.
+    pub up: Option<StepId>,
+    /// `t`: the originator's time stamp, ms since 1970-01-01 UTC.
+    pub sent_ms: Option<u64>,
+    /// `max`: the originator's own limit of hops, from 1 on.
+    pub max: Option<u8>,
+    /// `ttl`: how long tracking goes on from here, seconds, from 1 on.
+    pub ttl_s: Option<u32>,
+    /// Unknown attributes, as written and in order.
+    pub others: Vec<(String, String)>,
+}
+
+/// Why a request is refused (501 5.5.4). The message names the attribute and quotes nothing that could
+/// not stand in a reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Nothing stands behind `TRACK`.
+    #[error("TRACK needs a value")]
+    Empty,
+    /// The parameter is too long.
+    #[error("TRACK is longer than {PARAMETER_OCTETS_MAX} octets")]
+    TooLong,
+    /// A mode other than NOW.
+    #[error("TRACK knows only the mode {MODE}")]
+    Mode,
+    /// What stands at this place, counted from 1, is not `name/value`.
+    #[error("TRACK attribute number {0} is not name/value")]
+    Malformed(usize),
+    /// An attribute stands twice.
+    #[error("TRACK attribute {0} stands twice")]
+    Duplicate(String),
+    /// A known attribute has a value it cannot have.
+    #[error("TRACK attribute {0} has a wrong value")]
+    Value(&'static str),
+}
+
+impl TrackRequest {
+    /// Reads what stands behind `TRACK=`.
+    pub fn parse(value: &[u8]) -> Result<Self, RequestError> {
+        if value.len() + KEYWORD.len() > PARAMETER_OCTETS_MAX {
+            return Err(RequestError::TooLong);
+        }
+        let mut parts = value.split(|b| *b == b':');
+        match parts.next() {
+            None | Some([]) => return Err(RequestError::Empty),
+            Some(mode) if !mode.eq_ignore_ascii_case(MODE.as_bytes()) => {
+                return Err(RequestError::Mode);
+            }
+            Some(_) => {}
+        }
+        let mut request = Self::default();
+        let mut seen: Vec<&str> = Vec::new();
+        for (at, part) in parts.enumerate() {
+            let (name, value) = attribute(part).ok_or(RequestError::Malformed(at + 1))?;
+            if seen.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+                return Err(RequestError::Duplicate(name.to_owned()));
+            }
+            seen.push(name);
+            request.set(name, value)?;
+        }
+        Ok(request)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), RequestError> {
+        let Some(known) = known(name) else {
+            self.others.push((name.to_owned(), value.to_owned()));
+            return Ok(());
+        };
+        let wrong = RequestError::Value(known);
+        match known {
+            "c256" => self.certificate = Some(Certificate::parse(value).ok_or(wrong)?),
+            "id" => self.id = Some(TrackingId::new(value).ok_or(wrong)?),
+            "hop" => self.hop = number(value).ok_or(wrong)?,
+            "up" => self.up = Some(value.parse().map_err(|_| wrong)?),
+            "t" => self.sent_ms = Some(number(value).ok_or(wrong)?),
+            "max" => self.max = Some(number(value).filter(|max| *max > 0).ok_or(wrong)?),
+            _ttl => {
+                let ttl_s = number(value).filter(|ttl_s| (1..=TTL_S_MAX).contains(ttl_s));
+                self.ttl_s = Some(ttl_s.ok_or(wrong)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// What to write behind `TRACK=`; [`parse`](Self::parse) reads it back.
+    ///
+    /// What the grammar has no room for stays out: an id that is no attribute value (it travels as ENVID),
+    /// and unknown attributes that would make the parameter too long.
+    pub fn to_value(&self) -> String {
+        let mut value = Value(MODE.to_owned());
+        let id = self.id.as_ref().map(TrackingId::as_str);
+        value.put("c256", self.certificate);
+        value.put("id", id.filter(|id| is_value(id)));
+        value.put("hop", (self.hop > 0).then_some(self.hop));
+        value.put("up", self.up);
+        value.put("t", self.sent_ms);
+        value.put("max", self.max.map(|max| max.max(1)));
+        value.put("ttl", self.ttl_s.map(|ttl_s| ttl_s.clamp(1, TTL_S_MAX)));
+        for (name, text) in &self.others {
+            let octets = value.0.len() + KEYWORD.len() + name.len() + text.len() + 2;
+            let sound = is_name(name) && is_value(text) && known(name).is_none();
+            if sound && octets <= PARAMETER_OCTETS_MAX {
+                value.put(name, Some(text));
+            }
+        }
+        value.0
+    }
+
+    /// The request as the next hop gets it, `elapsed_s` seconds after it came here; `None` when its time has
+    /// run out.
+    pub fn for_next_hop(&self, step: StepId, elapsed_s: u64) -> Option<Self> {
+        let ttl_s = match self.ttl_s {
+            None => None,
+            Some(ttl_s) => {
+                let left_s = u64::from(ttl_s).saturating_sub(elapsed_s);
+                Some(u32::try_from(left_s).ok().filter(|left_s| *left_s > 0)?)
+            }
+        };
+        Some(Self {
+            hop: self.hop.saturating_add(1),
+            up: Some(step),
+            ttl_s,
+            ..self.clone()
+        })
+    }
+
+    /// Whether this hop's own number lies over the limit: its report is the last.
+    pub fn exhausted(&self) -> bool {
+        self.hop >= self.max.unwrap_or(HOP_MAX).min(HOP_MAX)
+    }
+}
+
+/// A value being written.
+struct Value(String);
+
+impl Value {
+    fn put(&mut self, name: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            // Writing to a String cannot fail.
+            let _ = write!(self.0, ":{name}/{value}");
+        }
+    }
+}
+
+impl fmt::Display for TrackRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_value())
+    }
+}
+
+fn attribute(part: &[u8]) -> Option<(&str, &str)> {
+    let (name, value) = std::str::from_utf8(part).ok()?.split_once('/')?;
+    (is_name(name) && is_value(value)).then_some((name, value))
+}
+
+/// The attribute's own spelling, if it has a meaning here.
+fn known(name: &str) -> Option<&'static str> {
+    KNOWN
+        .into_iter()
+        .find(|known| name.eq_ignore_ascii_case(known))
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= NAME_OCTETS_MAX
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+fn is_value(text: &str) -> bool {
+    matches!(text.len(), 1..=VALUE_OCTETS_MAX)
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// A decimal number as it would be written: no sign, no leading zeros.
+fn number<T: FromStr + Display>(text: &str) -> Option<T> {
+    let number: T = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+#[cfg(test)]
+mod tests;

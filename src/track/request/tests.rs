@@ -1,0 +1,245 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use proptest::prelude::*;
+
+const B: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+fn parse(value: &str) -> Result<TrackRequest, RequestError> {
+    TrackRequest::parse(value.as_bytes())
+}
+
+#[test]
+fn now_alone_is_a_request() {
+    for value in ["NOW", "now", "Now"] {
+        assert_eq!(parse(value), Ok(TrackRequest::default()));
+    }
+    assert_eq!(TrackRequest::default().to_value(), "NOW");
+}
+
+#[test]
+fn every_attribute_is_read_and_written_in_one_order() {
+    let value = format!(
+        "now:TTL/60:x-Y/Z_.:max/9:T/1795478400000:up/00000000000000ff:HOP/1:Id/m1@:c256/{B}"
+    );
+    assert_eq!(
+        parse(&value),
+        Err(RequestError::Malformed(7)),
+        "@ is no value"
+    );
+    let request = parse(&value.replace('@', "")).unwrap();
+    assert_eq!(
+        request.to_value(),
+        format!(
+            "NOW:c256/{B}:id/m1:hop/1:up/00000000000000ff:t/1795478400000:max/9:ttl/60:x-Y/Z_."
+        )
+    );
+    assert_eq!(request.to_string(), request.to_value());
+    assert_eq!(request.certificate, Certificate::parse(B));
+    assert_eq!(request.up, Some(StepId(255)));
+    assert_eq!(
+        (request.hop, request.max, request.ttl_s),
+        (1, Some(9), Some(60))
+    );
+    assert_eq!(request.others, [("x-Y".to_owned(), "Z_.".to_owned())]);
+}
+
+#[test]
+fn what_is_refused_is_named() {
+    for (value, message) in [
+        ("", "TRACK needs a value"),
+        (":hop/1", "TRACK needs a value"),
+        ("LATER", "TRACK knows only the mode NOW"),
+        ("NOW/1", "TRACK knows only the mode NOW"),
+        ("NOW:", "TRACK attribute number 1 is not name/value"),
+        ("NOW:hop/1:", "TRACK attribute number 2 is not name/value"),
+        ("NOW:hop", "TRACK attribute number 1 is not name/value"),
+        ("NOW:/1", "TRACK attribute number 1 is not name/value"),
+        ("NOW:a/", "TRACK attribute number 1 is not name/value"),
+        ("NOW:a/b/c", "TRACK attribute number 1 is not name/value"),
+        ("NOW:1a/b", "TRACK attribute number 1 is not name/value"),
+        (
+            "NOW:abcdefghi/b",
+            "TRACK attribute number 1 is not name/value",
+        ),
+        ("NOW:a/b+c", "TRACK attribute number 1 is not name/value"),
+        ("NOW:a/\u{e9}", "TRACK attribute number 1 is not name/value"),
+        ("NOW:hop/1:HOP/1", "TRACK attribute HOP stands twice"),
+        ("NOW:x/1:X/2", "TRACK attribute X stands twice"),
+        ("NOW:hop/256", "TRACK attribute hop has a wrong value"),
+        ("NOW:hop/01", "TRACK attribute hop has a wrong value"),
+        ("NOW:hop/-1", "TRACK attribute hop has a wrong value"),
+        ("NOW:max/0", "TRACK attribute max has a wrong value"),
+        ("NOW:max/256", "TRACK attribute max has a wrong value"),
+        ("NOW:ttl/0", "TRACK attribute ttl has a wrong value"),
+        (
+            "NOW:ttl/1000000000",
+            "TRACK attribute ttl has a wrong value",
+        ),
+        ("NOW:t/1.5", "TRACK attribute t has a wrong value"),
+        (
+            "NOW:t/18446744073709551616",
+            "TRACK attribute t has a wrong value",
+        ),
+        ("NOW:up/ff", "TRACK attribute up has a wrong value"),
+        (
+            "NOW:up/00000000000000FF",
+            "TRACK attribute up has a wrong value",
+        ),
+        ("NOW:c256/abc", "TRACK attribute c256 has a wrong value"),
+        // The last character holds spare bits.
+        (
+            "NOW:c256/AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9",
+            "TRACK attribute c256 has a wrong value",
+        ),
+    ] {
+        let error = parse(value).unwrap_err();
+        assert_eq!(error.to_string(), message, "{value}");
+    }
+}
+
+#[test]
+fn the_limits_are_kept() {
+    let (name, value) = ("a".repeat(8), "b".repeat(64));
+    assert!(parse(&format!("NOW:{name}/{value}")).is_ok());
+    assert_eq!(
+        parse(&format!("NOW:{name}/{value}b")),
+        Err(RequestError::Malformed(1))
+    );
+    let full = longest();
+    assert_eq!(full.len() + "TRACK=".len(), PARAMETER_OCTETS_MAX);
+    assert!(parse(&full).is_ok());
+    assert_eq!(parse(&format!("{full}b")), Err(RequestError::TooLong));
+}
+
+/// Seven unknown attributes, just short enough.
+fn longest() -> String {
+    let names = [
+        "aaaaaaa1", "aaaaaaa2", "aaaaaaa3", "aaaaaaa4", "aaaaaaa5", "aaaaaaa6",
+    ];
+    let value = "b".repeat(64);
+    let attributes = names.map(|name| format!("{name}/{value}")).join(":");
+    let short = format!("NOW:{attributes}:z/");
+    let room = PARAMETER_OCTETS_MAX - "TRACK=".len() - short.len();
+    short + &"c".repeat(room)
+}
+
+#[test]
+fn a_hop_adds_its_step_and_never_makes_the_parameter_too_long() {
+    let request = parse(&longest()).unwrap();
+    let next = request.for_next_hop(StepId(7), 0).unwrap();
+    let value = next.to_value();
+    assert!(value.starts_with("NOW:hop/1:up/0000000000000007:"));
+    let read = parse(&value).unwrap();
+    assert_eq!(read.others[..], request.others[..read.others.len()]);
+    assert!(read.others.len() < request.others.len());
+}
+
+#[test]
+fn time_runs_out() {
+    let request = parse("NOW:ttl/60:hop/255").unwrap();
+    let next = request.for_next_hop(StepId(1), 59).unwrap();
+    assert_eq!(
+        (next.ttl_s, next.hop, next.up),
+        (Some(1), 255, Some(StepId(1)))
+    );
+    assert_eq!(request.for_next_hop(StepId(1), 60), None);
+    assert_eq!(request.for_next_hop(StepId(1), u64::MAX), None);
+    let endless = TrackRequest::default().for_next_hop(StepId(1), u64::MAX);
+    assert_eq!(endless.unwrap().ttl_s, None);
+}
+
+#[test]
+fn hops_run_out() {
+    let exhausted = |value: &str| parse(value).unwrap().exhausted();
+    assert!(!exhausted("NOW"));
+    assert!(!exhausted("NOW:hop/24"));
+    assert!(exhausted("NOW:hop/25"));
+    assert!(!exhausted("NOW:max/1"));
+    assert!(exhausted("NOW:hop/1:max/1"));
+    assert!(!exhausted("NOW:hop/1:max/2"));
+    assert!(exhausted("NOW:hop/25:max/200"));
+    assert!(exhausted("NOW:hop/255"));
+}
+
+#[test]
+fn an_id_that_is_no_attribute_value_stays_out() {
+    let request = TrackRequest {
+        id: TrackingId::new("m1@example.org"),
+        ..TrackRequest::default()
+    };
+    assert_eq!(request.to_value(), "NOW");
+}
+
+#[test]
+fn a_request_can_be_stored() {
+    let request = parse(&format!("NOW:c256/{B}:id/x:hop/3:up/00000000000000ff:q/1")).unwrap();
+    let json = serde_json::to_string(&request).unwrap();
+    assert_eq!(
+        serde_json::from_str::<TrackRequest>(&json).unwrap(),
+        request
+    );
+}
+
+fn any_request() -> impl Strategy<Value = TrackRequest> {
+    let others = proptest::collection::btree_map("x[a-z0-9-]{0,3}", "[A-Za-z0-9_.-]{1,20}", 0..4);
+    (
+        any::<Option<[u8; 32]>>(),
+        proptest::option::of("[A-Za-z0-9_.-]{1,64}"),
+        any::<u8>(),
+        any::<Option<u64>>(),
+        any::<Option<u64>>(),
+        proptest::option::of(1u8..),
+        proptest::option::of(1..=TTL_S_MAX),
+        others,
+    )
+        .prop_map(
+            |(b, id, hop, up, sent_ms, max, ttl_s, others)| TrackRequest {
+                certificate: b.map(Certificate::new),
+                id: id.and_then(|id| TrackingId::new(&id)),
+                hop,
+                up: up.map(StepId),
+                sent_ms,
+                max,
+                ttl_s,
+                others: others.into_iter().collect(),
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(request in any_request()) {
+        prop_assert_eq!(parse(&request.to_value()), Ok(request));
+    }
+
+    /// Total; and what was read can be sent on.
+    #[test]
+    fn any_octets_are_judged(
+        octets in proptest::collection::vec(any::<u8>(), 0..600),
+        text in "(NOW|now)(:(hop|up|t|max|ttl|id|c256|x|Y1)/?[0-9a-f]{0,17}){0,5}",
+    ) {
+        for value in [&octets[..], text.as_bytes()] {
+            if let Ok(request) = TrackRequest::parse(value) {
+                prop_assert_eq!(&parse(&request.to_value()), &Ok(request.clone()));
+                if let Some(next) = request.for_next_hop(StepId(9), 1) {
+                    prop_assert!(parse(&next.to_value()).is_ok());
+                }
+            }
+        }
+    }
+
+    /// Whatever stands in a field, a next hop can read what is written.
+    #[test]
+    fn nothing_malformed_is_written(
+        name in "(hop|MAX|[a-zA-Z0-9:/ -]{0,10})", value in "[a-z:/ =\r]{0,70}",
+        id in "[ -~]{1,100}", max: Option<u8>, ttl_s: Option<u32>,
+    ) {
+        let request = TrackRequest {
+            id: TrackingId::new(&id), max, ttl_s,
+            others: vec![(name, value)],
+            ..TrackRequest::default()
+        };
+        prop_assert!(parse(&request.to_value()).is_ok());
+    }
+}
