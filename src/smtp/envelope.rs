@@ -197,7 +197,7 @@ fn path_span(line: &[u8], start: usize) -> Option<(Range<usize>, usize)> {
         Some(b' ') | None => !bracketed && !line[start..end].contains(&b' '),
         Some(_) => false,
     };
-    (ended && (route_len == 0 || start + route_len < end)).then_some((start..end, route_len))
+    ended.then_some((start..end, route_len))
 }
 
 /// The length of a source route `@a,@b:`; 0 if there is none, `None` if it does not end.

@@ -36,6 +36,19 @@ fn replies_follow_each_other() {
 }
 
 #[test]
+fn a_reader_starts_again_behind_a_reply() {
+    let mut reader = ReplyReader::default();
+    assert_eq!(reader.next(b"250-a\r\n25", 4096), ReplyParse::Partial);
+    for raw in ["250-a\r\n250 b\r\n", "354 go\r\n", "250 c\r\n"] {
+        let expected = ReplyParse::Complete {
+            reply: reply(raw),
+            len: raw.len(),
+        };
+        assert_eq!(reader.next(raw.as_bytes(), 4096), expected);
+    }
+}
+
+#[test]
 fn lines_are_told_apart() {
     let reply = reply("250-mx\r\n250-\r\n250-A b\r\n250\r\n");
     let lines: Vec<&[u8]> = reply.lines().collect();

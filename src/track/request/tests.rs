@@ -126,7 +126,13 @@ fn longest() -> String {
 
 #[test]
 fn a_hop_adds_its_step_and_never_makes_the_parameter_too_long() {
-    let request = parse(&longest()).unwrap();
+    let mut request = parse(&longest()).unwrap();
+    assert_eq!(request.to_value(), longest());
+    request.others[6].1.push('c');
+    assert_eq!(
+        parse(&request.to_value()).unwrap().others,
+        request.others[..6]
+    );
     let next = request.for_next_hop(StepId(7), 0).unwrap();
     let value = next.to_value();
     assert!(value.starts_with("NOW:hop/1:up/0000000000000007:"));
