@@ -5,8 +5,8 @@ mod support;
 
 use support::dialogue::Dialogue;
 use support::dovecot::Dovecot;
-use support::lab::processes_in;
-use support::mail::{MESSAGE, wire};
+use support::lab::{Daemon, processes_in};
+use support::mail::{MESSAGE, Mail, wire};
 use support::mta::{Mta, Setup, start_all};
 use support::net::{self, NextHop};
 use support::sink::Sink;
@@ -81,12 +81,12 @@ fn retries_what_an_lmtp_next_hop_deferred(mta: Setup) {
 #[test]
 fn nothing_is_left_running() {
     let dovecot = Dovecot::start("store.dest.test", &["bob"]);
-    let [mut postfix, mut exim] = start_all([
+    let [postfix, mut exim] = start_all([
         Mta::postfix("mx1.origin.test").next_hop(dovecot.lmtp()),
         Mta::exim("mx2.middle.test").next_hop(dovecot.lmtp()),
     ]);
     let addresses = [postfix.address(), exim.address()];
-    let namespaces = [postfix.daemon(), exim.daemon(), dovecot.daemon()].map(|d| d.namespace());
+    let namespaces = [postfix.daemon(), exim.daemon(), dovecot.daemon()].map(Daemon::namespace);
     for namespace in &namespaces {
         assert!(processes_in(namespace).len() > 1, "the daemon is in it");
     }
@@ -95,7 +95,7 @@ fn nothing_is_left_running() {
     drop(dovecot);
     assert!(processes_in(&namespaces[0]).is_empty());
     assert!(processes_in(&namespaces[2]).is_empty());
-    exim.daemon().kill();
+    exim.kill();
     wait_until(PATIENCE, "the processes of Exim are gone", || {
         let left = processes_in(&namespaces[1]);
         if left.is_empty() {
@@ -105,4 +105,30 @@ fn nothing_is_left_running() {
         }
     });
     assert!(!addresses.into_iter().any(net::answers));
+}
+
+#[test]
+fn a_report_is_read() {
+    let mail = Mail::new(
+        b"From: hop <hop@mx1.test>\r\n\
+        Content-Type: multipart/report; report-type=tracking-status;\r\n\tboundary=\"b\"\r\n\r\n\
+        --b\r\nContent-Type: text/plain\r\n\r\nWords.\r\n\
+        --b\r\nContent-Type: message/tracking-status\r\n\r\n\
+        Original-Envelope-Id: m1@origin.test\r\nReporting-MTA: dns; mx1.test\r\n\
+        X-Hoptrail-Step: 00000000000000ab\r\n\r\n\
+        Final-Recipient: rfc822; carol@dest.test\r\nAction: relayed\r\n\r\n\
+        Final-Recipient: rfc822;\r\n bob@dest.test\r\nAction: failed\r\n\r\n--b--\r\n",
+    );
+    let report = mail.report().unwrap_or_else(|| panic!("{mail:?}"));
+    assert_eq!(report.reporting_mta(), "mx1.test");
+    assert_eq!(report.field("x-hoptrail-step"), "00000000000000ab");
+    assert_eq!(report.of_recipients("Action"), ["relayed", "failed"]);
+    assert_eq!(
+        report.final_recipients(),
+        ["bob@dest.test", "carol@dest.test"]
+    );
+    assert_eq!(Mail::new(&wire(MESSAGE)).report().map(|_| ()), None);
+    assert_eq!(mail.hoptrail_fields(), Vec::<String>::new());
+    let marked = Mail::new(b"X-hoptrail-carry: v=1\r\n\r\nbody");
+    assert_eq!(marked.hoptrail_fields(), ["X-hoptrail-carry"]);
 }

@@ -70,7 +70,7 @@ impl Dovecot {
         mails
     }
 
-    /// The running daemon, for its logs and its end.
+    /// The running daemon, for its files and its namespace.
     pub fn daemon(&self) -> &Daemon {
         &self.daemon
     }

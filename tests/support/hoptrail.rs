@@ -27,7 +27,7 @@ impl Hoptrail {
         let home = TempDir::with_prefix("hoptrail-hop-").expect("a temporary directory");
         let state_dir = home.path().join("state");
         fs::create_dir(&state_dir).expect("a directory can be made");
-        let text = format!("state_dir = {:?}\n{config}", state_dir.as_os_str());
+        let text = format!("state_dir = '{}'\n{config}", state_dir.display());
         fs::write(home.path().join("hoptrail.toml"), &text).expect("a file can be written");
         let mut hop = Self {
             child: spawn(home.path()),
@@ -120,7 +120,6 @@ fn spawn(home: &Path) -> Child {
     Command::new(BINARY)
         .args(["serve", "--config"])
         .arg(home.join("hoptrail.toml"))
-        .env("HOPTRAIL_HOME", home)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a file can be shared"))
         .stderr(log)

@@ -142,7 +142,7 @@ impl Daemon {
         target.to_string_lossy().into_owned()
     }
 
-    /// Ends the wrapper as if the machine had no memory left: SIGKILL, nothing said before.
+    /// Ends the wrapper as a crash does (SIGKILL); what runs in the namespace must not outlive it.
     pub fn kill(&mut self) {
         self.child.kill().expect("the wrapper is ours to kill");
         self.child.wait().expect("the wrapper was ours to wait for");

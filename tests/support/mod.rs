@@ -4,8 +4,8 @@
 //!
 //! Whatever a test starts ends in its `Drop`, and tells its log there if the test is failing.
 
-// Every test file is a crate of its own and uses only some of this.
-#![allow(dead_code)]
+// Every test file is a crate of its own and uses only some of this; a helper that fails fails the test.
+#![allow(dead_code, clippy::expect_used)]
 
 pub mod dialogue;
 pub mod dovecot;

@@ -1,4 +1,5 @@
 //! Postfix and Exim as relays: everything goes to one next hop, but for the domains routed elsewhere.
+//! What is deferred they try again within three seconds.
 
 use std::fmt::Write;
 use std::net::SocketAddrV4;
@@ -6,9 +7,6 @@ use std::thread;
 
 use super::lab::{Daemon, State};
 use super::net::{self, NextHop};
-
-/// Seconds between attempts to deliver a deferred message.
-pub const RETRY_S: u32 = 1;
 
 #[derive(Clone, Copy)]
 enum Software {
@@ -48,9 +46,14 @@ impl Mta {
         self.address
     }
 
-    /// The running daemon, for its logs and its end.
-    pub fn daemon(&mut self) -> &mut Daemon {
-        &mut self.daemon
+    /// Ends it as a crash does.
+    pub fn kill(&mut self) {
+        self.daemon.kill();
+    }
+
+    /// The running daemon, for its files and its namespace.
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
     }
 }
 
@@ -108,14 +111,14 @@ impl Setup {
     }
 
     fn start_postfix(&self) -> Daemon {
-        let transport = |next_hop: &NextHop| match next_hop {
+        let transport = |next_hop: NextHop| match next_hop {
             NextHop::Smtp(to) => format!("smtp:[{}]:{}", to.ip(), to.port()),
             NextHop::Lmtp(to) => format!("lmtp:inet:{to}"),
         };
         let state = State::new();
         let main = include_str!("../lab/postfix-main.cf.in").replace(
             "@DEFAULT_TRANSPORT@",
-            &self.next_hop.as_ref().map_or_else(
+            &self.next_hop.map_or_else(
                 || "error:5.4.4 this MTA has no next hop".to_owned(),
                 transport,
             ),
@@ -127,7 +130,7 @@ impl Setup {
         );
         let mut table = String::new();
         for (domain, next_hop) in &self.routes {
-            let _ = writeln!(table, "{domain} {}", transport(next_hop));
+            let _ = writeln!(table, "{domain} {}", transport(*next_hop));
         }
         state.write("etc/postfix/transport", &table);
         self.run(
@@ -145,20 +148,19 @@ impl Setup {
             let _ = writeln!(
                 routers,
                 "route{count}:\n{}  domains = {domain}\n",
-                exim_router(next_hop)
+                exim_router(*next_hop)
             );
         }
-        if let Some(next_hop) = &self.next_hop {
+        if let Some(next_hop) = self.next_hop {
             let _ = writeln!(routers, "rest:\n{}", exim_router(next_hop));
         }
         let state = State::new();
         let text = include_str!("../lab/exim.conf.in").replace("@ROUTERS@", &routers);
         state.write("etc/exim4/exim4.conf", &self.fill(&text));
-        let queue_runs = format!("-q{RETRY_S}s");
         self.run(
             "exim",
             state,
-            &["exim4", "-bdf", &queue_runs],
+            &["exim4", "-bdf", "-q1s"],
             &["var/log/exim4/mainlog", "var/log/exim4/paniclog"],
         )
     }
@@ -170,7 +172,6 @@ impl Setup {
             .replace("@ADDRESS@", &self.address.ip().to_string())
             .replace("@PORT@", &self.address.port().to_string())
             .replace("@LOCAL_DOMAIN@", &self.local_domain)
-            .replace("@RETRY_S@", &RETRY_S.to_string())
     }
 
     fn run(&self, package: &str, state: State, command: &[&str], logs: &[&str]) -> Daemon {
@@ -178,7 +179,7 @@ impl Setup {
     }
 }
 
-fn exim_router(next_hop: &NextHop) -> String {
+fn exim_router(next_hop: NextHop) -> String {
     let (to, transport) = match next_hop {
         NextHop::Smtp(to) => (to, "out_smtp"),
         NextHop::Lmtp(to) => (to, "out_lmtp"),
