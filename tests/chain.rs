@@ -1,0 +1,291 @@
+//! The main job on real MTAs: three hops, hoptrail around each, reports that travel back by mail.
+//!
+//! ```text
+//! hoptrail send ─▶ [ingress ▶ Postfix ▶ egress] ─▶ [ingress ▶ Exim ▶ egress] ─▶ [ingress ▶ Postfix ▶ delivery] ─▶ Dovecot
+//!                            └───────── reports ────────────┴──────────────────────────────┴─▶ Dovecot (alice)
+//! ```
+
+mod support;
+
+use std::fmt::Write;
+use std::net::SocketAddrV4;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::dialogue::Dialogue;
+use support::dovecot::Dovecot;
+use support::hoptrail::{Hoptrail, User, said};
+use support::mail::{MESSAGE, Report, behind_type, wire};
+use support::measured;
+use support::mta::{Mta, start_all};
+use support::net::{self, NextHop};
+
+const HOPS: [&str; 3] = ["mx1.origin.test", "mx2.middle.test", "mx3.dest.test"];
+const SENDER: &str = "alice@origin.test";
+const RECIPIENTS: [&str; 2] = ["bob@dest.test", "carol@dest.test"];
+
+#[test]
+fn every_hop_reports_a_tracked_message_once() {
+    let chain = Chain::start(Middle::Equipped);
+    chain
+        .alice
+        .send(chain.entrance, SENDER, &RECIPIENTS, &wire(MESSAGE));
+    let submitted = Instant::now();
+    let reports = chain.wait_for_reports(3);
+    let id = reports[0].field("Original-Envelope-Id");
+    let timeline = chain.alice.timeline_json(&chain.maildir(), &id);
+    measured(
+        "250 at submission to the complete timeline, three real hops",
+        format_args!("{} ms", submitted.elapsed().as_millis()),
+    );
+
+    let events = ["transferred", "transferred", "delivered"];
+    for ((report, host), event) in reports.iter().zip(HOPS).zip(events) {
+        assert_eq!(report.reporting_mta(), host);
+        assert_eq!(report.field("Original-Envelope-Id"), id);
+        assert_eq!(report.final_recipients(), RECIPIENTS);
+        assert_eq!(report.of_recipients("X-Hoptrail-Event"), [event; 2]);
+        assert_eq!(report.of_recipients("Action"), [event; 2]);
+    }
+    assert_linked(&reports);
+    chain.assert_delivered_unchanged(1);
+
+    assert_complete(&timeline, &reports);
+    let text = said(&chain.alice.timeline(&chain.maildir(), Some(&id)));
+    for word in HOPS.iter().chain(&RECIPIENTS) {
+        assert!(text.contains(word), "no {word} in:\n{text}");
+    }
+    // What came once must not come again.
+    thread::sleep(Duration::from_millis(1500));
+    chain.wait_for_reports(3);
+    chain.assert_delivered_unchanged(1);
+}
+
+#[test]
+fn an_untracked_message_leaves_no_trace() {
+    let chain = Chain::start(Middle::Equipped);
+    Dialogue::open(chain.entrance).submit(SENDER, &RECIPIENTS, &wire(MESSAGE));
+    chain.assert_delivered_unchanged(1);
+    // A tracked one behind it: when its reports are there, a report of the first would be too.
+    chain
+        .alice
+        .send(chain.entrance, SENDER, &RECIPIENTS, &wire(MESSAGE));
+    let reports = chain.wait_for_reports(3);
+    let id = reports[0].field("Original-Envelope-Id");
+    for report in &reports {
+        assert_eq!(report.field("Original-Envelope-Id"), id);
+    }
+    chain.assert_delivered_unchanged(2);
+}
+
+#[test]
+fn knowledge_ends_at_a_hop_without_hoptrail() {
+    let chain = Chain::start(Middle::Bare);
+    chain
+        .alice
+        .send(chain.entrance, SENDER, &RECIPIENTS, &wire(MESSAGE));
+    let submitted = Instant::now();
+    let report = chain.wait_for_reports(1).remove(0);
+    let id = report.field("Original-Envelope-Id");
+    let timeline = chain.alice.timeline_json(&chain.maildir(), &id);
+    measured(
+        "250 at submission to the complete timeline, second hop without hoptrail",
+        format_args!("{} ms", submitted.elapsed().as_millis()),
+    );
+    assert_eq!(report.reporting_mta(), HOPS[0]);
+    assert_eq!(report.final_recipients(), RECIPIENTS);
+    for (field, value) in [
+        ("X-Hoptrail-Event", "relayed"),
+        ("Action", "relayed"),
+        ("Status", "2.1.9"),
+    ] {
+        assert_eq!(report.of_recipients(field), [value; 2], "{field}");
+    }
+    let remote = report.of_recipients("Remote-MTA");
+    assert_eq!(behind_type(&remote[0]), HOPS[1]);
+    assert_complete(&timeline, &[report]);
+    let output = chain.alice.timeline(&chain.maildir(), Some(&id));
+    let text = String::from_utf8_lossy(&output.stdout);
+    for word in [HOPS[0], HOPS[1], "relayed"] {
+        assert!(text.contains(word), "no {word} in:\n{text}");
+    }
+    // The mail itself goes on, through a third hop that knows of no request.
+    chain.assert_delivered_unchanged(1);
+    chain.wait_for_reports(1);
+}
+
+#[derive(Clone, Copy)]
+enum Middle {
+    /// hoptrail stands around the second hop too.
+    Equipped,
+    /// The second hop is an Exim and nothing else.
+    Bare,
+}
+
+/// The running chain. Fields drop in this order: hoptrail first, the store last.
+struct Chain {
+    alice: User,
+    entrance: SocketAddrV4,
+    _hoptrails: Vec<Hoptrail>,
+    _mtas: [Mta; 3],
+    dovecot: Dovecot,
+}
+
+impl Chain {
+    fn start(middle: Middle) -> Self {
+        let dovecot = Dovecot::start("store.dest.test", &["alice", "bob", "carol"]);
+        let ingress = HOPS.map(|_| net::address());
+        let departure = HOPS.map(|_| net::address());
+        let bare = matches!(middle, Middle::Bare);
+        let behind_exim = if bare {
+            NextHop::Smtp(ingress[2])
+        } else {
+            NextHop::Lmtp(departure[1])
+        };
+        let mtas = start_all([
+            Mta::postfix(HOPS[0])
+                .next_hop(NextHop::Lmtp(departure[0]))
+                .route("origin.test", dovecot.lmtp()),
+            Mta::exim(HOPS[1])
+                .next_hop(behind_exim)
+                .route("origin.test", dovecot.lmtp()),
+            Mta::postfix(HOPS[2])
+                .local_domain("dest.test")
+                .next_hop(NextHop::Lmtp(departure[2]))
+                .route("origin.test", dovecot.lmtp()),
+        ]);
+        let onward = [
+            NextHop::Smtp(if bare { mtas[1].address() } else { ingress[1] }),
+            NextHop::Smtp(ingress[2]),
+            dovecot.lmtp(),
+        ];
+        let hoptrails = (0..HOPS.len()).filter(|&hop| hop != 1 || !bare);
+        let hoptrails = hoptrails.map(|hop| {
+            let last = hop == HOPS.len() - 1;
+            Hoptrail::serve(&config(&Hop {
+                hostname: HOPS[hop],
+                mta: mtas[hop].address(),
+                ingress: ingress[hop],
+                departure: departure[hop],
+                departure_role: if last { "delivery" } else { "egress" },
+                onward: onward[hop],
+            }))
+        });
+        Self {
+            alice: User::stranger(),
+            entrance: ingress[0],
+            _hoptrails: hoptrails.collect(),
+            _mtas: mtas,
+            dovecot,
+        }
+    }
+
+    fn maildir(&self) -> std::path::PathBuf {
+        self.dovecot.maildir("alice")
+    }
+
+    /// Waits for exactly that many mails to alice, all of them reports; gives them along the chain.
+    fn wait_for_reports(&self, count: usize) -> Vec<Report> {
+        let mails = self.dovecot.wait_for("alice", count);
+        let report = |mail: &support::mail::Mail| {
+            let report = mail.report();
+            report.unwrap_or_else(|| panic!("no report, but {mail:?}"))
+        };
+        let mut reports: Vec<Report> = mails.iter().map(report).collect();
+        reports.sort_by_key(Report::reporting_mta);
+        reports
+    }
+
+    /// Both recipients have that many copies, each what was sent below the trace headers.
+    fn assert_delivered_unchanged(&self, copies: usize) {
+        for user in ["bob", "carol"] {
+            for mail in self.dovecot.wait_for(user, copies) {
+                assert_eq!(mail.hoptrail_fields(), Vec::<String>::new(), "{mail:?}");
+                assert!(mail.below_trace() == MESSAGE, "changed: {mail:?}");
+                for host in HOPS {
+                    assert!(mail.passed(host), "not by way of {host}: {mail:?}");
+                }
+            }
+        }
+    }
+}
+
+struct Hop {
+    hostname: &'static str,
+    mta: SocketAddrV4,
+    ingress: SocketAddrV4,
+    departure: SocketAddrV4,
+    departure_role: &'static str,
+    onward: NextHop,
+}
+
+/// One hop's configuration: reports leave through its own MTA.
+fn config(hop: &Hop) -> String {
+    let mut text = format!(
+        "hostname = \"{host}\"\n\
+         [reports]\nfrom = \"hoptrail@{host}\"\nvia = \"smtp://{mta}\"\naccepted = \"auto\"\n\
+         [policy]\nallow = [\"127.0.0.0/8\"]\n",
+        host = hop.hostname,
+        mta = hop.mta
+    );
+    for (role, listen, protocol, next_hop) in [
+        ("ingress", hop.ingress, "smtp", NextHop::Smtp(hop.mta)),
+        (hop.departure_role, hop.departure, "lmtp", hop.onward),
+    ] {
+        let _ = write!(
+            text,
+            "[[listener]]\nrole = \"{role}\"\nlisten = \"{listen}\"\n\
+             protocol = \"{protocol}\"\nnext_hop = \"{next_hop}\"\n"
+        );
+    }
+    text
+}
+
+/// Each report is a step of its own, one hop further than the one before, and names that as its parent.
+fn assert_linked(reports: &[Report]) {
+    let number = |report: &Report| {
+        let hop = report.field("X-Hoptrail-Hop");
+        hop.parse::<u32>().unwrap_or_else(|_| panic!("hop {hop}"))
+    };
+    for pair in reports.windows(2) {
+        let [before, after] = pair else { continue };
+        assert_eq!(
+            after.field("X-Hoptrail-Parent"),
+            before.field("X-Hoptrail-Step")
+        );
+        assert_eq!(number(after), number(before) + 1);
+    }
+}
+
+/// The timeline holds every step that was reported, every recipient, and no step it could not verify.
+fn assert_complete(timeline: &serde_json::Value, reports: &[Report]) {
+    let text = timeline.to_string();
+    for report in reports {
+        let step = report.field("X-Hoptrail-Step");
+        for word in [&step, &report.reporting_mta()] {
+            assert!(text.contains(word.as_str()), "no {word} in {timeline:#}");
+        }
+    }
+    for recipient in RECIPIENTS {
+        assert!(text.contains(recipient), "no {recipient} in {timeline:#}");
+    }
+    let mut verdicts = Vec::new();
+    collect("auth", timeline, &mut verdicts);
+    assert_eq!(verdicts, vec!["verified"; reports.len()], "{timeline:#}");
+}
+
+/// All string values under that key, anywhere in the tree.
+fn collect<'a>(key: &str, value: &'a serde_json::Value, found: &mut Vec<&'a str>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (name, value) in map {
+                if name == key {
+                    found.extend(value.as_str());
+                }
+                collect(key, value, found);
+            }
+        }
+        serde_json::Value::Array(all) => all.iter().for_each(|value| collect(key, value, found)),
+        _ => {}
+    }
+}

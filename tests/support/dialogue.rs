@@ -1,0 +1,123 @@
+//! A client that says exactly what the test says.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddrV4, TcpStream};
+
+use super::PATIENCE;
+
+/// One connection to an SMTP or LMTP server.
+pub struct Dialogue {
+    reader: BufReader<TcpStream>,
+    writer: TcpStream,
+    said: Vec<String>,
+}
+
+impl Dialogue {
+    /// Connects and waits for the 220 greeting.
+    pub fn open(address: SocketAddrV4) -> Self {
+        let mut dialogue = Self::connect(address);
+        dialogue.expect("220");
+        dialogue
+    }
+
+    /// Connects and leaves the greeting unread.
+    pub fn connect(address: SocketAddrV4) -> Self {
+        let writer = TcpStream::connect(address).expect("the server accepts connections");
+        writer
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a time-out can be set");
+        let reader = writer.try_clone().expect("a socket can be shared");
+        Self {
+            reader: BufReader::new(reader),
+            writer,
+            said: Vec::new(),
+        }
+    }
+
+    /// Sends these octets, in one write.
+    pub fn send(&mut self, octets: impl AsRef<[u8]>) {
+        let octets = octets.as_ref();
+        self.note("C", octets);
+        self.writer.write_all(octets).expect("the server reads");
+    }
+
+    /// Reads one reply, however many lines it has, and gives its lines without line ends.
+    pub fn reply(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            let read = self.reader.read_until(b'\n', &mut line);
+            assert!(
+                matches!(read, Ok(1..)),
+                "no reply ({read:?}); so far:\n{}",
+                self.transcript()
+            );
+            self.note("S", &line);
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let goes_on = line.as_bytes().get(3) == Some(&b'-');
+            lines.push(line);
+            if !goes_on {
+                return lines;
+            }
+        }
+    }
+
+    /// Reads one reply; its last line starts with `prefix`, or the test fails.
+    pub fn expect(&mut self, prefix: &str) -> Vec<String> {
+        let reply = self.reply();
+        let fits = reply.last().is_some_and(|line| line.starts_with(prefix));
+        assert!(fits, "expected {prefix}; so far:\n{}", self.transcript());
+        reply
+    }
+
+    /// Sends a command line and expects a reply.
+    pub fn command(&mut self, line: &str, prefix: &str) -> Vec<String> {
+        self.send(format!("{line}\r\n"));
+        self.expect(prefix)
+    }
+
+    /// Sends a message after DATA and its dot, stuffed as RFC 5321, 4.5.2 says; reads no reply to the dot.
+    pub fn data(&mut self, message: &[u8]) {
+        self.command("DATA", "354");
+        let mut wire = Vec::with_capacity(message.len() + 5);
+        for line in message.split_inclusive(|&octet| octet == b'\n') {
+            if line.starts_with(b".") {
+                wire.push(b'.');
+            }
+            wire.extend_from_slice(line);
+        }
+        wire.extend_from_slice(b".\r\n");
+        self.send(wire);
+    }
+
+    /// Says EHLO and hands over one message by SMTP; gives the server's reply to the dot.
+    pub fn submit(&mut self, from: &str, to: &[&str], message: &[u8]) -> String {
+        self.command("EHLO client.test", "250");
+        self.command(&format!("MAIL FROM:<{from}> BODY=8BITMIME"), "250");
+        for recipient in to {
+            self.command(&format!("RCPT TO:<{recipient}>"), "250");
+        }
+        self.data(message);
+        self.expect("250").join("\n")
+    }
+
+    /// Breaks the connection off, with no QUIT.
+    pub fn break_off(self) {
+        let _ = self.writer.shutdown(Shutdown::Both);
+    }
+
+    /// Whether the server has closed the connection and said nothing more.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.reader.read(&mut [0]), Ok(0) | Err(_))
+    }
+
+    /// Both sides so far.
+    pub fn transcript(&self) -> String {
+        self.said.concat()
+    }
+
+    fn note(&mut self, who: &str, octets: &[u8]) {
+        self.said
+            .push(format!("{who}: {}\n", octets.escape_ascii()));
+    }
+}

@@ -1,0 +1,212 @@
+//! The built binary: as a hop's server, and as a user's client.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use tempfile::TempDir;
+
+use super::net;
+use super::{PATIENCE, show_logs, wait_until};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_hoptrail");
+
+/// A running `hoptrail serve` with a state directory of its own. Dropped, it is gone.
+pub struct Hoptrail {
+    child: Child,
+    home: TempDir,
+    listeners: Vec<SocketAddrV4>,
+}
+
+impl Hoptrail {
+    /// Runs `serve` with this configuration (all but `state_dir`, which is put in front) and waits until
+    /// every listener answers.
+    pub fn serve(config: &str) -> Self {
+        let home = TempDir::with_prefix("hoptrail-hop-").expect("a temporary directory");
+        let state_dir = home.path().join("state");
+        fs::create_dir(&state_dir).expect("a directory can be made");
+        let text = format!("state_dir = '{}'\n{config}", state_dir.display());
+        fs::write(home.path().join("hoptrail.toml"), &text).expect("a file can be written");
+        let mut hop = Self {
+            child: spawn(home.path()),
+            listeners: listeners(&text),
+            home,
+        };
+        hop.wait_until_ready();
+        hop
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its store and keys lie.
+    pub fn state_dir(&self) -> PathBuf {
+        self.home.path().join("state")
+    }
+
+    /// What it has said so far, over all its starts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
+    /// Asks it to end (SIGTERM) and waits for that.
+    pub fn stop(&mut self) -> ExitStatus {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return status;
+        }
+        let pid = self.child.id().to_string();
+        let sent = Command::new("bash")
+            .args(["-c", "kill -TERM $0", &pid])
+            .status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {pid}");
+        wait_until(PATIENCE, "hoptrail ends after SIGTERM", || {
+            let status = self.child.try_wait().map_err(|error| error.to_string())?;
+            status.ok_or_else(|| format!("process {pid} still runs"))
+        })
+    }
+
+    /// Ends it as a crash does (SIGKILL).
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the process is ours to kill");
+        self.child.wait().expect("the process was ours to wait for");
+    }
+
+    /// Starts it again on the same state, after [`stop`](Self::stop) or [`kill`](Self::kill).
+    pub fn start_again(&mut self) {
+        let ended = self.child.try_wait();
+        assert!(matches!(ended, Ok(Some(_))), "it still runs");
+        self.child = spawn(self.home.path());
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&mut self) {
+        for &address in &self.listeners {
+            wait_until(PATIENCE, &format!("hoptrail listens on {address}"), || {
+                if let Ok(Some(status)) = self.child.try_wait() {
+                    panic!("hoptrail ended at its start: {status}");
+                }
+                if net::answers(address) {
+                    Ok(())
+                } else {
+                    Err("connection refused".to_owned())
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Hoptrail {
+    fn drop(&mut self) {
+        // A test that cares how it ends has called `stop`.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let files = ["hoptrail.toml", "log"].map(|name| self.home.path().join(name));
+            show_logs("hoptrail", files.iter().map(PathBuf::as_path));
+        }
+    }
+}
+
+fn spawn(home: &Path) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(home.join("log"))
+        .expect("a file can be made");
+    Command::new(BINARY)
+        .args(["serve", "--config"])
+        .arg(home.join("hoptrail.toml"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file can be shared"))
+        .stderr(log)
+        .spawn()
+        .expect("the binary can be run")
+}
+
+fn listeners(config: &str) -> Vec<SocketAddrV4> {
+    let config: toml::Table = config.parse().expect("the configuration is TOML");
+    let listeners = config.get("listener").and_then(toml::Value::as_array);
+    let address = |listener: &toml::Value| listener.get("listen")?.as_str()?.parse().ok();
+    listeners
+        .map(|all| all.iter().filter_map(address).collect())
+        .unwrap_or_default()
+}
+
+/// A user of the client, with a secret of their own.
+pub struct User {
+    home: TempDir,
+}
+
+impl User {
+    /// Somebody who has never used hoptrail.
+    pub fn stranger() -> Self {
+        let home = TempDir::with_prefix("hoptrail-user-").expect("a temporary directory");
+        Self { home }
+    }
+
+    /// Runs the binary with these arguments and this standard input.
+    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, args: &[S], input: &[u8]) -> Output {
+        let mut child = Command::new(BINARY)
+            .args(args)
+            .env("HOPTRAIL_HOME", self.home.path())
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary can be run");
+        // A client that has no use for its input may close it.
+        let _ = child.stdin.take().map(|mut pipe| pipe.write_all(input));
+        child.wait_with_output().expect("the binary ends")
+    }
+
+    /// Sends a message by `hoptrail send`, to a server by SMTP; it must succeed.
+    pub fn send(&self, server: SocketAddrV4, from: &str, to: &[&str], message: &[u8]) -> String {
+        let server = format!("smtp://{server}");
+        let mut args = vec![
+            "send",
+            "--require-track",
+            "--server",
+            &server,
+            "--from",
+            from,
+        ];
+        args.extend(to);
+        said(&self.run(&args, message))
+    }
+
+    /// `hoptrail timeline MAILDIR [ID]` as people read it.
+    pub fn timeline(&self, maildir: &Path, id: Option<&str>) -> Output {
+        let mut args = vec!["timeline".as_ref(), maildir.as_os_str()];
+        args.extend(id.map(std::ffi::OsStr::new));
+        self.run(&args, b"")
+    }
+
+    /// `hoptrail timeline MAILDIR ID --json`.
+    pub fn timeline_json(&self, maildir: &Path, id: &str) -> serde_json::Value {
+        let args = [
+            "timeline".as_ref(),
+            maildir.as_os_str(),
+            id.as_ref(),
+            "--json".as_ref(),
+        ];
+        let output = self.run(&args, b"");
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("timeline --json: {error}: {output:?}"))
+    }
+}
+
+/// The standard output of a run that succeeded.
+pub fn said(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

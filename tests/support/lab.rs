@@ -1,0 +1,183 @@
+//! The packages, and one daemon out of them in namespaces of its own (`tests/lab/ns.sh`).
+
+use std::fs::{self, File};
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use super::{PATIENCE, net, show_logs, wait_until};
+
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab");
+
+/// Where the packages and notes of the lab lie: `lab` in Cargo's target directory.
+pub fn directory() -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("lab");
+    fs::create_dir_all(&directory).expect("the target directory can be written");
+    directory
+}
+
+/// The unpacked packages.
+pub struct Lab {
+    packages: PathBuf,
+}
+
+impl Lab {
+    /// Finds the packages, or gets them; test processes that come at the same time wait for the first.
+    pub fn get() -> &'static Self {
+        static LAB: OnceLock<Lab> = OnceLock::new();
+        LAB.get_or_init(|| {
+            let directory = directory();
+            let got = Command::new(format!("{SCRIPTS}/packages"))
+                .arg(&directory)
+                .output()
+                .expect("tests/lab/packages can be run");
+            let said = String::from_utf8_lossy(&got.stderr);
+            assert!(got.status.success(), "no mail lab: {said}");
+            Self {
+                packages: directory.join("pkg"),
+            }
+        })
+    }
+
+    /// The unpacked package of that name: `postfix`, `exim` or `dovecot`.
+    pub fn package(&self, name: &str) -> PathBuf {
+        self.packages.join(name)
+    }
+}
+
+/// The files a daemon will find under its private root: made before it starts.
+pub struct State(TempDir);
+
+impl State {
+    /// An empty private root.
+    pub fn new() -> Self {
+        Self(TempDir::with_prefix("hoptrail-lab-").expect("a temporary directory"))
+    }
+
+    /// Writes a file the daemon finds at `/` + `path`.
+    pub fn write(&self, path: &str, text: &str) {
+        let file = self.path(path);
+        let parent = file.parent().expect("a file has a directory");
+        fs::create_dir_all(parent).expect("a directory can be made");
+        fs::write(file, text).expect("a file can be written");
+    }
+
+    /// Where `/` + `path` of the daemon lies on the host.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+}
+
+/// A daemon running in its namespaces. Dropped, it is gone with every process it has started.
+pub struct Daemon {
+    hostname: String,
+    child: Child,
+    state: State,
+    logs: Vec<PathBuf>,
+}
+
+impl Daemon {
+    /// Runs `command` of that package as the host `hostname` and waits until it accepts connections.
+    ///
+    /// `logs` are the files to show if the test fails.
+    pub fn start(
+        package: &str,
+        hostname: &str,
+        address: SocketAddrV4,
+        state: State,
+        command: &[&str],
+        logs: &[&str],
+    ) -> Self {
+        let console = File::create(state.path("console")).expect("a file can be made");
+        let child = Command::new(format!("{SCRIPTS}/ns.sh"))
+            .arg(Lab::get().package(package))
+            .args([state.0.path().as_os_str(), hostname.as_ref()])
+            .args(command)
+            .stdin(Stdio::piped())
+            .stdout(console.try_clone().expect("a file can be shared"))
+            .stderr(console)
+            .spawn()
+            .expect("tests/lab/ns.sh can be run");
+        let logs = logs.iter().chain(&["console"]).map(|p| state.path(p));
+        let mut daemon = Self {
+            hostname: hostname.to_owned(),
+            child,
+            logs: logs.collect(),
+            state,
+        };
+        daemon.wait_until_ready(address);
+        daemon
+    }
+
+    fn wait_until_ready(&mut self, address: SocketAddrV4) {
+        let hostname = self.hostname.clone();
+        wait_until(
+            PATIENCE,
+            &format!("{hostname} listens on {address}"),
+            || {
+                if let Ok(Some(status)) = self.child.try_wait() {
+                    panic!("{hostname} ended at its start: {status}");
+                }
+                if net::answers(address) {
+                    Ok(())
+                } else {
+                    Err("connection refused".to_owned())
+                }
+            },
+        );
+    }
+
+    /// The files under the daemon's private root.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The process namespace, as the kernel names it; ask it while the daemon runs.
+    pub fn namespace(&self) -> String {
+        let link = format!("/proc/{}/ns/pid_for_children", self.child.id());
+        let target = fs::read_link(link).expect("the daemon runs");
+        target.to_string_lossy().into_owned()
+    }
+
+    /// Ends the wrapper as a crash does (SIGKILL); what runs in the namespace must not outlive it.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the wrapper is ours to kill");
+        self.child.wait().expect("the wrapper was ours to wait for");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let namespace = matches!(self.child.try_wait(), Ok(None)).then(|| self.namespace());
+        // The namespace's first process waits for this, and the wrapper for that one to be reaped, which
+        // the kernel does after the last process in it is gone.
+        drop(self.child.stdin.take());
+        let ended = self.child.wait();
+        if std::thread::panicking() {
+            show_logs(&self.hostname, self.logs.iter().map(PathBuf::as_path));
+            return;
+        }
+        ended.expect("the wrapper was ours to wait for");
+        if let Some(namespace) = namespace {
+            let left = processes_in(&namespace);
+            assert!(left.is_empty(), "{} left {left:?}", self.hostname);
+        }
+    }
+}
+
+/// The command lines of all processes in a process namespace.
+pub fn processes_in(namespace: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("/proc can be read");
+    processes
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let its = fs::read_link(path.join("ns/pid")).ok()?;
+            let command = fs::read(path.join("cmdline")).ok()?;
+            (its.to_string_lossy() == namespace)
+                .then(|| String::from_utf8_lossy(&command).replace('\0', " "))
+        })
+        .collect()
+}

@@ -1,0 +1,201 @@
+//! Postfix and Exim as relays: everything goes to one next hop, but for the domains routed elsewhere.
+//! What is deferred they try again within three seconds.
+
+use std::fmt::Write;
+use std::net::SocketAddrV4;
+use std::thread;
+
+use super::lab::{Daemon, State};
+use super::net::{self, NextHop};
+
+#[derive(Clone, Copy)]
+enum Software {
+    Postfix,
+    Exim,
+}
+
+/// An MTA to be started.
+pub struct Setup {
+    software: Software,
+    hostname: String,
+    address: SocketAddrV4,
+    next_hop: Option<NextHop>,
+    routes: Vec<(String, NextHop)>,
+    local_domain: String,
+}
+
+/// A running MTA. It relays for all of loopback.
+pub struct Mta {
+    address: SocketAddrV4,
+    daemon: Daemon,
+}
+
+impl Mta {
+    /// A Postfix that calls itself `hostname`.
+    pub fn postfix(hostname: &str) -> Setup {
+        Setup::new(Software::Postfix, hostname)
+    }
+
+    /// An Exim that calls itself `hostname`.
+    pub fn exim(hostname: &str) -> Setup {
+        Setup::new(Software::Exim, hostname)
+    }
+
+    /// Where its smtpd listens.
+    pub fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(&mut self) {
+        self.daemon.kill();
+    }
+
+    /// The running daemon, for its files and its namespace.
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+}
+
+impl Setup {
+    fn new(software: Software, hostname: &str) -> Self {
+        Self {
+            software,
+            hostname: hostname.to_owned(),
+            address: net::address(),
+            next_hop: None,
+            routes: Vec::new(),
+            local_domain: String::new(),
+        }
+    }
+
+    /// Listens here instead of on a fresh address (which [`Setup::address`] tells).
+    pub fn listen(mut self, address: SocketAddrV4) -> Self {
+        self.address = address;
+        self
+    }
+
+    /// Where it will listen.
+    pub fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    /// Where all mail goes that no route takes.
+    pub fn next_hop(mut self, next_hop: NextHop) -> Self {
+        self.next_hop = Some(next_hop);
+        self
+    }
+
+    /// Where the mail of one domain goes.
+    pub fn route(mut self, domain: &str, next_hop: NextHop) -> Self {
+        self.routes.push((domain.to_owned(), next_hop));
+        self
+    }
+
+    /// The domain it is the final MTA of (Postfix only); its mail too goes to the next hop.
+    pub fn local_domain(mut self, domain: &str) -> Self {
+        domain.clone_into(&mut self.local_domain);
+        self
+    }
+
+    /// Starts it and waits until it answers.
+    pub fn start(self) -> Mta {
+        let daemon = match self.software {
+            Software::Postfix => self.start_postfix(),
+            Software::Exim => self.start_exim(),
+        };
+        Mta {
+            address: self.address,
+            daemon,
+        }
+    }
+
+    fn start_postfix(&self) -> Daemon {
+        let transport = |next_hop: NextHop| match next_hop {
+            NextHop::Smtp(to) => format!("smtp:[{}]:{}", to.ip(), to.port()),
+            NextHop::Lmtp(to) => format!("lmtp:inet:{to}"),
+        };
+        let state = State::new();
+        let main = include_str!("../lab/postfix-main.cf.in").replace(
+            "@DEFAULT_TRANSPORT@",
+            &self.next_hop.map_or_else(
+                || "error:5.4.4 this MTA has no next hop".to_owned(),
+                transport,
+            ),
+        );
+        state.write("etc/postfix/main.cf", &self.fill(&main));
+        state.write(
+            "etc/postfix/master.cf",
+            &self.fill(include_str!("../lab/postfix-master.cf.in")),
+        );
+        let mut table = String::new();
+        for (domain, next_hop) in &self.routes {
+            let _ = writeln!(table, "{domain} {}", transport(*next_hop));
+        }
+        state.write("etc/postfix/transport", &table);
+        self.run(
+            "postfix",
+            state,
+            &["postfix", "start-fg"],
+            &["var/log/mail.log"],
+        )
+    }
+
+    fn start_exim(&self) -> Daemon {
+        assert!(self.local_domain.is_empty(), "Exim only relays here");
+        let mut routers = String::new();
+        for (count, (domain, next_hop)) in self.routes.iter().enumerate() {
+            let _ = writeln!(
+                routers,
+                "route{count}:\n{}  domains = {domain}\n",
+                exim_router(*next_hop)
+            );
+        }
+        if let Some(next_hop) = self.next_hop {
+            let _ = writeln!(routers, "rest:\n{}", exim_router(next_hop));
+        }
+        let state = State::new();
+        let text = include_str!("../lab/exim.conf.in").replace("@ROUTERS@", &routers);
+        state.write("etc/exim4/exim4.conf", &self.fill(&text));
+        self.run(
+            "exim",
+            state,
+            &["exim4", "-bdf", "-q1s"],
+            &["var/log/exim4/mainlog", "var/log/exim4/paniclog"],
+        )
+    }
+
+    fn fill(&self, template: &str) -> String {
+        template
+            .replace("@HOSTNAME@", &self.hostname)
+            .replace("@LISTEN@", &self.address.to_string())
+            .replace("@ADDRESS@", &self.address.ip().to_string())
+            .replace("@PORT@", &self.address.port().to_string())
+            .replace("@LOCAL_DOMAIN@", &self.local_domain)
+    }
+
+    fn run(&self, package: &str, state: State, command: &[&str], logs: &[&str]) -> Daemon {
+        Daemon::start(package, &self.hostname, self.address, state, command, logs)
+    }
+}
+
+fn exim_router(next_hop: NextHop) -> String {
+    let (to, transport) = match next_hop {
+        NextHop::Smtp(to) => (to, "out_smtp"),
+        NextHop::Lmtp(to) => (to, "out_lmtp"),
+    };
+    format!(
+        "  driver = manualroute\n  transport = {transport}\n  route_list = * {}::{}\n  self = send\n",
+        to.ip(),
+        to.port()
+    )
+}
+
+/// Starts MTAs side by side: each takes a second or two, most of it waiting.
+pub fn start_all<const N: usize>(setups: [Setup; N]) -> [Mta; N] {
+    thread::scope(|scope| {
+        setups
+            .map(|setup| scope.spawn(move || setup.start()))
+            .map(|starting| starting.join().expect("the MTA starts"))
+    })
+}

@@ -1,0 +1,367 @@
+//! A server that answers as the test says and keeps all it was told.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::mail::Mail;
+use super::net::{self, NextHop};
+
+/// A finished transaction: what came, and how it was answered.
+#[derive(Clone, Default)]
+pub struct Transaction {
+    /// The MAIL line.
+    pub mail_from: String,
+    /// The RCPT lines that were answered 2xx.
+    pub recipients: Vec<String>,
+    /// The message as it went over the wire, dots still stuffed, without the final dot.
+    pub data: Vec<u8>,
+    /// The replies to the dot: one, or over LMTP one for each recipient.
+    pub replies: Vec<String>,
+}
+
+impl Transaction {
+    /// The message as mail, dots unstuffed.
+    pub fn mail(&self) -> Mail {
+        let lines = self.data.split_inclusive(|&octet| octet == b'\n');
+        let unstuffed = lines.flat_map(|line| line.strip_prefix(b".").unwrap_or(line));
+        Mail::new(&unstuffed.copied().collect::<Vec<u8>>())
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{}\n{}", self.mail_from, self.recipients.join("\n"))?;
+        f.write_str(&String::from_utf8_lossy(&self.data))?;
+        writeln!(f, "{}", self.replies.join("\n"))
+    }
+}
+
+/// A server to be started. Replies are chosen by the beginning of the command line, whatever its case;
+/// the dot counts as a line `DOT`, over LMTP `DOT <recipient>` for each recipient. The reply `close`
+/// closes the connection instead.
+#[derive(Clone, Default)]
+pub struct Script {
+    lmtp: bool,
+    greeting: Option<String>,
+    keywords: Vec<String>,
+    once: Vec<(String, String)>,
+    always: Vec<(String, String)>,
+    pause: Duration,
+}
+
+#[derive(Default)]
+struct Seen {
+    commands: Vec<String>,
+    transactions: Vec<Transaction>,
+    connections: Vec<TcpStream>,
+    closing: bool,
+}
+
+/// A running server. Dropped, it closes its connections and is gone.
+pub struct Sink {
+    address: SocketAddrV4,
+    lmtp: bool,
+    seen: Arc<Mutex<Seen>>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Sink {
+    /// An SMTP server that says yes to everything and offers nothing.
+    pub fn smtp() -> Script {
+        Script::default()
+    }
+
+    /// An LMTP server that says yes to everything and offers nothing.
+    pub fn lmtp() -> Script {
+        Script {
+            lmtp: true,
+            ..Script::default()
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    /// It, as somebody's next hop.
+    pub fn next_hop(&self) -> NextHop {
+        if self.lmtp {
+            NextHop::Lmtp(self.address)
+        } else {
+            NextHop::Smtp(self.address)
+        }
+    }
+
+    /// Every command line so far, of all connections, as it came but for the line end.
+    pub fn commands(&self) -> Vec<String> {
+        lock(&self.seen).commands.clone()
+    }
+
+    /// Every transaction that has come to its dot.
+    pub fn transactions(&self) -> Vec<Transaction> {
+        lock(&self.seen).transactions.clone()
+    }
+
+    /// Waits until there are as many transactions, and gives them.
+    pub fn wait_for(&self, count: usize) -> Vec<Transaction> {
+        let what = format!("{count} transactions at {}", self.address);
+        super::wait_until(super::PATIENCE, &what, || {
+            let all = self.transactions();
+            if all.len() < count {
+                return Err(format!("{all:?} after {:?}", self.commands()));
+            }
+            Ok(all)
+        })
+    }
+}
+
+impl Script {
+    /// Offers a keyword line in the reply to EHLO or LHLO.
+    pub fn offer(mut self, keyword: &str) -> Self {
+        self.keywords.push(keyword.to_owned());
+        self
+    }
+
+    /// Greets with this line instead of `220 sink.test`.
+    pub fn greet(mut self, line: &str) -> Self {
+        self.greeting = Some(line.to_owned());
+        self
+    }
+
+    /// Answers the first line with that beginning so; said twice, the second too.
+    pub fn once(mut self, line: &str, reply: &str) -> Self {
+        self.once
+            .push((line.to_ascii_uppercase(), reply.to_owned()));
+        self
+    }
+
+    /// Answers every line with that beginning so, unless a `once` is left for it.
+    pub fn always(mut self, line: &str, reply: &str) -> Self {
+        self.always
+            .push((line.to_ascii_uppercase(), reply.to_owned()));
+        self
+    }
+
+    /// Waits this long before each reply.
+    pub fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    /// Starts the server.
+    pub fn start(self) -> Sink {
+        let address = net::address();
+        let listener = TcpListener::bind(address).expect("the address is free");
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let lmtp = self.lmtp;
+        let script = Arc::new(Mutex::new(self));
+        let acceptor = thread::spawn({
+            let seen = Arc::clone(&seen);
+            move || accept(&listener, &script, &seen)
+        });
+        Sink {
+            address,
+            lmtp,
+            seen,
+            acceptor: Some(acceptor),
+        }
+    }
+
+    fn reply_to(&mut self, line: &str) -> Option<String> {
+        let line = line.to_ascii_uppercase();
+        if let Some(at) = self
+            .once
+            .iter()
+            .position(|(head, _)| line.starts_with(head))
+        {
+            return Some(self.once.remove(at).1);
+        }
+        let mut hits = self
+            .always
+            .iter()
+            .filter(|(head, _)| line.starts_with(head));
+        hits.next().map(|(_, reply)| reply.clone())
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        lock(&self.seen).closing = true;
+        let _ = TcpStream::connect(self.address);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+        for connection in &lock(&self.seen).connections {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn accept(listener: &TcpListener, script: &Arc<Mutex<Script>>, seen: &Arc<Mutex<Seen>>) {
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else { continue };
+        let mut all = lock(seen);
+        if all.closing {
+            return;
+        }
+        all.connections.extend(stream.try_clone());
+        let (script, seen) = (Arc::clone(script), Arc::clone(seen));
+        thread::spawn(move || {
+            // An error is the client's end of the connection; the test sees what it has sent.
+            let _ = Session::new(stream, script, seen).and_then(Session::serve);
+        });
+    }
+}
+
+struct Session {
+    reader: BufReader<TcpStream>,
+    writer: TcpStream,
+    script: Arc<Mutex<Script>>,
+    seen: Arc<Mutex<Seen>>,
+    transaction: Transaction,
+}
+
+impl Session {
+    fn new(
+        stream: TcpStream,
+        script: Arc<Mutex<Script>>,
+        seen: Arc<Mutex<Seen>>,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            reader: BufReader::new(stream.try_clone()?),
+            writer: stream,
+            script,
+            seen,
+            transaction: Transaction::default(),
+        })
+    }
+
+    fn serve(mut self) -> std::io::Result<()> {
+        let greeting = lock(&self.script).greeting.clone();
+        self.say(&greeting.unwrap_or_else(|| "220 sink.test".to_owned()))?;
+        loop {
+            let mut line = Vec::new();
+            if self.reader.read_until(b'\n', &mut line)? == 0 {
+                return Ok(());
+            }
+            let line = String::from_utf8_lossy(&line)
+                .trim_end_matches(['\r', '\n'])
+                .to_owned();
+            lock(&self.seen).commands.push(line.clone());
+            let verb = line
+                .split([' ', ':'])
+                .next()
+                .unwrap_or_default()
+                .to_ascii_uppercase();
+            let scripted = lock(&self.script).reply_to(&line);
+            let reply = scripted.unwrap_or_else(|| self.usual_reply(&verb));
+            self.say(&reply)?;
+            self.after(&verb, line, &reply)?;
+            if verb == "QUIT" {
+                return Ok(());
+            }
+        }
+    }
+
+    fn usual_reply(&self, verb: &str) -> String {
+        match verb {
+            "EHLO" | "LHLO" => {
+                let keywords = lock(&self.script).keywords.clone();
+                let mut lines = vec!["sink.test".to_owned()];
+                lines.extend(keywords);
+                let last = lines.len() - 1;
+                let line = |(at, text): (usize, &String)| {
+                    format!("250{}{text}", if at == last { ' ' } else { '-' })
+                };
+                lines
+                    .iter()
+                    .enumerate()
+                    .map(line)
+                    .collect::<Vec<_>>()
+                    .join("\r\n")
+            }
+            "DATA" if self.transaction.recipients.is_empty() => "503 5.5.1 no recipient".to_owned(),
+            "DATA" => "354 go on".to_owned(),
+            "QUIT" => "221 2.0.0 bye".to_owned(),
+            "HELO" | "MAIL" | "RCPT" | "RSET" | "NOOP" => "250 2.0.0 ok".to_owned(),
+            _ => "502 5.5.1 not here".to_owned(),
+        }
+    }
+
+    fn after(&mut self, verb: &str, line: String, reply: &str) -> std::io::Result<()> {
+        let yes = reply.starts_with('2');
+        match verb {
+            "EHLO" | "LHLO" | "HELO" | "RSET" => self.transaction = Transaction::default(),
+            "MAIL" if yes => {
+                self.transaction = Transaction {
+                    mail_from: line,
+                    ..Transaction::default()
+                }
+            }
+            "RCPT" if yes => self.transaction.recipients.push(line),
+            "DATA" if reply.starts_with("354") => self.take_message()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_message(&mut self) -> std::io::Result<()> {
+        let mut data = Vec::new();
+        loop {
+            let start = data.len();
+            if self.reader.read_until(b'\n', &mut data)? == 0 {
+                return Ok(());
+            }
+            let at_line_start = start == 0 || data[..start].ends_with(b"\r\n");
+            if at_line_start && &data[start..] == b".\r\n" {
+                data.truncate(start);
+                break;
+            }
+        }
+        let mut transaction = std::mem::take(&mut self.transaction);
+        transaction.data = data;
+        transaction.replies = self.replies_to_dot(&transaction.recipients);
+        let replies = transaction.replies.clone();
+        lock(&self.seen).transactions.push(transaction);
+        replies.iter().try_for_each(|reply| self.say(reply))
+    }
+
+    fn replies_to_dot(&self, recipients: &[String]) -> Vec<String> {
+        let mut script = lock(&self.script);
+        let stages = if script.lmtp {
+            recipients.iter().map(|line| dot_for(line)).collect()
+        } else {
+            vec!["DOT".to_owned()]
+        };
+        let usual = || "250 2.0.0 ok, taken".to_owned();
+        let replies = stages.iter().map(|stage| script.reply_to(stage));
+        replies.map(|reply| reply.unwrap_or_else(usual)).collect()
+    }
+
+    fn say(&mut self, reply: &str) -> std::io::Result<()> {
+        thread::sleep(lock(&self.script).pause);
+        if reply == "close" {
+            self.writer.shutdown(Shutdown::Both)?;
+            return Err(std::io::ErrorKind::ConnectionAborted.into());
+        }
+        self.writer.write_all(format!("{reply}\r\n").as_bytes())
+    }
+}
+
+/// `DOT <bob@b.test>` for `RCPT TO:<bob@b.test> NOTIFY=NEVER`.
+fn dot_for(recipient: &str) -> String {
+    let path = recipient
+        .split_once(':')
+        .map_or(recipient, |(_, path)| path);
+    let path = path.split_once('>').map_or(path, |(path, _)| path);
+    format!("DOT {}>", path.trim())
+}
