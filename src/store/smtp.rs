@@ -32,15 +32,25 @@ pub(super) struct SmtpSession {
 }
 
 impl SmtpSession {
-    pub(super) async fn open(
+    pub(super) async fn open(peer: &Peer, hello: &ClientId) -> Result<Self, String> {
+        Self::begin(peer, format!("EHLO {hello}\r\n"), async {
+            let stream = connect(peer).await.map_err(|e| e.to_string())?;
+            AsyncSmtpConnection::connect_with_transport(Box::new(stream), hello)
+                .await
+                .map_err(|e| words(&e))
+        })
+        .await
+    }
+
+    pub(super) async fn open_tls(
         peer: &Peer,
         hello: &ClientId,
-        tls: Option<TlsParameters>,
+        tls: &TlsParameters,
     ) -> Result<Self, String> {
         let server = (peer.host.as_str(), peer.port);
         let within = Some(Duration::from_secs(OPEN_SECONDS));
         Self::begin(peer, format!("EHLO {hello}\r\n"), async {
-            AsyncSmtpConnection::connect_tokio1(server, within, hello, tls, None)
+            AsyncSmtpConnection::connect_tokio1(server, within, hello, Some(tls.clone()), None)
                 .await
                 .map_err(|e| words(&e))
         })
@@ -49,9 +59,7 @@ impl SmtpSession {
 
     pub(super) async fn open_lmtp(peer: &Peer, hello: &ClientId) -> Result<Self, String> {
         Self::begin(peer, format!("LHLO {hello}\r\n"), async {
-            let stream = TcpStream::connect((peer.host.as_str(), peer.port))
-                .await
-                .map_err(|e| e.to_string())?;
+            let stream = connect(peer).await.map_err(|e| e.to_string())?;
             AsyncSmtpConnection::connect_with_transport(Box::new(Lhlo::new(stream)), hello)
                 .await
                 .map_err(|e| words(&e))
@@ -139,6 +147,14 @@ impl SmtpSession {
         let quit = self.connection.command(Quit);
         let _ = timeout(Duration::from_secs(QUIT_SECONDS), quit).await;
     }
+}
+
+/// lettre writes a message and its final dot apart; with Nagle's delay the dot would wait for the peer's
+/// delayed acknowledgement, 40 ms a report.
+async fn connect(peer: &Peer) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect((peer.host.as_str(), peer.port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 async fn within(

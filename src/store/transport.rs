@@ -157,6 +157,7 @@ pub enum Failure {
 pub struct Transport {
     via: Via,
     hello: ClientId,
+    /// For `smtps:` only.
     tls: Option<TlsParameters>,
 }
 
@@ -176,18 +177,16 @@ impl Transport {
 
     /// Begins a session; the error is the reason why none is to be had now.
     pub(super) async fn open(&self) -> Result<Session, String> {
-        match &self.via {
-            Via::Smtp(peer) | Via::Smtps(peer) => {
-                SmtpSession::open(peer, &self.hello, self.tls.clone())
-                    .await
-                    .map(|session| Session::Smtp(Box::new(session)))
-            }
-            Via::Lmtp(peer) => SmtpSession::open_lmtp(peer, &self.hello)
-                .await
-                .map(|session| Session::Smtp(Box::new(session))),
-            Via::Sendmail(program) => Ok(Session::Sendmail(program.clone())),
-            Via::Maildir(directory) => Ok(Session::Maildir(directory.clone())),
-        }
+        let session = match &self.via {
+            Via::Smtp(peer) | Via::Smtps(peer) => match &self.tls {
+                Some(tls) => SmtpSession::open_tls(peer, &self.hello, tls).await?,
+                None => SmtpSession::open(peer, &self.hello).await?,
+            },
+            Via::Lmtp(peer) => SmtpSession::open_lmtp(peer, &self.hello).await?,
+            Via::Sendmail(program) => return Ok(Session::Sendmail(program.clone())),
+            Via::Maildir(directory) => return Ok(Session::Maildir(directory.clone())),
+        };
+        Ok(Session::Smtp(Box::new(session)))
     }
 }
 
