@@ -13,6 +13,8 @@
 //! trail::render ◀─ trail::assemble ◀─ report::read ◀─ trail::source (Maildir) ◀──┘
 //! ```
 
+//pub mod cli;
 pub mod clock;
 pub mod smtp;
+pub mod store;
 pub mod track;

@@ -10,8 +10,14 @@
 //! ```
 //!
 //! The message id stands without angle brackets. Neither it nor the decimal can hold a zero octet, so no
-//! two inputs run together. Test vector: message id `m1@example.org`, t 1795478400000, secret = octets
-//! 00..1f; the results stand in this file's tests.
+//! two inputs run together. Test vector, for message id `m1@example.org`, t 1795478400000 and the secret
+//! that is the octets 00, 01, .. 1f:
+//!
+//! ```text
+//! A = 35090ed5130de1353a66f4aaa266256d3b0da38fc1bfb6b125370eed837a0c4e   (hex)
+//! B = b-QP-kiVKnBx4pTM9M2QJjFzvmLyxnP84RK3JL63cQw                        (base64url)
+//! HMAC-SHA256(key B, "abc") = 9ea1d954cbe2bd19788a9a7f1a1c77129ec430d001f3c282fcb979e0b53c4f92
+//! ```
 
 use std::fmt;
 
@@ -132,5 +138,58 @@ impl TryFrom<String> for Certificate {
 impl From<Certificate> for String {
     fn from(certificate: Certificate) -> Self {
         certificate.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    fn secret() -> Secret {
+        Secret::new(std::array::from_fn(|i| u8::try_from(i).unwrap()))
+    }
+
+    fn hex(octets: &[u8]) -> String {
+        octets.iter().fold(String::new(), |mut text, octet| {
+            write!(text, "{octet:02x}").unwrap();
+            text
+        })
+    }
+
+    /// The published vector; the expected values come from another implementation (Python's hashlib).
+    #[test]
+    fn the_published_vector_holds() {
+        let proof = secret().proof("m1@example.org", 1_795_478_400_000);
+        assert_eq!(
+            hex(&proof),
+            "35090ed5130de1353a66f4aaa266256d3b0da38fc1bfb6b125370eed837a0c4e"
+        );
+        let b = secret().certificate("m1@example.org", 1_795_478_400_000);
+        assert_eq!(b.to_string(), "b-QP-kiVKnBx4pTM9M2QJjFzvmLyxnP84RK3JL63cQw");
+        let tag = b.authenticate(b"abc");
+        assert_eq!(
+            hex(&tag),
+            "9ea1d954cbe2bd19788a9a7f1a1c77129ec430d001f3c282fcb979e0b53c4f92"
+        );
+        assert!(b.verifies(b"abc", &tag));
+        assert!(!b.verifies(b"abd", &tag));
+    }
+
+    #[test]
+    fn only_the_canonical_writing_of_b_is_read() {
+        let text = "b-QP-kiVKnBx4pTM9M2QJjFzvmLyxnP84RK3JL63cQw";
+        assert_eq!(Certificate::parse(text).unwrap().to_string(), text);
+        let spare_bits = text.replace("cQw", "cQx");
+        assert_eq!(Certificate::parse(&spare_bits), None);
+        assert_eq!(Certificate::parse(&text[..42]), None);
+        assert_eq!(Certificate::parse(&format!("{text}=")), None);
+    }
+
+    #[test]
+    fn nothing_prints_the_secret() {
+        assert_eq!(format!("{:?}", secret()), "Secret(..)");
     }
 }

@@ -1,0 +1,43 @@
+//! What both our uses of lettre's connection need beyond what it offers: every EHLO keyword (it keeps four),
+//! a server's own words out of its errors, and mail that arrives octet for octet.
+
+use lettre::transport::smtp::response::Response;
+
+/// What a server's EHLO reply offers: keyword and arguments, each line after the first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keywords(Vec<String>);
+
+impl Keywords {
+    /// Out of the reply to EHLO or LHLO.
+    pub(crate) fn of(reply: &Response) -> Self {
+        Self(reply.message().skip(1).map(str::to_owned).collect())
+    }
+
+    /// The arguments of `keyword`, if it is offered; keywords have no case (RFC 5321, 2.4).
+    pub(crate) fn arguments(&self, keyword: &str) -> Option<impl Iterator<Item = &str>> {
+        self.0.iter().find_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let offered = words.next()?.eq_ignore_ascii_case(keyword);
+            offered.then_some(words)
+        })
+    }
+
+    /// Whether `keyword` is offered.
+    pub(crate) fn has(&self, keyword: &str) -> bool {
+        self.arguments(keyword).is_some()
+    }
+}
+
+/// The server's reply in its own words (`550 5.1.1 no such user`), or what else went wrong.
+pub(crate) fn words(error: &lettre::transport::smtp::Error) -> String {
+    use std::error::Error as _;
+    match (error.status(), error.source()) {
+        (Some(code), Some(text)) => format!("{code} {text}"),
+        _ => error.to_string(),
+    }
+}
+
+/// `mail` without its last CRLF, because lettre ends every message with one of its own before the dot.
+pub(crate) fn without_final_crlf(mail: &[u8]) -> &[u8] {
+    mail.strip_suffix(b"\r\n").unwrap_or(mail)
+}

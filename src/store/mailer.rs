@@ -1,0 +1,304 @@
+//! The worker that mails what waits in the outbox: at once when something is put, later what failed.
+//!
+//! A report is marked done right after its acceptance, so each is mailed exactly once unless the process
+//! dies in between; then it is mailed again, with the same Message-ID. What was accepted but could not be
+//! marked is remembered here and never mailed a second time by this process.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use super::transport::{Failure, Session, Transport};
+use super::{Due, Noted, Store};
+use crate::clock::Clock;
+use crate::track::{Step, StepId};
+
+/// The first wait after a failure, ms; each further one is twice as long.
+const RETRY_FIRST_MS: i64 = 60 * 1000;
+/// The longest wait between two attempts, ms.
+const RETRY_LONGEST_MS: i64 = 3600 * 1000;
+/// How long a report is tried before it is kept for a person, ms.
+const GIVE_UP_MS: i64 = 5 * 24 * 3600 * 1000;
+
+/// Sessions at a time.
+const LANES_MAX: usize = 4;
+/// Reports over one session.
+const LOT_REPORTS_MAX: usize = 50;
+
+/// The longest sleep between two looks into the outbox.
+const IDLE_SECONDS: u64 = 60;
+/// The wait after the store failed to answer, or a lane to end well.
+const TROUBLE_SECONDS: u64 = 5;
+/// What lanes get to finish their current report at shutdown.
+const GRACE_SECONDS: u64 = 5;
+/// The longest reason kept with a report.
+const REASON_CHARS_MAX: usize = 500;
+
+/// What every lane needs.
+struct Work<C> {
+    store: Store,
+    transport: Transport,
+    compose: C,
+    clock: Clock,
+    shutdown: watch::Receiver<bool>,
+    /// Accepted by the other side, but the store could not take note.
+    unmarked: Mutex<HashSet<StepId>>,
+}
+
+/// Mails reports until `shutdown` holds true or its sender is gone. `compose` makes the mail of a step at
+/// a time in µs; a step for which it makes nothing (or panics) is held for a person.
+pub async fn run(
+    store: Store,
+    transport: Transport,
+    compose: impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static,
+    clock: Clock,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let work = Arc::new(Work {
+        store,
+        transport,
+        compose,
+        clock,
+        shutdown: shutdown.clone(),
+        unmarked: Mutex::default(),
+    });
+    let mut lanes = JoinSet::new();
+    let mut in_hand: HashMap<Id, Vec<StepId>> = HashMap::new();
+    while !stopping(&shutdown) {
+        let pause = dispatch(&work, &mut lanes, &mut in_hand).await;
+        tokio::select! {
+            // An error means that the sender is gone; the loop's condition sees both.
+            _ = shutdown.changed() => {}
+            () = work.store.queued() => {}
+            Some(ended) = lanes.join_next_with_id() => release(&mut in_hand, ended).await,
+            () = sleep(pause) => {}
+        }
+    }
+    let all_ended = async { while lanes.join_next().await.is_some() {} };
+    // What is cut off here is mailed after the next start.
+    let _ = timeout(Duration::from_secs(GRACE_SECONDS), all_ended).await;
+}
+
+fn stopping(shutdown: &watch::Receiver<bool>) -> bool {
+    *shutdown.borrow() || shutdown.has_changed().is_err()
+}
+
+/// Gives what is due to free lanes; returns how long there is nothing more to do.
+async fn dispatch<C>(
+    work: &Arc<Work<C>>,
+    lanes: &mut JoinSet<()>,
+    in_hand: &mut HashMap<Id, Vec<StepId>>,
+) -> Duration
+where
+    C: Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static,
+{
+    let idle = Duration::from_secs(IDLE_SECONDS);
+    let free = LANES_MAX.saturating_sub(lanes.len());
+    if free == 0 {
+        return idle;
+    }
+    let now_ms = work.clock.now_ms();
+    let held_by_lanes = in_hand.values().flatten().copied().collect();
+    let due = work
+        .store
+        .due(now_ms, free * LOT_REPORTS_MAX, held_by_lanes);
+    let found = match due.await {
+        Ok(found) => found,
+        Err(cause) => {
+            tracing::error!(%cause, "the outbox cannot be read");
+            return Duration::from_secs(TROUBLE_SECONDS);
+        }
+    };
+    let mut reports = found.reports.into_iter().peekable();
+    while reports.peek().is_some() {
+        let lot: Vec<Due> = reports.by_ref().take(LOT_REPORTS_MAX).collect();
+        let steps = lot.iter().map(|due| due.step).collect();
+        let lane = lanes.spawn(lane(Arc::clone(work), lot));
+        in_hand.insert(lane.id(), steps);
+    }
+    let next = found.next_ms.and_then(|ms| u64::try_from(ms - now_ms).ok());
+    next.map_or(idle, |ms| idle.min(Duration::from_millis(ms)))
+}
+
+/// A lane has ended: what it left undone is due again. One that died waits, lest it die in a circle.
+async fn release(in_hand: &mut HashMap<Id, Vec<StepId>>, ended: Result<(Id, ()), JoinError>) {
+    match ended {
+        Ok((id, ())) => {
+            in_hand.remove(&id);
+        }
+        Err(died) => {
+            in_hand.remove(&died.id());
+            tracing::error!(%died, "a session of the mailer died");
+            sleep(Duration::from_secs(TROUBLE_SECONDS)).await;
+        }
+    }
+}
+
+/// One session: its lot of reports, one after the other.
+async fn lane<C>(work: Arc<Work<C>>, lot: Vec<Due>)
+where
+    C: Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static,
+{
+    let mut session = None;
+    let mut notes = JoinSet::new();
+    let mut lot = lot.into_iter();
+    while let Some(due) = lot.next() {
+        if stopping(&work.shutdown) {
+            break;
+        }
+        match work.mail(&due, &mut session).await {
+            Outcome::Settled(fate) => _ = notes.spawn(work.settle(&due, fate)),
+            Outcome::Broke(reason) => {
+                // Only the report at which it broke has to wait; the others get a session of their own.
+                notes.spawn(work.settle(&due, Fate::Later(reason)));
+                session = None;
+                break;
+            }
+            Outcome::NoSession(reason) => {
+                // Nobody's fault in particular, so that everybody waits.
+                for due in std::iter::once(due).chain(lot.by_ref()) {
+                    notes.spawn(work.settle(&due, Fate::Later(reason.clone())));
+                }
+            }
+        }
+    }
+    if let Some(open) = session {
+        Session::close(open).await;
+    }
+    if notes.join_all().await.contains(&false) {
+        // What could not be noted is due again at once; without a pause this would go in a circle.
+        sleep(Duration::from_secs(TROUBLE_SECONDS)).await;
+    }
+}
+
+/// What came of one attempt.
+enum Outcome {
+    Settled(Fate),
+    Broke(String),
+    NoSession(String),
+}
+
+/// What is noted of a report.
+enum Fate {
+    Sent,
+    Later(String),
+    Never(String),
+}
+
+impl<C> Work<C>
+where
+    C: Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static,
+{
+    /// One attempt, over the open session or a new one.
+    async fn mail(&self, due: &Due, session: &mut Option<Session>) -> Outcome {
+        if self.unmarked().contains(&due.step) {
+            return Outcome::Settled(Fate::Sent);
+        }
+        let (recipient, mail) = match self.composed(due) {
+            Ok(mail) => mail,
+            Err(reason) => return Outcome::Settled(Fate::Never(reason)),
+        };
+        let open = match session {
+            Some(open) => open,
+            None => match self.transport.open().await {
+                Ok(new) => session.insert(new),
+                Err(reason) => return Outcome::NoSession(reason),
+            },
+        };
+        match open.send(&recipient, mail).await {
+            Ok(()) => {
+                count(&self.store.counters().sent);
+                // Until the mark is durable.
+                self.unmarked().insert(due.step);
+                Outcome::Settled(Fate::Sent)
+            }
+            Err(Failure::Later(reason)) => Outcome::Settled(Fate::Later(reason)),
+            Err(Failure::Never(reason)) => Outcome::Settled(Fate::Never(reason)),
+            Err(Failure::Broken(reason)) => Outcome::Broke(reason),
+        }
+    }
+
+    /// The envelope recipient and the mail, or why there is none.
+    fn composed(&self, due: &Due) -> Result<(String, Vec<u8>), String> {
+        let step = due.content.as_ref().map_err(Clone::clone)?;
+        let compose = AssertUnwindSafe(|| (self.compose)(step, self.clock.now_us()));
+        match catch_unwind(compose) {
+            Ok(mail) if !mail.is_empty() => Ok((step.originator.clone(), mail)),
+            _ => Err("the report could not be composed".to_owned()),
+        }
+    }
+
+    /// Orders the note now, so that nothing comes between acceptance and mark. The commit is awaited by
+    /// the future, which tells whether it came about.
+    fn settle(self: &Arc<Self>, due: &Due, fate: Fate) -> impl Future<Output = bool> + use<C> {
+        let step = due.step;
+        let sent = matches!(fate, Fate::Sent);
+        let noted = match fate {
+            Fate::Sent => self.store.done(step),
+            Fate::Later(reason) => self.defer(due, &reason),
+            Fate::Never(reason) => self.hold(step, &reason),
+        };
+        let work = Arc::clone(self);
+        async move {
+            let noted = noted.await;
+            if let Err(cause) = &noted {
+                tracing::error!(%step, %cause, "the store could not take note of a report's fate");
+            } else if sent {
+                work.unmarked().remove(&step);
+            }
+            noted.is_ok()
+        }
+    }
+
+    fn defer(&self, due: &Due, reason: &str) -> Noted {
+        let next_ms = self.clock.now_ms() + retry_after_ms(due.failures);
+        if next_ms - due.first_ms > GIVE_UP_MS {
+            return self.hold(due.step, reason);
+        }
+        count(&self.store.counters().deferred);
+        tracing::warn!(step = %due.step, reason, "a report waits");
+        self.store.defer(due.step, next_ms, brief(reason))
+    }
+
+    fn hold(&self, step: StepId, reason: &str) -> Noted {
+        count(&self.store.counters().held);
+        tracing::error!(%step, reason, "a report is given up and kept");
+        self.store.hold(step, brief(reason))
+    }
+
+    fn unmarked(&self) -> MutexGuard<'_, HashSet<StepId>> {
+        self.unmarked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// 1, 2, 4, .. minutes, an hour at the most, after so many earlier failures.
+fn retry_after_ms(failures: u32) -> i64 {
+    RETRY_FIRST_MS
+        .saturating_mul(1_i64.checked_shl(failures.min(32)).unwrap_or(i64::MAX))
+        .min(RETRY_LONGEST_MS)
+}
+
+fn brief(reason: &str) -> String {
+    reason.chars().take(REASON_CHARS_MAX).collect()
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_from_a_minute_to_an_hour() {
+        let minutes = [0, 1, 2, 3, 4, 5, 6, 7, u32::MAX].map(|n| retry_after_ms(n) / 60_000);
+        assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+}

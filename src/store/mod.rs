@@ -1,0 +1,292 @@
+//! Durable: the journal of steps and the outbox of reports in one `SQLite` file, and the worker that mails
+//! what waits there. When [`Store::put`] says `Ok`, the step is on disk.
+//!
+//! One thread owns the writing connection and commits whatever waits in one transaction (group commit);
+//! look-ups have a read-only connection of their own, because under WAL a reader never waits for a
+//! commit, and an egress asks the journal in the middle of a transaction of mail.
+//!
+//! Must not know SMTP sessions, policy, or how a report is worded: the mailer is given a composer.
+
+mod delays;
+mod dialogue;
+mod journal;
+mod lhlo;
+mod local;
+pub mod mailer;
+mod smtp;
+pub mod transport;
+mod writer;
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{Notify, oneshot};
+
+pub(crate) use dialogue::{Keywords, without_final_crlf, words};
+pub use journal::{Due, DueReports};
+use writer::{Order, Work};
+
+use crate::track::{Step, StepId};
+
+/// The database's name in the state directory.
+pub const FILE_NAME: &str = "store.sqlite";
+
+/// Orders that may wait for the writer; one more is refused at once.
+const QUEUE_ORDERS_MAX: usize = 4096;
+
+/// How long the writer waits for another process that holds the database's lock, ms.
+const BUSY_MS: u64 = 1000;
+
+/// What became of a step that was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// Remembered, and its report waits in the outbox.
+    Queued,
+    /// Remembered only: the step asked for no report.
+    Remembered,
+    /// Remembered only: all it has to tell is a delay told not long ago.
+    Quiet,
+}
+
+/// Why the store could not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The state directory or the file in it cannot be made, read or written.
+    #[error("{path}: {cause}")]
+    File {
+        /// What was touched.
+        path: PathBuf,
+        /// What went wrong.
+        cause: Arc<io::Error>,
+    },
+    /// The database engine says no: a full or failing disk, a damaged file, a lock held too long.
+    #[error("the store's database: {0}")]
+    Database(#[from] Arc<rusqlite::Error>),
+    /// The file was made by a later hoptrail.
+    #[error("the store's database has layout {0}, which only a newer hoptrail can read")]
+    Newer(i64),
+    /// More orders wait than may.
+    #[error("the store's queue is full ({QUEUE_ORDERS_MAX} orders wait)")]
+    Full,
+    /// The writer has stopped.
+    #[error("the store has stopped")]
+    Stopped,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(Arc::new(error))
+    }
+}
+
+/// Resolves after the commit of what was ordered when it was made.
+pub type Noted = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
+/// What the store and its mailer did since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Steps made durable.
+    pub stored: AtomicU64,
+    /// Steps the store refused or failed to keep. Who stops waiting for a `put` counts that here itself.
+    pub lost: AtomicU64,
+    /// Transactions committed; fewer than `stored` when steps come together.
+    pub commits: AtomicU64,
+    /// Reports handed over.
+    pub sent: AtomicU64,
+    /// Attempts that failed for now.
+    pub deferred: AtomicU64,
+    /// Reports given up and kept for a person.
+    pub held: AtomicU64,
+}
+
+/// A handle to the store of one hop; clones share it. The file is closed when the last is dropped.
+#[derive(Clone, Debug)]
+pub struct Store {
+    orders: SyncSender<Order>,
+    reader: Arc<Mutex<Connection>>,
+    shared: Arc<Shared>,
+}
+
+/// What the handles and the writer's thread both hold.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Told once per commit that put something into the outbox.
+    queued: Notify,
+    counters: Counters,
+}
+
+impl Store {
+    /// Opens `store.sqlite` in `state_dir`, making both if need be (0700, 0600), and starts the writer.
+    /// Journal rows older than `retention_days` are dropped now and then, unless their report waits.
+    pub fn open(state_dir: &Path, retention_days: u32) -> Result<Self, StoreError> {
+        let path = make_file(state_dir)?;
+        let writing = Connection::open(&path)?;
+        journal::set_up(&writing, BUSY_MS)?;
+        // The directory entry of a new file is durable only after this.
+        File::open(state_dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|cause| file_error(state_dir, cause))?;
+        let reading = Connection::open_with_flags(
+            &path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        reading.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+
+        let (orders, at_work) = sync_channel(QUEUE_ORDERS_MAX);
+        let shared = Arc::new(Shared::default());
+        let at_writer = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer::run(writing, &at_work, &at_writer, retention_days))
+            .map_err(|cause| file_error(&path, cause))?;
+        Ok(Self {
+            orders,
+            reader: Arc::new(Mutex::new(reading)),
+            shared,
+        })
+    }
+
+    /// Makes `step` durable and, if it is to be mailed, puts its report into the outbox: `Ok` comes after
+    /// the commit. Never waits for a place in the queue. The same step twice is kept once. A caller that
+    /// stops waiting does not undo the order.
+    pub async fn put(&self, step: Step) -> Result<Put, StoreError> {
+        let answer = self.order(Work::Put(Box::new(step))).await;
+        match answer {
+            Ok(Some(put)) => Ok(put),
+            other => {
+                self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
+                Err(other.err().unwrap_or(StoreError::Stopped))
+            }
+        }
+    }
+
+    /// The step of this id, as it was put, if it is still remembered.
+    pub async fn step(&self, id: StepId) -> Result<Option<Step>, StoreError> {
+        self.read(move |db| journal::step(db, id)).await
+    }
+
+    /// Reports to mail at `now_ms`, those never tried first, then by the time they wait for; at most
+    /// `reports_max`, none of `in_hand`.
+    pub async fn due(
+        &self,
+        now_ms: i64,
+        reports_max: usize,
+        in_hand: HashSet<StepId>,
+    ) -> Result<DueReports, StoreError> {
+        self.read(move |db| journal::due(db, now_ms, reports_max, &in_hand))
+            .await
+    }
+
+    /// The report was handed over. Like `defer` and `hold`, ordered at once; the future tells the commit.
+    pub fn done(&self, step: StepId) -> Noted {
+        self.note(Work::Done(step))
+    }
+
+    /// The report could not be handed over for `reason`; try again at `next_ms`.
+    pub fn defer(&self, step: StepId, next_ms: i64, reason: String) -> Noted {
+        self.note(Work::Defer {
+            step,
+            next_ms,
+            reason,
+        })
+    }
+
+    /// The report is given up for `reason` and kept for a person.
+    pub fn hold(&self, step: StepId, reason: String) -> Noted {
+        self.note(Work::Hold { step, reason })
+    }
+
+    /// What was done since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Resolves when something was put into the outbox since the last call.
+    async fn queued(&self) {
+        self.shared.queued.notified().await;
+    }
+
+    fn note(&self, work: Work) -> Noted {
+        let answer = self.order(work);
+        Box::pin(async move { answer.await.map(|_| ()) })
+    }
+
+    /// Hands `work` to the writer now; the future resolves after its commit.
+    fn order(
+        &self,
+        work: Work,
+    ) -> impl Future<Output = Result<Option<Put>, StoreError>> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
+        let accepted = self.orders.try_send(Order { work, answer });
+        async move {
+            match accepted {
+                Ok(()) => answered.await.unwrap_or(Err(StoreError::Stopped)),
+                Err(TrySendError::Full(_)) => Err(StoreError::Full),
+                Err(TrySendError::Disconnected(_)) => Err(StoreError::Stopped),
+            }
+        }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let reader = Arc::clone(&self.reader);
+        tokio::task::spawn_blocking(move || {
+            ask(&reader.lock().unwrap_or_else(PoisonError::into_inner))
+        })
+        .await
+        .unwrap_or(Err(StoreError::Stopped))
+    }
+}
+
+/// The database's path; the directory (0700) and the file (0600, which its WAL takes over) exist after.
+fn make_file(state_dir: &Path) -> Result<PathBuf, StoreError> {
+    if !state_dir.is_dir() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state_dir)
+            .map_err(|cause| file_error(state_dir, cause))?;
+    }
+    let path = state_dir.join(FILE_NAME);
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .and_then(|_| {
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(&path, private)
+        })
+        .map_err(|cause| file_error(&path, cause))?;
+    Ok(path)
+}
+
+fn file_error(path: &Path, cause: io::Error) -> StoreError {
+    StoreError::File {
+        path: path.to_owned(),
+        cause: Arc::new(cause),
+    }
+}
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod mailer_tests;
+#[cfg(test)]
+pub(crate) mod sink;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! Reports over SMTP or LMTP, by lettre's connection: one connection, a transaction for each report.
+//!
+//! `NOTIFY=NEVER` goes along where DSN is offered (RFC 3461, 4.1): a report that cannot be delivered must
+//! not cause another mail.
+
+use std::time::Duration;
+
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Quit, Rset};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::{Response, Severity};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::lhlo::Lhlo;
+use super::transport::{Failure, Peer};
+use super::{Keywords, without_final_crlf, words};
+
+/// From the connection to the reply to EHLO, TLS included.
+const OPEN_SECONDS: u64 = 60;
+/// For the reply to a command (RFC 5321, 4.5.3.2).
+const COMMAND_SECONDS: u64 = 300;
+/// For the message and the reply to its final dot (RFC 5321, 4.5.3.2.6).
+const MESSAGE_SECONDS: u64 = 600;
+/// For the reply to QUIT, which nobody needs.
+const QUIT_SECONDS: u64 = 2;
+
+pub(super) struct SmtpSession {
+    connection: AsyncSmtpConnection,
+    offers: Keywords,
+}
+
+impl SmtpSession {
+    pub(super) async fn open(peer: &Peer, hello: &ClientId) -> Result<Self, String> {
+        Self::begin(peer, format!("EHLO {hello}\r\n"), async {
+            let stream = connect(peer).await.map_err(|e| e.to_string())?;
+            AsyncSmtpConnection::connect_with_transport(Box::new(stream), hello)
+                .await
+                .map_err(|e| words(&e))
+        })
+        .await
+    }
+
+    pub(super) async fn open_tls(
+        peer: &Peer,
+        hello: &ClientId,
+        tls: &TlsParameters,
+    ) -> Result<Self, String> {
+        let server = (peer.host.as_str(), peer.port);
+        let within = Some(Duration::from_secs(OPEN_SECONDS));
+        Self::begin(peer, format!("EHLO {hello}\r\n"), async {
+            AsyncSmtpConnection::connect_tokio1(server, within, hello, Some(tls.clone()), None)
+                .await
+                .map_err(|e| words(&e))
+        })
+        .await
+    }
+
+    pub(super) async fn open_lmtp(peer: &Peer, hello: &ClientId) -> Result<Self, String> {
+        Self::begin(peer, format!("LHLO {hello}\r\n"), async {
+            let stream = connect(peer).await.map_err(|e| e.to_string())?;
+            AsyncSmtpConnection::connect_with_transport(Box::new(Lhlo::new(stream)), hello)
+                .await
+                .map_err(|e| words(&e))
+        })
+        .await
+    }
+
+    /// Connects, and greets a second time: lettre keeps only the keywords that it knows itself.
+    async fn begin(
+        peer: &Peer,
+        greeting: String,
+        connect: impl Future<Output = Result<AsyncSmtpConnection, String>>,
+    ) -> Result<Self, String> {
+        let opening = async {
+            let mut connection = connect.await?;
+            let reply = connection.command(greeting).await.map_err(|e| words(&e))?;
+            let offers = Keywords::of(&reply);
+            Ok(Self { connection, offers })
+        };
+        timeout(Duration::from_secs(OPEN_SECONDS), opening)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {OPEN_SECONDS} seconds")))
+            .map_err(|reason: String| format!("{peer}: {reason}"))
+    }
+
+    /// One transaction. Only a refusal of the recipient or of the mail itself is for good: a refused MAIL
+    /// concerns us, not them, and may be set right while the report waits.
+    pub(super) async fn send(&mut self, recipient: &str, mail: &[u8]) -> Result<(), Failure> {
+        let (from, to) = self.envelope(recipient, mail)?;
+        let outcome = match self.command(&from).await {
+            Err(Failure::Never(reason)) => Err(Failure::Later(reason)),
+            Err(failure) => Err(failure),
+            Ok(_) => self.recipient_and_content(&to, mail).await,
+        };
+        if let Err(Failure::Later(_) | Failure::Never(_)) = &outcome {
+            // A server that will not even reset is of no use to the next report; that one will notice.
+            let _ = self.command(Rset).await;
+        }
+        outcome
+    }
+
+    async fn recipient_and_content(&mut self, to: &str, mail: &[u8]) -> Result<(), Failure> {
+        self.command(to).await?;
+        if !self.command(Data).await?.has_code(354) {
+            return Err(Failure::Broken("DATA was not answered by 354".to_owned()));
+        }
+        let content = self.connection.message(without_final_crlf(mail));
+        let reply = within(MESSAGE_SECONDS, content).await?;
+        if reply.code().severity == Severity::PositiveCompletion {
+            Ok(())
+        } else {
+            Err(Failure::Broken(format!("{} after the dot", reply.code())))
+        }
+    }
+
+    /// The MAIL and RCPT commands. An address beyond ASCII needs SMTPUTF8 (RFC 6531, 3.4).
+    fn envelope(&self, recipient: &str, mail: &[u8]) -> Result<(String, String), Failure> {
+        let mut from = "MAIL FROM:<>".to_owned();
+        if !recipient.is_ascii() {
+            if !self.offers.has("SMTPUTF8") {
+                let reason = "the originator's address needs SMTPUTF8, which is not offered";
+                return Err(Failure::Never(reason.to_owned()));
+            }
+            from.push_str(" SMTPUTF8");
+        }
+        if !mail.is_ascii() && self.offers.has("8BITMIME") {
+            from.push_str(" BODY=8BITMIME");
+        }
+        let never = if self.offers.has("DSN") {
+            " NOTIFY=NEVER"
+        } else {
+            ""
+        };
+        Ok((
+            format!("{from}\r\n"),
+            format!("RCPT TO:<{recipient}>{never}\r\n"),
+        ))
+    }
+
+    async fn command(&mut self, command: impl std::fmt::Display) -> Result<Response, Failure> {
+        within(COMMAND_SECONDS, self.connection.command(command)).await
+    }
+
+    pub(super) async fn close(mut self) {
+        let quit = self.connection.command(Quit);
+        let _ = timeout(Duration::from_secs(QUIT_SECONDS), quit).await;
+    }
+}
+
+/// lettre writes a message and its final dot apart; with Nagle's delay the dot would wait for the peer's
+/// delayed acknowledgement, 40 ms a report.
+async fn connect(peer: &Peer) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect((peer.host.as_str(), peer.port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn within(
+    seconds: u64,
+    exchange: impl Future<Output = Result<Response, Error>>,
+) -> Result<Response, Failure> {
+    match timeout(Duration::from_secs(seconds), exchange).await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(error)) => Err(failure(&error)),
+        Err(_) => Err(Failure::Broken(format!(
+            "no answer within {seconds} seconds"
+        ))),
+    }
+}
+
+fn failure(error: &Error) -> Failure {
+    let reason = words(error);
+    if error.is_permanent() {
+        Failure::Never(reason)
+    } else if error.is_transient() && !reason.starts_with("421") {
+        Failure::Later(reason)
+    } else {
+        // 421 closes the channel (RFC 5321, 3.8); anything else is no reply at all.
+        Failure::Broken(reason)
+    }
+}
