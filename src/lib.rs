@@ -14,4 +14,5 @@
 //! ```
 
 pub mod clock;
+pub mod report;
 pub mod track;
