@@ -15,6 +15,7 @@
 
 //pub mod cli;
 pub mod clock;
+pub mod report;
 pub mod smtp;
 pub mod store;
 pub mod track;

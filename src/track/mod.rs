@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod certificate;
+pub mod clean;
 pub mod id;
 pub mod request;
 pub mod step;

@@ -1,0 +1,19 @@
+//! The mail of a report: `HopReport` to bytes and back. `multipart/report` outside (RFC 6522), a
+//! `message/tracking-status` part inside (RFC 3886), which together are a profile of our own: RFC 3886
+//! itself knows its part only as the body of a query's answer.
+//!
+//! Must not know the clock, randomness, disk or network: all of it comes in as values.
+
+mod address;
+mod date;
+pub mod field;
+pub mod read;
+mod split;
+mod words;
+pub mod write;
+
+pub use read::{ReadError, Received, read};
+pub use write::{Mailing, write};
+
+#[cfg(test)]
+mod tests;

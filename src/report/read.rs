@@ -1,0 +1,240 @@
+//! The bytes of a mail to `HopReport`: the only file that knows mail-parser.
+//!
+//! Takes any bytes without panicking. Reads a report only where it is the mail itself: one that was
+//! forwarded or is part of another mail is not what its hop sent.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders};
+use thiserror::Error;
+
+use super::field::{AUTH_ALGORITHM, Group, VERSION, canonical, name};
+use super::{address, split};
+use crate::track::clean::{self, EXCHANGES_MAX};
+use crate::track::{Exchange, HopReport, RecipientStatus, Role, Stage, TrackingId};
+
+/// Largest report that is read, octets: ten thousand recipients with long addresses and replies.
+pub const REPORT_OCTETS_MAX: usize = 8 * 1024 * 1024;
+
+/// A report as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// What it says, in normal form.
+    pub report: HopReport,
+    /// The tag out of `X-Hoptrail-Auth`, if there is a well-formed one.
+    pub auth: Option<Vec<u8>>,
+    /// The fields as Auth covers them.
+    pub canonical: Vec<u8>,
+    /// The address the mail says it is from; nothing vouches for it.
+    pub from: Option<String>,
+}
+
+/// Why a mail that calls itself a tracking report cannot be read as one of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs)]
+pub enum ReadError {
+    #[error("larger than {REPORT_OCTETS_MAX} octets")]
+    TooBig,
+    #[error("has no message/tracking-status part")]
+    NoPart,
+    #[error("has more than {max} field groups", max = split::GROUPS_MAX)]
+    TooManyGroups,
+    #[error("field {0} is longer than {max} octets", max = split::FIELD_OCTETS_MAX)]
+    FieldTooLong(String),
+    #[error("field {0} is missing")]
+    Missing(&'static str),
+    #[error("field {0} is not understood")]
+    Invalid(&'static str),
+    #[error("has no recipient")]
+    NoRecipient,
+}
+
+/// Reads a mail. `Ok(None)`: it is no tracking report.
+pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
+    if !may_be_report(mail) {
+        return Ok(None);
+    }
+    // The size is judged first: nothing larger is parsed.
+    if mail.len() > REPORT_OCTETS_MAX {
+        return Err(ReadError::TooBig);
+    }
+    let Some(message) = MessageParser::new().parse(mail) else {
+        return Ok(None);
+    };
+    if !is_report(&message) {
+        return Ok(None);
+    }
+    let groups = split::groups(tracking_part(&message).ok_or(ReadError::NoPart)?)?;
+    let Some((head, recipients)) = groups.split_first() else {
+        return Err(ReadError::Missing(name::ORIGINAL_ENVELOPE_ID));
+    };
+    Ok(Some(Received {
+        report: report(head, recipients)?.clean(),
+        auth: auth(head),
+        canonical: canonical(&groups),
+        from: sender(&message),
+    }))
+}
+
+/// The cheap test on the beginning of a mail: its header block holds the word `tracking-status`.
+pub fn may_be_report(head: &[u8]) -> bool {
+    const WORD: &[u8] = b"tracking-status";
+    let end = [&b"\n\n"[..], b"\n\r\n"]
+        .iter()
+        .filter_map(|gap| memchr::memmem::find(head, gap))
+        .min();
+    let header = head.get(..end.unwrap_or(head.len())).unwrap_or_default();
+    memchr::memchr2_iter(b't', b'T', header).any(|at| {
+        header
+            .get(at..at + WORD.len())
+            .is_some_and(|word| word.eq_ignore_ascii_case(WORD))
+    })
+}
+
+fn is_report(message: &Message) -> bool {
+    message.content_type().is_some_and(|kind| {
+        kind.ctype().eq_ignore_ascii_case("multipart")
+            && kind
+                .subtype()
+                .is_some_and(|s| s.eq_ignore_ascii_case("report"))
+            && kind
+                .attribute("report-type")
+                .is_some_and(|t| t.eq_ignore_ascii_case("tracking-status"))
+    })
+}
+
+/// The octets of the tracking part among the direct children of the mail's own multipart.
+fn tracking_part<'a>(message: &'a Message) -> Option<&'a [u8]> {
+    let children = message.parts.first()?.sub_parts()?;
+    children
+        .iter()
+        .filter_map(|id| message.parts.get(usize::try_from(*id).ok()?))
+        .find(|part| part.is_content_type("message", "tracking-status"))
+        .map(MessagePart::contents)
+}
+
+fn sender(message: &Message) -> Option<String> {
+    let address = message.from()?.first()?.address.as_deref()?;
+    Some(clean::address(address))
+}
+
+/// The tag of the algorithm we know; another one is as good as none.
+fn auth(head: &Group) -> Option<Vec<u8>> {
+    let (algorithm, tag) = head.get(name::AUTH)?.split_once(';')?;
+    let known = algorithm.trim().eq_ignore_ascii_case(AUTH_ALGORITHM);
+    known
+        .then(|| URL_SAFE_NO_PAD.decode(tag.trim()).ok())
+        .flatten()
+}
+
+fn report(head: &Group, recipients: &[Group]) -> Result<HopReport, ReadError> {
+    if required(head, name::VERSION)? != VERSION {
+        return Err(ReadError::Invalid(name::VERSION));
+    }
+    if recipients.is_empty() {
+        return Err(ReadError::NoRecipient);
+    }
+    let id = required(head, name::ORIGINAL_ENVELOPE_ID)?;
+    let hop = number(head, name::HOP)?.ok_or(ReadError::Missing(name::HOP))?;
+    if hop == 0 {
+        return Err(ReadError::Invalid(name::HOP));
+    }
+    Ok(HopReport {
+        id: TrackingId::new(id).ok_or(ReadError::Invalid(name::ORIGINAL_ENVELOPE_ID))?,
+        step: parsed(head, name::STEP)?.ok_or(ReadError::Missing(name::STEP))?,
+        parent: parsed(head, name::PARENT)?,
+        hop,
+        role: role(head)?,
+        reporting_mta: typed(required(head, name::REPORTING_MTA)?).to_owned(),
+        arrival_us: number(head, name::ARRIVED)?.ok_or(ReadError::Missing(name::ARRIVED))?,
+        message_id: head.get(name::MESSAGE_ID).map(str::to_owned),
+        sent_ms: number(head, name::SENT)?,
+        queue_id: head.get(name::QUEUE_ID).map(str::to_owned),
+        size: number(head, name::SIZE)?,
+        times_in: times(head, name::TIMES_IN)?,
+        times_out: times(head, name::TIMES_OUT)?,
+        recipients: recipients.iter().map(recipient).collect::<Result<_, _>>()?,
+    })
+}
+
+fn recipient(group: &Group) -> Result<RecipientStatus, ReadError> {
+    let final_recipient = required(group, name::FINAL_RECIPIENT)?;
+    let original = group.get(name::ORIGINAL_RECIPIENT);
+    Ok(RecipientStatus {
+        original: address::read(original.unwrap_or(final_recipient))
+            .ok_or(ReadError::Invalid(name::ORIGINAL_RECIPIENT))?,
+        recipient: address::read(final_recipient)
+            .ok_or(ReadError::Invalid(name::FINAL_RECIPIENT))?,
+        event: parsed(group, name::EVENT)?.ok_or(ReadError::Missing(name::EVENT))?,
+        status: parsed(group, name::STATUS)?.ok_or(ReadError::Missing(name::STATUS))?,
+        remote_mta: group.get(name::REMOTE_MTA).map(|r| typed(r).to_owned()),
+        attempted_us: number(group, name::ATTEMPTED)?,
+        reply: group.get(name::REPLY).map(str::to_owned),
+        remote_queue_id: group.get(name::QUEUE_ID).map(str::to_owned),
+    })
+}
+
+fn required<'a>(group: &'a Group, field: &'static str) -> Result<&'a str, ReadError> {
+    group.get(field).ok_or(ReadError::Missing(field))
+}
+
+/// The name in `dns; name`.
+fn typed(value: &str) -> &str {
+    value.split_once(';').map_or(value, |(_, name)| name.trim())
+}
+
+/// A value up to a trailing `(comment)`.
+fn uncommented(value: &str) -> &str {
+    value.split('(').next().unwrap_or_default().trim()
+}
+
+fn parsed<T: std::str::FromStr>(
+    group: &Group,
+    field: &'static str,
+) -> Result<Option<T>, ReadError> {
+    let text = group.get(field).map(uncommented);
+    text.map(|t| t.parse().map_err(|_| ReadError::Invalid(field)))
+        .transpose()
+}
+
+/// A decimal number: digits, one minus sign at most, and what fits the type.
+fn number<T: std::str::FromStr>(
+    group: &Group,
+    field: &'static str,
+) -> Result<Option<T>, ReadError> {
+    let digits = |c: char| c.is_ascii_digit() || c == '-';
+    match group.get(field).map(uncommented) {
+        Some(text) if !text.chars().all(digits) => Err(ReadError::Invalid(field)),
+        _ => parsed(group, field),
+    }
+}
+
+fn role(head: &Group) -> Result<Role, ReadError> {
+    let word = uncommented(required(head, name::ROLE)?);
+    [Role::Ingress, Role::Egress, Role::Delivery]
+        .into_iter()
+        .find(|role| role.as_str().eq_ignore_ascii_case(word))
+        .ok_or(ReadError::Invalid(name::ROLE))
+}
+
+/// The exchanges of one leg; a stage that a later version may add is passed over.
+fn times(head: &Group, field: &'static str) -> Result<Vec<Exchange>, ReadError> {
+    let wrong = || ReadError::Invalid(field);
+    let mut exchanges = Vec::new();
+    for word in head.get(field).unwrap_or_default().split_ascii_whitespace() {
+        let (stage, stamps) = word.split_once('=').ok_or_else(wrong)?;
+        let (command, reply) = stamps.split_once('/').ok_or_else(wrong)?;
+        let known = Stage::ALL.into_iter().find(|s| s.as_str() == stage);
+        if let Some(stage) = known {
+            exchanges.push(Exchange {
+                stage,
+                command_us: command.parse().map_err(|_| wrong())?,
+                reply_us: reply.parse().map_err(|_| wrong())?,
+            });
+        }
+        if exchanges.len() > EXCHANGES_MAX {
+            return Err(wrong());
+        }
+    }
+    Ok(exchanges)
+}

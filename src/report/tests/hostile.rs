@@ -1,0 +1,173 @@
+//! Mail that is no report, or a broken one.
+
+use proptest::prelude::*;
+
+use super::samples::{any_report, mailing, recipient, report};
+use crate::report::read::REPORT_OCTETS_MAX;
+use crate::report::{ReadError, read, write};
+use crate::track::Event;
+
+fn sample() -> String {
+    let report = report(vec![recipient("bob@example.net", Event::Delivered)]);
+    String::from_utf8(write(&report, &mailing(None))).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn any_octets_are_survived(mail in any::<Vec<u8>>()) {
+        prop_assert_eq!(read(&mail), Ok(None));
+    }
+
+    #[test]
+    fn broken_reports_are_survived(
+        report in any_report(),
+        cuts in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0usize..40), 1..8),
+    ) {
+        let mut mail = write(&report, &mailing(None));
+        for (at, octet, gone) in cuts {
+            let at = at.index(mail.len());
+            mail.splice(at..(at + gone).min(mail.len()), [octet]);
+            if mail.is_empty() { break }
+        }
+        if let Ok(Some(received)) = read(&mail) {
+            let clean = received.report.clone().clean();
+            prop_assert_eq!(received.report, clean, "whatever is read is in normal form");
+        }
+    }
+}
+
+#[test]
+fn other_mail_is_no_report() {
+    let dsn = sample().replace("tracking-status", "delivery-status");
+    assert_eq!(read(dsn.as_bytes()), Ok(None));
+    let talk = "Subject: about tracking-status\r\n\r\nhello\r\n";
+    assert_eq!(read(talk.as_bytes()), Ok(None));
+}
+
+#[test]
+fn a_forwarded_report_is_not_the_hops_own() {
+    let inner = sample();
+    let outer = format!(
+        "Subject: tracking-status\r\nContent-Type: multipart/mixed; boundary=o\r\n\r\n\
+         --o\r\nContent-Type: message/rfc822\r\n\r\n{inner}\r\n--o--\r\n"
+    );
+    assert_eq!(read(outer.as_bytes()), Ok(None));
+    let nested = format!(
+        "Content-Type: multipart/report; report-type=tracking-status; boundary=o\r\n\r\n\
+         --o\r\nContent-Type: message/rfc822\r\n\r\n{inner}\r\n--o--\r\n"
+    );
+    assert_eq!(read(nested.as_bytes()), Err(ReadError::NoPart));
+}
+
+#[test]
+fn what_the_trail_needs_is_named_when_it_is_missing() {
+    for field in [
+        "Original-Envelope-Id",
+        "X-Hoptrail-Step",
+        "X-Hoptrail-Hop",
+        "X-Hoptrail-Role",
+        "X-Hoptrail-Arrived",
+        "X-Hoptrail-Event",
+        "X-Hoptrail-Version",
+        "Status",
+        "Final-Recipient",
+    ] {
+        let mail = sample().replace(&format!("\r\n{field}:"), "\r\nX-Other:");
+        match read(mail.as_bytes()) {
+            Err(ReadError::Missing(name)) => assert_eq!(name, field),
+            other => panic!("{field}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (from, to, field) in [
+        ("X-Hoptrail-Hop: 2", "X-Hoptrail-Hop: 256", "X-Hoptrail-Hop"),
+        ("X-Hoptrail-Hop: 2", "X-Hoptrail-Hop: 0", "X-Hoptrail-Hop"),
+        ("X-Hoptrail-Hop: 2", "X-Hoptrail-Hop: +2", "X-Hoptrail-Hop"),
+        (
+            "X-Hoptrail-Version: 1",
+            "X-Hoptrail-Version: 2",
+            "X-Hoptrail-Version",
+        ),
+        (
+            "X-Hoptrail-Event: delivered",
+            "X-Hoptrail-Event: eaten",
+            "X-Hoptrail-Event",
+        ),
+        (
+            "X-Hoptrail-Role: egress",
+            "X-Hoptrail-Role: oracle",
+            "X-Hoptrail-Role",
+        ),
+        ("Status: 2.0.0", "Status: 3.0.0", "Status"),
+        ("ehlo=", "ehlo=x", "X-Hoptrail-Times-In"),
+    ] {
+        let mail = sample();
+        assert!(mail.contains(from), "{from}");
+        assert_eq!(
+            read(mail.replace(from, to).as_bytes()),
+            Err(ReadError::Invalid(field))
+        );
+    }
+}
+
+#[test]
+fn order_case_folding_comments_and_unknown_fields_do_not_matter() {
+    let (head, rest) = sample()
+        .split_once("X-Hoptrail-Version")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    let loose =
+        format!("{head}X-Unknown: a\r\n\t(b)\r\nno field at all\r\nx-hoptrail-VERSION{rest}")
+            .replace(
+                "Action: delivered\r\nStatus: 2.0.0\r\n",
+                "Status: 2.0.0 (fine)\r\nACTION: delivered\r\n",
+            )
+            .replace("X-Hoptrail-Hop: 2", "X-HOPTRAIL-HOP:\r\n  2")
+            .replace(
+                "report-type=\"tracking-status\"",
+                "Report-Type=Tracking-Status",
+            );
+    assert_ne!(loose, sample());
+    let plain = read(sample().as_bytes()).unwrap().unwrap();
+    assert_eq!(
+        read(loose.as_bytes()).unwrap().unwrap().report,
+        plain.report
+    );
+}
+
+#[test]
+fn limits_hold() {
+    let mut long = sample().replace(
+        "X-Hoptrail-Size: 2048",
+        &format!("X-Hoptrail-Size: {}", "9".repeat(5000)),
+    );
+    assert_eq!(
+        read(long.as_bytes()),
+        Err(ReadError::FieldTooLong("X-Hoptrail-Size".to_owned()))
+    );
+    long = sample().replace(
+        "\r\n\r\nOriginal-Recipient",
+        &format!(
+            "\r\n\r\n{}Original-Recipient",
+            "a: b\r\n\r\n".repeat(10_001)
+        ),
+    );
+    assert_eq!(read(long.as_bytes()), Err(ReadError::TooManyGroups));
+    let big = sample() + &"x".repeat(REPORT_OCTETS_MAX);
+    assert_eq!(read(big.as_bytes()), Err(ReadError::TooBig));
+    let times = "rcpt=1/2 ".repeat(20);
+    let many = sample().replace("ehlo=", &format!("{times}ehlo="));
+    assert!(matches!(read(many.as_bytes()), Err(ReadError::Invalid(_))));
+}
+
+#[test]
+fn a_report_about_nobody_is_refused() {
+    let report = report(vec![]);
+    assert_eq!(
+        read(&write(&report, &mailing(None))),
+        Err(ReadError::NoRecipient)
+    );
+}

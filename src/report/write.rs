@@ -1,0 +1,209 @@
+//! `HopReport` to the bytes of a mail. Pure: the same report and mailing make the same bytes.
+//!
+//! Whatever a report holds, no value can begin a new field, header or MIME part: it is brought into
+//! normal form first (`track::clean`), and what stands beside it here is our own.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mail_builder::MessageBuilder;
+use mail_builder::headers::content_type::ContentType;
+use mail_builder::headers::message_id::MessageId;
+use mail_builder::headers::raw::Raw;
+use mail_builder::mime::MimePart;
+
+use super::field::{self, AUTH_ALGORITHM, Group, canonical, name};
+use super::{address, date, words};
+use crate::track::{Certificate, Exchange, HopReport, RecipientStatus};
+
+/// What a report needs besides itself to become a mail.
+#[derive(Clone, Debug)]
+pub struct Mailing<'a> {
+    /// The hop's own address, for From.
+    pub from: &'a str,
+    /// The originator's address, for To.
+    pub to: &'a str,
+    /// Date of the mail, µs since 1970-01-01 UTC.
+    pub date_us: i64,
+    /// B, the key of Auth; without it the report carries none.
+    pub certificate: Option<&'a Certificate>,
+    /// The MIME boundary: up to 60 letters and digits at random, so that no peer can guess it.
+    pub boundary: &'a str,
+}
+
+/// The preferred length of a line, octets (RFC 5322, 2.1.1).
+const LINE_OCTETS: usize = 78;
+
+/// The whole mail, lines ended by CRLF.
+pub fn write(report: &HopReport, mailing: &Mailing) -> Vec<u8> {
+    let report = report.clone().clean();
+    let status = tracking_status(&groups(&report, mailing.certificate));
+    let text = words::text(&report);
+    let boundary = unheld(mailing.boundary, &[&text, &status]);
+    let parts = vec![
+        MimePart::new("text/plain", text),
+        // As bytes with a named encoding: any other way adds a charset or base64, and the type
+        // allows neither (RFC 3886, 3.1).
+        MimePart::new("message/tracking-status", status.into_bytes()).transfer_encoding("7bit"),
+    ];
+    let kind = ContentType::new("multipart/report")
+        .attribute("report-type", "tracking-status")
+        .attribute("boundary", boundary);
+    let host = &report.reporting_mta;
+    let mut mail = MessageBuilder::new()
+        .from((format!("hop reports at {host}"), mailing.from.to_owned()))
+        .to(mailing.to)
+        .header("Date", Raw::new(date::mail_date(mailing.date_us)))
+        .message_id(format!("trk.{}@{}", report.step, id_domain(host)))
+        .subject(words::subject(&report))
+        .header("Auto-Submitted", Raw::new("auto-replied"));
+    if let Some(id) = report.message_id.as_deref().filter(|id| is_msg_id(id)) {
+        mail = mail
+            .in_reply_to(MessageId::new(id.to_owned()))
+            .references(MessageId::new(id.to_owned()));
+    }
+    // MIME-Version is the builder's.
+    let built = mail.body(MimePart::new(kind, parts)).write_to_vec();
+    // Writing to memory has no way to fail.
+    built.unwrap_or_default()
+}
+
+/// The boundary, made longer if a text holds it all the same: readers find it even within a line.
+fn unheld(boundary: &str, texts: &[&str]) -> String {
+    let mut boundary = boundary.to_owned();
+    while texts.iter().any(|text| text.contains(&boundary)) {
+        boundary.push('0');
+    }
+    boundary
+}
+
+/// The field groups of the machine part: the message's, with Auth last, and one for each recipient.
+fn groups(report: &HopReport, certificate: Option<&Certificate>) -> Vec<Group> {
+    let mut groups = vec![message_group(report)];
+    groups.extend(report.recipients.iter().map(recipient_group));
+    if let Some(certificate) = certificate {
+        let tag = URL_SAFE_NO_PAD.encode(certificate.authenticate(&canonical(&groups)));
+        if let Some(message) = groups.first_mut() {
+            message.push(name::AUTH, format!("{AUTH_ALGORITHM}; {tag}"));
+        }
+    }
+    groups
+}
+
+fn message_group(report: &HopReport) -> Group {
+    let mut group = Group::default();
+    group.push(name::ORIGINAL_ENVELOPE_ID, report.id.as_str());
+    group.push(
+        name::REPORTING_MTA,
+        format!("dns; {}", report.reporting_mta),
+    );
+    group.push(name::ARRIVAL_DATE, date::mail_date(report.arrival_us));
+    group.push(name::VERSION, field::VERSION);
+    group.push(name::STEP, report.step.to_string());
+    group.push_some(name::PARENT, report.parent.map(|p| p.to_string()));
+    group.push(name::HOP, report.hop.to_string());
+    group.push(name::ROLE, report.role.as_str());
+    group.push(name::ARRIVED, report.arrival_us.to_string());
+    group.push_some(name::MESSAGE_ID, report.message_id.as_deref());
+    group.push_some(name::SENT, report.sent_ms.map(|t| t.to_string()));
+    group.push_some(name::QUEUE_ID, report.queue_id.as_deref());
+    group.push_some(name::SIZE, report.size.map(|s| s.to_string()));
+    group.push_some(name::TIMES_IN, times(&report.times_in));
+    group.push_some(name::TIMES_OUT, times(&report.times_out));
+    group
+}
+
+fn recipient_group(recipient: &RecipientStatus) -> Group {
+    let mut group = Group::default();
+    group.push(
+        name::ORIGINAL_RECIPIENT,
+        address::write(&recipient.original),
+    );
+    group.push(name::FINAL_RECIPIENT, address::write(&recipient.recipient));
+    group.push(name::ACTION, recipient.event.action());
+    group.push(name::STATUS, recipient.status.to_string());
+    let remote = recipient.remote_mta.as_ref().map(|r| format!("dns; {r}"));
+    group.push_some(name::REMOTE_MTA, remote);
+    group.push_some(
+        name::LAST_ATTEMPT_DATE,
+        recipient.attempted_us.map(date::mail_date),
+    );
+    group.push(name::EVENT, recipient.event.as_str());
+    group.push_some(
+        name::ATTEMPTED,
+        recipient.attempted_us.map(|t| t.to_string()),
+    );
+    group.push_some(name::REPLY, recipient.reply.as_deref());
+    group.push_some(name::QUEUE_ID, recipient.remote_queue_id.as_deref());
+    group
+}
+
+/// `ehlo=COMMAND/REPLY mail=…`, µs.
+fn times(exchanges: &[Exchange]) -> Option<String> {
+    let each = exchanges
+        .iter()
+        .map(|e| format!("{}={}/{}", e.stage.as_str(), e.command_us, e.reply_us));
+    let all: Vec<String> = each.collect();
+    (!all.is_empty()).then(|| all.join(" "))
+}
+
+/// The groups as they stand in the part, each ended by an empty line.
+fn tracking_status(groups: &[Group]) -> String {
+    let mut text = String::new();
+    for group in groups {
+        for (name, value) in &group.0 {
+            fold(&mut text, name, value);
+        }
+        text.push_str("\r\n");
+    }
+    text
+}
+
+/// Writes `Name: value`, folded in front of blanks. Taking the CRLFs out gives the value back exactly:
+/// a line is broken only between a character and a blank, so none ends in blanks or holds only such.
+fn fold(out: &mut String, name: &str, value: &str) {
+    out.push_str(name);
+    out.push_str(": ");
+    let mut room = LINE_OCTETS.saturating_sub(name.len() + 2);
+    let mut rest = value;
+    while rest.len() > room {
+        let Some(at) = fold_point(rest, room) else {
+            break;
+        };
+        let (line, next) = rest.split_at(at);
+        out.push_str(line);
+        out.push_str("\r\n");
+        (rest, room) = (next, LINE_OCTETS);
+    }
+    out.push_str(rest);
+    out.push_str("\r\n");
+}
+
+/// Where to break: the last good blank within `room`, else the first one after it.
+fn fold_point(text: &str, room: usize) -> Option<usize> {
+    let good = |pair: &[u8]| matches!(pair, [before, b' '] if *before != b' ');
+    let octets = text.as_bytes();
+    let within = octets.get(..=room.min(octets.len().saturating_sub(1)));
+    let last = within.and_then(|w| w.windows(2).rposition(good));
+    last.or_else(|| octets.windows(2).position(good))
+        .map(|at| at + 1)
+}
+
+/// The host name as the right side of a Message-ID.
+fn id_domain(host: &str) -> String {
+    host.chars()
+        .map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' => c,
+            _ => '-',
+        })
+        .collect()
+}
+
+/// Whether an id can stand between angle brackets in a header of ours.
+fn is_msg_id(id: &str) -> bool {
+    let sane = |c: char| c.is_ascii_graphic() && !matches!(c, '<' | '>' | '(' | ')' | ',' | '"');
+    let halves = id.split_once('@');
+    halves
+        .is_some_and(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains('@'))
+        && id.len() <= 250
+        && id.chars().all(sane)
+}

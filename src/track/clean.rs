@@ -1,0 +1,132 @@
+//! The normal form of what strangers put into a report: peers' replies, queue ids, names, addresses.
+//! A report in normal form can stand in a mail without making a new field, header or MIME part, and
+//! comes back from it unchanged: `read(write(r)) == r.clean()`.
+//!
+//! Must not know how a report is written; only what no line of it may hold.
+
+use super::{HopReport, RecipientStatus, Status};
+
+/// Longest free text (a reply, a name, an id) in a report, octets. With its field's name it stays under
+/// the 998 octets of a line (RFC 5322, 2.1.1) even when it offers no blank to fold at.
+pub const TEXT_OCTETS_MAX: usize = 900;
+
+/// Longest address, octets. The path limit of RFC 5321 is 256; this leaves room for UTF-8, whose
+/// escaped form (RFC 6533) takes up to six times as much.
+pub const ADDRESS_OCTETS_MAX: usize = 150;
+
+/// Longest address that is plain ASCII, octets.
+pub const ASCII_ADDRESS_OCTETS_MAX: usize = TEXT_OCTETS_MAX;
+
+/// Most exchanges told of one leg. A session has five; a client may try a few RCPTs again.
+pub const EXCHANGES_MAX: usize = 16;
+
+/// What stands for a name that is empty.
+const UNKNOWN: &str = "unknown";
+
+/// One line of printable ASCII: controls become blanks, other characters `?`, runs of blanks one
+/// blank, none at the ends, at most [`TEXT_OCTETS_MAX`] octets.
+pub fn line(text: &str) -> String {
+    let printable: String = text
+        .chars()
+        .map(|c| match c {
+            '!'..='~' => c,
+            c if c.is_whitespace() || c.is_control() => ' ',
+            _ => '?',
+        })
+        .collect();
+    let words: Vec<&str> = printable.split(' ').filter(|w| !w.is_empty()).collect();
+    let mut line = words.join(" ");
+    line.truncate(TEXT_OCTETS_MAX);
+    line.truncate(line.trim_end().len());
+    line
+}
+
+/// An address without anything that could end its line: controls become `?`, blanks at the ends go.
+/// ASCII stays exact, blanks inside a quoted local part included; UTF-8 stays readable.
+pub fn address(text: &str) -> String {
+    let printable: String = text
+        .chars()
+        .map(|c| if is_hidden(c) { '?' } else { c })
+        .collect();
+    let octets_max = if printable.is_ascii() {
+        ASCII_ADDRESS_OCTETS_MAX
+    } else {
+        ADDRESS_OCTETS_MAX
+    };
+    let mut end = octets_max.min(printable.len());
+    while !printable.is_char_boundary(end) {
+        end -= 1;
+    }
+    or_unknown(printable.get(..end).unwrap_or_default().trim().to_owned())
+}
+
+/// Whether a character steers a terminal or a reader's eye instead of showing: controls, line and
+/// paragraph separators, zero-width and bidirectional marks.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+fn or_unknown(text: String) -> String {
+    if text.is_empty() {
+        UNKNOWN.to_owned()
+    } else {
+        text
+    }
+}
+
+fn optional(text: Option<String>) -> Option<String> {
+    text.map(|t| line(&t)).filter(|t| !t.is_empty())
+}
+
+/// A Message-ID is an input of the certificate: one that cannot stand exactly is left out, not bent.
+fn message_id(id: Option<String>) -> Option<String> {
+    id.filter(|id| !id.is_empty() && *id == line(id))
+}
+
+impl HopReport {
+    /// The report in normal form. Idempotent.
+    #[must_use]
+    pub fn clean(self) -> Self {
+        let exchanges = |mut times: Vec<_>| {
+            times.truncate(EXCHANGES_MAX);
+            times
+        };
+        Self {
+            hop: self.hop.max(1),
+            reporting_mta: or_unknown(line(&self.reporting_mta)),
+            message_id: message_id(self.message_id),
+            queue_id: optional(self.queue_id),
+            times_in: exchanges(self.times_in),
+            times_out: exchanges(self.times_out),
+            recipients: self
+                .recipients
+                .into_iter()
+                .map(RecipientStatus::clean)
+                .collect(),
+            ..self
+        }
+    }
+}
+
+impl RecipientStatus {
+    /// The group in normal form. Idempotent.
+    #[must_use]
+    pub fn clean(self) -> Self {
+        let writable = self.status.to_string().parse::<Status>();
+        Self {
+            original: address(&self.original),
+            recipient: address(&self.recipient),
+            status: writable.unwrap_or(Status::of_class(match self.event.action() {
+                "failed" => 5,
+                "delayed" => 4,
+                _ => 2,
+            })),
+            remote_mta: optional(self.remote_mta),
+            reply: optional(self.reply),
+            remote_queue_id: optional(self.remote_queue_id),
+            ..self
+        }
+    }
+}
