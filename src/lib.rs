@@ -13,8 +13,11 @@
 //! trail::render ◀─ trail::assemble ◀─ report::read ◀─ trail::source (Maildir) ◀──┘
 //! ```
 
-//pub mod cli;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod hop;
+pub mod observe;
 pub mod report;
 pub mod smtp;
 pub mod store;

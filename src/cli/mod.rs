@@ -1,4 +1,36 @@
-//! The commands of the program, one file each.
+//! The command line: one file per command. Joins everything else; nothing else knows it.
 
-pub mod secret;
-pub mod send;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A waybill for mail: every hop reports back to the sender, and a timeline shows where the mail is.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Stand around an MTA and report each step of tracked mail
+    Serve(serve::Args),
+}
+
+/// Runs the command line; an error is told on standard error and ends with exit code 2.
+pub fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        anstream::eprintln!("hoptrail: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Runtime::new()?.block_on(work)
+}

@@ -10,6 +10,7 @@
 mod delays;
 mod dialogue;
 mod journal;
+pub mod keys;
 mod lhlo;
 mod local;
 pub mod mailer;

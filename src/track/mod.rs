@@ -5,9 +5,11 @@
 //! randomness come in as values, so that every report can be reproduced.
 
 pub mod action;
+pub mod carry;
 pub mod certificate;
 pub mod clean;
 pub mod id;
+pub mod policy;
 pub mod request;
 pub mod step;
 

@@ -1,0 +1,317 @@
+//! The configuration file: TOML into settings, with every mistake named by file, line and key. Opens
+//! nothing but its own file: no sockets, no state.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+use toml::Spanned;
+
+use crate::hop::limits::{Limits, Timeouts};
+use crate::hop::listener::Listener;
+use crate::hop::next_hop::{ClientAddress, NextHopAddr, Protocol};
+use crate::smtp::data::BareNewline;
+use crate::store::transport::Via;
+use crate::track::Role;
+use crate::track::policy::Policy;
+
+/// A configuration that can be run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of this hop in reports and greetings.
+    pub hostname: String,
+    /// Where the store and the keys lie.
+    pub state_dir: PathBuf,
+    /// How reports are made and sent.
+    pub reports: Reports,
+    /// Who may ask, where a listener has no policy of its own.
+    pub policy: Policy,
+    /// Bounds of sessions.
+    pub limits: Limits,
+    /// Waits of sessions.
+    pub timeouts: Timeouts,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+}
+
+/// How reports are made and sent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reports {
+    /// The address in their From.
+    pub from: String,
+    /// The way they leave.
+    pub via: Via,
+    /// Whether arrival at this hop is a report of its own.
+    #[serde(default)]
+    pub accepted: Accepted,
+    /// How long steps are remembered, days.
+    #[serde(default = "retention_days")]
+    pub retention_days: u32,
+}
+
+fn retention_days() -> u32 {
+    10
+}
+
+/// When `accepted` is mailed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accepted {
+    /// Where nothing at this hop sees the message leave.
+    #[default]
+    Auto,
+    /// Always, beside the report of the departure.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Config {
+    /// Whether an ingress mails its `accepted` (DESIGN: one report per hop where something sees the
+    /// message leave).
+    pub fn reports_arrivals(&self) -> bool {
+        match self.reports.accepted {
+            Accepted::Always => true,
+            Accepted::Never => false,
+            Accepted::Auto => self.listeners.iter().all(|l| l.role == Role::Ingress),
+        }
+    }
+}
+
+/// A configuration that cannot be run, in words for whoever wrote it.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file itself.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Something in it.
+    #[error("{path}:{line}: {message}")]
+    Wrong {
+        /// The file.
+        path: String,
+        /// The line, from 1.
+        line: usize,
+        /// The key and what is wrong with it.
+        message: String,
+    },
+}
+
+/// Reads and checks a configuration file.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: name.clone(),
+        source,
+    })?;
+    parse(&text, &name)
+}
+
+/// Checks the text of a configuration; `name` stands for the file in errors.
+pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
+    let wrong = |offset: usize, message: String| ConfigError::Wrong {
+        path: name.to_owned(),
+        line: text.get(..offset).unwrap_or(text).matches('\n').count() + 1,
+        message,
+    };
+    let file: File = toml::from_str(text).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        wrong(span.start, explain(text, &span, error.message()))
+    })?;
+    file.check()
+        .map_err(|(offset, message)| wrong(offset, message))
+}
+
+/// The parser's message, and the line it is about, so that the key is seen.
+fn explain(text: &str, span: &std::ops::Range<usize>, message: &str) -> String {
+    let start = text
+        .get(..span.start)
+        .and_then(|t| t.rfind('\n'))
+        .map_or(0, |at| at + 1);
+    let line = text
+        .get(start..)
+        .and_then(|t| t.lines().next())
+        .unwrap_or_default()
+        .trim();
+    let mut out = message.trim_end().replace('\n', "; ");
+    if !line.is_empty() {
+        let _ = write!(out, " (at: {line})");
+    }
+    out
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    hostname: Option<Spanned<String>>,
+    state_dir: PathBuf,
+    reports: Spanned<Reports>,
+    #[serde(default)]
+    policy: Policy,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    timeouts: Timeouts,
+    #[serde(default)]
+    listener: Vec<Spanned<RawListener>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListener {
+    role: Role,
+    listen: Spanned<SocketAddr>,
+    protocol: Spanned<Protocol>,
+    next_hop: Spanned<NextHopAddr>,
+    #[serde(default)]
+    client_address: Option<Spanned<ClientAddress>>,
+    #[serde(default)]
+    mta_trusts_proxy_address: Option<bool>,
+    #[serde(default)]
+    bare_newline: BareNewline,
+    policy: Option<Policy>,
+}
+
+/// An offset into the file and what is wrong there.
+type Wrong = (usize, String);
+
+impl File {
+    fn check(self) -> Result<Config, Wrong> {
+        let hostname = match self.hostname {
+            Some(name) => checked_hostname(name)?,
+            None => {
+                system_hostname().ok_or((0, "hostname: the system has none; set it".to_owned()))?
+            }
+        };
+        let start = self.reports.span().start;
+        let reports = self.reports.into_inner();
+        if !is_address(&reports.from) {
+            return Err((
+                start,
+                "reports.from: must be a mail address (user@host)".to_owned(),
+            ));
+        }
+        if self.listener.is_empty() {
+            return Err((
+                0,
+                "listener: at least one [[listener]] is needed".to_owned(),
+            ));
+        }
+        let listeners = self
+            .listener
+            .into_iter()
+            .map(|raw| raw.into_inner().check(&self.policy))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Config {
+            hostname,
+            state_dir: self.state_dir,
+            reports,
+            policy: self.policy,
+            limits: self.limits,
+            timeouts: self.timeouts,
+            listeners,
+        })
+    }
+}
+
+impl RawListener {
+    fn check(self, policy: &Policy) -> Result<Listener, Wrong> {
+        let at = |span: std::ops::Range<usize>, text: &str| Err((span.start, text.to_owned()));
+        let (protocol, span) = (*self.protocol.get_ref(), self.protocol.span());
+        match (self.role, protocol) {
+            (Role::Ingress, Protocol::Lmtp) => {
+                return at(span, "protocol: an ingress speaks \"smtp\"");
+            }
+            (Role::Delivery, Protocol::Smtp) => {
+                return at(span, "protocol: a delivery speaks \"lmtp\"");
+            }
+            _ => {}
+        }
+        let next_hop = self.next_hop.get_ref();
+        if self.role == Role::Ingress && next_hop.protocol == Protocol::Lmtp {
+            // SMTP has one reply where LMTP has one for each recipient (RFC 2033, 4.2).
+            return at(
+                self.next_hop.span(),
+                "next_hop: an ingress stands before smtp://",
+            );
+        }
+        let listen = *self.listen.get_ref();
+        let client_address = self
+            .client_address
+            .as_ref()
+            .map(|c| (*c.get_ref(), c.span()));
+        if let Some((ClientAddress::None, _)) | None = client_address
+            && self.role == Role::Ingress
+            && !listen.ip().is_loopback()
+            && self.mta_trusts_proxy_address != Some(false)
+        {
+            return at(
+                self.listen.span(),
+                "listen: reachable from other hosts, whose mail the MTA would take for mail from \
+                 hoptrail's own address: an open relay if it trusts that. Set client_address to \
+                 \"xclient\", \"proxy-v1\" or \"proxy-v2\" so that the MTA sees the true client, or \
+                 mta_trusts_proxy_address = false if it grants hoptrail's address nothing",
+            );
+        }
+        if let Some((address, span)) = client_address.clone()
+            && self.role != Role::Ingress
+            && address != ClientAddress::None
+        {
+            return at(span, "client_address: concerns an ingress only");
+        }
+        Ok(Listener {
+            role: self.role,
+            listen,
+            protocol,
+            next_hop: self.next_hop.into_inner(),
+            client_address: client_address.map_or(ClientAddress::None, |(address, _)| address),
+            bare_newline: self.bare_newline,
+            policy: self.policy.unwrap_or_else(|| policy.clone()),
+        })
+    }
+}
+
+/// A name that can stand in a greeting and in a report: RFC 5321's Domain, one label or more.
+fn checked_hostname(name: Spanned<String>) -> Result<String, Wrong> {
+    let start = name.span().start;
+    let name = name.into_inner();
+    if is_domain(&name) {
+        Ok(name)
+    } else {
+        Err((
+            start,
+            format!("hostname: {name:?} is no host name (letters, digits, - and .)"),
+        ))
+    }
+}
+
+fn system_hostname() -> Option<String> {
+    hostname::get()
+        .ok()?
+        .into_string()
+        .ok()
+        .filter(|name| is_domain(name))
+}
+
+fn is_domain(name: &str) -> bool {
+    let label = |l: &str| {
+        !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    name.len() <= 255 && name.split('.').all(label)
+}
+
+fn is_address(text: &str) -> bool {
+    text.rsplit_once('@').is_some_and(|(local, domain)| {
+        !local.is_empty() && local.bytes().all(|b| (b'!'..=b'~').contains(&b)) && is_domain(domain)
+    })
+}
+
+#[cfg(test)]
+mod tests;

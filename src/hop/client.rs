@@ -1,0 +1,216 @@
+//! The client's side of a session, the same for both dialogues: its lines come in one by one, what it is
+//! told leaves in one write when nothing more of it waits, and every way a session can end.
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+use tracing::{debug, warn};
+
+use super::Hop;
+use super::body::{Body, BodyError};
+use super::wire::{Incoming, Wire, WireError};
+use crate::smtp::command::Refusal;
+use crate::smtp::data::BareNewline;
+use crate::smtp::reply::Reply;
+
+/// What a verb is answered with that a listener does not know.
+pub const NOT_IMPLEMENTED: Refusal = Refusal {
+    code: 502,
+    status: "5.5.1",
+    text: "command not implemented",
+};
+/// What a TRACK is answered with that came from a client that was offered it, and is wrong.
+pub const MALFORMED_TRACK: Refusal = Refusal {
+    code: 501,
+    status: "5.5.4",
+    text: "malformed TRACK parameter",
+};
+const LINE_TOO_LONG: Refusal = Refusal {
+    code: 500,
+    status: "5.5.2",
+    text: "line too long",
+};
+
+/// Why a session ends.
+#[derive(Debug, Error)]
+pub enum End {
+    /// In good order: after QUIT, or after a 421 that was passed on.
+    #[error("closed")]
+    Done,
+    /// The client went away.
+    #[error("client: {0}")]
+    Client(WireError),
+    /// The mail server behind an ingress went away.
+    #[error("next hop: {0}")]
+    NextHop(WireError),
+    /// The client cannot be followed any further; it is told so.
+    #[error("refused: {}", .0.text())]
+    Refuse(Reply),
+}
+
+impl From<BodyError> for End {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Client(error) => Self::Client(error),
+            BodyError::NextHop(error) => Self::NextHop(error),
+            BodyError::Bare => Self::Refuse(bare_newline(550)),
+        }
+    }
+}
+
+/// What a lone CR or LF is answered with (RFC 5321, 2.3.8): 500 in a command, 550 for a message.
+pub fn bare_newline(code: u16) -> Reply {
+    Reply::new(code, "5.5.2", "a line ends with CR LF, nothing else")
+}
+
+/// What came while a command was awaited.
+pub enum Heard<T> {
+    /// A command line with its CRLF.
+    Line(Vec<u8>),
+    /// The other side of the session came first.
+    Other(T),
+}
+
+/// The client's side of a session.
+pub struct Client {
+    /// Where it connects from.
+    pub address: SocketAddr,
+    /// Where it connected to.
+    pub local: SocketAddr,
+    /// It passed AUTH.
+    pub authenticated: bool,
+    wire: Wire,
+    /// Replies not yet written: those to a pipelined group leave together.
+    out: Vec<u8>,
+    bad_commands: u32,
+}
+
+impl Client {
+    /// A client that has just connected.
+    pub fn new(wire: Wire, address: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            address,
+            local,
+            authenticated: false,
+            wire,
+            out: Vec::new(),
+            bad_commands: 0,
+        }
+    }
+
+    /// Waits for the next command line; what is due is written before. `other` is what else may come
+    /// while nothing is there to do; `idle` lets the session end when hoptrail stops.
+    pub async fn listen<T>(
+        &mut self,
+        hop: &Hop,
+        idle: bool,
+        other: impl Future<Output = T>,
+    ) -> Result<Heard<T>, End> {
+        let octets_max = hop.limits.command_octets_max;
+        let mut stopping = hop.stopping.clone();
+        tokio::pin!(other);
+        loop {
+            if !self.wire.has_line(octets_max) {
+                self.flush().await?;
+                tokio::select! {
+                    read = self.wire.fill_within(hop.timeouts.client()) => had(read)?,
+                    heard = &mut other => return Ok(Heard::Other(heard)),
+                    _ = stopping.wait_for(|stop| *stop), if idle => {
+                        return Err(End::Refuse(Reply::new(421, "4.3.2", "service is stopping")));
+                    }
+                }
+                continue;
+            }
+            match self.wire.line(octets_max, hop.timeouts.client()).await {
+                Ok(Incoming::Line(line)) => return Ok(Heard::Line(line)),
+                Ok(Incoming::TooLong) => self.refuse(hop, &LINE_TOO_LONG)?,
+                Ok(Incoming::Bare) => return Err(End::Refuse(bare_newline(500))),
+                Err(error) => return Err(End::Client(error)),
+            }
+        }
+    }
+
+    /// A line that is no command: an answer in an AUTH exchange.
+    pub async fn response(&mut self, hop: &Hop) -> Result<Vec<u8>, End> {
+        self.flush().await?;
+        match self
+            .wire
+            .line(hop.limits.auth_octets_max, hop.timeouts.client())
+            .await
+        {
+            Ok(Incoming::Line(line)) => Ok(line),
+            Ok(_) => Err(End::Refuse(Reply::new(
+                500,
+                "5.5.6",
+                "AUTH response too long or broken",
+            ))),
+            Err(error) => Err(End::Client(error)),
+        }
+    }
+
+    /// The message behind a 354, which is written first.
+    pub async fn body(&mut self, hop: &Hop, policy: BareNewline) -> Result<Body<'_>, End> {
+        self.flush().await?;
+        Ok(Body::new(&mut self.wire, policy, hop.timeouts.client()))
+    }
+
+    /// Says these octets when it is time.
+    pub fn tell(&mut self, octets: &[u8]) {
+        self.out.extend_from_slice(octets);
+    }
+
+    /// Says a reply of our own.
+    pub fn say(&mut self, code: u16, status: &str, text: &str) {
+        self.tell(Reply::new(code, status, text).raw());
+    }
+
+    /// Answers a command that goes no further; a client that only sends such is let go.
+    pub fn refuse(&mut self, hop: &Hop, refusal: &Refusal) -> Result<(), End> {
+        self.bad_commands += 1;
+        if self.bad_commands > hop.limits.bad_commands_max {
+            return Err(End::Refuse(Reply::new(
+                421,
+                "4.7.0",
+                "too many bad commands",
+            )));
+        }
+        self.tell(&refusal.to_line());
+        Ok(())
+    }
+
+    /// Writes what is due.
+    pub async fn flush(&mut self) -> Result<(), End> {
+        if !self.out.is_empty() {
+            self.wire.write(&self.out).await.map_err(End::Client)?;
+            self.out = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Says why, and closes.
+    pub async fn close(mut self, hop: &Hop, end: End) {
+        match end {
+            End::Done => {}
+            End::Client(error) => return debug!("client: {error}"),
+            End::NextHop(error) => {
+                warn!("next hop: {error}");
+                let text = format!("{} lost its mail server, try again later", hop.hostname);
+                self.say(421, "4.4.2", &text);
+            }
+            End::Refuse(reply) => self.tell(reply.raw()),
+        }
+        // Whoever is gone already cannot be told.
+        let _ = self.flush().await;
+        self.wire.shut().await;
+    }
+}
+
+/// What reading from a client came to: a client that is silent for too long is told so.
+fn had(read: Result<(), WireError>) -> Result<(), End> {
+    match read {
+        Ok(()) => Ok(()),
+        Err(WireError::TimedOut) => Err(End::Refuse(Reply::new(421, "4.4.2", "idle for too long"))),
+        Err(error) => Err(End::Client(error)),
+    }
+}

@@ -1,0 +1,373 @@
+//! Where mail goes from a listener: the address, the connection, the greeting and the EHLO; and how the
+//! MTA behind an ingress learns who its client is. Knows nothing of tracking.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::limits::{Limits, Timeouts};
+use super::wire::{Wire, WireError};
+use crate::clock::Clock;
+use crate::smtp::capability::Capabilities;
+use crate::smtp::reply::Reply;
+use crate::track::{Exchange, Stage};
+
+/// SMTP, or LMTP (RFC 2033) with its reply for each recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// RFC 5321.
+    Smtp,
+    /// RFC 2033.
+    Lmtp,
+}
+
+/// A fixed next hop: `smtp://host:port` or `lmtp://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct NextHopAddr {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// A name or an address.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl FromStr for NextHopAddr {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || {
+            format!("{text:?} is no next hop: write \"smtp://host:port\" or \"lmtp://host:port\"")
+        };
+        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+        let (protocol, default_port) = match scheme {
+            "smtp" => (Protocol::Smtp, 25),
+            "lmtp" => (Protocol::Lmtp, 24),
+            _ => return Err(wrong()),
+        };
+        let (host, port) = split_port(rest).ok_or_else(wrong)?;
+        let port = port.map_or(Ok(default_port), |p| p.parse().map_err(|_| wrong()))?;
+        if host.is_empty() || host.contains(['/', '@', ' ']) || port == 0 {
+            return Err(wrong());
+        }
+        Ok(Self {
+            protocol,
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// `host`, `host:port`, `[v6]` or `[v6]:port`.
+fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return if rest.is_empty() {
+            Some((host, None))
+        } else {
+            Some((host, Some(rest.strip_prefix(':')?)))
+        };
+    }
+    Some(
+        text.split_once(':')
+            .map_or((text, None), |(host, port)| (host, Some(port))),
+    )
+}
+
+impl TryFrom<String> for NextHopAddr {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for NextHopAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.protocol {
+            Protocol::Smtp => "smtp",
+            Protocol::Lmtp => "lmtp",
+        };
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// How the MTA behind an ingress learns who the client is. An MTA that sees hoptrail's own address for
+/// everybody is an open relay if it trusts that address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientAddress {
+    /// It does not.
+    None,
+    /// A PROXY protocol line before anything else.
+    ProxyV1,
+    /// The binary PROXY protocol header before anything else.
+    ProxyV2,
+    /// Postfix's XCLIENT command.
+    Xclient,
+}
+
+/// Why a next hop could not be used.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// No connection in time.
+    #[error("no connection: {0}")]
+    Unreachable(WireError),
+    /// It went away, or spoke no SMTP, before it could be used.
+    #[error("no SMTP dialogue: {0}")]
+    Wire(#[from] WireError),
+    /// It greeted, or answered our hello, with a refusal.
+    #[error("it refused: {}", .0.text())]
+    Refused(Reply),
+    /// It would not be told who the client is.
+    #[error("it does not take XCLIENT from us")]
+    NoXclient,
+}
+
+/// What a connection needs to know of its hop.
+#[derive(Clone, Copy, Debug)]
+pub struct Manners<'a> {
+    /// The name we say hello with.
+    pub hostname: &'a str,
+    /// For stamps.
+    pub clock: Clock,
+    /// Bounds.
+    pub limits: &'a Limits,
+    /// Waits.
+    pub timeouts: &'a Timeouts,
+}
+
+/// Opens a connection.
+async fn open(to: &NextHopAddr, manners: Manners<'_>) -> Result<Wire, ConnectError> {
+    let connected = timeout(
+        manners.timeouts.connect(),
+        TcpStream::connect((to.host.as_str(), to.port)),
+    )
+    .await
+    .map_err(|_| ConnectError::Unreachable(WireError::TimedOut))?;
+    let stream = connected.map_err(|error| ConnectError::Unreachable(error.into()))?;
+    Ok(Wire::new(stream, manners.timeouts.write()).map_err(WireError::from)?)
+}
+
+/// A connection for an ingress: the MTA told who the client is, nothing else said, and the greeting that
+/// is for the client to read.
+pub async fn introduce(
+    to: &NextHopAddr,
+    client: (SocketAddr, SocketAddr),
+    how: ClientAddress,
+    manners: Manners<'_>,
+) -> Result<(Wire, Reply), ConnectError> {
+    let mut wire = open(to, manners).await?;
+    match how {
+        ClientAddress::ProxyV1 => wire.write(&proxy_v1(client.0, client.1)).await?,
+        ClientAddress::ProxyV2 => wire.write(&proxy_v2(client.0, client.1)).await?,
+        ClientAddress::None | ClientAddress::Xclient => {}
+    }
+    let greeting = wire
+        .reply(manners.limits.reply_octets_max, manners.timeouts.reply())
+        .await?;
+    if how != ClientAddress::Xclient || !greeting.is_positive() {
+        return Ok((wire, greeting));
+    }
+    let greeting = xclient(&mut wire, client.0, manners).await?;
+    Ok((wire, greeting))
+}
+
+/// Tells a Postfix who the client is; it answers with the greeting of a new session. Refused or not
+/// offered, the session must not go on: the MTA would take the client for us.
+async fn xclient(
+    wire: &mut Wire,
+    client: SocketAddr,
+    manners: Manners<'_>,
+) -> Result<Reply, ConnectError> {
+    let (octets_max, limit) = (manners.limits.reply_octets_max, manners.timeouts.reply());
+    wire.write(format!("EHLO {}\r\n", manners.hostname).as_bytes())
+        .await?;
+    let hello = wire.reply(octets_max, limit).await?;
+    if !hello.is_positive() {
+        return Err(ConnectError::Refused(hello));
+    }
+    if !Capabilities::of(&hello).offers("XCLIENT") {
+        return Err(ConnectError::NoXclient);
+    }
+    let address = match client.ip().to_canonical() {
+        std::net::IpAddr::V4(v4) => v4.to_string(),
+        std::net::IpAddr::V6(v6) => format!("IPV6:{v6}"),
+    };
+    let line = format!(
+        "XCLIENT NAME=[UNAVAILABLE] ADDR={address} PORT={}\r\n",
+        client.port()
+    );
+    wire.write(line.as_bytes()).await?;
+    let greeting = wire.reply(octets_max, limit).await?;
+    if greeting.code == 220 {
+        Ok(greeting)
+    } else {
+        Err(ConnectError::NoXclient)
+    }
+}
+
+/// PROXY protocol, version 1: one line, at most 107 octets.
+fn proxy_v1(client: SocketAddr, listener: SocketAddr) -> Vec<u8> {
+    let (from, to) = (client.ip().to_canonical(), listener.ip().to_canonical());
+    let family = if from.is_ipv4() && to.is_ipv4() {
+        "TCP4"
+    } else {
+        "TCP6"
+    };
+    let text = |ip: std::net::IpAddr| match ip {
+        std::net::IpAddr::V4(v4) if family == "TCP6" => v4.to_ipv6_mapped().to_string(),
+        ip => ip.to_string(),
+    };
+    let (sport, dport) = (client.port(), listener.port());
+    format!(
+        "PROXY {family} {} {} {sport} {dport}\r\n",
+        text(from),
+        text(to)
+    )
+    .into_bytes()
+}
+
+/// PROXY protocol, version 2: a 16-octet header and the addresses.
+fn proxy_v2(client: SocketAddr, listener: SocketAddr) -> Vec<u8> {
+    let mut out = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
+    match (client.ip().to_canonical(), listener.ip().to_canonical()) {
+        (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) => {
+            out.extend([0x11, 0, 12]);
+            out.extend(from.octets());
+            out.extend(to.octets());
+        }
+        (from, to) => {
+            let wide = |ip| match ip {
+                std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                std::net::IpAddr::V6(v6) => v6,
+            };
+            out.extend([0x21, 0, 36]);
+            out.extend(wide(from).octets());
+            out.extend(wide(to).octets());
+        }
+    }
+    out.extend(client.port().to_be_bytes());
+    out.extend(listener.port().to_be_bytes());
+    out
+}
+
+/// A next hop that greeted us and answered our hello: egress and delivery speak to it.
+#[derive(Debug)]
+pub struct Peer {
+    /// The connection.
+    pub wire: Wire,
+    /// The name it greeted with, else as configured.
+    pub name: String,
+    /// What it offers.
+    pub capabilities: Capabilities,
+    /// When the hello was said and answered.
+    pub hello: Exchange,
+    /// A transaction went over this connection before, so it may have been closed meanwhile.
+    pub used: bool,
+    protocol: Protocol,
+}
+
+impl Peer {
+    /// Connects and says hello. A server that refuses EHLO is greeted with HELO (RFC 5321, 3.2): mail
+    /// outranks extensions.
+    pub async fn connect(to: &NextHopAddr, manners: Manners<'_>) -> Result<Self, ConnectError> {
+        let (octets_max, limit) = (manners.limits.reply_octets_max, manners.timeouts.reply());
+        let mut wire = open(to, manners).await?;
+        let greeting = wire.reply(octets_max, limit).await?;
+        if !greeting.is_positive() {
+            return Err(ConnectError::Refused(greeting));
+        }
+        let verbs: &[&str] = match to.protocol {
+            Protocol::Smtp => &["EHLO", "HELO"],
+            Protocol::Lmtp => &["LHLO"],
+        };
+        let mut refusal = None;
+        for verb in verbs {
+            let command_us = manners.clock.now_us();
+            wire.write(format!("{verb} {}\r\n", manners.hostname).as_bytes())
+                .await?;
+            let reply = wire.reply(octets_max, limit).await?;
+            let reply_us = manners.clock.now_us();
+            if reply.is_positive() {
+                return Ok(Self {
+                    wire,
+                    name: greeted_name(&greeting).unwrap_or_else(|| to.host.clone()),
+                    capabilities: Capabilities::of(&reply),
+                    hello: Exchange {
+                        stage: Stage::Ehlo,
+                        command_us,
+                        reply_us,
+                    },
+                    used: false,
+                    protocol: to.protocol,
+                });
+            }
+            let again = reply.is_permanent();
+            refusal = Some(reply);
+            if !again {
+                break;
+            }
+        }
+        Err(refusal.map_or(
+            ConnectError::Wire(WireError::Malformed),
+            ConnectError::Refused,
+        ))
+    }
+
+    /// Sends one command line (without CRLF) and reads its reply.
+    pub async fn command(&mut self, line: &[u8], manners: Manners<'_>) -> Result<Reply, WireError> {
+        self.wire.write(&[line, b"\r\n"].concat()).await?;
+        self.wire
+            .reply(manners.limits.reply_octets_max, manners.timeouts.reply())
+            .await
+    }
+
+    /// Reads the reply, or over LMTP the replies, to the end of data: one for each of `accepted` recipients.
+    pub async fn final_replies(
+        &mut self,
+        accepted: usize,
+        manners: Manners<'_>,
+    ) -> Result<Vec<Reply>, WireError> {
+        let (octets_max, limit) = (
+            manners.limits.reply_octets_max,
+            manners.timeouts.final_reply(),
+        );
+        match self.protocol {
+            Protocol::Smtp => Ok(vec![self.wire.reply(octets_max, limit).await?; accepted]),
+            Protocol::Lmtp => {
+                let mut replies = Vec::with_capacity(accepted);
+                for _ in 0..accepted {
+                    replies.push(self.wire.reply(octets_max, limit).await?);
+                }
+                Ok(replies)
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// Says goodbye. A courtesy: the next hop may be gone, and nothing hangs on its answer.
+    pub async fn quit(mut self) {
+        let _ = self.wire.write(b"QUIT\r\n").await;
+        self.wire.shut().await;
+    }
+}
+
+/// The first word of a greeting, if it can stand in a report as a host name.
+fn greeted_name(greeting: &Reply) -> Option<String> {
+    let text = std::str::from_utf8(greeting.lines().next()?).ok()?;
+    let name = text.split_whitespace().next()?;
+    let good =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'[' | b']' | b':');
+    (name.len() <= 255 && name.contains('.') && name.bytes().all(good)).then(|| name.to_owned())
+}

@@ -1,0 +1,255 @@
+//! The tracking of one message through an egress or a delivery: who asked, what the journal knows of its
+//! arrival, who its recipients were then, and the `Step` that tells of its departure. No sockets.
+
+use tracing::info;
+
+use super::Site;
+use super::transaction::{Envelope, Outcome, Recipient, Times, Tracked};
+use crate::smtp::capability::Capabilities;
+use crate::track::carry::Opened;
+use crate::track::{Event, HopReport, RecipientStatus, Role, Status, Step, StepId};
+
+/// A tracked message on its way out of this hop.
+pub struct Passage {
+    tracked: Tracked,
+    parent: Option<StepId>,
+    originator: String,
+    /// The ingress' step, if this hop has seen the message arrive.
+    arrival: Option<HopReport>,
+    /// When the message came into this hop, ms.
+    since_ms: i64,
+    /// The mail has another reverse-path than the request was for: a list or a forward sent it anew.
+    reoriginated: bool,
+}
+
+/// What the wire adds to a step.
+pub struct Wired {
+    /// When the message came to this listener, µs.
+    pub arrival_us: i64,
+    /// Its size without the carry header, octets.
+    pub octets: u64,
+    /// The exchanges with the next hop.
+    pub times_out: Times,
+    /// The next hop was given the request.
+    pub tracks: bool,
+}
+
+/// Who a recipient was when the message came into this hop.
+enum Origin {
+    /// The same, under this original address.
+    Same(String),
+    /// A member of what this address stood for, as far as that can be told.
+    MemberOf(Option<String>),
+}
+
+impl Passage {
+    /// The passage of a message, if it is tracked: by its carry header, else by a request of the client.
+    pub async fn of(
+        site: &Site,
+        envelope: &mut Envelope,
+        carried: Option<Opened>,
+        message_id: Option<&str>,
+    ) -> Option<Self> {
+        match (carried, envelope.tracked.take()) {
+            (Some(opened), _) => Self::carried(site, envelope, opened, message_id).await,
+            (None, Some(tracked)) => Some(Self {
+                parent: tracked.request.up,
+                originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
+                arrival: None,
+                since_ms: site.hop.clock.now_ms(),
+                reoriginated: false,
+                tracked,
+            }),
+            (None, None) => None,
+        }
+    }
+
+    async fn carried(
+        site: &Site,
+        envelope: &Envelope,
+        opened: Opened,
+        message_id: Option<&str>,
+    ) -> Option<Self> {
+        let (hop, carry) = (&site.hop, &opened.carry);
+        let ignored =
+            |why: &str| info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, "{why}");
+        if opened.expired(hop.clock.now_ms()) {
+            ignored("carry header expired: not tracked");
+            return None;
+        }
+        if !opened.is_of(message_id.map(str::as_bytes)) {
+            ignored("carry header of another message: not tracked");
+            return None;
+        }
+        let is_from = opened.is_from(&envelope.reverse_path);
+        let arrival = hop.recall(carry.step).await;
+        let originator = match &arrival {
+            Some(arrival) => arrival.originator.clone(),
+            None if is_from => String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
+            None => {
+                ignored(
+                    "sent anew by a list or forward, and its arrival is not on record: not tracked",
+                );
+                return None;
+            }
+        };
+        if originator.is_empty() {
+            return None;
+        }
+        // An arrival that was not reported is told by this step, so the parent is the arrival's.
+        let parent = match &arrival {
+            Some(arrival) if !arrival.mailed => arrival.report.parent,
+            _ => Some(carry.step),
+        };
+        let request = carry.request.clone();
+        Some(Self {
+            tracked: Tracked {
+                id: carry.id.clone(),
+                step: hop.step_id()?,
+                request,
+            },
+            parent,
+            originator,
+            arrival: arrival.map(|arrival| arrival.report),
+            since_ms: carry.at_ms,
+            reoriginated: !is_from,
+        })
+    }
+
+    /// The ENVID to restore towards the next hop, if the originator gave one.
+    pub fn envid(&self) -> Option<&str> {
+        (self.tracked.request.id.is_none() && !self.reoriginated).then(|| self.tracked.id.as_str())
+    }
+
+    /// The value of TRACK for a next hop that offers it; `None` if it does not, if the request has come
+    /// to its end, or if a member of an alias or list is among the recipients, which must not be tracked
+    /// (RFC 3886, 4.2).
+    pub fn onward(&self, envelope: &Envelope, offer: &Capabilities, now_ms: i64) -> Option<String> {
+        let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(_));
+        if !offer.offers_track() || !envelope.recipients.iter().all(as_asked) {
+            return None;
+        }
+        let elapsed_s = u64::try_from((now_ms - self.since_ms) / 1000).unwrap_or(0);
+        let request = self
+            .tracked
+            .request
+            .for_next_hop(self.tracked.step, elapsed_s)?;
+        (!request.exhausted()).then(|| request.to_value())
+    }
+
+    fn origin(&self, recipient: &Recipient) -> Origin {
+        let Some(arrival) = &self.arrival else {
+            return match &recipient.original {
+                Some(original) if !original.eq_ignore_ascii_case(&recipient.address) => {
+                    Origin::MemberOf(Some(original.clone()))
+                }
+                _ => Origin::Same(recipient.address.clone()),
+            };
+        };
+        let known = |address: &str| {
+            let is = |r: &&RecipientStatus| r.recipient.eq_ignore_ascii_case(address);
+            arrival
+                .recipients
+                .iter()
+                .find(is)
+                .map(|r| r.original.clone())
+        };
+        if let (Some(original), false) = (known(&recipient.address), self.reoriginated) {
+            return Origin::Same(original);
+        }
+        let only = || match arrival.recipients.as_slice() {
+            [only] => Some(only.original.clone()),
+            _ => None,
+        };
+        Origin::MemberOf(recipient.original.as_deref().and_then(known).or_else(only))
+    }
+
+    /// The step that tells how the recipients fared; `None` if there is nothing to tell.
+    pub fn step(
+        self,
+        site: &Site,
+        envelope: Envelope,
+        message_id: Option<String>,
+        outcomes: &[Outcome],
+        wired: Wired,
+    ) -> Option<Step> {
+        let recipients = self.groups(site.listener.role, &envelope, outcomes, wired.tracks);
+        if recipients.is_empty() {
+            return None;
+        }
+        let (arrival_us, times_in, queue_id) = match self.arrival {
+            Some(arrival) => (arrival.arrival_us, arrival.times_in, arrival.queue_id),
+            None => (wired.arrival_us, envelope.times.exchanges(), None),
+        };
+        Some(Step {
+            report: HopReport {
+                id: self.tracked.id.clone(),
+                step: self.tracked.step,
+                parent: self.parent,
+                hop: self.tracked.hop(),
+                role: site.listener.role,
+                reporting_mta: site.hop.hostname.clone(),
+                arrival_us,
+                message_id,
+                sent_ms: self.tracked.request.sent_ms,
+                queue_id,
+                size: Some(wired.octets),
+                times_in,
+                times_out: wired.times_out.exchanges(),
+                recipients,
+            },
+            originator: self.originator,
+            certificate: self.tracked.request.certificate,
+            mailed: true,
+        })
+    }
+
+    fn groups(
+        &self,
+        role: Role,
+        envelope: &Envelope,
+        outcomes: &[Outcome],
+        tracks: bool,
+    ) -> Vec<RecipientStatus> {
+        let mut groups: Vec<RecipientStatus> = Vec::with_capacity(outcomes.len());
+        for (recipient, outcome) in envelope.recipients.iter().zip(outcomes) {
+            let group = match self.origin(recipient) {
+                Origin::Same(original) => {
+                    let event = event(role, outcome, tracks);
+                    Some(outcome.status(original, recipient.address.clone(), event))
+                }
+                Origin::MemberOf(Some(original)) if outcome.reply.is_positive() => {
+                    Some(expanded(original)).filter(|group| !groups.contains(group))
+                }
+                Origin::MemberOf(_) => None,
+            };
+            groups.extend(group);
+        }
+        groups
+    }
+}
+
+/// What a reply means for a recipient who is still who he was.
+fn event(role: Role, outcome: &Outcome, tracks: bool) -> Event {
+    match outcome.reply.class() {
+        2 if role == Role::Delivery => Event::Delivered,
+        2 if tracks => Event::Transferred,
+        2 => Event::Relayed,
+        5 => Event::Failed,
+        _ => Event::Delayed,
+    }
+}
+
+/// All that is told of an alias or a list: that it was one. No member, no reply that could name one.
+fn expanded(original: String) -> RecipientStatus {
+    RecipientStatus {
+        recipient: original.clone(),
+        original,
+        event: Event::Expanded,
+        status: Status::of_class(2),
+        remote_mta: None,
+        attempted_us: None,
+        reply: None,
+        remote_queue_id: None,
+    }
+}

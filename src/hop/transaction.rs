@@ -1,0 +1,184 @@
+//! One mail transaction as the proxy knows it: the envelope, what was asked, when things happened, how
+//! each recipient fared; and the `Step` that comes of it. No sockets.
+
+use crate::smtp::data::header_fields;
+use crate::smtp::envelope::EnvelopeCommand;
+use crate::smtp::reply::Reply;
+use crate::smtp::xtext;
+use crate::track::{
+    Event, Exchange, RecipientStatus, Stage, Status, StepId, TrackRequest, TrackingId,
+};
+
+/// The envelope of a transaction under way.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The mailbox of MAIL FROM as written, empty for the null reverse-path.
+    pub reverse_path: Vec<u8>,
+    /// The decoded ENVID.
+    pub envid: Option<String>,
+    /// The accepted recipients, in order.
+    pub recipients: Vec<Recipient>,
+    /// The tracking of this transaction, if there is any.
+    pub tracked: Option<Tracked>,
+    /// The exchanges with the client.
+    pub times: Times,
+}
+
+/// One accepted recipient.
+#[derive(Clone, Debug)]
+pub struct Recipient {
+    /// RCPT as this hop accepted it.
+    pub address: String,
+    /// The address in ORCPT, if the client gave one.
+    pub original: Option<String>,
+}
+
+impl Recipient {
+    /// Takes an accepted RCPT.
+    pub fn of(command: &EnvelopeCommand<'_>) -> Self {
+        let orcpt = command.param("ORCPT").flatten();
+        Self {
+            address: String::from_utf8_lossy(command.mailbox()).into_owned(),
+            original: orcpt.and_then(original_recipient),
+        }
+    }
+}
+
+/// The address in an ORCPT value `rfc822;xtext` (RFC 3461, 4.2).
+fn original_recipient(orcpt: &[u8]) -> Option<String> {
+    let at = orcpt.iter().position(|b| *b == b';')?;
+    let (kind, address) = orcpt.split_at(at);
+    if !kind.eq_ignore_ascii_case(b"rfc822") {
+        return None;
+    }
+    xtext::decode_printable(address.get(1..)?)
+}
+
+/// A request that this hop honours.
+#[derive(Clone, Debug)]
+pub struct Tracked {
+    /// The tracking id.
+    pub id: TrackingId,
+    /// This hop's step.
+    pub step: StepId,
+    /// The request as it reached this hop; `id` is set exactly when no ENVID names the message.
+    pub request: TrackRequest,
+}
+
+impl Tracked {
+    /// The number of this hop, 1 for the first.
+    pub fn hop(&self) -> u8 {
+        self.request.hop.saturating_add(1)
+    }
+}
+
+/// The tracking id of a transaction: its ENVID, else the request's `id/`, else `minted`. In the latter
+/// two cases the request says so from here on.
+pub fn identify(request: &mut TrackRequest, envid: Option<&str>, minted: TrackingId) -> TrackingId {
+    if let Some(id) = envid.and_then(TrackingId::new) {
+        request.id = None;
+        return id;
+    }
+    request.id.get_or_insert(minted).clone()
+}
+
+/// The decoded ENVID of a MAIL.
+pub fn envid(mail: &EnvelopeCommand<'_>) -> Option<String> {
+    xtext::decode_printable(mail.param("ENVID").flatten()?)
+}
+
+/// The exchanges of one leg of a transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Times(Vec<Exchange>);
+
+impl Times {
+    /// A transaction on a connection whose hello was said then.
+    pub fn after(hello: Option<Exchange>) -> Self {
+        Self(hello.into_iter().collect())
+    }
+
+    /// Adds an exchange; several RCPTs make one, from the first command to the last reply.
+    pub fn record(&mut self, stage: Stage, command_us: i64, reply_us: i64) {
+        match self.0.iter_mut().find(|exchange| exchange.stage == stage) {
+            Some(exchange) => exchange.reply_us = reply_us,
+            None => self.0.push(Exchange {
+                stage,
+                command_us,
+                reply_us,
+            }),
+        }
+    }
+
+    /// What was recorded, in order.
+    pub fn exchanges(self) -> Vec<Exchange> {
+        self.0
+    }
+}
+
+/// How a recipient fared at the next hop.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The next hop's reply, or ours if it could not be reached.
+    pub reply: Reply,
+    /// Who was tried.
+    pub remote_mta: String,
+    /// When the reply was there, µs.
+    pub at_us: i64,
+}
+
+impl Outcome {
+    /// The per-recipient group of the report.
+    pub fn status(&self, original: String, recipient: String, event: Event) -> RecipientStatus {
+        RecipientStatus {
+            original,
+            recipient,
+            event,
+            status: status_of(event, &self.reply),
+            remote_mta: Some(self.remote_mta.clone()),
+            attempted_us: Some(self.at_us),
+            reply: Some(self.reply.text()),
+            remote_queue_id: self.reply.queue_id(),
+        }
+    }
+}
+
+/// The status of an event: 2.1.9 exactly for `relayed` (RFC 3886, 3.3.4), else the reply's own enhanced
+/// code, else x.0.0 of its class.
+pub fn status_of(event: Event, reply: &Reply) -> Status {
+    if event == Event::Relayed {
+        return Status::RELAYED;
+    }
+    match reply.enhanced() {
+        Some((class, subject, detail)) => Status {
+            class,
+            subject,
+            detail,
+        },
+        None => Status::of_class(reply.class()),
+    }
+}
+
+/// The Message-ID in a header block, without its angle brackets, if it can stand in a report.
+pub fn message_id(header: &[u8]) -> Option<&[u8]> {
+    let value =
+        header_fields(header).find_map(|field| field_value(&header[field], "Message-ID"))?;
+    let value = value.trim_ascii();
+    let value = value
+        .strip_prefix(b"<")
+        .and_then(|v| v.strip_suffix(b">"))
+        .unwrap_or(value);
+    let sane =
+        !value.is_empty() && value.len() <= 250 && value.iter().all(|b| (b'!'..=b'~').contains(b));
+    (sane && !value.contains(&b'<') && !value.contains(&b'>')).then_some(value)
+}
+
+/// What stands behind the colon of a field called `name`.
+pub fn field_value<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let (head, rest) = field.split_at_checked(name.len())?;
+    let rest = rest.trim_ascii_start();
+    if head.eq_ignore_ascii_case(name.as_bytes()) {
+        rest.strip_prefix(b":")
+    } else {
+        None
+    }
+}

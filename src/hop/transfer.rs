@@ -1,0 +1,339 @@
+//! The dialogue of egress and delivery. Whether a message is tracked, and by whom, stands in its header,
+//! so greeting, hello, MAIL, RCPT and DATA are answered here; then the transaction is opened at the next
+//! hop, the message streams on, and each recipient gets the next hop's own reply after the dot. Nothing is
+//! ever accepted on our own account.
+//!
+//! Over LMTP there is a reply for each recipient; over SMTP there is one, so a transaction takes one
+//! recipient (452 4.5.3 for more).
+
+use std::convert::Infallible;
+use std::future::pending;
+
+use super::client::{Client, End, Heard, MALFORMED_TRACK, NOT_IMPLEMENTED, bare_newline};
+use super::next_hop::{Peer, Protocol};
+use super::passage::{Passage, Wired};
+use super::relay::{MAIL_PARAMETERS, Mail, RCPT_PARAMETERS, Relay, connect};
+use super::transaction::{Envelope, Recipient, Times, Tracked, envid};
+use super::{Site, log_step};
+use crate::smtp::capability::Capabilities;
+use crate::smtp::command::{Command, Refusal, Verb};
+use crate::smtp::envelope::EnvelopeCommand;
+use crate::smtp::reply::Reply;
+use crate::track::{Exchange, Stage, TrackRequest};
+
+/// Serves one client of an egress or a delivery.
+pub async fn run(site: &Site, mut client: Client) {
+    client.say(
+        220,
+        "",
+        &format!("{} {}", site.hop.hostname, greeting(site)),
+    );
+    let mut session = Transfer {
+        site,
+        client,
+        peer: None,
+        hello: None,
+        track_offered: false,
+        mail: None,
+    };
+    let end = session.dialogue().await;
+    let Transfer { client, peer, .. } = session;
+    client.close(&site.hop, end).await;
+    if let Some(peer) = peer {
+        peer.quit().await;
+    }
+}
+
+fn greeting(site: &Site) -> &'static str {
+    match site.listener.protocol {
+        Protocol::Smtp => "ESMTP hoptrail",
+        Protocol::Lmtp => "LMTP hoptrail",
+    }
+}
+
+struct Transfer<'a> {
+    site: &'a Site,
+    client: Client,
+    /// The connection to the next hop, kept for the next transaction.
+    peer: Option<Peer>,
+    hello: Option<Exchange>,
+    track_offered: bool,
+    mail: Option<Mail>,
+}
+
+impl Transfer<'_> {
+    async fn dialogue(&mut self) -> End {
+        loop {
+            let idle = self.mail.is_none();
+            let heard = self
+                .client
+                .listen(&self.site.hop, idle, pending::<Infallible>())
+                .await;
+            let step = match heard {
+                Ok(Heard::Line(line)) => self.follow(&line).await,
+                Ok(Heard::Other(never)) => match never {},
+                Err(end) => Err(end),
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) -> Result<(), End> {
+        self.client.refuse(&self.site.hop, refusal)
+    }
+
+    async fn follow(&mut self, line: &[u8]) -> Result<(), End> {
+        let command = match Command::parse(line.strip_suffix(b"\r\n").unwrap_or(line)) {
+            Ok(command) => command,
+            Err(refusal) => return self.refuse(&refusal),
+        };
+        let lmtp = self.site.listener.protocol == Protocol::Lmtp;
+        match command.verb {
+            Verb::Lhlo if lmtp => self.hello(true).await,
+            Verb::Ehlo if !lmtp => self.hello(true).await,
+            Verb::Helo if !lmtp => self.hello(false).await,
+            Verb::Mail => self.mail(&command),
+            Verb::Rcpt => self.rcpt(&command),
+            Verb::Data => self.data().await,
+            Verb::Quit => {
+                self.client.say(221, "2.0.0", "Bye");
+                Err(End::Done)
+            }
+            // Its octets follow at once, whatever is answered (RFC 3030, 2).
+            Verb::Bdat => Err(End::Refuse(Reply::new(
+                502,
+                "5.5.1",
+                "CHUNKING is not offered",
+            ))),
+            verb => self.small_talk(verb),
+        }
+    }
+
+    /// Commands that move no mail.
+    fn small_talk(&mut self, verb: Verb) -> Result<(), End> {
+        match verb {
+            Verb::Rset => {
+                self.mail = None;
+                self.client.say(250, "2.0.0", "Ok");
+            }
+            Verb::Noop => self.client.say(250, "2.0.0", "Ok"),
+            Verb::Vrfy => self.client.say(252, "2.5.2", "cannot verify, will try"),
+            Verb::Help => self
+                .client
+                .say(214, "2.0.0", "hoptrail, in front of the next hop"),
+            _ => self.refuse(&NOT_IMPLEMENTED)?,
+        }
+        Ok(())
+    }
+
+    /// Our own offer: what can always be kept, and of the rest no more than the next hop last offered.
+    async fn hello(&mut self, extended: bool) -> Result<(), End> {
+        let command_us = self.site.hop.clock.now_us();
+        self.mail = None;
+        let hostname = self.site.hop.hostname.clone();
+        if !extended {
+            self.track_offered = false;
+            self.client.say(250, "", &hostname);
+            return Ok(());
+        }
+        self.track_offered = self.site.offers_track(&self.client, false);
+        let mut offer = Capabilities::of(&Reply::new(250, "", &hostname));
+        for keyword in ["PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME"] {
+            offer.add(keyword);
+        }
+        if let Some(known) = self.known().await {
+            for keyword in ["DSN", "SMTPUTF8"] {
+                if known.offers(keyword) {
+                    offer.add(keyword);
+                }
+            }
+            match known.size_max() {
+                Some(size_max) => offer.add(&format!("SIZE {size_max}")),
+                None => offer.add("SIZE"),
+            }
+        }
+        if self.track_offered {
+            offer.add("TRACK NOW");
+        }
+        self.client.tell(&offer.to_reply());
+        let reply_us = self.site.hop.clock.now_us();
+        self.hello = Some(Exchange {
+            stage: Stage::Ehlo,
+            command_us,
+            reply_us,
+        });
+        Ok(())
+    }
+
+    /// What the next hop offers; it is asked if nobody has spoken to it yet.
+    async fn known(&mut self) -> Option<Capabilities> {
+        let remembered = self.site.known.lock().ok().and_then(|known| known.clone());
+        if remembered.is_some() {
+            return remembered;
+        }
+        let peer = connect(self.site).await.ok()?;
+        let offer = peer.capabilities.clone();
+        self.peer = Some(peer);
+        Some(offer)
+    }
+
+    fn mail(&mut self, command: &Command<'_>) -> Result<(), End> {
+        if self.mail.is_some() {
+            return self.refuse(&Refusal {
+                code: 503,
+                status: "5.5.1",
+                text: "nested MAIL command",
+            });
+        }
+        let mail = match command.envelope() {
+            Ok(mail) => mail,
+            Err(refusal) => return self.refuse(&refusal),
+        };
+        if let Some(refusal) = unknown_parameter(&mail, &MAIL_PARAMETERS) {
+            return self.refuse(&refusal);
+        }
+        let tracked = match self.request(&mail) {
+            Ok(tracked) => tracked,
+            Err(refusal) => return self.refuse(&refusal),
+        };
+        let now_us = self.site.hop.clock.now_us();
+        let mut times = Times::after(self.hello);
+        times.record(Stage::Mail, now_us, now_us);
+        self.mail = Some(Mail {
+            envelope: Envelope {
+                reverse_path: mail.mailbox().to_vec(),
+                envid: envid(&mail),
+                recipients: Vec::new(),
+                tracked,
+                times,
+            },
+            line: mail.without("TRACK"),
+            rcpts: Vec::new(),
+        });
+        self.client.say(250, "2.1.0", "Ok");
+        Ok(())
+    }
+
+    /// The request of an MTA that tracks by itself.
+    fn request(&self, mail: &EnvelopeCommand<'_>) -> Result<Option<Tracked>, Refusal> {
+        let Some(value) = mail.param("TRACK") else {
+            return Ok(None);
+        };
+        if !self.track_offered {
+            return Ok(None);
+        }
+        let value = value
+            .filter(|_| mail.count("TRACK") == 1)
+            .ok_or(MALFORMED_TRACK)?;
+        let request = TrackRequest::parse(value).map_err(|_| MALFORMED_TRACK)?;
+        Ok(self
+            .site
+            .honour(request, mail.mailbox(), envid(mail).as_deref()))
+    }
+
+    fn rcpt(&mut self, command: &Command<'_>) -> Result<(), End> {
+        let rcpt = match command.envelope() {
+            Ok(rcpt) => rcpt,
+            Err(refusal) => return self.refuse(&refusal),
+        };
+        if let Some(refusal) = unknown_parameter(&rcpt, &RCPT_PARAMETERS) {
+            return self.refuse(&refusal);
+        }
+        let recipients_max = match self.site.listener.protocol {
+            Protocol::Smtp => 1,
+            Protocol::Lmtp => self.site.hop.limits.recipients_max,
+        };
+        let now_us = self.site.hop.clock.now_us();
+        let Some(mail) = &mut self.mail else {
+            return self.refuse(&Refusal {
+                code: 503,
+                status: "5.5.1",
+                text: "need MAIL command",
+            });
+        };
+        if mail.rcpts.len() >= recipients_max {
+            self.client
+                .say(452, "4.5.3", "too many recipients for one transaction");
+            return Ok(());
+        }
+        mail.envelope.times.record(Stage::Rcpt, now_us, now_us);
+        mail.envelope.recipients.push(Recipient::of(&rcpt));
+        mail.rcpts.push(rcpt.without("TRACK"));
+        self.client.say(250, "2.1.5", "Ok");
+        Ok(())
+    }
+
+    async fn data(&mut self) -> Result<(), End> {
+        let command_us = self.site.hop.clock.now_us();
+        if self.mail.as_ref().is_none_or(|mail| mail.rcpts.is_empty()) {
+            return self.refuse(&Refusal {
+                code: 503,
+                status: "5.5.1",
+                text: "need RCPT command",
+            });
+        }
+        let Some(mut mail) = self.mail.take() else {
+            return Ok(());
+        };
+        self.client.say(354, "", "go ahead, end with CRLF.CRLF");
+        mail.envelope
+            .times
+            .record(Stage::Data, command_us, self.site.hop.clock.now_us());
+        self.message(mail).await
+    }
+
+    /// The message, from behind the 354 to the replies after the dot.
+    async fn message(&mut self, mut mail: Mail) -> Result<(), End> {
+        let (site, arrival_us) = (self.site, self.site.hop.clock.now_us());
+        let mut body = self
+            .client
+            .body(&site.hop, site.listener.bare_newline)
+            .await?;
+        let mut head = body.head(site.hop.limits.header_octets_max).await?;
+        let carried = site.take_carry(&mut head);
+        let message_id = head.message_id();
+        let passage = Passage::of(site, &mut mail.envelope, carried, message_id.as_deref()).await;
+
+        let mut relay = Relay::new(site, &mut self.peer);
+        let outcomes = relay
+            .run(&mail, passage.as_ref(), head.text, &mut body)
+            .await?;
+        body.drain().await?;
+        if body.is_bare() {
+            return Err(End::Refuse(bare_newline(550)));
+        }
+        if let Some(passage) = passage {
+            let wire = Wired {
+                arrival_us,
+                octets: body.octets,
+                times_out: relay.times,
+                tracks: relay.tracks,
+            };
+            if let Some(step) = passage.step(site, mail.envelope, message_id, &outcomes, wire) {
+                log_step(&site.hop, &step);
+                site.hop.record(step).await;
+            }
+        }
+        for outcome in outcomes {
+            self.client.tell(outcome.reply.raw());
+        }
+        Ok(())
+    }
+}
+
+/// A parameter we would have to drop without knowing what it asks (RFC 5321, 4.1.1.11).
+fn unknown_parameter(command: &EnvelopeCommand<'_>, known: &[(&str, &str)]) -> Option<Refusal> {
+    let is_known = |keyword: &[u8]| {
+        keyword.eq_ignore_ascii_case(b"TRACK")
+            || known
+                .iter()
+                .any(|(name, _)| keyword.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    (!command.params().all(|(keyword, _)| is_known(keyword))).then_some(Refusal {
+        code: 555,
+        status: "5.5.4",
+        text: "unsupported parameter",
+    })
+}

@@ -1,0 +1,286 @@
+//! The carry header: how a request crosses an MTA that knows nothing of it, and how it is recognised
+//! behind that MTA.
+//!
+//! ```text
+//! Hoptrail-Carry: v=1; kid=9f3c21aa; id=<xtext of the tracking id>; step=<16 hex>;
+//!  at=<ms>; req=NOW:c256/...:t/...; from=<22 base64url>; msg=<22 base64url, or ->;
+//!  mac=<43 base64url>
+//! ```
+//!
+//! `at` is when the header was made, `step` the ingress' step, `req` the request as the hop received it
+//! (with `id/` exactly when no ENVID named the message). `from` and `msg` are keyed digests of the
+//! reverse-path and the Message-ID, so that the header tells no address; `msg=-` binds no Message-ID,
+//! because there was none or it was not seen. All of it lies under the MAC: HMAC-SHA256 with the hop's
+//! key over the `name=value` parts before `mac`, joined by `;` without blanks. Body octets are not bound:
+//! an MTA may change them legally.
+//!
+//! The header leaks into the MTA's own bounces, so it holds no secret, names nobody and expires.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::{StepId, TrackRequest, TrackingId};
+
+/// The field name.
+pub const CARRY: &str = "Hoptrail-Carry";
+/// How long a carry header is honoured, ms: longer than MTAs keep mail in their queues (5 days).
+pub const CARRY_AGE_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
+/// How far ahead of our clock a carry header's `at` may lie, ms: hops that share a key differ a little.
+const CARRY_AHEAD_MS_MAX: i64 = 3600 * 1000;
+/// Lines are folded here (RFC 5322, 2.1.1); all four MTAs of the lab keep the folds.
+const LINE_OCTETS: usize = 78;
+
+/// What crosses the MTA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carry {
+    /// The tracking id.
+    pub id: TrackingId,
+    /// The ingress' step, the key into the journal.
+    pub step: StepId,
+    /// When the header was made, ms.
+    pub at_ms: i64,
+    /// The request as the hop received it.
+    pub request: TrackRequest,
+}
+
+/// A key of the hop, or of the hops of one organisation that share it.
+#[derive(Clone)]
+pub struct Key {
+    kid: String,
+    octets: [u8; 32],
+}
+
+/// All keys a hop recognises; the first one signs.
+#[derive(Clone)]
+pub struct Keyring {
+    keys: Vec<Key>,
+}
+
+/// A carry header whose MAC is good; whether it belongs to *this* mail is still to be asked.
+pub struct Opened {
+    /// What it carries.
+    pub carry: Carry,
+    from: String,
+    msg: String,
+    key: Key,
+}
+
+impl Carry {
+    /// The whole field with its final CRLF, for the mail from `reverse_path` with `message_id`.
+    pub fn write(&self, keys: &Keyring, reverse_path: &[u8], message_id: Option<&[u8]>) -> Vec<u8> {
+        let key = keys.signing();
+        let parts = [
+            "v=1".to_owned(),
+            format!("kid={}", key.kid),
+            format!("id={}", encode(self.id.as_str())),
+            format!("step={}", self.step),
+            format!("at={}", self.at_ms),
+            format!("req={}", self.request.to_value()),
+            format!("from={}", key.digest(b"from", reverse_path)),
+            format!(
+                "msg={}",
+                message_id.map_or("-".to_owned(), |id| key.digest(b"msg", id))
+            ),
+        ];
+        let mac = format!(
+            "mac={}",
+            URL_SAFE_NO_PAD.encode(key.mac(parts.join(";").as_bytes()))
+        );
+        fold(parts.iter().map(String::as_str).chain([mac.as_str()]))
+    }
+
+    /// How many octets [`write`](Self::write) will add, whatever the Message-ID: an upper bound known
+    /// at MAIL time, by which SIZE= grows (RFC 1870, 6.3 allows an estimate).
+    pub fn octets_max(&self, keys: &Keyring) -> u64 {
+        self.write(keys, b"", Some(b"")).len() as u64
+    }
+
+    /// Opens the value of a carry field (behind the colon, folds included); `None` if it is malformed
+    /// or no key of ours made it.
+    pub fn open(value: &[u8], keys: &Keyring) -> Option<Opened> {
+        let text = std::str::from_utf8(value).ok()?;
+        let parts: Vec<&str> = text.split(';').map(str::trim).collect();
+        let (mac, signed) = parts.split_last()?;
+        let mac = URL_SAFE_NO_PAD.decode(mac.strip_prefix("mac=")?).ok()?;
+        let &[version, kid, id, step, at, request, from, msg] = signed else {
+            return None;
+        };
+        let key = keys.find(kid.strip_prefix("kid=")?)?;
+        key.keyed(signed.join(";").as_bytes())
+            .verify_slice(&mac)
+            .ok()?;
+        if version != "v=1" {
+            return None;
+        }
+        Some(Opened {
+            carry: Self {
+                id: TrackingId::new(&decode(id.strip_prefix("id=")?)?)?,
+                step: step.strip_prefix("step=")?.parse().ok()?,
+                at_ms: at.strip_prefix("at=")?.parse().ok()?,
+                request: TrackRequest::parse(request.strip_prefix("req=")?.as_bytes()).ok()?,
+            },
+            from: from.strip_prefix("from=")?.to_owned(),
+            msg: msg.strip_prefix("msg=")?.to_owned(),
+            key: key.clone(),
+        })
+    }
+}
+
+impl Opened {
+    /// Too old (or from a clock too far ahead) to be honoured.
+    pub fn expired(&self, now_ms: i64) -> bool {
+        let age_ms = now_ms.saturating_sub(self.carry.at_ms);
+        !(-CARRY_AHEAD_MS_MAX..=CARRY_AGE_MS_MAX).contains(&age_ms)
+    }
+
+    /// Whether the mail still has the reverse-path it was asked for; a list or a forward changes it.
+    pub fn is_from(&self, reverse_path: &[u8]) -> bool {
+        self.from == self.key.digest(b"from", reverse_path)
+    }
+
+    /// Whether the header belongs to the message it was found in. One that binds no Message-ID belongs
+    /// to any: an MTA may have added the id.
+    pub fn is_of(&self, message_id: Option<&[u8]>) -> bool {
+        self.msg == "-" || message_id.is_some_and(|id| self.msg == self.key.digest(b"msg", id))
+    }
+}
+
+impl Key {
+    /// A key out of 32 random octets, named after 4 more.
+    pub fn new(name: [u8; 4], octets: [u8; 32]) -> Self {
+        Self {
+            kid: format!("{:08x}", u32::from_be_bytes(name)),
+            octets,
+        }
+    }
+
+    fn keyed(&self, text: &[u8]) -> Hmac<Sha256> {
+        // HMAC takes a key of any length (RFC 2104).
+        #[allow(clippy::expect_used)]
+        let mut mac = Hmac::new_from_slice(&self.octets).expect("HMAC takes keys of any length");
+        mac.update(text);
+        mac
+    }
+
+    fn mac(&self, text: &[u8]) -> [u8; 32] {
+        self.keyed(text).finalize().into_bytes().into()
+    }
+
+    /// 128 bits are plenty for a comparison that already lies under the MAC. Case is folded: MTAs
+    /// may lower-case a domain.
+    fn digest(&self, what: &[u8], value: &[u8]) -> String {
+        let text = [what, b"\0", value.to_ascii_lowercase().as_slice()].concat();
+        URL_SAFE_NO_PAD.encode(&self.mac(&text)[..16])
+    }
+}
+
+impl Keyring {
+    /// A ring of one key.
+    pub fn of(key: Key) -> Self {
+        Self { keys: vec![key] }
+    }
+
+    /// Reads the key file: a line `KID HEX64` for each key, the signing one first; blank lines and
+    /// lines that start with `#` are skipped. The error names the line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut keys = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let key = parse_key(line).ok_or_else(|| {
+                format!(
+                    "line {}: a key is 8 hex digits, a blank and 64 hex digits",
+                    number + 1
+                )
+            })?;
+            keys.push(key);
+        }
+        if keys.is_empty() {
+            Err("no key in it".to_owned())
+        } else {
+            Ok(Self { keys })
+        }
+    }
+
+    /// The key file's text.
+    pub fn to_text(&self) -> String {
+        let line = |key: &Key| {
+            let hex: Vec<String> = key.octets.iter().map(|b| format!("{b:02x}")).collect();
+            format!("{} {}\n", key.kid, hex.concat())
+        };
+        self.keys.iter().map(line).collect()
+    }
+
+    fn signing(&self) -> &Key {
+        &self.keys[0] // never empty: both constructors put one in
+    }
+
+    fn find(&self, kid: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.kid == kid)
+    }
+}
+
+fn parse_key(line: &str) -> Option<Key> {
+    let (kid, hex) = line.split_once(' ')?;
+    let hex = hex.trim();
+    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+    if kid.len() != 8 || hex.len() != 64 || !is_hex(kid) || !is_hex(hex) {
+        return None;
+    }
+    let mut octets = [0; 32];
+    for (octet, pair) in octets.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *octet = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(Key {
+        kid: kid.to_owned(),
+        octets,
+    })
+}
+
+/// The tracking id without the blanks, semicolons and equal signs that the carry's own syntax uses,
+/// escaped as `+HH` like xtext.
+fn encode(id: &str) -> String {
+    let escaped = |b: u8| match b {
+        b' ' | b';' | b'=' | b'+' => format!("+{b:02X}"),
+        _ => char::from(b).to_string(),
+    };
+    id.bytes().map(escaped).collect::<Vec<_>>().concat()
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut pieces = text.split('+');
+    let mut out = pieces.next()?.to_owned();
+    for piece in pieces {
+        let octet = u8::from_str_radix(piece.get(..2)?, 16).ok()?;
+        out.push(char::from(octet));
+        out.push_str(piece.get(2..)?);
+    }
+    Some(out)
+}
+
+fn fold<'a>(parts: impl Iterator<Item = &'a str>) -> Vec<u8> {
+    let mut out = format!("{CARRY}:");
+    let mut column = out.len();
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        if column + part.len() + 2 > LINE_OCTETS {
+            out.push_str("\r\n");
+            column = 0;
+        }
+        out.push(' ');
+        out.push_str(part);
+        column += part.len() + 2;
+        if parts.peek().is_some() {
+            out.push(';');
+        }
+    }
+    out.push_str("\r\n");
+    out.into_bytes()
+}
+
+#[cfg(test)]
+mod tests;

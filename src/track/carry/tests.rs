@@ -1,0 +1,138 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::track::Certificate;
+
+fn keys() -> Keyring {
+    Keyring::of(Key::new([0x9f, 0x3c, 0x21, 0xaa], [7; 32]))
+}
+
+fn carry() -> Carry {
+    Carry {
+        id: TrackingId::new("7f3a91c2@mail.example.org").unwrap(),
+        step: StepId(0x0123_4567_89ab_cdef),
+        at_ms: 1_795_478_400_000,
+        request: TrackRequest {
+            certificate: Some(Certificate::new([9; 32])),
+            sent_ms: Some(1_795_478_399_000),
+            hop: 1,
+            up: Some(StepId(1)),
+            ..TrackRequest::default()
+        },
+    }
+}
+
+fn open(field: &[u8]) -> Option<Opened> {
+    let value = field.strip_prefix(b"Hoptrail-Carry:")?;
+    Carry::open(value, &keys())
+}
+
+/// The wire format: whoever changes it breaks hops that run another version.
+#[test]
+fn test_vector() {
+    let field = carry().write(&keys(), b"alice@example.org", Some(b"m1@example.org"));
+    // Key: kid 9f3c21aa, 32 octets 07; B: 32 octets 09. Computed again outside of this program.
+    insta::assert_snapshot!(String::from_utf8(field).unwrap().replace("\r\n", "\n"), @r"
+    Hoptrail-Carry: v=1; kid=9f3c21aa; id=7f3a91c2@mail.example.org;
+     step=0123456789abcdef; at=1795478400000;
+     req=NOW:c256/CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk:hop/1:up/0000000000000001:t/1795478399000;
+     from=zEktScQLh7w3HxEeupqPFA; msg=8kjn5AfjFIkgP3lJQvCsnw;
+     mac=jNh8Ws8P-impMNGuSaepCseB38-CBYrqYuS3fIlXHqA
+    ");
+}
+
+#[test]
+fn opens_what_it_wrote_and_knows_its_mail() {
+    let field = carry().write(&keys(), b"alice@Example.ORG", Some(b"m1@example.org"));
+    let opened = open(&field).unwrap();
+    assert_eq!(opened.carry, carry());
+    assert!(
+        opened.is_from(b"alice@example.org"),
+        "an MTA may change the case of a domain"
+    );
+    assert!(!opened.is_from(b"list-owner@example.org"));
+    assert!(opened.is_of(Some(b"m1@example.org")));
+    assert!(!opened.is_of(Some(b"m2@example.org")));
+    assert!(!opened.is_of(None), "the Message-ID it binds is gone");
+}
+
+#[test]
+fn a_header_without_message_id_fits_one_that_the_mta_added() {
+    let opened = open(&carry().write(&keys(), b"a@b", None)).unwrap();
+    assert!(opened.is_of(None) && opened.is_of(Some(b"added@mta")));
+}
+
+#[test]
+fn expires_and_refuses_a_clock_too_far_ahead() {
+    let opened = open(&carry().write(&keys(), b"a@b", None)).unwrap();
+    let at = carry().at_ms;
+    assert!(!opened.expired(at) && !opened.expired(at + CARRY_AGE_MS_MAX));
+    assert!(opened.expired(at + CARRY_AGE_MS_MAX + 1));
+    assert!(
+        !opened.expired(at - CARRY_AHEAD_MS_MAX) && opened.expired(at - CARRY_AHEAD_MS_MAX - 1)
+    );
+}
+
+#[test]
+fn every_line_is_short_even_with_the_longest_id() {
+    let mut long = carry();
+    long.id = TrackingId::new(&"; ".repeat(49))
+        .or(TrackingId::new(&";".repeat(100)))
+        .unwrap();
+    let field = long.write(&keys(), b"a@b", Some(b"m"));
+    assert!(
+        field.split(|b| *b == b'\n').all(|line| line.len() <= 998),
+        "all MTAs keep such lines"
+    );
+    assert_eq!(open(&field).unwrap().carry, long);
+    assert_eq!(field.len() as u64, long.octets_max(&keys()));
+}
+
+#[test]
+fn a_refolded_header_is_still_ours() {
+    let field = String::from_utf8(carry().write(&keys(), b"a@b", None)).unwrap();
+    let refolded = field.replace("\r\n ", " ").replace("; ", ";\r\n\t");
+    assert!(open(refolded.as_bytes()).is_some());
+}
+
+#[test]
+fn keys_are_written_and_read_back() {
+    let text = keys().to_text();
+    assert_eq!(
+        Keyring::parse(&format!("# mine\n\n{text}"))
+            .unwrap()
+            .to_text(),
+        text
+    );
+    assert_eq!(
+        Keyring::parse("abc def").err().unwrap(),
+        "line 1: a key is 8 hex digits, a blank and 64 hex digits"
+    );
+    assert!(Keyring::parse("").is_err());
+}
+
+#[test]
+fn another_key_does_not_open_it() {
+    let other = Keyring::of(Key::new([0x9f, 0x3c, 0x21, 0xaa], [8; 32]));
+    let field = carry().write(&keys(), b"a@b", None);
+    assert!(Carry::open(field.strip_prefix(b"Hoptrail-Carry:").unwrap(), &other).is_none());
+}
+
+proptest! {
+    /// No change of any octet but white space goes unnoticed.
+    #[test]
+    fn forgeries_do_not_open(at in 15_usize..300, octet in any::<u8>()) {
+        let mut field = carry().write(&keys(), b"a@b", Some(b"m"));
+        prop_assume!(at < field.len() && field[at] != octet);
+        prop_assume!(!field[at].is_ascii_whitespace() && !octet.is_ascii_whitespace());
+        field[at] = octet;
+        prop_assert!(open(&field).is_none());
+    }
+
+    #[test]
+    fn any_octets_are_survived(octets in proptest::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(Carry::open(&octets, &keys()).is_none());
+    }
+}
