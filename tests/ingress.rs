@@ -1,0 +1,659 @@
+//! The ingress in front of a scripted MTA: what passes as it was written, what is added and taken away,
+//! and what happens when one side fails.
+
+mod support;
+
+use std::io::Write as _;
+use std::net::{SocketAddrV4, TcpListener};
+use std::time::Duration;
+
+use support::dialogue::Dialogue;
+use support::hoptrail::Hoptrail;
+use support::mail::Mail;
+use support::net;
+use support::sink::{Script, Sink};
+
+/// An ingress before a scripted MTA, and where its reports land.
+struct Hop {
+    hoptrail: Hoptrail,
+    mta: Sink,
+    entrance: SocketAddrV4,
+    reports: tempfile::TempDir,
+}
+
+const TRACKED: &str = "MAIL FROM:<alice@origin.test> TRACK=NOW";
+
+impl Hop {
+    fn before(mta: Script) -> Self {
+        Self::with(mta, "")
+    }
+
+    /// With more lines of configuration for the top.
+    fn with(mta: Script, more: &str) -> Self {
+        let mta = mta.start();
+        let reports = tempfile::tempdir().expect("a temporary directory");
+        let entrance = net::address();
+        let hoptrail = Hoptrail::serve(&format!(
+            "hostname = 'mx1.test'\n{more}\n\
+             [reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:{}'\n\
+             [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\n\
+             next_hop = '{}'\n",
+            reports.path().display(),
+            mta.next_hop(),
+        ));
+        Self {
+            hoptrail,
+            mta,
+            entrance,
+            reports,
+        }
+    }
+
+    fn client(&self) -> Dialogue {
+        Dialogue::open(self.entrance)
+    }
+
+    fn reports(&self, count: usize) -> Vec<Mail> {
+        support::wait_until(support::PATIENCE, "reports", || {
+            let mails = Mail::in_maildir(self.reports.path());
+            if mails.len() >= count {
+                Ok(mails)
+            } else {
+                Err(format!("{} reports", mails.len()))
+            }
+        })
+    }
+
+    /// What the MTA was told, without the connection that waited for the listener.
+    fn commands(&self) -> Vec<String> {
+        self.mta.commands()
+    }
+}
+
+fn postfix_like() -> Script {
+    Sink::smtp()
+        .offer("PIPELINING")
+        .offer("SIZE 10000")
+        .offer("8BITMIME")
+        .offer("DSN")
+        .offer("CHUNKING")
+        .offer("STARTTLS")
+        .offer("XFOO BAR")
+        .always("DOT", "250 2.0.0 Ok: queued as 4F1A2B3C")
+}
+
+const MESSAGE: &[u8] =
+    b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\n.leading dot\r\nlast\r\n";
+
+#[test]
+fn the_offer_hides_what_is_not_understood_and_adds_track() {
+    let hop = Hop::before(postfix_like());
+    let offer = hop.client().command("EHLO client.test", "250");
+    assert_eq!(
+        offer[1..],
+        [
+            "250-PIPELINING",
+            "250-SIZE 10000",
+            "250-8BITMIME",
+            "250-DSN",
+            "250 TRACK NOW"
+        ]
+    );
+}
+
+#[test]
+fn a_stranger_is_not_offered_track_and_its_request_is_dropped() {
+    let hop = Hop::with(postfix_like(), "[policy]\nallow = ['192.0.2.0/24']");
+    let mut client = hop.client();
+    let offer = client.command("EHLO client.test", "250");
+    assert!(
+        !offer.iter().any(|line| line.contains("TRACK")),
+        "{offer:?}"
+    );
+    for value in ["TRACK=NOW", "TRACK=NOW:up/zz", "TRACK"] {
+        client.command(
+            &format!("MAIL FROM:<alice@origin.test> {value} BODY=8BITMIME"),
+            "250",
+        );
+        client.command("RSET", "250");
+    }
+    let mails: Vec<_> = hop
+        .commands()
+        .into_iter()
+        .filter(|c| c.starts_with("MAIL"))
+        .collect();
+    assert_eq!(mails, ["MAIL FROM:<alice@origin.test> BODY=8BITMIME"; 3]);
+    client.command("MAIL FROM:<alice@origin.test> TRACK=NOW", "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    assert_eq!(
+        hop.mta.wait_for(1)[0].data,
+        b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\n..leading dot\r\nlast\r\n"
+    );
+}
+
+#[test]
+fn commands_and_replies_pass_as_they_are() {
+    let hop = Hop::before(
+        postfix_like()
+            .greet("220-mx.test speaks\r\n220 ESMTP  two  blanks")
+            .once("NOOP", "250-2.0.0 first\r\n250 2.0.0 second")
+            .once("VRFY", "252 2.0.0 who knows"),
+    );
+    let mut client = Dialogue::connect(hop.entrance);
+    assert_eq!(
+        client.reply(),
+        ["220-mx.test speaks", "220 ESMTP  two  blanks"]
+    );
+    client.command("eHLo  Client.Test", "250");
+    assert_eq!(
+        client.command("noop  some thing", "250"),
+        ["250-2.0.0 first", "250 2.0.0 second"]
+    );
+    client.command("VRFY alice", "252");
+    client.command("Mail From:<\"a > b\"@Origin.test>  size=100", "250");
+    client.command(
+        "rcpt TO:<@relay.test:Bob@dest.test> NOTIFY=SUCCESS,failure ORCPT=rfc822;B+2Bob@x",
+        "250",
+    );
+    assert_eq!(
+        hop.commands(),
+        [
+            "eHLo  Client.Test",
+            "noop  some thing",
+            "VRFY alice",
+            "Mail From:<\"a > b\"@Origin.test>  size=100",
+            "rcpt TO:<@relay.test:Bob@dest.test> NOTIFY=SUCCESS,failure ORCPT=rfc822;B+2Bob@x",
+        ]
+    );
+}
+
+#[test]
+fn commands_nobody_could_follow_go_no_further() {
+    let hop = Hop::before(postfix_like());
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    let seen = hop.commands().len();
+    for (line, answer) in [
+        ("", "500 5.5.2"),
+        ("XYZZY", "502 5.5.1"),
+        ("STARTTLS", "502 5.5.1"),
+        ("LHLO client.test", "502 5.5.1"),
+        ("MAIL FROM:<alice", "501 5.1.7"),
+        ("MAIL TO:<alice@origin.test>", "501 5."),
+        ("MAIL FROM:<alice@origin.test> SIZE==1", "501 5.5.4"),
+        ("RCPT TO:<>", "501 5.1.3"),
+        ("DATA now", "501 5.5.4"),
+        ("MAIL FROM:<a\u{1}b@origin.test>", "500 5.5.2"),
+    ] {
+        client.command(line, answer);
+    }
+    client.command(&format!("NOOP {}", "x".repeat(5000)), "500 5.5.2");
+    assert_eq!(hop.commands().len(), seen, "{:?}", hop.commands());
+    client.command("NOOP", "250");
+}
+
+#[test]
+fn a_client_that_only_talks_rubbish_is_let_go() {
+    let hop = Hop::before(postfix_like());
+    let mut client = hop.client();
+    for _ in 0..20 {
+        client.command("XYZZY", "502");
+    }
+    client.command("XYZZY", "421 4.7.0");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn malformed_requests_are_refused_without_a_transaction() {
+    let hop = Hop::before(postfix_like());
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    for value in [
+        "TRACK",
+        "TRACK=LATER",
+        "TRACK=NOW:",
+        "TRACK=NOW:up/xyz",
+        "TRACK=NOW:hop/256",
+        "TRACK=NOW:c256/abc",
+        "TRACK=NOW TRACK=NOW",
+        "TRACK=NOW:t/1:t/2",
+    ] {
+        client.command(
+            &format!("MAIL FROM:<alice@origin.test> {value}"),
+            "501 5.5.4",
+        );
+    }
+    assert!(
+        !hop.commands().iter().any(|c| c.starts_with("MAIL")),
+        "{:?}",
+        hop.commands()
+    );
+    client.command("MAIL FROM:<alice@origin.test> track=now:x-new/1", "250");
+    assert_eq!(
+        hop.commands().last().map(String::as_str),
+        Some("MAIL FROM:<alice@origin.test>")
+    );
+}
+
+#[test]
+fn a_tracked_message_gets_a_carry_header_and_a_report() {
+    let hop = Hop::before(postfix_like());
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client.command(&format!("{TRACKED} SIZE=64 ENVID=E1+40x"), "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.command("RCPT TO:<carol@dest.test> ORCPT=rfc822;c@x.test", "250");
+    client.data(MESSAGE);
+    client.expect("250 2.0.0 Ok: queued as 4F1A2B3C");
+
+    let seen = &hop.mta.wait_for(1)[0];
+    let size: u64 = seen
+        .mail_from
+        .split("SIZE=")
+        .nth(1)
+        .and_then(|s| s.split(' ').next())
+        .and_then(|s| s.parse().ok())
+        .expect("a SIZE");
+    assert!(
+        seen.mail_from
+            .starts_with("MAIL FROM:<alice@origin.test> SIZE=")
+            && seen.mail_from.ends_with(" ENVID=E1+40x"),
+        "{}",
+        seen.mail_from
+    );
+    assert_eq!(
+        seen.recipients,
+        [
+            "RCPT TO:<bob@dest.test> ORCPT=rfc822;bob@dest.test",
+            "RCPT TO:<carol@dest.test> ORCPT=rfc822;c@x.test"
+        ]
+    );
+    let text = String::from_utf8(seen.data.clone()).expect("text");
+    assert!(text.starts_with("Hoptrail-Carry: v=1; kid="), "{text}");
+    assert!(text.ends_with("mac=") || text.contains("mac="), "{text}");
+    let (carry, rest) = text.split_at(text.find("Message-ID:").expect("the message"));
+    assert_eq!(
+        rest.as_bytes(),
+        b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\n..leading dot\r\nlast\r\n"
+    );
+    assert!(
+        !carry.contains("alice") && !carry.contains("bob") && !carry.contains("m1@"),
+        "{carry}"
+    );
+    assert!(
+        size >= 64 + carry.len() as u64,
+        "SIZE= has room for the carry header"
+    );
+
+    let report = hop.reports(1)[0].report().expect("a report");
+    assert_eq!(report.field("Original-Envelope-Id"), "E1@x");
+    assert_eq!(report.field("X-Hoptrail-Queue-Id"), "4F1A2B3C");
+    assert_eq!(report.field("X-Hoptrail-Message-Id"), "m1@origin.test");
+    assert_eq!(report.field("X-Hoptrail-Hop"), "1");
+    assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["accepted"; 2]);
+    assert_eq!(report.of_recipients("Action"), ["transferred"; 2]);
+    assert_eq!(
+        report.of_recipients("Original-Recipient"),
+        ["rfc822; bob@dest.test", "rfc822; c@x.test"]
+    );
+}
+
+#[test]
+fn no_room_for_the_carry_header_means_untracked() {
+    let hop = Hop::before(postfix_like());
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client.command(&format!("{TRACKED} SIZE=9999"), "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    let seen = &hop.mta.wait_for(1)[0];
+    assert_eq!(seen.mail_from, "MAIL FROM:<alice@origin.test> SIZE=9999");
+    assert!(seen.data.starts_with(b"Message-ID:"));
+}
+
+#[test]
+fn a_header_block_over_the_limit_means_untracked_and_unchanged() {
+    let hop = Hop::before(postfix_like());
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client.command(TRACKED, "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    let message = format!(
+        "{}\r\nbody\r\n",
+        "X-Long: 0123456789abcdef\r\n".repeat(3000)
+    )
+    .into_bytes();
+    client.data(&message);
+    client.expect("250");
+    assert_eq!(hop.mta.wait_for(1)[0].data, message);
+}
+
+#[test]
+fn the_null_reverse_path_is_accepted_and_never_reported() {
+    let hop = Hop::before(postfix_like());
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client.command("MAIL FROM:<> TRACK=NOW", "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    assert!(hop.mta.wait_for(1)[0].data.starts_with(b"Message-ID:"));
+    client.command(TRACKED, "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    let reports = hop.reports(1);
+    assert_eq!(reports.len(), 1);
+    assert_eq!(
+        reports[0].field("To").as_deref(),
+        Some("<alice@origin.test>")
+    );
+}
+
+#[test]
+fn a_forged_carry_header_stays_and_one_of_ours_is_taken_out() {
+    let hop = Hop::before(postfix_like());
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client.command(TRACKED, "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    let carried = hop.mta.wait_for(1)[0].data.clone();
+
+    // The same octets come back, as out of a bounce: taken out, not honoured.
+    client.command("MAIL FROM:<mallory@evil.test>", "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.command("DATA", "354");
+    client.send(&carried);
+    client.send(".\r\n");
+    client.expect("250");
+    assert_eq!(
+        hop.mta.wait_for(2)[1].data,
+        b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\n..leading dot\r\nlast\r\n"
+    );
+
+    let forged = String::from_utf8_lossy(&carried).replace("step=", "step=0");
+    client.command("MAIL FROM:<alice@origin.test>", "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.command("DATA", "354");
+    client.send(forged.as_bytes());
+    client.send(".\r\n");
+    client.expect("250");
+    assert_eq!(
+        String::from_utf8_lossy(&hop.mta.wait_for(3)[2].data),
+        forged,
+        "not ours: left alone"
+    );
+    assert_eq!(hop.reports(1).len(), 1);
+}
+
+#[test]
+fn pipelined_groups_keep_their_order_also_past_a_refusal() {
+    let hop = Hop::before(
+        postfix_like()
+            .once("RCPT TO:<nobody", "550 5.1.1 no such user")
+            .once("MAIL FROM:<bad", "550 5.7.1 not you")
+            .once("DATA", "503 5.5.1 need MAIL"),
+    );
+    let mut client = Dialogue::connect(hop.entrance);
+    client.send(
+        "EHLO client.test\r\nMAIL FROM:<bad@origin.test>\r\nRCPT TO:<nobody@dest.test>\r\nDATA\r\n",
+    );
+    client.expect("220");
+    client.expect("250");
+    client.expect("550 5.7.1");
+    client.expect("550 5.1.1");
+    client.expect("503 5.5.1");
+    client.send("RSET\r\nMAIL FROM:<alice@origin.test>\r\nRCPT TO:<bob@dest.test>\r\nDATA\r\n");
+    for code in ["250", "250", "250", "354"] {
+        client.expect(code);
+    }
+    client.send("x: y\r\n\r\nbody\r\n.\r\nNOOP\r\nQUIT\r\n");
+    client.expect("250 2.0.0 Ok: queued as");
+    client.expect("250");
+    client.expect("221");
+    assert!(client.is_closed());
+    assert_eq!(hop.mta.wait_for(1)[0].data, b"x: y\r\n\r\nbody\r\n");
+}
+
+#[test]
+fn a_message_that_breaks_off_is_not_completed() {
+    let hop = Hop::before(postfix_like());
+    for tail in ["", "\r\n.", "\r\n.\r"] {
+        let mut client = hop.client();
+        client.command("EHLO client.test", "250");
+        client.command(TRACKED, "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        client.command("DATA", "354");
+        client.send(format!("Subject: x\r\n\r\nhalf a message{tail}"));
+        client.break_off();
+    }
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client.command("MAIL FROM:<alice@origin.test>", "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    assert_eq!(hop.mta.wait_for(1).len(), 1, "{:?}", hop.mta.transactions());
+}
+
+#[test]
+fn smuggled_ends_of_data_do_not_become_a_second_message() {
+    let hop = Hop::before(postfix_like());
+    for end in [
+        "\n.\n",
+        "\n.\r\n",
+        "\r\n.\n",
+        "\r.\r",
+        "\r\n.\r",
+        "\r\n\0.\r\n",
+    ] {
+        let mut client = hop.client();
+        client.command("EHLO client.test", "250");
+        client.command("MAIL FROM:<alice@origin.test>", "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        client.command("DATA", "354");
+        client.send(format!("Subject: x\r\n\r\nfirst{end}MAIL FROM:<admin@dest.test>\r\nRCPT TO:<bob@dest.test>\r\nDATA\r\nfaked\r\n.\r\n"));
+        client.expect("250");
+    }
+    let seen = hop.mta.wait_for(6);
+    assert_eq!(seen.len(), 6);
+    for transaction in seen {
+        assert_eq!(transaction.mail_from, "MAIL FROM:<alice@origin.test>");
+        let text = String::from_utf8_lossy(&transaction.data).into_owned();
+        assert!(
+            text.contains("faked") && !text.replace("\r\n", "").contains(['\r', '\n']),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn an_mta_that_is_down_costs_a_421_and_nothing_else() {
+    let nowhere = net::address();
+    let entrance = net::address();
+    let _hop = Hoptrail::serve(&format!(
+        "hostname = 'mx1.test'\n[reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:/nonexistent'\n\
+         [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = 'smtp://{nowhere}'\n"
+    ));
+    for _ in 0..2 {
+        let mut client = Dialogue::connect(entrance);
+        client.expect("421 4.4.1");
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn an_mta_that_dies_never_becomes_a_success() {
+    for (at, answer) in [
+        ("MAIL", "421 4.4.2"),
+        ("DATA", "421 4.4.2"),
+        ("DOT", "451 4.4.2"),
+    ] {
+        let hop = Hop::before(postfix_like().once(at, "close"));
+        let mut client = hop.client();
+        client.send(format!(
+            "EHLO client.test\r\n{TRACKED}\r\nRCPT TO:<bob@dest.test>\r\nDATA\r\n"
+        ));
+        let mut last = String::new();
+        while !client.transcript().contains("354") && !last.starts_with("421") {
+            last = client.reply().join("");
+        }
+        if at == "DOT" {
+            client.send([MESSAGE, b".\r\n"].concat());
+            last = client.reply().join("");
+        }
+        assert!(last.starts_with(answer), "{at}: {}", client.transcript());
+        assert!(client.is_closed());
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(
+            Mail::in_maildir(hop.reports.path()).is_empty(),
+            "nothing arrived, nothing is reported"
+        );
+    }
+}
+
+#[test]
+fn an_mta_that_speaks_up_is_heard() {
+    let listener = TcpListener::bind(net::address()).expect("a port");
+    let Ok(std::net::SocketAddr::V4(mta)) = listener.local_addr() else {
+        panic!("IPv4")
+    };
+    let entrance = net::address();
+    let server = std::thread::spawn(move || {
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.expect("a connection");
+            stream.write_all(b"220 mx.test\r\n").expect("a greeting");
+            std::thread::sleep(Duration::from_millis(200));
+            let _ = stream.write_all(b"421 4.3.2 mx.test going down\r\n");
+        }
+    });
+    let _hop = Hoptrail::serve(&format!(
+        "hostname = 'mx1.test'\n[reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:/nonexistent'\n\
+         [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = 'smtp://{mta}'\n"
+    ));
+    let mut client = Dialogue::connect(entrance);
+    client.expect("220");
+    client.expect("421 4.3.2 mx.test going down");
+    assert!(client.is_closed());
+    server.join().expect("the server ends");
+}
+
+#[test]
+fn an_mta_that_tracks_gets_the_request_itself() {
+    let hop = Hop::before(postfix_like().offer("TRACK NOW"));
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client.command(
+        "MAIL FROM:<alice@origin.test> TRACK=NOW:hop/2:up/00000000000000aa ENVID=E1",
+        "250",
+    );
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    let seen = &hop.mta.wait_for(1)[0];
+    let report = hop.reports(1)[0].report().expect("a report");
+    assert_eq!(report.field("X-Hoptrail-Parent"), "00000000000000aa");
+    assert_eq!(report.field("X-Hoptrail-Hop"), "3");
+    let step = report.field("X-Hoptrail-Step");
+    assert_eq!(
+        seen.mail_from,
+        format!("MAIL FROM:<alice@origin.test> TRACK=NOW:hop/3:up/{step} ENVID=E1")
+    );
+    assert!(
+        seen.data.starts_with(b"Message-ID:"),
+        "no carry header where the request itself goes"
+    );
+}
+
+#[test]
+fn auth_passes_line_by_line_and_makes_the_session_trusted() {
+    let mta = postfix_like()
+        .offer("AUTH PLAIN LOGIN GSSAPI")
+        .once("AUTH", "334 VXNlcm5hbWU6")
+        .once("YWxpY2U=", "334 UGFzc3dvcmQ6")
+        .once("c2VjcmV0", "235 2.7.0 ok");
+    let hop = Hop::with(mta, "[policy]\nallow = ['authenticated']");
+    let mut client = hop.client();
+    let offer = client.command("EHLO client.test", "250");
+    assert!(
+        offer.contains(&"250-AUTH PLAIN LOGIN".to_owned()),
+        "{offer:?}"
+    );
+    assert!(offer.contains(&"250 TRACK NOW".to_owned()), "{offer:?}");
+    client.command("AUTH LOGIN", "334");
+    client.command("YWxpY2U=", "334");
+    client.command("c2VjcmV0", "235");
+    client.command(TRACKED, "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    assert!(hop.mta.wait_for(1)[0].data.starts_with(b"Hoptrail-Carry:"));
+    assert!(
+        !hop.hoptrail.log().contains("c2VjcmV0"),
+        "secrets are never logged"
+    );
+}
+
+#[test]
+fn a_state_directory_of_no_use_costs_tracking_not_mail() {
+    let mut hop = Hop::before(postfix_like());
+    hop.hoptrail.kill();
+    for leftover in ["store.sqlite-wal", "store.sqlite-shm"] {
+        let _ = std::fs::remove_file(hop.hoptrail.state_dir().join(leftover));
+    }
+    std::fs::write(
+        hop.hoptrail.state_dir().join("store.sqlite"),
+        b"this is no database, not at all",
+    )
+    .expect("written");
+    hop.hoptrail.start_again();
+    let mut client = hop.client();
+    let offer = client.command("EHLO client.test", "250");
+    assert!(
+        !offer.iter().any(|line| line.contains("TRACK")),
+        "{offer:?}"
+    );
+    client.command(TRACKED, "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    assert!(hop.mta.wait_for(1)[0].data.starts_with(b"Message-ID:"));
+    assert!(
+        hop.hoptrail.log().contains("NOTHING IS TRACKED"),
+        "{}",
+        hop.hoptrail.log()
+    );
+}
+
+#[test]
+fn a_report_promised_by_a_250_survives_kill_9() {
+    let mut hop = Hop::with(postfix_like(), "");
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    for n in 0..20 {
+        client.command(&format!("{TRACKED} ENVID=E{n}"), "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        client.data(MESSAGE);
+        client.expect("250");
+    }
+    hop.hoptrail.kill();
+    hop.hoptrail.start_again();
+    let mut ids: Vec<String> = hop
+        .reports(20)
+        .iter()
+        .filter_map(Mail::report)
+        .map(|r| r.field("Original-Envelope-Id"))
+        .collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(
+        ids.len(),
+        20,
+        "every report that was promised came: {ids:?}"
+    );
+}
