@@ -22,3 +22,4 @@ pub mod report;
 pub mod smtp;
 pub mod store;
 pub mod track;
+pub mod trail;

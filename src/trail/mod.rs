@@ -1,0 +1,91 @@
+//! The reader: reports out of a mailbox, put together into the way of each message.
+//!
+//! Must not know how a report is laid out in a mail (that is `report`), nor where the secret lies.
+//! Everything it is given may come from strangers.
+
+pub mod assemble;
+pub mod clock;
+pub mod render;
+pub mod source;
+pub mod state;
+mod times;
+pub mod verify;
+
+use std::path::{Path, PathBuf};
+
+use crate::report;
+use crate::track::{Secret, TrackingId};
+
+pub use assemble::{Message, Stay};
+pub use source::maildir::NotAMaildir;
+pub use state::{Outcome, Recipient, State};
+pub use verify::Truth;
+
+/// What a mailbox tells.
+#[derive(Clone, Debug, Default)]
+pub struct Trails {
+    /// The messages, the oldest first.
+    pub messages: Vec<Message>,
+    /// Reports that prove to be about no mail of this user; part of no message.
+    pub not_ours: Vec<NotOurs>,
+    /// What was looked at.
+    pub counts: Counts,
+    /// Mails that call themselves tracking reports and could not be read, and why.
+    pub skipped: Vec<(PathBuf, String)>,
+}
+
+/// What was looked at, in mails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Mails seen.
+    pub mails: usize,
+    /// Reports read, copies of the same one included.
+    pub reports: usize,
+}
+
+/// A report that claims a message it has no key of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotOurs {
+    /// The tracking id it claims.
+    pub id: TrackingId,
+    /// The host it claims to be.
+    pub host: String,
+    /// The address in its From.
+    pub from: Option<String>,
+}
+
+/// Reads a Maildir and changes nothing in it.
+pub fn load(maildir: &Path, secret: Option<&Secret>) -> Result<Trails, NotAMaildir> {
+    let mut received = Vec::new();
+    let mut counts = Counts::default();
+    let mut skipped = Vec::new();
+    let limit = report::read::REPORT_OCTETS_MAX;
+    source::maildir::visit(
+        maildir,
+        limit,
+        report::read::may_be_report,
+        |path, found| {
+            counts.mails += 1;
+            match found {
+                Ok(None) => {}
+                Ok(Some(mail)) => match report::read(&mail) {
+                    Ok(Some(report)) => received.push(report),
+                    Ok(None) => {}
+                    Err(why) => skipped.push((path.to_owned(), why.to_string())),
+                },
+                Err(why) => skipped.push((path.to_owned(), why.to_string())),
+            }
+        },
+    )?;
+    counts.reports = received.len();
+    let (messages, not_ours) = assemble::assemble(received, secret);
+    Ok(Trails {
+        messages,
+        not_ours,
+        counts,
+        skipped,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+//! Trails for programs: JSON, schema `hoptrail.timeline/1`. The structs here are its documentation; a
+//! field that is not known is `null`, never left out. Within version 1 fields are only added.
+//!
+//! Times are RFC 3339 in UTC with microseconds, each on the clock of the host that reported it; beside
+//! them stand raw microseconds since 1970-01-01 UTC where one may want to compute. To bring a time to
+//! the first hop's clock, take `clock.offset` off.
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::View;
+use super::format::rfc3339;
+use super::verdict::{total, verdict};
+use crate::track::{Event, Exchange, HopReport, RecipientStatus, Role, Stage};
+use crate::trail::clock::{Bounds, Offset};
+use crate::trail::{Message, Outcome, Recipient, State, Stay, Trails, Truth, state};
+
+/// The name and version of the schema.
+pub const SCHEMA: &str = "hoptrail.timeline/1";
+
+/// The document.
+#[derive(Debug, Serialize)]
+pub struct Document<'a> {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// What was looked at.
+    pub counts: Counts,
+    /// The messages asked for, the oldest first.
+    pub messages: Vec<MessageJson<'a>>,
+    /// Reports that prove to be about no mail of this user.
+    pub not_ours: Vec<NotOursJson<'a>>,
+}
+
+/// What was looked at, in mails.
+#[derive(Debug, Serialize)]
+pub struct Counts {
+    /// Mails seen.
+    pub mails: usize,
+    /// Reports read.
+    pub reports: usize,
+    /// Reports that could not be read.
+    pub skipped: usize,
+    /// Reports about no mail of this user.
+    pub not_ours: usize,
+}
+
+/// A report set apart.
+#[derive(Debug, Serialize)]
+pub struct NotOursJson<'a> {
+    /// The tracking id it claims.
+    pub id: &'a str,
+    /// The host it claims to be.
+    pub host: &'a str,
+    /// The address in its From.
+    pub from: Option<&'a str>,
+}
+
+/// A message.
+#[derive(Debug, Serialize)]
+pub struct MessageJson<'a> {
+    /// Tracking id.
+    pub id: &'a str,
+    /// Message-ID without angle brackets.
+    pub message_id: Option<&'a str>,
+    /// When it was sent, by the originator's clock.
+    pub sent: Option<String>,
+    /// The same, ms.
+    pub sent_ms: Option<u64>,
+    /// `verified` or `unverifiable`.
+    pub truth: Truth,
+    /// Reports on this id without the proof that the others have; not part of what follows.
+    pub unproved: usize,
+    /// `delivered`, `open` or `failed`.
+    pub outcome: Outcome,
+    /// The verdict in words, times in UTC. Words may change; compute with `outcome`.
+    pub verdict: String,
+    /// From the first hop's arrival to the last delivery, if every clock on the way is known.
+    pub total: Option<BoundsJson>,
+    /// What became of it for each recipient.
+    pub recipients: Vec<RecipientJson<'a>>,
+    /// Where it was, a hop after the one it came from.
+    pub hops: Vec<HopJson<'a>>,
+}
+
+/// A time that lies within bounds.
+#[derive(Debug, Serialize)]
+pub struct BoundsJson {
+    /// Lower bound, µs.
+    pub low_us: i64,
+    /// Upper bound, µs.
+    pub high_us: i64,
+}
+
+/// A recipient.
+#[derive(Debug, Serialize)]
+pub struct RecipientJson<'a> {
+    /// The address as the originator named it.
+    pub address: &'a str,
+    /// `failed`, `held`, `delayed`, `on-its-way`, `accepted`, `relayed`, `expanded` or `delivered`.
+    pub state: State,
+    /// The last host that told of it.
+    pub host: &'a str,
+    /// The hop or store behind that host.
+    pub remote: Option<&'a str>,
+    /// When, by that host's clock.
+    pub at: Option<String>,
+    /// The same, µs.
+    pub at_us: i64,
+    /// Enhanced status code.
+    pub status: String,
+    /// The peer's reply.
+    pub reply: Option<&'a str>,
+    /// Attempts told of that put it off at that host.
+    pub delays: usize,
+}
+
+/// A stay at a hop.
+#[derive(Debug, Serialize)]
+pub struct HopJson<'a> {
+    /// Number of the hop.
+    pub hop: u8,
+    /// Name of the host, if known.
+    pub host: Option<&'a str>,
+    /// Place in `hops` of the hop it came from.
+    pub parent: Option<usize>,
+    /// No report came from here; another one refers to it.
+    pub missing: bool,
+    /// Its clock.
+    pub clock: ClockJson,
+    /// What it reported.
+    pub steps: Vec<StepJson<'a>>,
+}
+
+/// A hop's clock.
+#[derive(Debug, Serialize)]
+pub struct ClockJson {
+    /// Against the first hop's: `known`, `unknown` or `contradiction` (no offset fits all stamps).
+    pub state: &'static str,
+    /// How far it is ahead of the first hop's clock, if known.
+    pub offset: Option<BoundsJson>,
+}
+
+/// One report.
+#[derive(Debug, Serialize)]
+pub struct StepJson<'a> {
+    /// Its id, 16 hex digits.
+    pub step: String,
+    /// The id of the step that handed the message over.
+    pub parent: Option<String>,
+    /// `ingress`, `egress` or `delivery`.
+    pub role: Role,
+    /// When the whole message was there.
+    pub arrived: Option<String>,
+    /// The same, µs.
+    pub arrived_us: i64,
+    /// When its last octet went out, if it did.
+    pub left: Option<String>,
+    /// The same, µs.
+    pub left_us: Option<i64>,
+    /// Time inside the hop until it left or was last offered, µs.
+    pub dwell_us: Option<i64>,
+    /// The queue id at this hop.
+    pub queue_id: Option<&'a str>,
+    /// Size of the message, octets.
+    pub size: Option<u64>,
+    /// The exchanges in which it came.
+    pub times_in: Vec<ExchangeJson>,
+    /// The exchanges in which it left.
+    pub times_out: Vec<ExchangeJson>,
+    /// What happened to its recipients.
+    pub recipients: Vec<FateJson<'a>>,
+}
+
+/// One SMTP exchange.
+#[derive(Debug, Serialize)]
+pub struct ExchangeJson {
+    /// `ehlo`, `mail`, `rcpt`, `data` or `dot`.
+    pub stage: Stage,
+    /// The command, µs.
+    pub command_us: i64,
+    /// The reply, µs.
+    pub reply_us: i64,
+}
+
+/// A recipient in one report.
+#[derive(Debug, Serialize)]
+pub struct FateJson<'a> {
+    /// As the originator named it.
+    pub original: &'a str,
+    /// As this hop had it.
+    pub recipient: &'a str,
+    /// The event.
+    pub event: Event,
+    /// Enhanced status code.
+    pub status: String,
+    /// The next hop or store.
+    pub remote: Option<&'a str>,
+    /// When the last attempt ended.
+    pub attempted: Option<String>,
+    /// The same, µs.
+    pub attempted_us: Option<i64>,
+    /// The peer's reply.
+    pub reply: Option<&'a str>,
+    /// The queue id the peer gave it.
+    pub remote_queue_id: Option<&'a str>,
+}
+
+/// The document as indented text with a final newline.
+pub fn document(trails: &Trails, now_us: i64) -> String {
+    let view = View {
+        now_us,
+        zone: TimeZone::UTC,
+    };
+    let document = Document {
+        schema: SCHEMA,
+        counts: Counts {
+            mails: trails.counts.mails,
+            reports: trails.counts.reports,
+            skipped: trails.skipped.len(),
+            not_ours: trails.not_ours.len(),
+        },
+        messages: trails.messages.iter().map(|m| message(m, &view)).collect(),
+        not_ours: trails.not_ours.iter().map(not_ours).collect(),
+    };
+    // Strings, numbers and lists always make JSON.
+    let text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    text + "\n"
+}
+
+fn not_ours(report: &crate::trail::NotOurs) -> NotOursJson<'_> {
+    NotOursJson {
+        id: report.id.as_str(),
+        host: &report.host,
+        from: report.from.as_deref(),
+    }
+}
+
+fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
+    let sent_us = message.sent_ms.and_then(|ms| i64::try_from(ms).ok());
+    MessageJson {
+        id: message.id.as_str(),
+        message_id: message.message_id.as_deref(),
+        sent: sent_us.and_then(|ms| rfc3339(ms.checked_mul(1000)?)),
+        sent_ms: message.sent_ms,
+        truth: message.truth,
+        unproved: message.unproved,
+        outcome: state::outcome(&message.recipients),
+        verdict: verdict(message, view, false),
+        total: total(message).map(bounds),
+        recipients: message.recipients.iter().map(recipient).collect(),
+        hops: message.stays.iter().map(hop).collect(),
+    }
+}
+
+fn bounds(bounds: Bounds) -> BoundsJson {
+    BoundsJson {
+        low_us: bounds.low_us,
+        high_us: bounds.high_us,
+    }
+}
+
+fn recipient(recipient: &Recipient) -> RecipientJson<'_> {
+    RecipientJson {
+        address: &recipient.address,
+        state: recipient.state,
+        host: &recipient.host,
+        remote: recipient.remote.as_deref(),
+        at: rfc3339(recipient.at_us),
+        at_us: recipient.at_us,
+        status: recipient.status.to_string(),
+        reply: recipient.reply.as_deref(),
+        delays: recipient.delays,
+    }
+}
+
+fn hop(stay: &Stay) -> HopJson<'_> {
+    let (state, offset) = match stay.offset {
+        Offset::Known(offset) => ("known", Some(bounds(offset))),
+        Offset::Unknown => ("unknown", None),
+        Offset::Contradiction => ("contradiction", None),
+    };
+    HopJson {
+        hop: stay.hop,
+        host: stay.host.as_deref(),
+        parent: stay.parent,
+        missing: stay.is_missing(),
+        clock: ClockJson { state, offset },
+        steps: stay.steps.iter().map(step).collect(),
+    }
+}
+
+fn step(report: &HopReport) -> StepJson<'_> {
+    StepJson {
+        step: report.step.to_string(),
+        parent: report.parent.map(|p| p.to_string()),
+        role: report.role,
+        arrived: rfc3339(report.arrived_us()),
+        arrived_us: report.arrived_us(),
+        left: report.left_us().and_then(rfc3339),
+        left_us: report.left_us(),
+        dwell_us: report.dwell_us(),
+        queue_id: report.queue_id.as_deref(),
+        size: report.size,
+        times_in: report.times_in.iter().map(exchange).collect(),
+        times_out: report.times_out.iter().map(exchange).collect(),
+        recipients: report.recipients.iter().map(fate).collect(),
+    }
+}
+
+fn exchange(exchange: &Exchange) -> ExchangeJson {
+    ExchangeJson {
+        stage: exchange.stage,
+        command_us: exchange.command_us,
+        reply_us: exchange.reply_us,
+    }
+}
+
+fn fate(group: &RecipientStatus) -> FateJson<'_> {
+    FateJson {
+        original: &group.original,
+        recipient: &group.recipient,
+        event: group.event,
+        status: group.status.to_string(),
+        remote: group.remote_mta.as_deref(),
+        attempted: group.attempted_us.and_then(rfc3339),
+        attempted_us: group.attempted_us,
+        reply: group.reply.as_deref(),
+        remote_queue_id: group.remote_queue_id.as_deref(),
+    }
+}

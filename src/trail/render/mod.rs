@@ -1,0 +1,20 @@
+//! Trails as text. Pure: the same trails, time and zone give the same string.
+//!
+//! Every string out of a report goes through [`format::plain`] on its way to a person.
+
+pub mod format;
+pub mod json;
+pub mod terminal;
+mod tree;
+pub mod verdict;
+
+use jiff::tz::TimeZone;
+
+/// When and where the reader is.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Now, µs since 1970-01-01 UTC.
+    pub now_us: i64,
+    /// The zone in which people read times.
+    pub zone: TimeZone,
+}

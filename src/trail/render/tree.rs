@@ -1,0 +1,204 @@
+//! The way of a message drawn as a tree: a hop is a dot on a rail, a single way on keeps its column,
+//! several branch. Times of later hops are shown on the first hop's clock where the offset is known.
+
+use super::View;
+use super::format::{bounded, clock, duration, fill, plain, put};
+use super::terminal::{BOLD, DIM, WIDTH, event_style, paint};
+use super::verdict::corrected_us;
+use crate::track::{Event, HopReport, RecipientStatus};
+use crate::trail::assemble::handovers;
+use crate::trail::clock::{Bounds, Offset};
+use crate::trail::{Message, Stay};
+
+/// Columns of a time and the blanks behind it: `17:05:09.120  `.
+const TIME_WIDTH: usize = 14;
+
+/// The stays of a message.
+pub fn draw(message: &Message, view: &View) -> String {
+    let mut tree = Tree {
+        message,
+        view,
+        out: String::new(),
+    };
+    for root in tree.children(None) {
+        tree.stay(root, "", "");
+    }
+    tree.out
+}
+
+struct Tree<'a> {
+    message: &'a Message,
+    view: &'a View,
+    out: String,
+}
+
+impl<'a> Tree<'a> {
+    fn children(&self, parent: Option<usize>) -> Vec<usize> {
+        let stays = self.message.stays.iter().enumerate();
+        let behind = stays.filter(|(_, stay)| stay.parent == parent);
+        behind.map(|(n, _)| n).collect()
+    }
+
+    /// A stay and everything behind it. `head` stands in front of its dot, `rail` of what follows.
+    fn stay(&mut self, n: usize, head: &str, rail: &str) {
+        let Some(stay) = self.message.stays.get(n) else {
+            return;
+        };
+        let children = self.children(Some(n));
+        let dot = if stay.is_missing() { "○" } else { "●" };
+        let host = stay.host.as_deref().unwrap_or("(name unknown)");
+        let host = paint(BOLD, &plain(host));
+        put(
+            &mut self.out,
+            format_args!("{head}{dot} {}  {host}\n", stay.hop),
+        );
+        let line = if children.is_empty() { " " } else { "│" };
+        self.body(n, stay, &format!("{rail}{line}    "));
+        let branches = children.len() > 1;
+        for (k, child) in children.iter().enumerate() {
+            let (corner, below) = match (branches, k + 1 == children.len()) {
+                (false, _) => ("", ""),
+                (true, false) => ("├─", "│ "),
+                (true, true) => ("└─", "  "),
+            };
+            self.stay(
+                *child,
+                &format!("{rail}{corner}"),
+                &format!("{rail}{below}"),
+            );
+        }
+    }
+
+    fn body(&mut self, n: usize, stay: &'a Stay, rail: &str) {
+        if let Some(way) = self.way_here(stay) {
+            self.lines(rail, "", &way, DIM);
+        }
+        if stay.is_missing() {
+            self.lines(
+                rail,
+                "",
+                "no report came from here, but a later hop had it from here",
+                DIM,
+            );
+        }
+        let mut shown = None;
+        for step in &stay.steps {
+            let arrival = (step.arrived_us(), &step.queue_id);
+            if shown != Some(arrival) {
+                self.arrival(n, step, rail);
+                shown = Some(arrival);
+            }
+            self.step(n, step, rail);
+        }
+    }
+
+    /// The time it took from the parent, and what the clocks differ.
+    fn way_here(&self, stay: &Stay) -> Option<String> {
+        let parent = self.message.stays.get(stay.parent?)?;
+        if parent.is_missing() || stay.is_missing() {
+            return None;
+        }
+        Some(match stay.link {
+            Offset::Unknown => "times of its own clock, not comparable with those above".to_owned(),
+            Offset::Contradiction => "its clock or its neighbour's was set meanwhile, or a stamp is made up: times are not comparable with those above".to_owned(),
+            Offset::Known(link) => {
+                let way = transit(parent, stay, link).map(|t| format!("{} on the wire", bounded(t)));
+                let offset = match stay.offset {
+                    Offset::Known(offset) => format!("clock {}, corrected", clock(offset)),
+                    _ => format!("clock {} of the hop above", clock(link)),
+                };
+                way.into_iter().chain([offset]).collect::<Vec<_>>().join("; ")
+            }
+        })
+    }
+
+    fn time(&self, stay: usize, us: i64) -> String {
+        self.view.time(corrected_us(self.message, stay, us))
+    }
+
+    fn arrival(&mut self, n: usize, step: &HopReport, rail: &str) {
+        let mut text = String::from("arrived");
+        if let Some(queue_id) = &step.queue_id {
+            put(&mut text, format_args!(", queue id {}", plain(queue_id)));
+        }
+        if let Some(size) = step.size {
+            put(&mut text, format_args!(", {size} octets"));
+        }
+        let time = self.time(n, step.arrived_us());
+        self.lines(rail, &time, &text, anstyle::Style::new());
+    }
+
+    /// What a step did with its recipients; those with the same fate together.
+    fn step(&mut self, n: usize, step: &HopReport, rail: &str) {
+        let mut groups: Vec<Vec<&RecipientStatus>> = Vec::new();
+        for recipient in &step.recipients {
+            let same = groups
+                .iter_mut()
+                .find(|g| g.first().is_some_and(|f| alike(f, recipient)));
+            match same {
+                Some(group) => group.push(recipient),
+                None => groups.push(vec![recipient]),
+            }
+        }
+        for group in groups {
+            let Some(first) = group.first() else { continue };
+            let at = first.attempted_us.unwrap_or_else(|| step.arrived_us());
+            let mut text = sentence(first);
+            if let Some(dwell) = step.dwell_us() {
+                put(&mut text, format_args!(" after {}", duration(dwell)));
+            }
+            let time = self.time(n, at);
+            self.lines(rail, &time, &text, event_style(first.event));
+            let names: Vec<String> = group.iter().map(|r| plain(&r.original)).collect();
+            self.lines(rail, "", &names.join(", "), anstyle::Style::new());
+            if let Some(reply) = &first.reply {
+                self.lines(rail, "", &format!("“{}”", plain(reply)), DIM);
+            }
+        }
+    }
+
+    /// Text beside a time, broken to the width.
+    fn lines(&mut self, rail: &str, time: &str, text: &str, style: anstyle::Style) {
+        let room = WIDTH.saturating_sub(rail.chars().count() + TIME_WIDTH);
+        let mut time = time;
+        for line in fill(text, room.max(20)) {
+            put(
+                &mut self.out,
+                format_args!("{rail}{time:TIME_WIDTH$}{}\n", paint(style, &line)),
+            );
+            time = "";
+        }
+    }
+}
+
+fn alike(a: &RecipientStatus, b: &RecipientStatus) -> bool {
+    a.event == b.event
+        && a.remote_mta == b.remote_mta
+        && a.reply == b.reply
+        && a.attempted_us == b.attempted_us
+}
+
+fn sentence(recipient: &RecipientStatus) -> String {
+    let next = recipient
+        .remote_mta
+        .as_deref()
+        .map_or_else(|| "the next hop".to_owned(), plain);
+    match recipient.event {
+        Event::Accepted => "accepted".to_owned(),
+        Event::Transferred => format!("transferred to {next}"),
+        Event::Relayed => format!("relayed to {next} (not equipped, the trail ends)"),
+        Event::Expanded => "expanded to addresses not shown (the trail ends)".to_owned(),
+        Event::Delayed => format!("delayed by {next}"),
+        Event::Held => "held, not seen leaving".to_owned(),
+        Event::Failed => format!("failed: refused by {next}"),
+        Event::Delivered => "delivered".to_owned(),
+    }
+}
+
+/// The time from the last octet's leaving the parent to its coming here. The offset's own bounds keep
+/// it from being negative.
+fn transit(parent: &Stay, stay: &Stay, link: Bounds) -> Option<Bounds> {
+    let (before, after) = handovers(parent, stay).next()?;
+    let raw_us = after.arrived_us().checked_sub(before.left_us()?)?;
+    Some(link.taken_from(raw_us)).filter(|t| t.low_us >= 0)
+}

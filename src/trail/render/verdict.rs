@@ -1,0 +1,98 @@
+//! The answer in one line: what became of a message.
+
+use super::View;
+use super::format::{bounded, plain, put};
+use crate::trail::clock::{Bounds, Offset};
+use crate::trail::{Message, Recipient, State};
+
+/// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
+/// Hosts are named by their first label where `short`.
+pub fn verdict(message: &Message, view: &View, short: bool) -> String {
+    let mut sorted: Vec<&Recipient> = message.recipients.iter().collect();
+    sorted.sort_by_key(|r| r.state);
+    let mut parts: Vec<String> = Vec::new();
+    for same in sorted.chunk_by(|a, b| {
+        (a.state, &a.host, &a.remote) == (b.state, &b.host, &b.remote)
+            || a.state == b.state && a.state == State::Delivered
+    }) {
+        let Some(first) = same.first() else { continue };
+        let phrase = phrase(first, message, view, short);
+        let all = same.len() == message.recipients.len();
+        parts.push(match (first.state, same.len()) {
+            (_, 1) if all => phrase,
+            (State::Delivered, n) if all => format!("{phrase} to {n}"),
+            (_, n) => format!("{n} {phrase}"),
+        });
+    }
+    let mut text = parts.join(", ");
+    if text.is_empty() {
+        "nothing known".clone_into(&mut text);
+    }
+    if let Some(total) = total(message) {
+        put(&mut text, format_args!(" in {}", bounded(total)));
+    }
+    text
+}
+
+fn phrase(recipient: &Recipient, message: &Message, view: &View, short: bool) -> String {
+    let name = |host: &str| {
+        let label = if short { host.split('.').next() } else { None };
+        plain(label.filter(|l| !l.is_empty()).unwrap_or(host))
+    };
+    let host = name(&recipient.host);
+    let remote = recipient
+        .remote
+        .as_deref()
+        .map_or_else(|| "the next server".to_owned(), name);
+    let since = |us| view.since(corrected_us(message, recipient.stay, us));
+    match recipient.state {
+        State::Failed => format!("failed at {host}"),
+        State::Held => format!("held at {host} since {}", since(recipient.arrived_us)),
+        State::Delayed => format!("waiting at {host} since {}", since(recipient.arrived_us)),
+        State::OnItsWay => format!(
+            "handed to {remote} at {}, nothing since",
+            since(recipient.at_us)
+        ),
+        State::Accepted => format!(
+            "accepted by {host} at {}, nothing since",
+            since(recipient.at_us)
+        ),
+        State::Relayed => format!("relayed to {remote}, where the trail ends"),
+        State::Expanded => format!("sent on by {host} to others, where the trail ends"),
+        State::Delivered => "delivered".to_owned(),
+    }
+}
+
+/// A time of a stay's clock as the first hop's clock had it; as it stands where that is not known.
+pub fn corrected_us(message: &Message, stay: usize, us: i64) -> i64 {
+    match message.stays.get(stay).map(|s| s.offset) {
+        Some(Offset::Known(bounds)) => us.saturating_sub(bounds.middle_us()),
+        _ => us,
+    }
+}
+
+/// How long it took from the first hop's arrival to the last delivery, if all were delivered and the
+/// clocks along the way are known.
+pub fn total(message: &Message) -> Option<Bounds> {
+    let origin = message
+        .stays
+        .first()
+        .filter(|s| s.parent.is_none() && s.hop == 1)?;
+    let start_us = origin
+        .steps
+        .iter()
+        .map(crate::track::HopReport::arrived_us)
+        .min()?;
+    let mut total: Option<Bounds> = None;
+    for recipient in &message.recipients {
+        let Offset::Known(offset) = message.stays.get(recipient.stay)?.offset else {
+            return None;
+        };
+        if recipient.state != State::Delivered {
+            return None;
+        }
+        let took = offset.taken_from(recipient.at_us.checked_sub(start_us)?);
+        total = Some(total.map_or(took, |t| if took.high_us > t.high_us { took } else { t }));
+    }
+    total.filter(|t| t.low_us >= 0)
+}

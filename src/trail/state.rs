@@ -1,0 +1,171 @@
+//! What became of a message for each recipient, and the outcome of it all.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::assemble::Stay;
+use crate::track::{Event, HopReport, RecipientStatus, Status};
+
+/// How far the message is known to have come for a recipient; the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// A hop refused it for good.
+    Failed,
+    /// A hop has it and is not seen to pass it on.
+    Held,
+    /// A hop has it and will try again.
+    Delayed,
+    /// Handed to a hop that reports, and nothing heard since.
+    OnItsWay,
+    /// A hop took it in, and nothing heard since.
+    Accepted,
+    /// Handed to a hop that does not report: the trail ends.
+    Relayed,
+    /// Sent on to addresses that are not shown: the trail ends.
+    Expanded,
+    /// In the mailbox.
+    Delivered,
+}
+
+impl State {
+    fn of(event: Event) -> Self {
+        match event {
+            Event::Accepted => Self::Accepted,
+            Event::Transferred => Self::OnItsWay,
+            Event::Relayed => Self::Relayed,
+            Event::Expanded => Self::Expanded,
+            Event::Delayed => Self::Delayed,
+            Event::Held => Self::Held,
+            Event::Failed => Self::Failed,
+            Event::Delivered => Self::Delivered,
+        }
+    }
+
+    /// What that means for whoever asks whether the message arrived.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Failed => Outcome::Failed,
+            Self::Delivered => Outcome::Delivered,
+            _ => Outcome::Open,
+        }
+    }
+}
+
+/// The answer to "did it arrive?"; the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Not, for at least one recipient, and it will not.
+    Failed,
+    /// Not yet, or nobody can say.
+    Open,
+    /// For every recipient.
+    Delivered,
+}
+
+/// A recipient as the originator named it, and what is the last known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The address.
+    pub address: String,
+    /// How far.
+    pub state: State,
+    /// The stay that told, by its place in the message's stays.
+    pub stay: usize,
+    /// The host that told.
+    pub host: String,
+    /// The next hop or mail store it spoke of.
+    pub remote: Option<String>,
+    /// When that happened, µs of that host's clock.
+    pub at_us: i64,
+    /// When the message came to that host, µs of its clock.
+    pub arrived_us: i64,
+    /// The status code.
+    pub status: Status,
+    /// The peer's words.
+    pub reply: Option<String>,
+    /// How many attempts that put it off this host told of.
+    pub delays: usize,
+}
+
+/// The outcome over all recipients.
+pub fn outcome(recipients: &[Recipient]) -> Outcome {
+    let outcomes = recipients.iter().map(|r| r.state.outcome());
+    outcomes.min().unwrap_or(Outcome::Open)
+}
+
+/// One group of one step, and where it stands.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    stay: usize,
+    step: &'a HopReport,
+    group: &'a RecipientStatus,
+}
+
+impl Told<'_> {
+    fn at_us(&self) -> i64 {
+        self.group
+            .attempted_us
+            .unwrap_or_else(|| self.step.arrived_us())
+    }
+
+    /// The order in which a message meets them: a delivery is the end of every story, else what is
+    /// farther along the way, and at one hop what ends its part in it.
+    fn rank(&self) -> (bool, u8, bool, bool, i64) {
+        let event = self.group.event;
+        let waits = event == Event::Delayed || event == Event::Held;
+        (
+            event == Event::Delivered,
+            self.step.hop,
+            event.is_final(),
+            waits,
+            self.at_us(),
+        )
+    }
+}
+
+/// The recipients in the order they were first named.
+pub fn recipients(stays: &[Stay]) -> Vec<Recipient> {
+    let mut told: Vec<Vec<Told>> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (stay, step) in stays
+        .iter()
+        .enumerate()
+        .flat_map(|(n, s)| s.steps.iter().map(move |t| (n, t)))
+    {
+        for group in &step.recipients {
+            let place = *places
+                .entry(group.original.to_lowercase())
+                .or_insert(told.len());
+            if place == told.len() {
+                told.push(Vec::new());
+            }
+            if let Some(all) = told.get_mut(place) {
+                all.push(Told { stay, step, group });
+            }
+        }
+    }
+    told.iter().filter_map(|all| recipient(all)).collect()
+}
+
+fn recipient(told: &[Told]) -> Option<Recipient> {
+    let address = &told.first()?.group.original;
+    let last = told.iter().max_by_key(|t| t.rank())?;
+    let delayed = told
+        .iter()
+        .filter(|t| t.stay == last.stay && t.group.event == Event::Delayed);
+    Some(Recipient {
+        address: address.clone(),
+        state: State::of(last.group.event),
+        stay: last.stay,
+        host: last.step.reporting_mta.clone(),
+        remote: last.group.remote_mta.clone(),
+        at_us: last.at_us(),
+        arrived_us: last.step.arrived_us(),
+        status: last.group.status,
+        reply: last.group.reply.clone(),
+        delays: delayed.count(),
+    })
+}

@@ -1,0 +1,203 @@
+//! What people and programs get to see.
+
+use super::world::{self, HOP1, HOP2, HOP3, Leg, read, read_by, secret, three_hops, view};
+use crate::track::{Event, HopReport};
+use crate::trail::Trails;
+use crate::trail::render::{json, terminal};
+
+/// The list and every message as a terminal without colour shows them.
+fn shown(trails: &Trails) -> String {
+    let mut text = terminal::list(trails, &view());
+    for message in &trails.messages {
+        text.push_str("\n----\n");
+        text.push_str(&terminal::message(message, &view()));
+    }
+    let text = anstream::adapter::strip_str(&text).to_string();
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100, "too wide: {line}");
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+    }
+    text
+}
+
+fn delayed() -> Vec<HopReport> {
+    let bob = [("bob@example.net", Event::Transferred)];
+    let (carol_late, carol) = (
+        [("carol@example.net", Event::Delayed)],
+        [("carol@example.net", Event::Transferred)],
+    );
+    let later = Leg {
+        went_ms: 302_730,
+        ..HOP2
+    };
+    let late = Leg {
+        came_ms: 302_730,
+        went_ms: 302_850,
+        ..HOP3
+    };
+    let [first, _, last] = three_hops(&["bob@example.net", "carol@example.net"])
+        .try_into()
+        .unwrap();
+    let _: HopReport = last;
+    vec![
+        first,
+        HOP2.report(2, Some(1), &bob),
+        HOP2.report(3, Some(1), &carol_late),
+        later.report(4, Some(1), &carol),
+        HOP3.report(5, Some(2), &[("bob@example.net", Event::Delivered)]),
+        late.report(6, Some(4), &[("carol@example.net", Event::Delivered)]),
+    ]
+}
+
+#[test]
+fn three_hops_delivered() {
+    insta::assert_snapshot!(shown(&read(&three_hops(&["bob@example.net"]))));
+}
+
+#[test]
+fn two_recipients_one_delayed_for_now() {
+    let mut reports = delayed();
+    reports.truncate(3);
+    reports.extend(delayed().into_iter().skip(4).take(1));
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+#[test]
+fn two_recipients_one_delayed_then_delivered() {
+    insta::assert_snapshot!(shown(&read(&delayed())));
+}
+
+#[test]
+fn failed() {
+    let mut reports = three_hops(&["bob@example.net", "dave@example.net"]);
+    if let Some(dave) = reports.last_mut().and_then(|r| r.recipients.last_mut()) {
+        let refused = HOP3.report(9, None, &[("dave@example.net", Event::Failed)]);
+        *dave = refused.recipients.into_iter().next().unwrap();
+    }
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+#[test]
+fn relayed_to_a_host_that_is_not_equipped() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports.truncate(1);
+    reports.push(HOP2.report(2, Some(1), &[("bob@example.net", Event::Relayed)]));
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+#[test]
+fn on_its_way() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports.truncate(2);
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+#[test]
+fn forged_reports_stand_apart() {
+    let mut trails = read(&three_hops(&["bob@example.net"])[..2]);
+    let forged = read_by(
+        &three_hops(&["bob@example.net"])[2..],
+        Some(&crate::track::Secret::new([1; 32])),
+        Some(&secret()),
+    );
+    assert!(forged.messages.is_empty());
+    trails.not_ours = forged.not_ours;
+    insta::assert_snapshot!(shown(&trails));
+}
+
+#[test]
+fn no_secret_no_proof() {
+    insta::assert_snapshot!(shown(&read_by(
+        &three_hops(&["bob@example.net"]),
+        Some(&secret()),
+        None
+    )));
+}
+
+#[test]
+fn the_middle_report_never_came() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports.remove(1);
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+#[test]
+fn ways_that_part() {
+    let to = |next, step, event, who| {
+        let leg = Leg { next, ..HOP1 };
+        leg.report(step, None, &[(who, event)])
+    };
+    let other = Leg {
+        host: "mx.example.info",
+        ..HOP2
+    };
+    let reports = vec![
+        to("mx2.example.com", 1, Event::Transferred, "bob@example.net"),
+        to(
+            "mx.example.info",
+            2,
+            Event::Transferred,
+            "erin@example.info",
+        ),
+        HOP2.report(3, Some(1), &[("bob@example.net", Event::Transferred)]),
+        HOP3.report(4, Some(3), &[("bob@example.net", Event::Delivered)]),
+        other.report(5, Some(2), &[("erin@example.info", Event::Delayed)]),
+    ];
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+#[test]
+fn a_clock_that_was_set() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    if let Some(dot) = reports.last_mut().and_then(|r| r.times_in.last_mut()) {
+        dot.command_us += 30_000_000;
+        dot.reply_us += 30_000_000;
+    }
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+#[test]
+fn hostile_strings() {
+    let mut reports = three_hops(&["\u{202e}<b>\u{1b}[31mbob</b>@example.net"]);
+    for report in &mut reports {
+        report
+            .reporting_mta
+            .push_str("\r\nX-Evil: 1\u{1b}]0;gone\u{7}");
+        report.queue_id = Some("<script>alert(1)</script>\u{9b}31m".to_owned());
+        if let Some(group) = report.recipients.first_mut() {
+            group.reply = Some(format!(
+                "250 ok\r\n\r\n--b0f6f1d2c3a4958677--\r\n{}",
+                "very long ".repeat(60)
+            ));
+        }
+    }
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+#[test]
+fn several_in_a_list() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    for (n, mut report) in three_hops(&["carol@example.net"])
+        .into_iter()
+        .take(2)
+        .enumerate()
+    {
+        report.id = crate::track::TrackingId::new("7f3a91c2-other").unwrap();
+        report.message_id =
+            Some("a-message-id-that-is-rather-long-and-goes-on@mail.example.org".to_owned());
+        report.sent_ms = Some(world::SENT_MS + 60_000);
+        report.step = crate::track::StepId(100 + u64::try_from(n).unwrap());
+        report.parent = report.parent.map(|_| crate::track::StepId(100));
+        reports.push(report);
+    }
+    let list = terminal::list(&read(&reports), &view());
+    insta::assert_snapshot!(anstream::adapter::strip_str(&list).to_string());
+}
+
+#[test]
+fn for_programs() {
+    let mut reports = delayed();
+    reports.remove(0);
+    let trails = read(&reports);
+    insta::assert_snapshot!(json::document(&trails, view().now_us));
+}

@@ -1,0 +1,209 @@
+//! What the trails say, apart from how it looks.
+
+use proptest::prelude::*;
+
+use super::world::{HOP1, HOP2, read, read_by, secret, three_hops, view};
+use crate::track::{Event, Secret, StepId, TrackingId};
+use crate::trail::clock::Offset;
+use crate::trail::render::{json, terminal};
+use crate::trail::verify::Truth;
+use crate::trail::{Outcome, State, state};
+
+#[test]
+fn the_same_report_twice_counts_once() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports.extend(three_hops(&["bob@example.net"]));
+    let trails = read(&reports);
+    assert_eq!((trails.counts.mails, trails.counts.reports), (7, 6));
+    let steps = trails.messages[0].stays.iter().map(|s| s.steps.len());
+    assert_eq!(steps.collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+#[test]
+fn the_true_offset_lies_within_the_bounds() {
+    let trails = read(&three_hops(&["bob@example.net"]));
+    let offsets: Vec<_> = trails.messages[0].stays.iter().map(|s| s.offset).collect();
+    for (offset, truth) in offsets.iter().zip([0, 5_000_000, -40_000]) {
+        let Offset::Known(bounds) = offset else {
+            panic!("{offset:?}")
+        };
+        assert!(
+            bounds.low_us <= truth && truth <= bounds.high_us,
+            "{bounds:?} {truth}"
+        );
+        assert!(bounds.margin_us() <= 600, "{bounds:?}");
+    }
+}
+
+#[test]
+fn a_proof_is_needed_where_there_are_proofs() {
+    let reports = three_hops(&["bob@example.net"]);
+    let mut trails = read(&reports);
+    assert_eq!(trails.messages[0].truth, Truth::Verified);
+    trails = read_by(&reports, None, Some(&secret()));
+    assert_eq!(trails.messages[0].truth, Truth::Unverifiable);
+    trails = read_by(&reports, Some(&Secret::new([9; 32])), Some(&secret()));
+    assert!(trails.messages.is_empty());
+    assert_eq!(trails.not_ours.len(), 3);
+}
+
+/// The end of the way without a proof, among proved reports: it must not say "delivered".
+#[test]
+fn an_unproved_report_changes_no_verdict() {
+    let reports = three_hops(&["bob@example.net"]);
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("new")).unwrap();
+    for (n, report) in reports.iter().enumerate() {
+        let key = secret().certificate("m1@example.org", report.sent_ms.unwrap());
+        let mailing = crate::report::Mailing {
+            from: "a@example.net",
+            to: "b@example.net",
+            date_us: 0,
+            certificate: (n < 2).then_some(&key),
+            boundary: "b0f6f1d2c3a4958677",
+        };
+        let mail = crate::report::write(report, &mailing);
+        std::fs::write(dir.path().join(format!("new/{n}")), mail).unwrap();
+    }
+    let trails = crate::trail::load(dir.path(), Some(&secret())).unwrap();
+    let [message] = &trails.messages[..] else {
+        panic!("{trails:?}")
+    };
+    assert_eq!((message.unproved, message.stays.len()), (1, 2));
+    assert_eq!(state::outcome(&message.recipients), Outcome::Open);
+}
+
+/// A hop that carried another mail of this user knows that mail's key, not this one's.
+#[test]
+fn a_key_of_another_message_does_not_open_this_one() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports.truncate(2);
+    let mut other = three_hops(&["bob@example.net"]).remove(2);
+    other.message_id = Some("m2@example.org".to_owned());
+    reports.push(other);
+    let trails = read(&reports);
+    let mine = trails
+        .messages
+        .iter()
+        .find(|m| m.message_id.as_deref() == Some("m1@example.org"));
+    assert_eq!(state::outcome(&mine.unwrap().recipients), Outcome::Open);
+    assert_eq!(trails.messages.len(), 2);
+}
+
+#[test]
+fn a_missing_report_is_a_stay_without_steps() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports.remove(1);
+    let trails = read(&reports);
+    let stays = &trails.messages[0].stays;
+    assert_eq!(
+        stays
+            .iter()
+            .map(|s| (s.hop, s.is_missing(), s.parent))
+            .collect::<Vec<_>>(),
+        [(1, false, None), (2, true, Some(0)), (3, false, Some(1))]
+    );
+    assert_eq!(stays[1].host.as_deref(), Some("mx2.example.com"));
+    assert_eq!(stays[2].offset, Offset::Unknown);
+}
+
+#[test]
+fn an_entrance_that_was_only_remembered_is_no_missing_hop() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports[1].parent = Some(StepId(77));
+    reports[0].parent = Some(StepId(76));
+    let trails = read(&reports);
+    let stays = &trails.messages[0].stays;
+    assert_eq!(
+        stays.iter().map(|s| (s.hop, s.parent)).collect::<Vec<_>>(),
+        [(1, None), (2, Some(0)), (3, Some(1))]
+    );
+}
+
+#[test]
+fn an_entrance_and_its_exit_are_one_stay() {
+    let mut reports = vec![
+        HOP1.report(1, None, &[("bob@example.net", Event::Accepted)]),
+        HOP1.report(2, Some(1), &[("bob@example.net", Event::Transferred)]),
+        HOP2.report(3, Some(2), &[("bob@example.net", Event::Accepted)]),
+    ];
+    reports[0].role = crate::track::Role::Ingress;
+    let trails = read(&reports);
+    let message = &trails.messages[0];
+    assert_eq!(
+        message
+            .stays
+            .iter()
+            .map(|s| s.steps.len())
+            .collect::<Vec<_>>(),
+        [2, 1]
+    );
+    assert_eq!(message.recipients[0].state, State::Accepted);
+    assert_eq!(message.recipients[0].host, "mx2.example.com");
+}
+
+#[test]
+fn a_delay_is_over_once_the_message_left() {
+    let delays =
+        |n| (0..n).map(|k| HOP1.report(10 + k, None, &[("bob@example.net", Event::Delayed)]));
+    let mut reports: Vec<_> = delays(3).collect();
+    let waiting = read(&reports);
+    let bob = &waiting.messages[0].recipients[0];
+    assert_eq!((bob.state, bob.delays), (State::Delayed, 3));
+    reports.push(HOP1.report(20, None, &[("Bob@Example.NET", Event::Relayed)]));
+    let trails = read(&reports);
+    assert_eq!(trails.messages[0].recipients.len(), 1);
+    assert_eq!(trails.messages[0].recipients[0].state, State::Relayed);
+}
+
+#[test]
+fn broken_reports_are_counted_not_fatal() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("cur")).unwrap();
+    let broken =
+        "Content-Type: multipart/report; report-type=tracking-status; boundary=x\n\n--x--\n";
+    std::fs::write(dir.path().join("cur/1"), broken).unwrap();
+    let trails = crate::trail::load(dir.path(), None).unwrap();
+    assert_eq!(trails.counts.mails, 1);
+    assert_eq!(trails.skipped.len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Reports about one id that contradict each other in every way: no panic, each step in one place,
+    /// every link to a stay before it.
+    #[test]
+    fn any_reports_make_some_trail(
+        reports in proptest::collection::vec((0u64..12, proptest::option::of(0u64..14), 1u8..5, 0usize..3, any::<i64>(), 0usize..8), 1..14)
+    ) {
+        let made = reports.iter().map(|(step, parent, hop, host, time, event)| {
+            let mut report = HOP1.report(*step, *parent, &[("bob@example.net", Event::ALL[*event])]);
+            report.hop = *hop;
+            report.reporting_mta = ["a.example", "b.example", "c.example"][*host].to_owned();
+            report.arrival_us = *time;
+            report.times_in[4].command_us = *time;
+            report.id = TrackingId::new("t").unwrap();
+            crate::report::Received { report, auth: None, canonical: vec![], from: None }
+        });
+        let (messages, not_ours) = crate::trail::assemble::assemble(made.collect(), None);
+        prop_assert!(not_ours.is_empty());
+        let stays = &messages[0].stays;
+        let mut steps: Vec<_> = stays.iter().flat_map(|s| s.steps.iter().map(|t| t.step.0)).collect();
+        steps.sort_unstable();
+        let mut expected: Vec<_> = reports.iter().map(|r| r.0).collect();
+        expected.sort_unstable();
+        expected.dedup();
+        prop_assert_eq!(steps, expected);
+        for (n, stay) in stays.iter().enumerate() {
+            if let Some(parent) = stay.parent {
+                prop_assert!(parent < n && stays[parent].hop < stay.hop);
+            }
+        }
+        let text = terminal::message(&messages[0], &view());
+        let trails = crate::trail::Trails { messages, ..Default::default() };
+        prop_assert!(!terminal::list(&trails, &view()).is_empty());
+        let json: serde_json::Value = serde_json::from_str(&json::document(&trails, 0)).unwrap();
+        prop_assert_eq!(json["messages"][0]["hops"].as_array().unwrap().len(), trails.messages[0].stays.len());
+        prop_assert!(!text.contains(" -"), "no negative duration: {}", text);
+    }
+}

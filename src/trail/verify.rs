@@ -1,0 +1,35 @@
+//! Whether a report is about mail this user sent: its Auth is keyed with B, and only who has the secret
+//! (or saw the request on its way) can make B.
+
+use serde::Serialize;
+
+use crate::report::Received;
+use crate::track::Secret;
+
+/// What is known of a report's origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Truth {
+    /// Its maker knew the request of this user's message.
+    Verified,
+    /// It claims a proof that is wrong.
+    NotOurs,
+    /// There is nothing to judge by: no secret here, or no proof in the report.
+    Unverifiable,
+}
+
+/// Judges a report.
+pub fn truth(received: &Received, secret: Option<&Secret>) -> Truth {
+    let report = &received.report;
+    let (Some(secret), Some(auth), Some(message_id), Some(sent_ms)) =
+        (secret, &received.auth, &report.message_id, report.sent_ms)
+    else {
+        return Truth::Unverifiable;
+    };
+    let certificate = secret.certificate(message_id, sent_ms);
+    if certificate.verifies(&received.canonical, auth) {
+        Truth::Verified
+    } else {
+        Truth::NotOurs
+    }
+}
