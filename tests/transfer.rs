@@ -1,0 +1,503 @@
+//! Egress and delivery behind a test that plays the MTA: it takes the message off an ingress, and hands it on
+//! as an MTA would. What the next hop sees, what each recipient is told, what is reported.
+
+mod support;
+
+use std::net::SocketAddrV4;
+
+use support::dialogue::Dialogue;
+use support::hoptrail::Hoptrail;
+use support::mail::{Mail, Report};
+use support::net;
+use support::sink::{Script, Sink};
+
+const MESSAGE: &[u8] = b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\n.dot\r\nlast\r\n";
+
+/// A hop of ingress and one way out. The test is the MTA between.
+struct Hop {
+    hoptrail: Hoptrail,
+    entrance: SocketAddrV4,
+    exit: SocketAddrV4,
+    mta: Sink,
+    next: Sink,
+    reports: tempfile::TempDir,
+}
+
+impl Hop {
+    /// `role` of the way out, and what clients speak to it.
+    fn with(role: &str, protocol: &str, next: Script) -> Self {
+        let mta = Sink::smtp()
+            .offer("DSN")
+            .offer("PIPELINING")
+            .always("DOT", "250 2.0.0 Ok: queued as 4F1A2B3C")
+            .start();
+        let next = next.start();
+        let reports = tempfile::tempdir().expect("a temporary directory");
+        let (entrance, exit) = (net::address(), net::address());
+        let hoptrail = Hoptrail::serve(&format!(
+            "hostname = 'mx1.test'\n\
+             [reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:{}'\n\
+             [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = '{}'\n\
+             [[listener]]\nrole = '{role}'\nlisten = '{exit}'\nprotocol = '{protocol}'\nnext_hop = '{}'\n",
+            reports.path().display(),
+            mta.next_hop(),
+            next.next_hop(),
+        ));
+        Self {
+            hoptrail,
+            entrance,
+            exit,
+            mta,
+            next,
+            reports,
+        }
+    }
+
+    fn egress(next: Script) -> Self {
+        Self::with("egress", "lmtp", next)
+    }
+
+    /// Sends a tracked message through the ingress; returns it as the MTA got it.
+    fn arrive(&self, mail: &str, to: &[&str]) -> Vec<u8> {
+        let mut client = Dialogue::open(self.entrance);
+        client.command("EHLO client.test", "250");
+        client.command(mail, "250");
+        for rcpt in to {
+            client.command(&format!("RCPT TO:<{rcpt}>"), "250");
+        }
+        let before = self.mta.transactions().len();
+        client.data(MESSAGE);
+        client.expect("250");
+        self.mta.wait_for(before + 1)[before].data.clone()
+    }
+
+    /// Hands a message (dots stuffed) to the way out by LMTP, as the MTA; the reply for each recipient.
+    fn leave(&self, mail: &str, rcpts: &[&str], wire: &[u8]) -> Vec<String> {
+        let mut mta = Dialogue::open(self.exit);
+        mta.command("LHLO mta.test", "250");
+        mta.command(mail, "250");
+        for rcpt in rcpts {
+            mta.command(rcpt, "250");
+        }
+        mta.command("DATA", "354");
+        mta.send([b"Received: by mta.test\r\n", wire, b".\r\n"].concat());
+        let replies = rcpts.iter().map(|_| mta.reply().join("\n")).collect();
+        mta.command("QUIT", "221");
+        replies
+    }
+
+    fn report(&self) -> Report {
+        support::wait_until(support::PATIENCE, "a report", || {
+            let mails = Mail::in_maildir(self.reports.path());
+            mails
+                .last()
+                .and_then(Mail::report)
+                .ok_or_else(|| "none".to_owned())
+        })
+    }
+
+    fn no_report(&self) {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(Mail::in_maildir(self.reports.path()).is_empty());
+    }
+}
+
+const TRACKED: &str = "MAIL FROM:<alice@origin.test> TRACK=NOW ENVID=E1";
+/// The message as it should leave the hop: the MTA's own line, no carry header.
+const LEFT: &[u8] =
+    b"Received: by mta.test\r\nMessage-ID: <m1@origin.test>\r\nSubject: x\r\n\r\n..dot\r\nlast\r\n";
+
+#[test]
+fn towards_a_hop_that_tracks_the_request_is_put_back() {
+    let hop = Hop::egress(
+        Sink::smtp()
+            .offer("TRACK NOW")
+            .offer("DSN")
+            .offer("8BITMIME")
+            .greet("220 mx2.test ESMTP")
+            .always("DOT", "250 OK id=1xVXDd-0006GV-0J"),
+    );
+    let wire = hop.arrive(TRACKED, &["bob@dest.test", "carol@dest.test"]);
+    let replies = hop.leave(
+        "MAIL FROM:<alice@origin.test> BODY=8BITMIME SIZE=2000",
+        &[
+            "RCPT TO:<bob@dest.test> NOTIFY=NEVER",
+            "RCPT TO:<carol@dest.test>",
+        ],
+        &wire,
+    );
+    assert_eq!(replies, ["250 OK id=1xVXDd-0006GV-0J"; 2]);
+    let report = hop.report();
+    let seen = &hop.next.wait_for(1)[0];
+    let step = report.field("X-Hoptrail-Step");
+    assert_eq!(
+        seen.mail_from,
+        format!("MAIL FROM:<alice@origin.test> BODY=8BITMIME ENVID=E1 TRACK=NOW:hop/1:up/{step}")
+    );
+    assert_eq!(
+        seen.recipients,
+        [
+            "RCPT TO:<bob@dest.test> NOTIFY=NEVER",
+            "RCPT TO:<carol@dest.test>"
+        ]
+    );
+    assert_eq!(seen.data, LEFT);
+    assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["transferred"; 2]);
+    assert_eq!(
+        report.of_recipients("X-Hoptrail-Queue-Id"),
+        ["1xVXDd-0006GV-0J"; 2]
+    );
+    assert_eq!(report.of_recipients("Remote-MTA"), ["dns; mx2.test"; 2]);
+    assert_eq!(
+        report.field("X-Hoptrail-Queue-Id"),
+        "4F1A2B3C",
+        "the MTA's own, from the arrival"
+    );
+    assert_eq!(
+        Mail::in_maildir(hop.reports.path()).len(),
+        1,
+        "one report per hop"
+    );
+}
+
+#[test]
+fn towards_a_hop_that_does_not_the_trail_ends() {
+    let hop = Hop::egress(Sink::smtp());
+    let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+    hop.leave(
+        "MAIL FROM:<alice@origin.test> SIZE=99 BODY=8BITMIME",
+        &["RCPT TO:<bob@dest.test>"],
+        &wire,
+    );
+    let seen = &hop.next.wait_for(1)[0];
+    assert_eq!(
+        seen.mail_from, "MAIL FROM:<alice@origin.test>",
+        "it offers neither SIZE nor 8BITMIME"
+    );
+    assert_eq!(seen.data, LEFT);
+    let report = hop.report();
+    assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["relayed"]);
+    assert_eq!(report.of_recipients("Status"), ["2.1.9"]);
+}
+
+#[test]
+fn untracked_mail_passes_without_a_trace() {
+    let hop = Hop::egress(Sink::smtp().offer("TRACK NOW").offer("DSN"));
+    let replies = hop.leave(
+        "MAIL FROM:<alice@origin.test> ENVID=E9",
+        &["RCPT TO:<bob@dest.test> ORCPT=rfc822;b+2Bx@dest.test"],
+        b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\n..dot\r\nlast\r\n",
+    );
+    assert_eq!(replies, ["250 2.0.0 ok, taken"]);
+    let seen = &hop.next.wait_for(1)[0];
+    assert_eq!(seen.mail_from, "MAIL FROM:<alice@origin.test> ENVID=E9");
+    assert_eq!(
+        seen.recipients,
+        ["RCPT TO:<bob@dest.test> ORCPT=rfc822;b+2Bx@dest.test"]
+    );
+    assert_eq!(seen.data, LEFT);
+    hop.no_report();
+}
+
+#[test]
+fn a_delivery_tells_each_recipient_the_stores_own_words() {
+    let store = Sink::lmtp()
+        .once(
+            "RCPT TO:<nobody",
+            "550 5.1.1 <nobody@dest.test> User doesn't exist",
+        )
+        .once("DOT <carol", "452 4.2.2 <carol@dest.test> Quota exceeded")
+        .once(
+            "DOT <bob",
+            "250 2.0.0 <bob@dest.test> 06p8EGluBGssXgAAQX/gIQ Saved",
+        );
+    let hop = Hop::with("delivery", "lmtp", store);
+    let all = ["bob@dest.test", "nobody@dest.test", "carol@dest.test"];
+    let wire = hop.arrive(TRACKED, &all);
+    let rcpts = all.map(|rcpt| format!("RCPT TO:<{rcpt}>"));
+    let replies = hop.leave(
+        "MAIL FROM:<alice@origin.test>",
+        &rcpts.each_ref().map(String::as_str),
+        &wire,
+    );
+    assert_eq!(
+        replies,
+        [
+            "250 2.0.0 <bob@dest.test> 06p8EGluBGssXgAAQX/gIQ Saved",
+            "550 5.1.1 <nobody@dest.test> User doesn't exist",
+            "452 4.2.2 <carol@dest.test> Quota exceeded",
+        ]
+    );
+    assert_eq!(hop.next.wait_for(1)[0].data, LEFT);
+    let report = hop.report();
+    assert_eq!(
+        report.of_recipients("X-Hoptrail-Event"),
+        ["delivered", "failed", "delayed"]
+    );
+    assert_eq!(report.of_recipients("Status"), ["2.0.0", "5.1.1", "4.2.2"]);
+    assert_eq!(
+        report.of_recipients("Action"),
+        ["delivered", "failed", "delayed"]
+    );
+
+    // The retry of the one that had to wait ends well.
+    hop.leave(
+        "MAIL FROM:<alice@origin.test>",
+        &["RCPT TO:<carol@dest.test>"],
+        &wire,
+    );
+    let mails = support::wait_until(support::PATIENCE, "a second report", || {
+        let mails = Mail::in_maildir(hop.reports.path());
+        if mails.len() == 2 {
+            Ok(mails)
+        } else {
+            Err(format!("{}", mails.len()))
+        }
+    });
+    let events: Vec<_> = mails
+        .iter()
+        .filter_map(Mail::report)
+        .map(|r| r.of_recipients("X-Hoptrail-Event"))
+        .collect();
+    assert!(events.contains(&vec!["delivered".to_owned()]), "{events:?}");
+}
+
+#[test]
+fn a_delay_is_told_once_not_at_every_attempt() {
+    let hop = Hop::egress(Sink::smtp().always("MAIL", "451 4.7.1 greylisted, come back"));
+    let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+    for _ in 0..4 {
+        let replies = hop.leave(
+            "MAIL FROM:<alice@origin.test>",
+            &["RCPT TO:<bob@dest.test>"],
+            &wire,
+        );
+        assert_eq!(replies, ["451 4.7.1 greylisted, come back"]);
+    }
+    let report = hop.report();
+    assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["delayed"]);
+    assert_eq!(report.of_recipients("Status"), ["4.7.1"]);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(Mail::in_maildir(hop.reports.path()).len(), 1);
+}
+
+#[test]
+fn refusals_at_every_stage_become_the_recipients_replies() {
+    for (at, reply, event) in [
+        ("MAIL", "550 5.7.1 not from you", "failed"),
+        ("MAIL", "451 4.3.0 later", "delayed"),
+        ("RCPT", "550 5.1.1 unknown", "failed"),
+        ("DATA", "554 5.3.0 no", "failed"),
+        ("DOT", "451 4.3.0 disk full", "delayed"),
+        ("DOT", "554 5.6.0 virus", "failed"),
+    ] {
+        let hop = Hop::egress(Sink::smtp().always(at, reply));
+        let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+        let replies = hop.leave(
+            "MAIL FROM:<alice@origin.test>",
+            &["RCPT TO:<bob@dest.test>"],
+            &wire,
+        );
+        assert_eq!(replies, [reply], "at {at}");
+        assert_eq!(
+            hop.report().of_recipients("X-Hoptrail-Event"),
+            [event],
+            "at {at}"
+        );
+        assert!(hop.hoptrail.log().contains(event));
+    }
+}
+
+#[test]
+fn a_next_hop_that_dies_is_never_a_success() {
+    for at in ["MAIL", "RCPT", "DATA", "DOT"] {
+        let hop = Hop::egress(Sink::smtp().always(at, "close"));
+        let wire = hop.arrive(TRACKED, &["bob@dest.test", "carol@dest.test"]);
+        let replies = hop.leave(
+            "MAIL FROM:<alice@origin.test>",
+            &["RCPT TO:<bob@dest.test>", "RCPT TO:<carol@dest.test>"],
+            &wire,
+        );
+        assert_eq!(
+            replies, ["451 4.4.2 connection to the next hop lost"; 2],
+            "at {at}"
+        );
+        assert_eq!(
+            hop.report().of_recipients("X-Hoptrail-Event"),
+            ["delayed"; 2],
+            "at {at}"
+        );
+    }
+}
+
+#[test]
+fn over_smtp_an_egress_takes_one_recipient_a_transaction() {
+    let hop = Hop::with("egress", "smtp", Sink::smtp());
+    let mut mta = Dialogue::open(hop.exit);
+    mta.command("EHLO mta.test", "250");
+    mta.command("LHLO mta.test", "502");
+    mta.command("MAIL FROM:<alice@origin.test>", "250");
+    mta.command("MAIL FROM:<alice@origin.test>", "503 5.5.1");
+    mta.command("DATA", "503 5.5.1");
+    mta.command("RCPT TO:<bob@dest.test>", "250");
+    mta.command("RCPT TO:<carol@dest.test>", "452 4.5.3");
+    mta.data(MESSAGE);
+    mta.expect("250");
+    // The connection takes the next transaction, and a pipelined group.
+    mta.send("MAIL FROM:<alice@origin.test>\r\nRCPT TO:<carol@dest.test>\r\nDATA\r\n");
+    for code in ["250", "250", "354"] {
+        mta.expect(code);
+    }
+    mta.send("x: y\r\n\r\nsecond\r\n.\r\nQUIT\r\n");
+    mta.expect("250");
+    mta.expect("221");
+    assert_eq!(hop.next.wait_for(2)[1].data, b"x: y\r\n\r\nsecond\r\n");
+}
+
+#[test]
+fn parameters_nobody_knows_are_refused() {
+    let hop = Hop::egress(Sink::smtp());
+    let mut mta = Dialogue::open(hop.exit);
+    mta.command("LHLO mta.test", "250");
+    mta.command("EHLO mta.test", "502");
+    mta.command("MAIL FROM:<alice@origin.test> XFOO=1", "555 5.5.4");
+    mta.command("MAIL FROM:<alice@origin.test>", "250");
+    mta.command("RCPT TO:<bob@dest.test> XBAR", "555 5.5.4");
+    mta.command("BDAT 10 LAST", "502");
+    assert!(mta.is_closed(), "what follows are octets, not commands");
+}
+
+#[test]
+fn the_offer_promises_no_more_than_the_next_hop() {
+    let hop = Hop::egress(
+        Sink::smtp()
+            .offer("DSN")
+            .offer("SIZE 5000")
+            .offer("STARTTLS"),
+    );
+    let offer = Dialogue::open(hop.exit).command("LHLO mta.test", "250");
+    assert_eq!(
+        offer,
+        [
+            "250-mx1.test",
+            "250-PIPELINING",
+            "250-ENHANCEDSTATUSCODES",
+            "250-8BITMIME",
+            "250-DSN",
+            "250-SIZE 5000",
+            "250 TRACK NOW"
+        ]
+    );
+    let bare = Hop::egress(Sink::smtp());
+    let offer = Dialogue::open(bare.exit).command("LHLO mta.test", "250");
+    assert!(
+        !offer
+            .iter()
+            .any(|line| line.contains("DSN") || line.contains("SMTPUTF8")),
+        "{offer:?}"
+    );
+}
+
+#[test]
+fn an_alias_is_told_as_expanded_and_no_member_is_named() {
+    let hop = Hop::egress(Sink::smtp().offer("TRACK NOW").offer("DSN"));
+    let wire = hop.arrive(TRACKED, &["team@dest.test"]);
+    let replies = hop.leave(
+        "MAIL FROM:<alice@origin.test>",
+        &[
+            "RCPT TO:<x1@inner.test> ORCPT=rfc822;team@dest.test",
+            "RCPT TO:<x2@inner.test>",
+        ],
+        &wire,
+    );
+    assert_eq!(replies, ["250 2.0.0 ok, taken"; 2]);
+    let seen = &hop.next.wait_for(1)[0];
+    assert_eq!(
+        seen.mail_from, "MAIL FROM:<alice@origin.test> ENVID=E1",
+        "members are not tracked"
+    );
+    assert_eq!(seen.data, LEFT);
+    let report = hop.report();
+    assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["expanded"]);
+    assert_eq!(
+        report.of_recipients("Final-Recipient"),
+        ["rfc822; team@dest.test"]
+    );
+    let mail =
+        String::from_utf8_lossy(&std::fs::read(first_file(&hop)).expect("a report")).into_owned();
+    assert!(!mail.contains("inner.test"), "{mail}");
+}
+
+#[test]
+fn a_list_reports_to_who_asked_not_to_its_owner() {
+    let hop = Hop::egress(Sink::smtp());
+    let wire = hop.arrive(TRACKED, &["list@dest.test"]);
+    hop.leave(
+        "MAIL FROM:<owner-list@dest.test>",
+        &["RCPT TO:<member@inner.test>"],
+        &wire,
+    );
+    let report = hop.report();
+    assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["expanded"]);
+    let mails = Mail::in_maildir(hop.reports.path());
+    assert_eq!(mails.len(), 1);
+    assert_eq!(mails[0].field("To").as_deref(), Some("<alice@origin.test>"));
+}
+
+#[test]
+fn the_hop_limit_ends_tracking_not_mail() {
+    let hop = Hop::egress(Sink::smtp().offer("TRACK NOW"));
+    let wire = hop.arrive(
+        "MAIL FROM:<alice@origin.test> TRACK=NOW:hop/24",
+        &["bob@dest.test"],
+    );
+    hop.leave(
+        "MAIL FROM:<alice@origin.test>",
+        &["RCPT TO:<bob@dest.test>"],
+        &wire,
+    );
+    assert_eq!(
+        hop.next.wait_for(1)[0].mail_from,
+        "MAIL FROM:<alice@origin.test>"
+    );
+    assert_eq!(hop.report().of_recipients("X-Hoptrail-Event"), ["relayed"]);
+}
+
+#[test]
+fn a_next_hop_that_is_down_is_a_delay() {
+    let hop = Hop::egress(Sink::smtp());
+    let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+    let Hop {
+        hoptrail,
+        entrance: _,
+        exit,
+        mta: _mta,
+        next,
+        reports,
+    } = hop;
+    drop(next);
+    let mut mta = Dialogue::open(exit);
+    mta.command("LHLO mta.test", "250");
+    mta.command("MAIL FROM:<alice@origin.test>", "250");
+    mta.command("RCPT TO:<bob@dest.test>", "250");
+    mta.command("DATA", "354");
+    mta.send([wire.as_slice(), b".\r\n"].concat());
+    mta.expect("451 4.4.1");
+    support::wait_until(support::PATIENCE, "a report", || {
+        let mails = Mail::in_maildir(reports.path());
+        let event = mails
+            .first()
+            .and_then(Mail::report)
+            .map(|r| r.of_recipients("X-Hoptrail-Event"));
+        if event == Some(vec!["delayed".to_owned()]) {
+            Ok(())
+        } else {
+            Err(hoptrail.log())
+        }
+    });
+}
+
+fn first_file(hop: &Hop) -> std::path::PathBuf {
+    let mut files = std::fs::read_dir(hop.reports.path().join("new")).expect("a Maildir");
+    files.next().expect("a mail").expect("an entry").path()
+}
