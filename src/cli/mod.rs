@@ -1,6 +1,9 @@
 //! The command line: one file per command. Joins everything else; nothing else knows it.
 
+mod demo;
+pub mod secret;
 mod serve;
+pub mod timeline;
 
 use std::process::ExitCode;
 
@@ -18,12 +21,18 @@ struct Cli {
 enum Command {
     /// Stand around an MTA and report each step of tracked mail
     Serve(serve::Args),
+    /// Show where tracked mail is, from the reports in a Maildir
+    Timeline(timeline::Args),
+    /// Watch it work: three hops on this machine, no configuration
+    Demo,
 }
 
 /// Runs the command line; an error is told on standard error and ends with exit code 2.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Timeline(args) => timeline::run(args),
+        Command::Demo => block_on(demo::run()),
     };
     outcome.unwrap_or_else(|error| {
         anstream::eprintln!("hoptrail: {error:#}");

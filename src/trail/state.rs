@@ -106,9 +106,8 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn at_us(&self) -> i64 {
-        self.group
-            .attempted_us
-            .unwrap_or_else(|| self.step.arrived_us())
+        let ended = self.step.ended_us(self.group);
+        ended.unwrap_or_else(|| self.step.arrived_us())
     }
 
     /// The order in which a message meets them: a delivery is the end of every story, else what is

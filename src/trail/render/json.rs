@@ -157,8 +157,6 @@ pub struct StepJson<'a> {
     pub left: Option<String>,
     /// The same, µs.
     pub left_us: Option<i64>,
-    /// Time inside the hop until it left or was last offered, µs.
-    pub dwell_us: Option<i64>,
     /// The queue id at this hop.
     pub queue_id: Option<&'a str>,
     /// Size of the message, octets.
@@ -199,6 +197,8 @@ pub struct FateJson<'a> {
     pub attempted: Option<String>,
     /// The same, µs.
     pub attempted_us: Option<i64>,
+    /// Time inside the hop until it left or the attempt ended, µs.
+    pub dwell_us: Option<i64>,
     /// The peer's reply.
     pub reply: Option<&'a str>,
     /// The queue id the peer gave it.
@@ -298,12 +298,11 @@ fn step(report: &HopReport) -> StepJson<'_> {
         arrived_us: report.arrived_us(),
         left: report.left_us().and_then(rfc3339),
         left_us: report.left_us(),
-        dwell_us: report.dwell_us(),
         queue_id: report.queue_id.as_deref(),
         size: report.size,
         times_in: report.times_in.iter().map(exchange).collect(),
         times_out: report.times_out.iter().map(exchange).collect(),
-        recipients: report.recipients.iter().map(fate).collect(),
+        recipients: report.recipients.iter().map(|g| fate(report, g)).collect(),
     }
 }
 
@@ -315,7 +314,7 @@ fn exchange(exchange: &Exchange) -> ExchangeJson {
     }
 }
 
-fn fate(group: &RecipientStatus) -> FateJson<'_> {
+fn fate<'a>(report: &HopReport, group: &'a RecipientStatus) -> FateJson<'a> {
     FateJson {
         original: &group.original,
         recipient: &group.recipient,
@@ -324,6 +323,7 @@ fn fate(group: &RecipientStatus) -> FateJson<'_> {
         remote: group.remote_mta.as_deref(),
         attempted: group.attempted_us.and_then(rfc3339),
         attempted_us: group.attempted_us,
+        dwell_us: report.dwell_us(group),
         reply: group.reply.as_deref(),
         remote_queue_id: group.remote_queue_id.as_deref(),
     }

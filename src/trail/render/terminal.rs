@@ -88,7 +88,6 @@ pub fn list(trails: &Trails, view: &View) -> String {
         ));
         out.push('\n');
     }
-    out.push_str(&not_ours(&trails.not_ours));
     out
 }
 
@@ -103,8 +102,8 @@ pub fn id_width(trails: &Trails) -> usize {
     ids.windows(2).map(shared).max().unwrap_or(0).max(8)
 }
 
-/// The reports that are about no mail of this user.
-fn not_ours(reports: &[NotOurs]) -> String {
+/// The reports that are about no mail of this user; nothing if there are none.
+pub fn not_ours(reports: &[NotOurs]) -> String {
     let mut out = String::new();
     if reports.is_empty() {
         return out;

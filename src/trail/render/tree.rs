@@ -1,8 +1,10 @@
 //! The way of a message drawn as a tree: a hop is a dot on a rail, a single way on keeps its column,
 //! several branch. Times of later hops are shown on the first hop's clock where the offset is known.
 
+use anstyle::Style;
+
 use super::View;
-use super::format::{bounded, clock, duration, fill, plain, put};
+use super::format::{bounded, clock, cut, duration, fill, plain, put};
 use super::terminal::{BOLD, DIM, WIDTH, event_style, paint};
 use super::verdict::corrected_us;
 use crate::track::{Event, HopReport, RecipientStatus};
@@ -12,6 +14,9 @@ use crate::trail::{Message, Stay};
 
 /// Columns of a time and the blanks behind it: `17:05:09.120  `.
 const TIME_WIDTH: usize = 14;
+
+/// How much of a peer's reply is shown, characters; JSON has it all.
+const REPLY_CHARS: usize = 240;
 
 /// The stays of a message.
 pub fn draw(message: &Message, view: &View) -> String {
@@ -32,7 +37,7 @@ struct Tree<'a> {
     out: String,
 }
 
-impl<'a> Tree<'a> {
+impl Tree<'_> {
     fn children(&self, parent: Option<usize>) -> Vec<usize> {
         let stays = self.message.stays.iter().enumerate();
         let behind = stays.filter(|(_, stay)| stay.parent == parent);
@@ -69,17 +74,9 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn body(&mut self, n: usize, stay: &'a Stay, rail: &str) {
+    fn body(&mut self, n: usize, stay: &Stay, rail: &str) {
         if let Some(way) = self.way_here(stay) {
-            self.lines(rail, "", &way, DIM);
-        }
-        if stay.is_missing() {
-            self.lines(
-                rail,
-                "",
-                "no report came from here, but a later hop had it from here",
-                DIM,
-            );
+            self.lines(rail, None, &way, DIM);
         }
         let mut shown = None;
         for step in &stay.steps {
@@ -94,20 +91,28 @@ impl<'a> Tree<'a> {
 
     /// The time it took from the parent, and what the clocks differ.
     fn way_here(&self, stay: &Stay) -> Option<String> {
-        let parent = self.message.stays.get(stay.parent?)?;
-        if parent.is_missing() || stay.is_missing() {
-            return None;
+        if stay.is_missing() {
+            return Some("no report came from here, but a later hop had it from here".to_owned());
         }
+        let parent = self.message.stays.get(stay.parent?)?;
         Some(match stay.link {
+            // The first hop that reported: all times are told by its clock.
+            Offset::Unknown if stay.offset == Offset::Known(Bounds::ZERO) => return None,
             Offset::Unknown => "times of its own clock, not comparable with those above".to_owned(),
-            Offset::Contradiction => "its clock or its neighbour's was set meanwhile, or a stamp is made up: times are not comparable with those above".to_owned(),
+            Offset::Contradiction => {
+                "no clock offset fits its stamps: a clock was set meanwhile, or a \
+                 stamp is made up; not comparable with the times above"
+                    .to_owned()
+            }
             Offset::Known(link) => {
-                let way = transit(parent, stay, link).map(|t| format!("{} on the wire", bounded(t)));
+                let way =
+                    transit(parent, stay, link).map(|t| format!("{} on the wire", bounded(t)));
                 let offset = match stay.offset {
                     Offset::Known(offset) => format!("clock {}, corrected", clock(offset)),
                     _ => format!("clock {} of the hop above", clock(link)),
                 };
-                way.into_iter().chain([offset]).collect::<Vec<_>>().join("; ")
+                let both: Vec<String> = way.into_iter().chain([offset]).collect();
+                both.join("; ")
             }
         })
     }
@@ -125,7 +130,7 @@ impl<'a> Tree<'a> {
             put(&mut text, format_args!(", {size} octets"));
         }
         let time = self.time(n, step.arrived_us());
-        self.lines(rail, &time, &text, anstyle::Style::new());
+        self.lines(rail, Some(&time), &text, Style::new());
     }
 
     /// What a step did with its recipients; those with the same fate together.
@@ -142,30 +147,34 @@ impl<'a> Tree<'a> {
         }
         for group in groups {
             let Some(first) = group.first() else { continue };
-            let at = first.attempted_us.unwrap_or_else(|| step.arrived_us());
+            let at = step.ended_us(first).unwrap_or_else(|| step.arrived_us());
             let mut text = sentence(first);
-            if let Some(dwell) = step.dwell_us() {
+            if let Some(dwell) = step.dwell_us(first) {
                 put(&mut text, format_args!(" after {}", duration(dwell)));
             }
             let time = self.time(n, at);
-            self.lines(rail, &time, &text, event_style(first.event));
+            self.lines(rail, Some(&time), &text, event_style(first.event));
             let names: Vec<String> = group.iter().map(|r| plain(&r.original)).collect();
-            self.lines(rail, "", &names.join(", "), anstyle::Style::new());
+            self.lines(rail, Some(""), &names.join(", "), Style::new());
             if let Some(reply) = &first.reply {
-                self.lines(rail, "", &format!("“{}”", plain(reply)), DIM);
+                self.lines(
+                    rail,
+                    Some(""),
+                    &format!("“{}”", cut(reply, REPLY_CHARS)),
+                    DIM,
+                );
             }
         }
     }
 
-    /// Text beside a time, broken to the width.
-    fn lines(&mut self, rail: &str, time: &str, text: &str, style: anstyle::Style) {
-        let room = WIDTH.saturating_sub(rail.chars().count() + TIME_WIDTH);
-        let mut time = time;
+    /// Text broken to the width, beside a time or across its column.
+    fn lines(&mut self, rail: &str, time: Option<&str>, text: &str, style: Style) {
+        let indent = time.map_or(0, |_| TIME_WIDTH);
+        let room = WIDTH.saturating_sub(rail.chars().count() + indent);
+        let mut time = time.unwrap_or_default();
         for line in fill(text, room.max(20)) {
-            put(
-                &mut self.out,
-                format_args!("{rail}{time:TIME_WIDTH$}{}\n", paint(style, &line)),
-            );
+            let line = paint(style, &line);
+            put(&mut self.out, format_args!("{rail}{time:indent$}{line}\n"));
             time = "";
         }
     }

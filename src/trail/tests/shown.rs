@@ -12,6 +12,7 @@ fn shown(trails: &Trails) -> String {
         text.push_str("\n----\n");
         text.push_str(&terminal::message(message, &view()));
     }
+    text.push_str(&terminal::not_ours(&trails.not_ours));
     let text = anstream::adapter::strip_str(&text).to_string();
     for line in text.lines() {
         assert!(line.chars().count() <= 100, "too wide: {line}");
@@ -200,4 +201,11 @@ fn for_programs() {
     reports.remove(0);
     let trails = read(&reports);
     insta::assert_snapshot!(json::document(&trails, view().now_us));
+}
+
+#[test]
+fn the_first_report_never_came() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports.remove(0);
+    insta::assert_snapshot!(shown(&read(&reports)));
 }

@@ -83,7 +83,7 @@ impl Leg {
             arrival_us: at(self.came_ms) + self.clock_us - 2000,
             message_id: Some("m1@example.org".to_owned()),
             sent_ms: Some(SENT_MS),
-            queue_id: Some(format!("{:X}", 0x4f_0000 + step)),
+            queue_id: Some(format!("4F00{}", self.hop)),
             size: Some(2048),
             times_in: server(at(self.came_ms), self.clock_us),
             times_out: client(at(self.went_ms), self.clock_us),

@@ -1,0 +1,243 @@
+//! `hoptrail timeline`: what the reports in a Maildir tell.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use jiff::tz::TimeZone;
+
+use super::secret;
+use crate::clock::Clock;
+use crate::track::TrackingId;
+use crate::trail::render::format::plain;
+use crate::trail::render::{View, json, terminal};
+use crate::trail::{Message, Outcome, Trails, load, state};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything asked about is delivered
+  1  still on its way, or the trail ends at a hop that is not equipped
+  2  usage or I/O error
+  3  something failed
+  4  nothing found";
+
+/// Shows where tracked mail is, from the reports in a Maildir.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct Args {
+    /// The Maildir that receives the reports; nothing in it is changed
+    maildir: PathBuf,
+    /// Show every hop of one message: its tracking id or a unique beginning of it, or its Message-ID
+    id: Option<String>,
+    /// Print JSON (schema hoptrail.timeline/1), the same fields for one message or all
+    #[arg(long)]
+    json: bool,
+    /// Prove reports with the secret in this file instead of the user's own
+    #[arg(long, value_name = "FILE")]
+    secret: Option<PathBuf>,
+}
+
+/// Runs the command. An error is for exit code 2.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args {
+        maildir,
+        id,
+        json: as_json,
+        secret: file,
+    } = args;
+    let secret = match file {
+        Some(path) => {
+            let missing = || format!("{}: no such file", path.display());
+            Some(secret::load_from(&path)?.with_context(missing)?)
+        }
+        None => secret::load()?,
+    };
+    let mut trails = load(&maildir, secret.as_ref())?;
+    remark(&trails);
+    if let Some(id) = &id {
+        select(&mut trails, id)?;
+    }
+    let view = View {
+        now_us: Clock::system().now_us(),
+        zone: TimeZone::system(),
+    };
+    let text = if as_json {
+        json::document(&trails, view.now_us)
+    } else {
+        people(&trails, id.is_some(), &view)
+    };
+    print(&text)?;
+    Ok(ExitCode::from(exit_code(&trails.messages)))
+}
+
+/// What cannot stand in the answer itself goes to standard error.
+fn remark(trails: &Trails) {
+    const SHOWN: usize = 5;
+    let skipped = trails.skipped.len();
+    if skipped > 0 {
+        let mails = if skipped == 1 { "mail" } else { "mails" };
+        eprintln!("{skipped} {mails} skipped: unreadable, though marked as tracking reports");
+    }
+    for (path, why) in trails.skipped.iter().take(SHOWN) {
+        eprintln!("  {}: {}", plain(&path.display().to_string()), plain(why));
+    }
+    if skipped > SHOWN {
+        eprintln!("  and {} more", skipped - SHOWN);
+    }
+    if trails.messages.is_empty() && trails.not_ours.is_empty() {
+        eprintln!("no tracking report among {} mails", trails.counts.mails);
+    }
+}
+
+/// Keeps what `wanted` names. Several messages may bear one tracking id or Message-ID; all are kept.
+fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
+    let bare = wanted.trim_start_matches('<').trim_end_matches('>');
+    let named = |m: &Message| m.id.as_str() == wanted || m.message_id.as_deref() == Some(bare);
+    let begun = |m: &Message| m.id.as_str().starts_with(wanted);
+    if trails.messages.iter().any(named) {
+        trails.messages.retain(named);
+    } else {
+        trails.messages.retain(begun);
+        let mut ids: Vec<&str> = trails.messages.iter().map(|m| m.id.as_str()).collect();
+        ids.dedup();
+        if ids.len() > 1 {
+            bail!("{wanted} begins several ids: {}", plain(&ids.join(", ")));
+        }
+    }
+    let kept = |id: &TrackingId| trails.messages.iter().any(|m| m.id == *id);
+    trails
+        .not_ours
+        .retain(|n| kept(&n.id) || n.id.as_str().starts_with(wanted));
+    if trails.messages.is_empty() {
+        eprintln!("no report on {wanted}");
+    }
+    Ok(())
+}
+
+fn people(trails: &Trails, hops: bool, view: &View) -> String {
+    let mut text = String::new();
+    if hops {
+        let each = trails.messages.iter().map(|m| terminal::message(m, view));
+        text.push_str(&each.collect::<Vec<_>>().join("\n"));
+    } else {
+        text.push_str(&terminal::list(trails, view));
+    }
+    text + &terminal::not_ours(&trails.not_ours)
+}
+
+/// Prints, colours only where they belong. Who reads no further has seen enough.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = anstream::stdout();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match printed {
+        Err(why) if why.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+fn exit_code(messages: &[Message]) -> u8 {
+    let outcomes = messages.iter().map(|m| state::outcome(&m.recipients));
+    match outcomes.min() {
+        Some(Outcome::Delivered) => 0,
+        Some(Outcome::Open) => 1,
+        Some(Outcome::Failed) => 3,
+        None => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use crate::report::Received;
+    use crate::track::{Event, HopReport, RecipientStatus, Role, Status, StepId};
+    use crate::trail::assemble::assemble;
+
+    fn trails(messages: &[(&str, &str, Event)]) -> Trails {
+        let received = (0..)
+            .zip(messages)
+            .map(|(n, (id, message_id, event))| Received {
+                report: HopReport {
+                    id: TrackingId::new(id).unwrap(),
+                    step: StepId(n),
+                    parent: None,
+                    hop: 1,
+                    role: Role::Egress,
+                    reporting_mta: "mx".to_owned(),
+                    arrival_us: 0,
+                    message_id: Some((*message_id).to_owned()),
+                    sent_ms: None,
+                    queue_id: None,
+                    size: None,
+                    times_in: vec![],
+                    times_out: vec![],
+                    recipients: vec![RecipientStatus {
+                        original: "bob@example.net".to_owned(),
+                        recipient: "bob@example.net".to_owned(),
+                        event: *event,
+                        status: Status::of_class(2),
+                        remote_mta: None,
+                        attempted_us: None,
+                        reply: None,
+                        remote_queue_id: None,
+                    }],
+                },
+                auth: None,
+                canonical: vec![],
+                from: None,
+            });
+        Trails {
+            messages: assemble(received.collect(), None).0,
+            ..Trails::default()
+        }
+    }
+
+    fn found(wanted: &str) -> Result<Vec<String>, String> {
+        let mut trails = trails(&[
+            ("abc1", "m1@x", Event::Delivered),
+            ("abc12", "m2@x", Event::Failed),
+            ("zz", "m1@x", Event::Relayed),
+        ]);
+        select(&mut trails, wanted).map_err(|e| e.to_string())?;
+        Ok(trails.messages.iter().map(|m| m.id.to_string()).collect())
+    }
+
+    #[test]
+    fn a_message_is_found_by_each_of_its_names() {
+        let ids = |ids: &[&str]| Ok(ids.iter().map(|i| (*i).to_owned()).collect());
+        assert_eq!(
+            found("abc1"),
+            ids(&["abc1"]),
+            "a whole id goes before a beginning"
+        );
+        assert_eq!(found("abc12"), ids(&["abc12"]));
+        assert_eq!(found("z"), ids(&["zz"]));
+        assert_eq!(found("m2@x"), ids(&["abc12"]));
+        assert_eq!(found("<m1@x>"), ids(&["abc1", "zz"]));
+        assert_eq!(found("nothing"), ids(&[]));
+        assert!(found("ab").unwrap_err().contains("abc1, abc12"));
+    }
+
+    #[test]
+    fn exit_codes_tell_the_worst() {
+        let code = |events: &[Event]| {
+            let all: Vec<_> = events.iter().map(|e| (e.as_str(), "m@x", *e)).collect();
+            exit_code(&trails(&all).messages)
+        };
+        assert_eq!(code(&[]), 4);
+        assert_eq!(code(&[Event::Delivered]), 0);
+        assert_eq!(code(&[Event::Delivered, Event::Failed, Event::Delayed]), 3);
+        for open in [
+            Event::Accepted,
+            Event::Transferred,
+            Event::Relayed,
+            Event::Expanded,
+            Event::Delayed,
+            Event::Held,
+        ] {
+            assert_eq!(code(&[Event::Delivered, open]), 1, "{open}");
+        }
+    }
+}
