@@ -13,7 +13,7 @@
 //! trail::render ◀─ trail::assemble ◀─ report::read ◀─ trail::source (Maildir) ◀──┘
 //! ```
 
-//pub mod cli;
+pub mod cli;
 pub mod clock;
 pub mod store;
 pub mod track;

@@ -3,6 +3,8 @@
 //! A report is marked done right after its acceptance, so each is mailed exactly once unless the process
 //! dies in between; then it is mailed again, with the same Message-ID. What was accepted but could not be
 //! marked is remembered here and never mailed a second time by this process.
+//!
+//! Must not know how a report is worded or by which way it leaves.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
