@@ -300,6 +300,21 @@ async fn a_report_that_breaks_the_session_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
+async fn a_server_that_greets_with_blanks_is_tried_again_like_any_other() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let sink = Sink::start(&[" ", "SIZE"]).await;
+    store.put(a_step(1, Event::Relayed)).await.unwrap();
+    let mailer = Mailer::start(&store, &format!("smtp://127.0.0.1:{}", sink.port), 0);
+    until(|| count(&store.counters().deferred) == 1).await;
+    mailer.stop().await;
+    assert_eq!(
+        reason(&dir, 1),
+        (false, "the server's greeting cannot be read".to_owned())
+    );
+}
+
+#[tokio::test]
 async fn what_cannot_be_composed_or_addressed_is_held() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);

@@ -36,6 +36,7 @@ pub(super) enum SubmitError {
 }
 
 /// How to get at the server.
+#[derive(Clone)]
 pub(super) struct Access {
     pub(super) peer: Peer,
     pub(super) tls: Tls,
@@ -68,7 +69,14 @@ pub(super) struct Outcome {
 impl Server {
     pub(super) async fn open(access: &Access) -> Result<Self, SubmitError> {
         let opening = async {
-            let mut connection = greet(access).await?;
+            // In a task of its own, because lettre panics at an EHLO line of blanks only.
+            let greeting = access.clone();
+            let mut connection = tokio::spawn(async move { greet(&greeting).await })
+                .await
+                .unwrap_or_else(|_| {
+                    let reason = format!("{}: the greeting cannot be read", access.peer);
+                    Err(SubmitError::Later(reason))
+                })?;
             if let Some(login) = &access.login {
                 log_in(&mut connection, access, login).await?;
             }

@@ -276,6 +276,15 @@ async fn a_refusal_at_any_stage_is_told_in_the_servers_words() {
             assert!(sink.received().is_empty() && told.out.is_empty());
         }
     }
+    let blanks = Sink::start(&[" ", "SIZE"]).await;
+    let told = Desk::new()
+        .send_to(&blanks, MESSAGE, &["bob@example.org"])
+        .await;
+    assert!(
+        told.code == 75 && told.err.contains("greeting"),
+        "{}",
+        told.err
+    );
     let told = Desk::new()
         .send(MESSAGE.as_bytes(), "127.0.0.1:1", &["bob@example.org"])
         .await;
