@@ -5,6 +5,8 @@
 //!                            └───────── reports ────────────┴──────────────────────────────┴─▶ Dovecot (alice)
 //! ```
 
+#![allow(clippy::expect_used)]
+
 mod support;
 
 use std::fmt::Write;
@@ -279,23 +281,21 @@ fn assert_complete(timeline: &serde_json::Value, reports: &[Report]) {
     for recipient in RECIPIENTS {
         assert!(text.contains(recipient), "no {recipient} in {timeline:#}");
     }
-    let mut verdicts = Vec::new();
-    collect("auth", timeline, &mut verdicts);
-    assert_eq!(verdicts, vec!["verified"; reports.len()], "{timeline:#}");
-}
-
-/// All string values under that key, anywhere in the tree.
-fn collect<'a>(key: &str, value: &'a serde_json::Value, found: &mut Vec<&'a str>) {
-    match value {
-        serde_json::Value::Object(map) => {
-            for (name, value) in map {
-                if name == key {
-                    found.extend(value.as_str());
-                }
-                collect(key, value, found);
-            }
-        }
-        serde_json::Value::Array(all) => all.iter().for_each(|value| collect(key, value, found)),
-        _ => {}
+    let message = &timeline["messages"][0];
+    assert_eq!(message["truth"], "verified", "{timeline:#}");
+    assert_eq!(message["unproved"], 0, "{timeline:#}");
+    let hops = message["hops"].as_array().expect("hops");
+    assert_eq!(
+        hops.len(),
+        reports.len(),
+        "no hop is missing or doubled: {timeline:#}"
+    );
+    for hop in hops {
+        assert_eq!(hop["missing"], false, "{timeline:#}");
+        assert_eq!(
+            hop["steps"].as_array().map(Vec::len),
+            Some(1),
+            "{timeline:#}"
+        );
     }
 }

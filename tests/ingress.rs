@@ -1,6 +1,8 @@
 //! The ingress in front of a scripted MTA: what passes as it was written, what is added and taken away,
 //! and what happens when one side fails.
 
+#![allow(clippy::expect_used)]
+
 mod support;
 
 use std::io::Write as _;

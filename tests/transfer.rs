@@ -1,6 +1,8 @@
 //! Egress and delivery behind a test that plays the MTA: it takes the message off an ingress, and hands it on
 //! as an MTA would. What the next hop sees, what each recipient is told, what is reported.
 
+#![allow(clippy::expect_used)]
+
 mod support;
 
 use std::net::SocketAddrV4;

@@ -2,6 +2,7 @@
 
 mod demo;
 pub mod secret;
+pub mod send;
 mod serve;
 pub mod timeline;
 
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Stand around an MTA and report each step of tracked mail
     Serve(serve::Args),
+    /// Submit a message and ask for tracking
+    Send(send::Args),
     /// Show where tracked mail is, from the reports in a Maildir
     Timeline(timeline::Args),
     /// Watch it work: three hops on this machine, no configuration
@@ -31,6 +34,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Send(args) => block_on(send::run(args)),
         Command::Timeline(args) => timeline::run(args),
         Command::Demo => block_on(demo::run()),
     };

@@ -61,7 +61,8 @@ pub fn load_from(path: &Path) -> anyhow::Result<Option<Secret>> {
     Ok(Some(Secret::new(octets)))
 }
 
-fn load_or_create_in(directory: &Path) -> anyhow::Result<Secret> {
+/// The secret in this directory, which is made (0700) if need be; made at random if there is none yet.
+pub fn load_or_create_in(directory: &Path) -> anyhow::Result<Secret> {
     let path = directory.join(FILE);
     if let Some(secret) = load_from(&path)? {
         return Ok(secret);

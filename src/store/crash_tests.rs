@@ -78,7 +78,7 @@ async fn what_was_acknowledged_survives_a_kill() {
         );
         assert!(store.step(*step).await.unwrap().is_some(), "{step}");
     }
-    println!(
+    eprintln!(
         "{} acknowledged, {} on disk",
         acknowledged.len(),
         waiting.len()

@@ -2,6 +2,26 @@
 //! a server's own words out of its errors, and mail that arrives octet for octet.
 
 use lettre::transport::smtp::response::Response;
+use tokio::net::TcpStream;
+
+use super::transport::Peer;
+
+/// From the connection to the reply to EHLO, TLS included.
+pub(crate) const OPEN_SECONDS: u64 = 60;
+/// For the reply to a command (RFC 5321, 4.5.3.2).
+pub(crate) const COMMAND_SECONDS: u64 = 300;
+/// For the message and the reply to its final dot (RFC 5321, 4.5.3.2.6).
+pub(crate) const MESSAGE_SECONDS: u64 = 600;
+/// For the reply to QUIT, which nobody needs.
+pub(crate) const QUIT_SECONDS: u64 = 2;
+
+/// A plain connection without Nagle's delay: lettre writes a message and its final dot apart, so that the
+/// dot would wait for the peer's delayed acknowledgement, 40 ms a message.
+pub(crate) async fn connect(peer: &Peer) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect((peer.host.as_str(), peer.port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
 
 /// What a server's EHLO reply offers: keyword and arguments, each line after the first.
 #[derive(Clone, Debug, Default)]

@@ -3,6 +3,8 @@
 //!
 //! The journal's rows go by a growing number, not by the random step id, so that new bodies land on the
 //! same few pages of a commit.
+//!
+//! Must not know threads, channels or transactions: those are the caller's.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -3,6 +3,8 @@
 //! A report is marked done right after its acceptance, so each is mailed exactly once unless the process
 //! dies in between; then it is mailed again, with the same Message-ID. What was accepted but could not be
 //! marked is remembered here and never mailed a second time by this process.
+//!
+//! Must not know how a report is worded or by which way it leaves.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -206,7 +208,7 @@ where
         };
         let open = match session {
             Some(open) => open,
-            None => match self.transport.open().await {
+            None => match self.open().await {
                 Ok(new) => session.insert(new),
                 Err(reason) => return Outcome::NoSession(reason),
             },
@@ -222,6 +224,15 @@ where
             Err(Failure::Never(reason)) => Outcome::Settled(Fate::Never(reason)),
             Err(Failure::Broken(reason)) => Outcome::Broke(reason),
         }
+    }
+
+    /// In a task of its own, because lettre panics at an EHLO line of blanks only, and a server's reply must
+    /// not take the lane down.
+    async fn open(&self) -> Result<Session, String> {
+        let transport = self.transport.clone();
+        tokio::spawn(async move { transport.open().await })
+            .await
+            .unwrap_or_else(|_| Err("the server's greeting cannot be read".to_owned()))
     }
 
     /// The envelope recipient and the mail, or why there is none.

@@ -8,7 +8,7 @@
 //! Must not know SMTP sessions, policy, or how a report is worded: the mailer is given a composer.
 
 mod delays;
-mod dialogue;
+pub(crate) mod dialogue;
 mod journal;
 pub mod keys;
 mod lhlo;
@@ -33,7 +33,6 @@ use std::thread;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Notify, oneshot};
 
-pub(crate) use dialogue::{Keywords, without_final_crlf, words};
 pub use journal::{Due, DueReports};
 use writer::{Order, Work};
 
@@ -285,6 +284,8 @@ fn file_error(path: &Path, cause: io::Error) -> StoreError {
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod local_tests;
 #[cfg(test)]
 mod mailer_tests;
 #[cfg(test)]

@@ -124,10 +124,12 @@ impl Sink {
     fn offers(&self) -> String {
         let mut lines = vec!["sink.example"];
         lines.extend(&self.keywords);
-        let last = lines.pop().unwrap();
-        let mut text: String = lines.iter().map(|l| format!("250-{l}\r\n")).collect();
-        text.push_str(&format!("250 {last}"));
-        text
+        let last = lines.len() - 1;
+        let reply = lines.iter().enumerate().map(|(n, line)| {
+            let mark = if n < last { "250-" } else { "250 " };
+            [mark, line].concat()
+        });
+        reply.collect::<Vec<_>>().join("\r\n")
     }
 
     /// Says whether the reply was a good one.

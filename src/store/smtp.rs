@@ -10,21 +10,14 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Quit, Rset};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::{Response, Severity};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::dialogue::{
+    COMMAND_SECONDS, Keywords, MESSAGE_SECONDS, OPEN_SECONDS, QUIT_SECONDS, connect,
+    without_final_crlf, words,
+};
 use super::lhlo::Lhlo;
 use super::transport::{Failure, Peer};
-use super::{Keywords, without_final_crlf, words};
-
-/// From the connection to the reply to EHLO, TLS included.
-const OPEN_SECONDS: u64 = 60;
-/// For the reply to a command (RFC 5321, 4.5.3.2).
-const COMMAND_SECONDS: u64 = 300;
-/// For the message and the reply to its final dot (RFC 5321, 4.5.3.2.6).
-const MESSAGE_SECONDS: u64 = 600;
-/// For the reply to QUIT, which nobody needs.
-const QUIT_SECONDS: u64 = 2;
 
 pub(super) struct SmtpSession {
     connection: AsyncSmtpConnection,
@@ -147,14 +140,6 @@ impl SmtpSession {
         let quit = self.connection.command(Quit);
         let _ = timeout(Duration::from_secs(QUIT_SECONDS), quit).await;
     }
-}
-
-/// lettre writes a message and its final dot apart; with Nagle's delay the dot would wait for the peer's
-/// delayed acknowledgement, 40 ms a report.
-async fn connect(peer: &Peer) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect((peer.host.as_str(), peer.port)).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 async fn within(

@@ -88,7 +88,7 @@ async fn puts_that_come_together_share_commits() {
     putting.join_all().await;
     let commits = store.counters().commits.load(Ordering::Relaxed);
     assert_eq!(store.counters().stored.load(Ordering::Relaxed), PUTS);
-    println!("{PUTS} puts by 50 tasks took {commits} commits");
+    eprintln!("{PUTS} puts by 50 tasks took {commits} commits");
     assert!(commits * 2 < PUTS, "{commits} commits for {PUTS} puts");
     assert_eq!(all_due(&store, 0).await.len(), 2000);
 }

@@ -1,5 +1,7 @@
 //! How reports leave: `[reports] via`, and one session of handing reports over. Every report goes with the
 //! null reverse-path (RFC 3834, 3.3) to one recipient, so that no failure concerns a second one.
+//!
+//! Must not know the outbox, nor what stands in a report.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -166,7 +166,7 @@ impl User {
 
     /// Sends a message by `hoptrail send`, to a server by SMTP; it must succeed.
     pub fn send(&self, server: SocketAddrV4, from: &str, to: &[&str], message: &[u8]) -> String {
-        let server = format!("smtp://{server}");
+        let server = server.to_string();
         let mut args = vec![
             "send",
             "--require-track",

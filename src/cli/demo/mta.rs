@@ -31,7 +31,10 @@ pub async fn relay(socket: TcpListener, name: &'static str, next_hop: SocketAddr
             let accept = |mail: Mail| {
                 let id = format!("{:06X}", 0xD0_0000 + queued.fetch_add(1, Ordering::Relaxed));
                 let received = format!("Received: by {name} (a toy MTA) id {id}\r\n");
-                let mail = Mail { text: [received.into_bytes(), mail.text].concat(), ..mail };
+                let mail = Mail {
+                    text: [received.into_bytes(), mail.text].concat(),
+                    ..mail
+                };
                 let reply = format!("250 2.0.0 Ok: queued as {id}\r\n");
                 tokio::spawn(deliver(mail, name, next_hop));
                 vec![reply]
@@ -64,10 +67,16 @@ pub async fn store(socket: TcpListener, name: &'static str, slow: &'static str) 
 }
 
 /// One session. `accept` is given each mail and returns the replies after the dot.
-async fn serve(mut stream: TcpStream, name: &str, accept: impl Fn(Mail) -> Vec<String>) -> io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    name: &str,
+    accept: impl Fn(Mail) -> Vec<String>,
+) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut lines = BufReader::new(read);
-    write.write_all(format!("220 {name} ESMTP toy\r\n").as_bytes()).await?;
+    write
+        .write_all(format!("220 {name} ESMTP toy\r\n").as_bytes())
+        .await?;
     let mut mail = Mail::default();
     loop {
         let mut line = String::new();
@@ -76,9 +85,14 @@ async fn serve(mut stream: TcpStream, name: &str, accept: impl Fn(Mail) -> Vec<S
         }
         let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
         let reply = match verb.as_str() {
-            "EHLO" | "LHLO" => format!("250-{name}\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 DSN\r\n"),
+            "EHLO" | "LHLO" => {
+                format!("250-{name}\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 DSN\r\n")
+            }
             "MAIL" => {
-                mail = Mail { from: path(&line), ..Mail::default() };
+                mail = Mail {
+                    from: path(&line),
+                    ..Mail::default()
+                };
                 "250 2.1.0 Ok\r\n".to_owned()
             }
             "RCPT" => {
@@ -135,14 +149,23 @@ async fn transfer(mail: &Mail, name: &str, next_hop: SocketAddr) -> io::Result<V
     let (read, mut write) = stream.split();
     let mut lines = BufReader::new(read);
     reply(&mut lines).await?;
-    let mut commands = vec![format!("LHLO {name}\r\n"), format!("MAIL FROM:<{}>\r\n", mail.from)];
-    commands.extend(mail.recipients.iter().map(|rcpt| format!("RCPT TO:<{rcpt}>\r\n")));
+    let mut commands = vec![
+        format!("LHLO {name}\r\n"),
+        format!("MAIL FROM:<{}>\r\n", mail.from),
+    ];
+    commands.extend(
+        mail.recipients
+            .iter()
+            .map(|rcpt| format!("RCPT TO:<{rcpt}>\r\n")),
+    );
     commands.push("DATA\r\n".to_owned());
     for command in commands {
         write.write_all(command.as_bytes()).await?;
         reply(&mut lines).await?;
     }
-    write.write_all(&[&mail.text[..], b".\r\n"].concat()).await?;
+    write
+        .write_all(&[&mail.text[..], b".\r\n"].concat())
+        .await?;
     let mut waiting = Vec::new();
     for rcpt in &mail.recipients {
         if reply(&mut lines).await?.starts_with('4') {

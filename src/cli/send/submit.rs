@@ -1,0 +1,321 @@
+//! The SMTP side of `hoptrail send`: connect, encrypt, log in, and one transaction whose refusals are kept
+//! in the server's own words. Connection, AUTH and TLS are lettre's.
+//!
+//! Must not know where message, password and request came from, nor what the user is told.
+
+use std::time::Duration;
+
+use lettre::Address;
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Ehlo, Mail, Quit, Rcpt};
+use lettre::transport::smtp::extension::{
+    ClientId, MailBodyParameter, MailParameter, RcptParameter,
+};
+use lettre::transport::smtp::response::Response;
+use tokio::time::timeout;
+
+use super::Tls;
+use super::message::Message;
+use crate::store::dialogue::{
+    COMMAND_SECONDS, Keywords, MESSAGE_SECONDS, OPEN_SECONDS, QUIT_SECONDS, connect,
+    without_final_crlf, words,
+};
+use crate::store::transport::Peer;
+
+/// Why nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SubmitError {
+    /// For good: a person has to change something.
+    #[error("{0}")]
+    Refused(String),
+    /// It may work later.
+    #[error("{0}")]
+    Later(String),
+}
+
+/// How to get at the server.
+#[derive(Clone)]
+pub(super) struct Access {
+    pub(super) peer: Peer,
+    pub(super) tls: Tls,
+    pub(super) login: Option<Credentials>,
+    pub(super) hello: ClientId,
+    /// Whether the password may go over a connection without TLS.
+    pub(super) clear_password: bool,
+}
+
+/// A session in which mail can be sent.
+pub(super) struct Server {
+    connection: AsyncSmtpConnection,
+    offers: Keywords,
+}
+
+/// The request for reports, as parameters.
+pub(super) struct Request {
+    /// Goes as ENVID, and brings ORCPT with it.
+    pub(super) envelope_id: Option<String>,
+    /// The value of `TRACK=`.
+    pub(super) track: String,
+}
+
+/// Who got it and who did not, with the reason.
+pub(super) struct Outcome {
+    pub(super) accepted: Vec<Address>,
+    pub(super) refused: Vec<(Address, String)>,
+}
+
+impl Server {
+    pub(super) async fn open(access: &Access) -> Result<Self, SubmitError> {
+        let opening = async {
+            // In a task of its own, because lettre panics at an EHLO line of blanks only.
+            let greeting = access.clone();
+            let mut connection = tokio::spawn(async move { greet(&greeting).await })
+                .await
+                .unwrap_or_else(|_| {
+                    let reason = format!("{}: the greeting cannot be read", access.peer);
+                    Err(SubmitError::Later(reason))
+                })?;
+            if let Some(login) = &access.login {
+                log_in(&mut connection, access, login).await?;
+            }
+            // Once more, because lettre keeps but the keywords that it knows itself.
+            let again = Ehlo::new(access.hello.clone());
+            let reply = connection.command(again).await.map_err(refused("EHLO"))?;
+            Ok(Self {
+                connection,
+                offers: Keywords::of(&reply),
+            })
+        };
+        timeout(Duration::from_secs(OPEN_SECONDS), opening)
+            .await
+            .unwrap_or_else(|_| {
+                let reason = format!("no answer within {OPEN_SECONDS} seconds");
+                Err(SubmitError::Later(reason))
+            })
+    }
+
+    /// Whether the server tracks: `TRACK` alone, or with `NOW` among its arguments.
+    pub(super) fn offers_track(&self) -> bool {
+        self.offers.arguments("TRACK").is_some_and(|modes| {
+            let modes: Vec<&str> = modes.collect();
+            modes.is_empty() || modes.iter().any(|mode| mode.eq_ignore_ascii_case("NOW"))
+        })
+    }
+
+    pub(super) fn offers_dsn(&self) -> bool {
+        self.offers.has("DSN")
+    }
+
+    /// One transaction. It goes on while one recipient is left.
+    pub(super) async fn submit(
+        &mut self,
+        from: &Address,
+        recipients: &[Address],
+        message: &Message,
+        request: Option<&Request>,
+    ) -> Result<Outcome, SubmitError> {
+        let parameters = self.mail_parameters(from, recipients, message, request)?;
+        let mail = Mail::new(Some(from.clone()), parameters);
+        self.command(mail, "the sender").await?;
+        let with_orcpt = request.is_some_and(|r| r.envelope_id.is_some());
+        let outcome = self.recipients(recipients, with_orcpt).await?;
+        if outcome.accepted.is_empty() {
+            return Ok(outcome);
+        }
+        let go_on = self.command(Data, "DATA").await?;
+        if !go_on.has_code(354) {
+            return Err(SubmitError::Later(
+                "DATA was not answered by 354".to_owned(),
+            ));
+        }
+        let content = self.connection.message(without_final_crlf(&message.octets));
+        within(MESSAGE_SECONDS, content, "the message").await?;
+        Ok(outcome)
+    }
+
+    async fn recipients(
+        &mut self,
+        recipients: &[Address],
+        with_orcpt: bool,
+    ) -> Result<Outcome, SubmitError> {
+        let mut outcome = Outcome {
+            accepted: Vec::new(),
+            refused: Vec::new(),
+        };
+        for recipient in recipients {
+            let rcpt = Rcpt::new(recipient.clone(), orcpt(recipient, with_orcpt));
+            let exchange = self.connection.command(rcpt);
+            match timeout(Duration::from_secs(COMMAND_SECONDS), exchange).await {
+                Ok(Ok(_)) => outcome.accepted.push(recipient.clone()),
+                Ok(Err(error)) if error.status().is_some() && !is_farewell(&error) => {
+                    outcome.refused.push((recipient.clone(), words(&error)));
+                }
+                Ok(Err(error)) => return Err(refused("a recipient")(error)),
+                Err(_) => return Err(no_answer(COMMAND_SECONDS, "a recipient")),
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn mail_parameters(
+        &self,
+        from: &Address,
+        recipients: &[Address],
+        message: &Message,
+        request: Option<&Request>,
+    ) -> Result<Vec<MailParameter>, SubmitError> {
+        let needs = |keyword: &str, why: &str| {
+            if self.offers.has(keyword) {
+                return Ok(());
+            }
+            let reason = format!("{why}, which takes {keyword}, and the server does not offer it");
+            Err(SubmitError::Refused(reason))
+        };
+        let mut parameters = Vec::new();
+        if !message.octets.is_ascii() {
+            needs("8BITMIME", "the message holds octets beyond ASCII")?;
+            parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+        }
+        let addresses = recipients.iter().chain([from]);
+        if addresses.map(AsRef::<str>::as_ref).any(|a| !a.is_ascii()) {
+            needs("SMTPUTF8", "an address holds characters beyond ASCII")?;
+            parameters.push(MailParameter::SmtpUtfEight);
+        } else if message.header_is_utf8 && self.offers.has("SMTPUTF8") {
+            // Without the offer such a header goes as it always did before RFC 6531.
+            parameters.push(MailParameter::SmtpUtfEight);
+        }
+        if self.offers.has("SIZE") {
+            parameters.push(MailParameter::Size(message.octets.len()));
+        }
+        if let Some(request) = request {
+            let other = |keyword: &str, value: &str| MailParameter::Other {
+                keyword: keyword.to_owned(),
+                value: Some(value.to_owned()),
+            };
+            parameters.extend(request.envelope_id.iter().map(|id| other("ENVID", id)));
+            parameters.push(other("TRACK", &request.track));
+        }
+        Ok(parameters)
+    }
+
+    async fn command(
+        &mut self,
+        command: impl std::fmt::Display,
+        what: &str,
+    ) -> Result<Response, SubmitError> {
+        within(COMMAND_SECONDS, self.connection.command(command), what).await
+    }
+
+    pub(super) async fn close(mut self) {
+        let quit = self.connection.command(Quit);
+        let _ = timeout(Duration::from_secs(QUIT_SECONDS), quit).await;
+    }
+}
+
+/// ORCPT tells hops behind an alias whom the originator meant (RFC 3461, 4.2). Its `rfc822` form is ASCII.
+fn orcpt(recipient: &Address, wanted: bool) -> Vec<RcptParameter> {
+    let text: &str = recipient.as_ref();
+    let parameter = RcptParameter::Other {
+        keyword: "ORCPT".to_owned(),
+        value: Some(format!("rfc822;{text}")),
+    };
+    let possible = wanted && text.is_ascii();
+    possible.then_some(parameter).into_iter().collect()
+}
+
+/// Connects and says EHLO, with TLS where it is wanted.
+async fn greet(access: &Access) -> Result<AsyncSmtpConnection, SubmitError> {
+    let (peer, hello) = (&access.peer, &access.hello);
+    let cannot = |why: &dyn std::fmt::Display| SubmitError::Later(format!("{peer}: {why}"));
+    if access.tls == Tls::Implicit {
+        let server = (peer.host.as_str(), peer.port);
+        let tls = tls_parameters(access)?;
+        return AsyncSmtpConnection::connect_tokio1(server, None, hello, Some(tls), None)
+            .await
+            .map_err(|e| cannot(&words(&e)));
+    }
+    let stream = connect(peer).await.map_err(|e| cannot(&e))?;
+    let mut connection = AsyncSmtpConnection::connect_with_transport(Box::new(stream), hello)
+        .await
+        .map_err(|e| match refused("greeting")(e) {
+            SubmitError::Later(why) => cannot(&why),
+            for_good @ SubmitError::Refused(_) => for_good,
+        })?;
+    match access.tls {
+        Tls::Starttls if !connection.can_starttls() => Err(SubmitError::Refused(format!(
+            "{peer} does not offer STARTTLS; nothing was sent in clear"
+        ))),
+        Tls::Starttls | Tls::Opportunistic if connection.can_starttls() => {
+            let tls = tls_parameters(access)?;
+            let upgrade = connection.starttls(tls, hello).await;
+            upgrade.map_err(|e| cannot(&format!("TLS: {}", words(&e))))?;
+            Ok(connection)
+        }
+        _ => Ok(connection),
+    }
+}
+
+/// Opportunistic TLS takes any certificate: it is better than nothing, which is its alternative. Where a
+/// password goes along it is not.
+fn tls_parameters(access: &Access) -> Result<TlsParameters, SubmitError> {
+    let any = access.tls == Tls::Opportunistic && access.login.is_none();
+    TlsParameters::builder(access.peer.host.clone())
+        .dangerous_accept_invalid_certs(any)
+        .build()
+        .map_err(|e| SubmitError::Refused(format!("TLS cannot be set up: {e}")))
+}
+
+async fn log_in(
+    connection: &mut AsyncSmtpConnection,
+    access: &Access,
+    login: &Credentials,
+) -> Result<(), SubmitError> {
+    if !connection.is_encrypted() && !access.clear_password {
+        let reason = "the connection is not encrypted, so the password was not sent; `--tls none` \
+                      sends it in clear";
+        return Err(SubmitError::Refused(reason.to_owned()));
+    }
+    let mechanisms = [Mechanism::Plain, Mechanism::Login];
+    if !mechanisms
+        .iter()
+        .any(|m| connection.server_info().supports_auth_mechanism(*m))
+    {
+        let reason = "the server offers no AUTH PLAIN or LOGIN here";
+        return Err(SubmitError::Refused(reason.to_owned()));
+    }
+    let answer = connection.auth(&mechanisms, login).await;
+    answer.map(|_| ()).map_err(refused("the login"))
+}
+
+async fn within(
+    seconds: u64,
+    exchange: impl Future<Output = Result<Response, Error>>,
+    what: &str,
+) -> Result<Response, SubmitError> {
+    match timeout(Duration::from_secs(seconds), exchange).await {
+        Ok(answer) => answer.map_err(refused(what)),
+        Err(_) => Err(no_answer(seconds, what)),
+    }
+}
+
+fn no_answer(seconds: u64, what: &str) -> SubmitError {
+    SubmitError::Later(format!("{what}: no answer within {seconds} seconds"))
+}
+
+fn refused(what: &str) -> impl FnOnce(Error) -> SubmitError {
+    move |error| {
+        let reason = format!("{what}: {}", words(&error));
+        if error.is_permanent() {
+            SubmitError::Refused(reason)
+        } else {
+            SubmitError::Later(reason)
+        }
+    }
+}
+
+/// 421 ends the session, whatever it was said to (RFC 5321, 3.8).
+fn is_farewell(error: &Error) -> bool {
+    error.status().is_some_and(|code| code.to_string() == "421")
+}
