@@ -659,3 +659,19 @@ fn a_report_promised_by_a_250_survives_kill_9() {
         "every report that was promised came: {ids:?}"
     );
 }
+
+#[test]
+fn more_recipients_than_are_kept_means_untracked() {
+    let hop = Hop::with(postfix_like(), "[limits]\nrecipients_max = 2");
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client.command(TRACKED, "250");
+    for rcpt in ["bob", "carol", "dora"] {
+        client.command(&format!("RCPT TO:<{rcpt}@dest.test>"), "250");
+    }
+    client.data(MESSAGE);
+    client.expect("250");
+    let seen = &hop.mta.wait_for(1)[0];
+    assert_eq!(seen.recipients.len(), 3, "the mail goes to all");
+    assert!(seen.data.starts_with(b"Message-ID:"));
+}

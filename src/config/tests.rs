@@ -183,6 +183,19 @@ fn a_listener_that_would_make_an_open_relay_is_refused() {
 }
 
 #[test]
+fn the_readmes_deployment_is_good() {
+    let readme = include_str!("../../README.md");
+    let text = readme
+        .split("```toml\n")
+        .nth(1)
+        .and_then(|t| t.split("```").next())
+        .unwrap();
+    let config = parse(text, "README.md").unwrap();
+    assert_eq!(config.listeners.len(), 3);
+    assert!(text.lines().count() <= 20, "twenty lines");
+}
+
+#[test]
 fn no_listener_is_a_mistake() {
     let text = GOOD.split("[[listener]]").next().unwrap();
     assert!(

@@ -255,13 +255,7 @@ impl Ingress<'_> {
         if reply.is_positive() {
             let mut times = Times::after(self.hello);
             times.record(Stage::Mail, command_us, reply_us);
-            self.envelope = Some(Envelope {
-                reverse_path: mail.mailbox().to_vec(),
-                envid: envid(&mail),
-                recipients: Vec::new(),
-                tracked,
-                times,
-            });
+            self.envelope = Some(Envelope::of(&mail, tracked, times));
         }
         self.answer(&reply)
     }
@@ -357,11 +351,8 @@ impl Ingress<'_> {
         let reply_us = self.site.hop.clock.now_us();
         if let Some(envelope) = &mut self.envelope {
             envelope.times.record(Stage::Rcpt, command_us, reply_us);
-            // Untracked mail needs no list; and a list that grew without bound would be a hole.
-            if reply.is_positive()
-                && envelope.recipients.len() < self.site.hop.limits.recipients_max
-            {
-                envelope.recipients.push(Recipient::of(&rcpt));
+            if reply.is_positive() {
+                envelope.admit(Recipient::of(&rcpt), self.site.hop.limits.recipients_max);
             }
         }
         self.answer(&reply)
@@ -538,6 +529,11 @@ async fn prepare(
     let Some(envelope) = envelope else {
         return (head.text, None);
     };
+    if envelope.overflown {
+        info!(hop = %site.hop.hostname, "more recipients than the limit: untracked");
+        envelope.tracked = None;
+        return (head.text, None);
+    }
     let message_id = head.message_id();
     if let (Some(opened), None) = (carried, &envelope.tracked) {
         envelope.tracked = take_up(site, may_ask, opened, envelope, message_id.as_deref()).await;

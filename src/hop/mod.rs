@@ -151,7 +151,7 @@ impl Site {
                 .allows(client.address.ip(), client.authenticated)
     }
 
-    /// Takes up a request, unless it is for the null reverse-path (there is nobody to report to) or has
+    /// Takes up a request, unless its reverse-path is null or no text (there is nobody to report to) or it has
     /// come to its last hop.
     pub fn honour(
         &self,
@@ -159,7 +159,8 @@ impl Site {
         reverse_path: &[u8],
         envid: Option<&str>,
     ) -> Option<Tracked> {
-        if reverse_path.is_empty() || request.exhausted() {
+        let nobody = reverse_path.is_empty() || std::str::from_utf8(reverse_path).is_err();
+        if nobody || request.exhausted() {
             return None;
         }
         let step = self.hop.step_id()?;

@@ -18,10 +18,36 @@ pub struct Envelope {
     pub envid: Option<String>,
     /// The accepted recipients, in order.
     pub recipients: Vec<Recipient>,
+    /// There were more recipients than are kept; such a transaction is not tracked, since a recipient that is
+    /// not on record would be taken for a member of an alias behind the MTA.
+    pub overflown: bool,
     /// The tracking of this transaction, if there is any.
     pub tracked: Option<Tracked>,
     /// The exchanges with the client.
     pub times: Times,
+}
+
+impl Envelope {
+    /// An accepted MAIL.
+    pub fn of(mail: &EnvelopeCommand<'_>, tracked: Option<Tracked>, times: Times) -> Self {
+        Self {
+            reverse_path: mail.mailbox().to_vec(),
+            envid: envid(mail),
+            recipients: Vec::new(),
+            overflown: false,
+            tracked,
+            times,
+        }
+    }
+
+    /// Keeps an accepted recipient, up to `recipients_max` of them.
+    pub fn admit(&mut self, recipient: Recipient, recipients_max: usize) {
+        if self.recipients.len() < recipients_max {
+            self.recipients.push(recipient);
+        } else {
+            self.overflown = true;
+        }
+    }
 }
 
 /// One accepted recipient.

@@ -202,13 +202,7 @@ impl Transfer<'_> {
         let mut times = Times::after(self.hello);
         times.record(Stage::Mail, now_us, now_us);
         self.mail = Some(Mail {
-            envelope: Envelope {
-                reverse_path: mail.mailbox().to_vec(),
-                envid: envid(&mail),
-                recipients: Vec::new(),
-                tracked,
-                times,
-            },
+            envelope: Envelope::of(&mail, tracked, times),
             line: mail.without("TRACK"),
             rcpts: Vec::new(),
         });
