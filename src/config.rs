@@ -1,6 +1,7 @@
 //! The configuration file: TOML into settings, with every mistake named by file, line and key. Opens
 //! nothing but its own file: no sockets, no state.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use toml::Spanned;
 
 use crate::hop::limits::{Limits, Timeouts};
 use crate::hop::listener::Listener;
-use crate::hop::next_hop::{ClientAddress, NextHopAddr, Protocol};
+use crate::hop::next_hop::{ClientAddress, Protocol};
+use crate::hop::route::{NextHop, Routes};
 use crate::smtp::data::BareNewline;
 use crate::store::transport::Via;
 use crate::track::Role;
@@ -24,6 +26,8 @@ pub struct Config {
     pub hostname: String,
     /// Where the store and the keys lie.
     pub state_dir: PathBuf,
+    /// The name server to ask for MX records instead of the system's.
+    pub resolver: Option<SocketAddr>,
     /// How reports are made and sent.
     pub reports: Reports,
     /// Who may ask, where a listener has no policy of its own.
@@ -152,6 +156,7 @@ fn explain(text: &str, span: &std::ops::Range<usize>, message: &str) -> String {
 struct File {
     hostname: Option<Spanned<String>>,
     state_dir: PathBuf,
+    resolver: Option<SocketAddr>,
     reports: Spanned<Reports>,
     #[serde(default)]
     policy: Policy,
@@ -169,7 +174,9 @@ struct RawListener {
     role: Role,
     listen: Spanned<SocketAddr>,
     protocol: Spanned<Protocol>,
-    next_hop: Spanned<NextHopAddr>,
+    next_hop: Spanned<NextHop>,
+    #[serde(default)]
+    routes: BTreeMap<Spanned<String>, NextHop>,
     #[serde(default)]
     client_address: Option<Spanned<ClientAddress>>,
     #[serde(default)]
@@ -212,6 +219,7 @@ impl File {
         Ok(Config {
             hostname,
             state_dir: self.state_dir,
+            resolver: self.resolver,
             reports,
             policy: self.policy,
             limits: self.limits,
@@ -234,12 +242,22 @@ impl RawListener {
             }
             _ => {}
         }
-        let next_hop = self.next_hop.get_ref();
-        if self.role == Role::Ingress && next_hop.protocol == Protocol::Lmtp {
+        let routes = self.routes.into_iter();
+        let routes = Routes {
+            default: self.next_hop.get_ref().clone(),
+            domains: routes
+                .map(|(domain, to)| (domain.into_inner().to_ascii_lowercase(), to))
+                .collect(),
+        };
+        if self.role == Role::Ingress
+            && routes
+                .fixed()
+                .is_none_or(|next_hop| next_hop.protocol == Protocol::Lmtp)
+        {
             // SMTP has one reply where LMTP has one for each recipient (RFC 2033, 4.2).
             return at(
                 self.next_hop.span(),
-                "next_hop: an ingress stands before smtp://",
+                "next_hop: an ingress stands before one smtp:// server, without routes",
             );
         }
         let listen = *self.listen.get_ref();
@@ -270,7 +288,7 @@ impl RawListener {
             role: self.role,
             listen,
             protocol,
-            next_hop: self.next_hop.into_inner(),
+            routes,
             client_address: client_address.map_or(ClientAddress::None, |(address, _)| address),
             bare_newline: self.bare_newline,
             policy: self.policy.unwrap_or_else(|| policy.clone()),

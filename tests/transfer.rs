@@ -370,13 +370,8 @@ fn parameters_nobody_knows_are_refused() {
 }
 
 #[test]
-fn the_offer_promises_no_more_than_the_next_hop() {
-    let hop = Hop::egress(
-        Sink::smtp()
-            .offer("DSN")
-            .offer("SIZE 5000")
-            .offer("STARTTLS"),
-    );
+fn the_offer_is_made_before_the_next_hop_is_known() {
+    let hop = Hop::egress(Sink::smtp().offer("SIZE 5000").offer("STARTTLS"));
     let offer = Dialogue::open(hop.exit).command("LHLO mta.test", "250");
     assert_eq!(
         offer,
@@ -385,19 +380,87 @@ fn the_offer_promises_no_more_than_the_next_hop() {
             "250-PIPELINING",
             "250-ENHANCEDSTATUSCODES",
             "250-8BITMIME",
+            "250-SMTPUTF8",
+            "250-SIZE",
             "250-DSN",
-            "250-SIZE 5000",
             "250 TRACK NOW"
         ]
     );
-    let bare = Hop::egress(Sink::smtp());
-    let offer = Dialogue::open(bare.exit).command("LHLO mta.test", "250");
-    assert!(
-        !offer
-            .iter()
-            .any(|line| line.contains("DSN") || line.contains("SMTPUTF8")),
-        "{offer:?}"
+    assert!(hop.next.commands().is_empty());
+}
+
+#[test]
+fn internationalised_mail_does_not_go_where_it_is_not_offered() {
+    let hop = Hop::egress(Sink::smtp());
+    let message = b"x: y\r\n\r\nz\r\n";
+    let replies = hop.leave(
+        "MAIL FROM:<\u{fc}@origin.test> SMTPUTF8",
+        &["RCPT TO:<bob@dest.test>"],
+        message,
     );
+    assert!(replies[0].starts_with("550 5.6.7"), "{replies:?}");
+    let able = Hop::egress(Sink::smtp().offer("SMTPUTF8"));
+    able.leave(
+        "MAIL FROM:<\u{fc}@origin.test> SMTPUTF8",
+        &["RCPT TO:<bob@dest.test>"],
+        message,
+    );
+    assert_eq!(
+        able.next.wait_for(1)[0].mail_from,
+        "MAIL FROM:<\u{fc}@origin.test> SMTPUTF8"
+    );
+}
+
+#[test]
+fn a_duty_of_success_the_next_hop_cannot_take_is_ours() {
+    let hop = Hop::egress(
+        Sink::smtp()
+            .greet("220 mx2.test ESMTP")
+            .once("RCPT TO:<dora", "550 5.1.1 no"),
+    );
+    hop.leave(
+        "MAIL FROM:<alice@origin.test> ENVID=E+2B9",
+        &[
+            "RCPT TO:<bob@dest.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;b+2Bx@dest.test",
+            "RCPT TO:<carol@dest.test> NOTIFY=FAILURE",
+            "RCPT TO:<dora@dest.test> NOTIFY=SUCCESS",
+        ],
+        b"Message-ID: <m1@origin.test>\r\n\r\nx\r\n",
+    );
+    let mails = support::wait_until(support::PATIENCE, "a notification", || {
+        let mails = Mail::in_maildir(hop.reports.path());
+        if mails.is_empty() {
+            Err("none".to_owned())
+        } else {
+            Ok(mails)
+        }
+    });
+    assert_eq!(mails.len(), 1, "untracked: no report beside it");
+    assert_eq!(mails[0].field("To").as_deref(), Some("<alice@origin.test>"));
+    let text =
+        String::from_utf8_lossy(&std::fs::read(first_file(&hop)).expect("a mail")).into_owned();
+    for line in [
+        "report-type=\"delivery-status\"",
+        "Original-Envelope-Id: E+9",
+        "Original-Recipient: rfc822; b+x@dest.test",
+        "Final-Recipient: rfc822; bob@dest.test",
+        "Action: relayed",
+        "Remote-MTA: dns; mx2.test",
+    ] {
+        assert!(text.contains(line), "no {line} in:\n{text}");
+    }
+    assert!(!text.contains("carol") && !text.contains("dora"), "{text}");
+    let able = Hop::egress(Sink::smtp().offer("DSN"));
+    able.leave(
+        "MAIL FROM:<alice@origin.test>",
+        &["RCPT TO:<bob@dest.test> NOTIFY=SUCCESS"],
+        b"x: y\r\n\r\nz\r\n",
+    );
+    assert_eq!(
+        able.next.wait_for(1)[0].recipients,
+        ["RCPT TO:<bob@dest.test> NOTIFY=SUCCESS"]
+    );
+    able.no_report();
 }
 
 #[test]

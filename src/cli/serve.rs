@@ -15,12 +15,13 @@ use tracing::{error, info};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::hop::listener::serve;
+use crate::hop::route::Names;
 use crate::hop::{Hop, Tracking};
 use crate::observe;
-use crate::report::{Mailing, write};
+use crate::report::{Mailing, notification, write};
 use crate::store::transport::Transport;
 use crate::store::{Store, keys, mailer};
-use crate::track::Step;
+use crate::track::{Form, Step};
 
 /// How long the mailer has to finish the report in its hands when the hop stops.
 const MAILER_LAST: Duration = Duration::from_secs(5);
@@ -74,6 +75,9 @@ impl Server {
                 None
             }
         };
+        let names = Names::new(config.resolver).map_err(|why| {
+            anyhow::anyhow!("no name servers: {why}; set resolver = \"ADDRESS:53\"")
+        })?;
         let mut sockets = Vec::new();
         for listener in &config.listeners {
             let socket = TcpListener::bind(listener.listen)
@@ -94,6 +98,7 @@ impl Server {
         });
         let hop = Arc::new(Hop {
             reports_arrivals,
+            names,
             hostname: config.hostname,
             clock,
             tracking,
@@ -107,7 +112,7 @@ impl Server {
                 hop = %hop.hostname,
                 role = listener.role.as_str(),
                 listen = %listener.listen,
-                next_hop = %listener.next_hop,
+                next_hop = %listener.routes.default,
                 "serving"
             );
             listeners.spawn(serve(socket, Arc::clone(&hop), listener));
@@ -142,15 +147,18 @@ fn composer(from: String) -> impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'sta
         // A boundary nobody can guess cannot be written into a report's text. Without randomness the
         // step id still keeps reports apart.
         let random = getrandom::u64().unwrap_or(step.report.step.0);
-        write(
-            &step.report,
-            &Mailing {
-                from: &from,
-                to: &step.originator,
-                date_us: now_us,
-                certificate: step.certificate.as_ref(),
-                boundary: &format!("hoptrail{random:016x}"),
-            },
-        )
+        let mailing = Mailing {
+            from: &from,
+            to: &step.originator,
+            date_us: now_us,
+            certificate: step.certificate.as_ref(),
+            boundary: &format!("hoptrail{random:016x}"),
+        };
+        match &step.told {
+            Some(Form::Notification { envid }) => {
+                notification::write(&step.report, envid.as_deref(), &mailing)
+            }
+            _ => write(&step.report, &mailing),
+        }
     }
 }

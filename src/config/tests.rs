@@ -32,7 +32,7 @@ fn a_good_one_is_read_with_the_defaults() {
     let config = parse(GOOD, "x").unwrap();
     assert_eq!(config.hostname, "mx1.example.net");
     assert_eq!(
-        config.listeners[0].next_hop.to_string(),
+        config.listeners[0].routes.default.to_string(),
         "smtp://127.0.0.1:10025"
     );
     assert_eq!(config.limits.header_octets_max, 65_536);

@@ -104,19 +104,31 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Writes `head` and then the rest of the message to `next`, with the end of data. One write for a
-    /// message that is here already; no copy for the buffers of a long one.
+    /// Writes `head` and then the rest of the message to `next`, with the end of data.
     pub async fn pass(&mut self, head: Vec<u8>, next: &mut Wire) -> Result<(), BodyError> {
+        let mut broken = self.pass_to(head, &mut [Some(next)]).await?;
+        broken
+            .pop()
+            .map_or(Ok(()), |(_, error)| Err(BodyError::NextHop(error)))
+    }
+
+    /// Writes `head` and then the rest of the message to every sink, with the end of data; stops when none is
+    /// left. Returns which ones broke off. One write for a message that is here already; no copy for the
+    /// buffers of a long one.
+    pub async fn pass_to(
+        &mut self,
+        head: Vec<u8>,
+        sinks: &mut [Option<&mut Wire>],
+    ) -> Result<Vec<(usize, WireError)>, BodyError> {
         let mut out = head;
-        loop {
+        let mut broken = Vec::new();
+        while sinks.iter().any(Option::is_some) {
             while !self.ended && !self.bare && !self.client.buffered().is_empty() {
                 if let Some(clean) = self.absorb(&mut out) {
-                    next.write(&out).await.map_err(BodyError::NextHop)?;
+                    write_all(sinks, &out, &mut broken).await;
                     out.clear();
-                    self.client
-                        .pass(clean, next)
-                        .await
-                        .map_err(BodyError::NextHop)?;
+                    write_all(sinks, &self.client.buffered()[..clean], &mut broken).await;
+                    self.client.take(clean);
                 }
             }
             if self.bare {
@@ -124,15 +136,17 @@ impl<'a> Body<'a> {
             }
             if self.ended {
                 out.extend_from_slice(DOT);
-                return next.write(&out).await.map_err(BodyError::NextHop);
+                write_all(sinks, &out, &mut broken).await;
+                break;
             }
-            next.write(&out).await.map_err(BodyError::NextHop)?;
+            write_all(sinks, &out, &mut broken).await;
             out.clear();
             self.client
                 .fill_within(self.wait)
                 .await
                 .map_err(BodyError::Client)?;
         }
+        Ok(broken)
     }
 
     /// Reads the rest of a message that goes nowhere, so that what follows is a command again.
@@ -198,5 +212,20 @@ impl<'a> Body<'a> {
     /// Whether a lone CR or LF was met where they are refused.
     pub fn is_bare(&self) -> bool {
         self.bare
+    }
+}
+
+/// Writes to every sink that is left; one that breaks off is left no more.
+async fn write_all(
+    sinks: &mut [Option<&mut Wire>],
+    octets: &[u8],
+    broken: &mut Vec<(usize, WireError)>,
+) {
+    for (place, sink) in sinks.iter_mut().enumerate() {
+        let Some(wire) = sink else { continue };
+        if let Err(error) = wire.write(octets).await {
+            broken.push((place, error));
+            *sink = None;
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
 use crate::track::carry::{Carry, Opened};
-use crate::track::{Event, Exchange, HopReport, Role, Stage, Step, TrackRequest};
+use crate::track::{Event, Exchange, Form, HopReport, Role, Stage, Step, TrackRequest};
 
 /// Mechanisms whose exchange is lines and leaves the stream as it is. Others put a security layer
 /// over it (RFC 4954, 4) or bind to a TLS channel that ends here.
@@ -37,18 +37,16 @@ const MECHANISMS: [&str; 7] = [
 /// Serves one client of an ingress.
 pub async fn run(site: &Site, mut client: Client) {
     let listener = &site.listener;
+    // The configuration lets no other route stand behind an ingress.
+    let Some(next_hop) = listener.routes.fixed() else {
+        return;
+    };
     let ends = (client.address, client.local);
-    let met = introduce(
-        &listener.next_hop,
-        ends,
-        listener.client_address,
-        site.manners(),
-    )
-    .await;
+    let met = introduce(next_hop, ends, listener.client_address, site.manners()).await;
     let (next, greeting) = match met {
         Ok(met) => met,
         Err(error) => {
-            warn!(next_hop = %listener.next_hop, "{error}");
+            warn!(%next_hop, "{error}");
             let text = format!(
                 "{} cannot reach its mail server, try again later",
                 site.hop.hostname
@@ -503,7 +501,7 @@ impl Ingress<'_> {
             },
             originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
             certificate: tracked.request.certificate,
-            mailed: hop.reports_arrivals,
+            told: hop.reports_arrivals.then_some(Form::Report),
         };
         log_step(hop, &step);
         hop.record(step).await;

@@ -2,7 +2,7 @@
 //! them when hoptrail stops. Knows nothing of SMTP but the words for "busy".
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -11,7 +11,8 @@ use tokio::sync::Semaphore;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::client::Client;
-use super::next_hop::{ClientAddress, NextHopAddr, Protocol};
+use super::next_hop::{ClientAddress, Protocol};
+use super::route::Routes;
 use super::wire::Wire;
 use super::{Hop, Site, ingress, transfer};
 use crate::smtp::data::BareNewline;
@@ -32,7 +33,7 @@ pub struct Listener {
     /// What clients speak to it.
     pub protocol: Protocol,
     /// Where its mail goes.
-    pub next_hop: NextHopAddr,
+    pub routes: Routes,
     /// How the MTA behind an ingress learns who the client is.
     pub client_address: ClientAddress,
     /// What becomes of a lone CR or LF in a message.
@@ -46,11 +47,7 @@ pub async fn serve(socket: TcpListener, hop: Arc<Hop>, listener: Listener) {
     let sessions_max = hop.limits.sessions_max;
     let drain = hop.timeouts.drain();
     let mut stopping = hop.stopping.clone();
-    let site = Arc::new(Site {
-        hop,
-        listener,
-        known: Mutex::new(None),
-    });
+    let site = Arc::new(Site { hop, listener });
     let places = Arc::new(Semaphore::new(sessions_max));
     let mut number: u64 = 0;
     loop {

@@ -5,7 +5,8 @@
 //! - `listener`: accepts, bounds, drains.
 //! - `ingress`: the verbatim dialogue in front of an MTA.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
-//! - `relay`, `passage`: its transaction at the next hop, and what is told of it.
+//! - `route`, `dispatch`, `leg`: where its recipients go, and the transaction at each next hop.
+//! - `passage`, `notify`: what is told of it.
 //! - `client`, `wire`, `body`, `transaction`, `next_hop`, `limits`: what both dialogues are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
@@ -13,25 +14,27 @@
 
 mod body;
 mod client;
+mod dispatch;
 mod ingress;
+mod leg;
 pub mod limits;
 pub mod listener;
 pub mod next_hop;
+mod notify;
 mod passage;
-mod relay;
+pub mod route;
 mod transaction;
 mod transfer;
 mod wire;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, error, info};
 
 use crate::clock::Clock;
-use crate::smtp::capability::Capabilities;
 use crate::smtp::data::header_fields;
 use crate::store::Store;
 use crate::track::carry::{CARRY, Carry, Keyring, Opened};
@@ -41,6 +44,7 @@ use client::Client;
 use limits::{Limits, Timeouts};
 use listener::Listener;
 use next_hop::Manners;
+use route::Names;
 use transaction::{Tracked, field_value, identify};
 
 /// What all listeners of a hop share.
@@ -51,6 +55,8 @@ pub struct Hop {
     pub clock: Clock,
     /// Where steps become durable, with the keys that sign carry headers; without them nothing is tracked.
     pub tracking: Option<Tracking>,
+    /// The name servers, for routes by MX.
+    pub names: Names,
     /// An ingress mails its `accepted`.
     pub reports_arrivals: bool,
     /// Bounds.
@@ -120,8 +126,6 @@ pub struct Site {
     pub hop: Arc<Hop>,
     /// The listener.
     pub listener: Listener,
-    /// What the next hop last offered; egress and delivery offer no more than that.
-    pub known: Mutex<Option<Capabilities>>,
 }
 
 impl Site {

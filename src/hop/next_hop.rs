@@ -18,7 +18,7 @@ use crate::smtp::reply::Reply;
 use crate::track::{Exchange, Stage};
 
 /// SMTP, or LMTP (RFC 2033) with its reply for each recipient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// RFC 5321.
@@ -28,7 +28,7 @@ pub enum Protocol {
 }
 
 /// A fixed next hop: `smtp://host:port` or `lmtp://host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct NextHopAddr {
     /// What it speaks.

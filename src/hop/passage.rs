@@ -4,10 +4,11 @@
 use tracing::info;
 
 use super::Site;
+use super::dispatch::Fate;
 use super::transaction::{Envelope, Outcome, Recipient, Times, Tracked};
 use crate::smtp::capability::Capabilities;
 use crate::track::carry::Opened;
-use crate::track::{Event, HopReport, RecipientStatus, Role, Status, Step, StepId};
+use crate::track::{Event, Form, HopReport, RecipientStatus, Role, Status, Step, StepId};
 
 /// A tracked message on its way out of this hop.
 pub struct Passage {
@@ -30,8 +31,6 @@ pub struct Wired {
     pub octets: u64,
     /// The exchanges with the next hop.
     pub times_out: Times,
-    /// The next hop was given the request.
-    pub tracks: bool,
 }
 
 /// Who a recipient was when the message came into this hop.
@@ -98,7 +97,7 @@ impl Passage {
         }
         // An arrival that was not reported is told by this step, so the parent is the arrival's.
         let parent = match &arrival {
-            Some(arrival) if !arrival.mailed => arrival.report.parent,
+            Some(arrival) if arrival.told.is_none() => arrival.report.parent,
             _ => Some(carry.step),
         };
         let request = carry.request.clone();
@@ -124,9 +123,14 @@ impl Passage {
     /// The value of TRACK for a next hop that offers it; `None` if it does not, if the request has come
     /// to its end, or if a member of an alias or list is among the recipients, which must not be tracked
     /// (RFC 3886, 4.2).
-    pub fn onward(&self, envelope: &Envelope, offer: &Capabilities, now_ms: i64) -> Option<String> {
+    pub fn onward<'r>(
+        &self,
+        mut recipients: impl Iterator<Item = &'r Recipient>,
+        offer: &Capabilities,
+        now_ms: i64,
+    ) -> Option<String> {
         let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(_));
-        if !offer.offers_track() || !envelope.recipients.iter().all(as_asked) {
+        if !offer.offers_track() || !recipients.all(as_asked) {
             return None;
         }
         let elapsed_s = u64::try_from((now_ms - self.since_ms) / 1000).unwrap_or(0);
@@ -170,10 +174,10 @@ impl Passage {
         site: &Site,
         envelope: Envelope,
         message_id: Option<String>,
-        outcomes: &[Outcome],
+        fates: &[Fate],
         wired: Wired,
     ) -> Option<Step> {
-        let recipients = self.groups(site.listener.role, &envelope, outcomes, wired.tracks);
+        let recipients = self.groups(site.listener.role, &envelope, fates);
         if recipients.is_empty() {
             return None;
         }
@@ -200,22 +204,17 @@ impl Passage {
             },
             originator: self.originator,
             certificate: self.tracked.request.certificate,
-            mailed: true,
+            told: Some(Form::Report),
         })
     }
 
-    fn groups(
-        &self,
-        role: Role,
-        envelope: &Envelope,
-        outcomes: &[Outcome],
-        tracks: bool,
-    ) -> Vec<RecipientStatus> {
-        let mut groups: Vec<RecipientStatus> = Vec::with_capacity(outcomes.len());
-        for (recipient, outcome) in envelope.recipients.iter().zip(outcomes) {
+    fn groups(&self, role: Role, envelope: &Envelope, fates: &[Fate]) -> Vec<RecipientStatus> {
+        let mut groups: Vec<RecipientStatus> = Vec::with_capacity(fates.len());
+        for (recipient, fate) in envelope.recipients.iter().zip(fates) {
+            let outcome = &fate.outcome;
             let group = match self.origin(recipient) {
                 Origin::Same(original) => {
-                    let event = event(role, outcome, tracks);
+                    let event = event(role, outcome, fate.tracks);
                     Some(outcome.status(original, recipient.address.clone(), event))
                 }
                 Origin::MemberOf(Some(original)) if outcome.reply.is_positive() => {

@@ -9,10 +9,12 @@
 use std::convert::Infallible;
 use std::future::pending;
 
-use super::client::{Client, End, Heard, MALFORMED_TRACK, NOT_IMPLEMENTED, bare_newline};
-use super::next_hop::{Peer, Protocol};
+use super::client::{Client, End, Heard, MALFORMED_TRACK, NOT_IMPLEMENTED};
+use super::dispatch::{Dispatched, Peers, dispatch};
+use super::leg::{MAIL_PARAMETERS, Mail, RCPT_PARAMETERS};
+use super::next_hop::Protocol;
+use super::notify::notification;
 use super::passage::{Passage, Wired};
-use super::relay::{MAIL_PARAMETERS, Mail, RCPT_PARAMETERS, Relay, connect};
 use super::transaction::{Envelope, Recipient, Times, Tracked, envid};
 use super::{Site, log_step};
 use crate::smtp::capability::Capabilities;
@@ -31,17 +33,15 @@ pub async fn run(site: &Site, mut client: Client) {
     let mut session = Transfer {
         site,
         client,
-        peer: None,
+        peers: Peers::default(),
         hello: None,
         track_offered: false,
         mail: None,
     };
     let end = session.dialogue().await;
-    let Transfer { client, peer, .. } = session;
+    let Transfer { client, peers, .. } = session;
     client.close(&site.hop, end).await;
-    if let Some(peer) = peer {
-        peer.quit().await;
-    }
+    peers.quit().await;
 }
 
 fn greeting(site: &Site) -> &'static str {
@@ -54,8 +54,8 @@ fn greeting(site: &Site) -> &'static str {
 struct Transfer<'a> {
     site: &'a Site,
     client: Client,
-    /// The connection to the next hop, kept for the next transaction.
-    peer: Option<Peer>,
+    /// Connections to next hops, kept for the next transaction.
+    peers: Peers,
     hello: Option<Exchange>,
     track_offered: bool,
     mail: Option<Mail>,
@@ -91,9 +91,14 @@ impl Transfer<'_> {
         };
         let lmtp = self.site.listener.protocol == Protocol::Lmtp;
         match command.verb {
-            Verb::Lhlo if lmtp => self.hello(true).await,
-            Verb::Ehlo if !lmtp => self.hello(true).await,
-            Verb::Helo if !lmtp => self.hello(false).await,
+            Verb::Lhlo | Verb::Ehlo if lmtp == (command.verb == Verb::Lhlo) => {
+                self.hello(true);
+                Ok(())
+            }
+            Verb::Helo if !lmtp => {
+                self.hello(false);
+                Ok(())
+            }
             Verb::Mail => self.mail(&command),
             Verb::Rcpt => self.rcpt(&command),
             Verb::Data => self.data().await,
@@ -128,31 +133,30 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Our own offer: what can always be kept, and of the rest no more than the next hop last offered.
-    async fn hello(&mut self, extended: bool) -> Result<(), End> {
+    /// Our own offer, the same whatever the next hops take: it is made before they are known.
+    fn hello(&mut self, extended: bool) {
         let command_us = self.site.hop.clock.now_us();
         self.mail = None;
         let hostname = self.site.hop.hostname.clone();
         if !extended {
             self.track_offered = false;
             self.client.say(250, "", &hostname);
-            return Ok(());
+            return;
         }
         self.track_offered = self.site.offers_track(&self.client, false);
         let mut offer = Capabilities::of(&Reply::new(250, "", &hostname));
-        for keyword in ["PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME"] {
+        for keyword in [
+            "PIPELINING",
+            "ENHANCEDSTATUSCODES",
+            "8BITMIME",
+            "SMTPUTF8",
+            "SIZE",
+        ] {
             offer.add(keyword);
         }
-        if let Some(known) = self.known().await {
-            for keyword in ["DSN", "SMTPUTF8"] {
-                if known.offers(keyword) {
-                    offer.add(keyword);
-                }
-            }
-            match known.size_max() {
-                Some(size_max) => offer.add(&format!("SIZE {size_max}")),
-                None => offer.add("SIZE"),
-            }
+        if self.site.hop.tracking.is_some() {
+            // Where a next hop lacks DSN its duties become ours, which takes a store.
+            offer.add("DSN");
         }
         if self.track_offered {
             offer.add("TRACK NOW");
@@ -164,19 +168,6 @@ impl Transfer<'_> {
             command_us,
             reply_us,
         });
-        Ok(())
-    }
-
-    /// What the next hop offers; it is asked if nobody has spoken to it yet.
-    async fn known(&mut self) -> Option<Capabilities> {
-        let remembered = self.site.known.lock().ok().and_then(|known| known.clone());
-        if remembered.is_some() {
-            return remembered;
-        }
-        let peer = connect(self.site).await.ok()?;
-        let offer = peer.capabilities.clone();
-        self.peer = Some(peer);
-        Some(offer)
     }
 
     fn mail(&mut self, command: &Command<'_>) -> Result<(), End> {
@@ -290,28 +281,32 @@ impl Transfer<'_> {
         let message_id = head.message_id();
         let passage = Passage::of(site, &mut mail.envelope, carried, message_id.as_deref()).await;
 
-        let mut relay = Relay::new(site, &mut self.peer);
-        let outcomes = relay
-            .run(&mail, passage.as_ref(), head.text, &mut body)
-            .await?;
-        body.drain().await?;
-        if body.is_bare() {
-            return Err(End::Refuse(bare_newline(550)));
+        let Dispatched { fates, times } = dispatch(
+            site,
+            &mut self.peers,
+            &mail,
+            passage.as_ref(),
+            head.text,
+            &mut body,
+        )
+        .await?;
+        let octets = body.octets;
+        if let Some(step) = notification(site, &mail, message_id.as_deref(), &fates, arrival_us) {
+            site.hop.record(step).await;
         }
         if let Some(passage) = passage {
-            let wire = Wired {
+            let wired = Wired {
                 arrival_us,
-                octets: body.octets,
-                times_out: relay.times,
-                tracks: relay.tracks,
+                octets,
+                times_out: times,
             };
-            if let Some(step) = passage.step(site, mail.envelope, message_id, &outcomes, wire) {
+            if let Some(step) = passage.step(site, mail.envelope, message_id, &fates, wired) {
                 log_step(&site.hop, &step);
                 site.hop.record(step).await;
             }
         }
-        for outcome in outcomes {
-            self.client.tell(outcome.reply.raw());
+        for fate in fates {
+            self.client.tell(fate.outcome.reply.raw());
         }
         Ok(())
     }

@@ -181,14 +181,6 @@ impl Wire {
         Ok(())
     }
 
-    /// Writes as much of what this side has buffered as `octets` tells, to `other`, without a copy.
-    pub async fn pass(&mut self, octets: usize, other: &mut Self) -> Result<(), WireError> {
-        let end = (self.taken + octets).min(self.input.len());
-        other.write(&self.input[self.taken..end]).await?;
-        self.take(octets);
-        Ok(())
-    }
-
     /// Says no more, so that the peer sees the end after our last octets.
     pub async fn shut(&mut self) {
         // A peer that is gone already cannot be told; there is nothing left to save.

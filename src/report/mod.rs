@@ -7,6 +7,7 @@
 mod address;
 mod date;
 pub mod field;
+pub mod notification;
 pub mod read;
 mod split;
 mod words;

@@ -36,25 +36,54 @@ const LINE_OCTETS: usize = 78;
 /// The whole mail, lines ended by CRLF.
 pub fn write(report: &HopReport, mailing: &Mailing) -> Vec<u8> {
     let report = report.clone().clean();
-    let status = tracking_status(&groups(&report, mailing.certificate));
+    let status = fields(&groups(&report, mailing.certificate));
     let text = words::text(&report);
     let boundary = unheld(mailing.boundary, &[&text, &status]);
+    let words = Words {
+        subject: words::subject(&report),
+        text,
+    };
+    mail(
+        &report,
+        mailing,
+        words,
+        "tracking-status",
+        status,
+        &boundary,
+    )
+}
+
+/// What people read of a mail.
+pub(super) struct Words {
+    pub subject: String,
+    pub text: String,
+}
+
+/// A `multipart/report` (RFC 6522) around a machine part `message/KIND`.
+pub(super) fn mail(
+    report: &HopReport,
+    mailing: &Mailing,
+    words: Words,
+    kind: &'static str,
+    status: String,
+    boundary: &str,
+) -> Vec<u8> {
     let parts = vec![
-        MimePart::new("text/plain", text),
-        // As bytes with a named encoding: any other way adds a charset or base64, and the type
-        // allows neither (RFC 3886, 3.1).
-        MimePart::new("message/tracking-status", status.into_bytes()).transfer_encoding("7bit"),
+        MimePart::new("text/plain", words.text),
+        // As bytes with a named encoding: any other way adds a charset or base64, and the types
+        // allow neither (RFC 3886, 3.1; RFC 3464, 2.1).
+        MimePart::new(format!("message/{kind}"), status.into_bytes()).transfer_encoding("7bit"),
     ];
-    let kind = ContentType::new("multipart/report")
-        .attribute("report-type", "tracking-status")
-        .attribute("boundary", boundary);
+    let multipart = ContentType::new("multipart/report")
+        .attribute("report-type", kind)
+        .attribute("boundary", boundary.to_owned());
     let host = &report.reporting_mta;
     let mut mail = MessageBuilder::new()
         .from((format!("hop reports at {host}"), mailing.from.to_owned()))
         .to(mailing.to)
         .header("Date", Raw::new(date::mail_date(mailing.date_us)))
         .message_id(format!("trk.{}@{}", report.step, id_domain(host)))
-        .subject(words::subject(&report))
+        .subject(words.subject)
         .header("Auto-Submitted", Raw::new("auto-replied"));
     if let Some(id) = report.message_id.as_deref().filter(|id| is_msg_id(id)) {
         mail = mail
@@ -62,13 +91,13 @@ pub fn write(report: &HopReport, mailing: &Mailing) -> Vec<u8> {
             .references(MessageId::new(id.to_owned()));
     }
     // MIME-Version is the builder's.
-    let built = mail.body(MimePart::new(kind, parts)).write_to_vec();
+    let built = mail.body(MimePart::new(multipart, parts)).write_to_vec();
     // Writing to memory has no way to fail.
     built.unwrap_or_default()
 }
 
 /// The boundary, made longer if a text holds it all the same: readers find it even within a line.
-fn unheld(boundary: &str, texts: &[&str]) -> String {
+pub(super) fn unheld(boundary: &str, texts: &[&str]) -> String {
     let mut boundary = boundary.to_owned();
     while texts.iter().any(|text| text.contains(&boundary)) {
         boundary.push('0');
@@ -147,7 +176,7 @@ fn times(exchanges: &[Exchange]) -> Option<String> {
 }
 
 /// The groups as they stand in the part, each ended by an empty line.
-fn tracking_status(groups: &[Group]) -> String {
+pub(super) fn fields(groups: &[Group]) -> String {
     let mut text = String::new();
     for group in groups {
         for (name, value) in &group.0 {

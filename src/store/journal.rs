@@ -97,7 +97,7 @@ pub(super) fn put(db: &Connection, step: &Step) -> rusqlite::Result<Put> {
     if let Some(known) = outcome_of_known(db, step)? {
         return Ok(known);
     }
-    let told = if step.mailed {
+    let told = if step.told.is_some() {
         delays::worth_telling(db, step)?
     } else {
         for group in step.report.recipients.iter().filter(|g| g.event.is_final()) {
@@ -141,7 +141,7 @@ fn outcome_of_known(db: &Connection, step: &Step) -> rusqlite::Result<Option<Put
 }
 
 fn outcome(step: &Step, queued: bool) -> Put {
-    match (step.mailed, queued) {
+    match (step.told.is_some(), queued) {
         (false, _) => Put::Remembered,
         (true, true) => Put::Queued,
         (true, false) => Put::Quiet,

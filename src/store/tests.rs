@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::Clock;
-use crate::track::{Event, HopReport, RecipientStatus, Role, Status, TrackingId};
+use crate::track::{Event, Form, HopReport, RecipientStatus, Role, Status, TrackingId};
 
 pub(super) const MINUTE_US: i64 = 60 * 1_000_000;
 pub(super) const DAY_US: i64 = 24 * 60 * MINUTE_US;
@@ -52,7 +52,7 @@ pub(super) fn step_at(number: u64, recipients: &[(&str, Event)], at_us: i64) -> 
         },
         originator: "alice@example.com".to_owned(),
         certificate: None,
-        mailed: true,
+        told: Some(Form::Report),
     }
 }
 
@@ -127,7 +127,7 @@ async fn a_step_not_to_be_mailed_is_only_remembered() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
     let step = Step {
-        mailed: false,
+        told: None,
         ..a_step(1, Event::Accepted)
     };
     assert_eq!(store.put(step.clone()).await.unwrap(), Put::Remembered);

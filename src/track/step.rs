@@ -137,6 +137,20 @@ pub struct Step {
     pub originator: String,
     /// B, the key of the report's Auth, if the request brought one.
     pub certificate: Option<Certificate>,
-    /// Whether a report is mailed; otherwise the step is only remembered, for what later steps tell.
-    pub mailed: bool,
+    /// The mail that tells it; without one the step is only remembered, for what later steps tell.
+    pub told: Option<Form>,
+}
+
+/// The mail in which a step is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// A tracking report (RFC 3886), because the request asked for it.
+    Report,
+    /// A delivery status notification (RFC 3464), because NOTIFY=SUCCESS asked for it and the next hop
+    /// could not take over that duty (RFC 3461, 5.2.2). A recipient without ORCPT has an empty `original`.
+    Notification {
+        /// The decoded ENVID, if there was one.
+        envid: Option<String>,
+    },
 }

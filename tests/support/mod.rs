@@ -8,6 +8,7 @@
 #![allow(dead_code, clippy::expect_used)]
 
 pub mod dialogue;
+pub mod dns;
 pub mod dovecot;
 pub mod hoptrail;
 pub mod lab;

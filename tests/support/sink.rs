@@ -155,7 +155,11 @@ impl Script {
 
     /// Starts the server.
     pub fn start(self) -> Sink {
-        let address = net::address();
+        self.start_on(net::address())
+    }
+
+    /// Starts the server at this address.
+    pub fn start_on(self, address: SocketAddrV4) -> Sink {
         let listener = TcpListener::bind(address).expect("the address is free");
         let seen = Arc::new(Mutex::new(Seen::default()));
         let lmtp = self.lmtp;

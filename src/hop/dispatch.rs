@@ -1,0 +1,131 @@
+//! A transaction of an egress or a delivery spread over its destinations: the legs are opened side by
+//! side, the message streams to all of them at once, and the outcomes come back in the client's order.
+
+use futures_util::future::join_all;
+
+use super::Site;
+use super::body::{Body, BodyError};
+use super::leg::{Leg, Mail};
+use super::next_hop::Peer;
+use super::passage::Passage;
+use super::route::Destination;
+use super::transaction::{Outcome, Times};
+
+/// Connections a session keeps for its next transaction.
+const KEPT_MAX: usize = 8;
+
+/// Open connections of a session, by where they lead.
+#[derive(Default)]
+pub struct Peers(Vec<(Destination, Peer)>);
+
+/// How a transaction went.
+pub struct Dispatched {
+    /// For each recipient, in the client's order.
+    pub fates: Vec<Fate>,
+    /// The exchanges with the next hop, where there was one only.
+    pub times: Times,
+}
+
+/// How a recipient fared, and what can be expected of where it went.
+pub struct Fate {
+    /// The reply.
+    pub outcome: Outcome,
+    /// The next hop was given the request.
+    pub tracks: bool,
+    /// The next hop took over the duties of NOTIFY.
+    pub notifies: bool,
+}
+
+impl Peers {
+    fn take(&mut self, to: &Destination) -> Option<Peer> {
+        let at = self.0.iter().position(|(known, _)| known == to)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// Says goodbye to all.
+    pub async fn quit(self) {
+        join_all(self.0.into_iter().map(|(_, peer)| peer.quit())).await;
+    }
+}
+
+/// Carries a message to every recipient's next hop. An error is the client's going away: then every
+/// connection is cut, so that nothing is completed.
+pub async fn dispatch(
+    site: &Site,
+    peers: &mut Peers,
+    mail: &Mail,
+    passage: Option<&Passage>,
+    head: Vec<u8>,
+    body: &mut Body<'_>,
+) -> Result<Dispatched, BodyError> {
+    let mut legs: Vec<Leg<'_>> = destinations(site, mail)
+        .into_iter()
+        .map(|(to, members)| {
+            let peer = peers.take(&to);
+            Leg::new(site, to, members, peer)
+        })
+        .collect();
+    join_all(legs.iter_mut().map(|leg| leg.open(mail, passage))).await;
+    if let Err(error) = stream(&mut legs, head, body).await {
+        legs.iter_mut().for_each(Leg::abort);
+        return Err(error);
+    }
+    join_all(legs.iter_mut().map(Leg::finish)).await;
+    Ok(gather(legs, mail.rcpts.len(), peers))
+}
+
+/// The recipients by where they go, in a fixed order.
+fn destinations(site: &Site, mail: &Mail) -> Vec<(Destination, Vec<usize>)> {
+    let mut groups: Vec<(Destination, Vec<usize>)> = Vec::new();
+    for (place, recipient) in mail.envelope.recipients.iter().enumerate() {
+        let to = site.listener.routes.of(&recipient.address);
+        match groups.iter_mut().find(|(known, _)| *known == to) {
+            Some((_, members)) => members.push(place),
+            None => groups.push((to, vec![place])),
+        }
+    }
+    groups
+}
+
+/// The message to every leg that awaits it; a leg that breaks off drops out, the others go on.
+async fn stream(legs: &mut [Leg<'_>], head: Vec<u8>, body: &mut Body<'_>) -> Result<(), BodyError> {
+    let broken = {
+        let mut sinks: Vec<_> = legs.iter_mut().map(Leg::sink).collect();
+        body.pass_to(head, &mut sinks).await?
+    };
+    for (place, error) in broken {
+        if let Some(leg) = legs.get_mut(place) {
+            leg.failed(error).await;
+        }
+    }
+    body.drain().await
+}
+
+fn gather(legs: Vec<Leg<'_>>, recipients: usize, peers: &mut Peers) -> Dispatched {
+    let mut fates: Vec<Option<Fate>> = (0..recipients).map(|_| None).collect();
+    let single = legs.len() == 1;
+    let mut times = Times::default();
+    for mut leg in legs {
+        if single {
+            times = std::mem::take(&mut leg.times);
+        }
+        let (tracks, notifies) = (leg.tracks, leg.offers("DSN"));
+        let done = leg.done();
+        for (place, outcome) in done.fates {
+            if let Some(fate) = fates.get_mut(place) {
+                *fate = Some(Fate {
+                    outcome,
+                    tracks,
+                    notifies,
+                });
+            }
+        }
+        peers.0.extend(done.kept);
+    }
+    peers.0.truncate(KEPT_MAX);
+    // Every recipient is in exactly one leg.
+    Dispatched {
+        fates: fates.into_iter().flatten().collect(),
+        times,
+    }
+}

@@ -1,0 +1,402 @@
+//! One leg of a transaction at an egress or a delivery: the recipients that go to one destination, from
+//! MAIL to the last reply. Whatever goes wrong becomes a recipient's reply; nothing is ever accepted here.
+
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::Site;
+use super::next_hop::{ConnectError, NextHopAddr, Peer};
+use super::passage::Passage;
+use super::route::Destination;
+use super::transaction::{Envelope, Outcome, Times};
+use super::wire::{Wire, WireError};
+use crate::smtp::capability::Capabilities;
+use crate::smtp::command::Command;
+use crate::smtp::reply::Reply;
+use crate::smtp::xtext;
+use crate::track::Stage;
+
+/// MAIL parameters that are passed on, each with the keyword a next hop must offer for it.
+pub const MAIL_PARAMETERS: [(&str, &str); 5] = [
+    ("SIZE", "SIZE"),
+    ("BODY", "8BITMIME"),
+    ("SMTPUTF8", "SMTPUTF8"),
+    ("RET", "DSN"),
+    ("ENVID", "DSN"),
+];
+/// The same for RCPT.
+pub const RCPT_PARAMETERS: [(&str, &str); 2] = [("NOTIFY", "DSN"), ("ORCPT", "DSN")];
+/// How long a next hop that broke off is listened to for its reason.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A transaction as the client wrote it.
+pub struct Mail {
+    /// What it means.
+    pub envelope: Envelope,
+    /// The MAIL line, without TRACK.
+    pub line: Vec<u8>,
+    /// The RCPT lines, beside `envelope.recipients`.
+    pub rcpts: Vec<Vec<u8>>,
+}
+
+/// What a leg came to.
+pub struct Done {
+    /// The recipients' places in `Mail::rcpts`, and how they fared.
+    pub fates: Vec<(usize, Outcome)>,
+    /// The connection, if it can be used again.
+    pub kept: Option<(Destination, Peer)>,
+}
+
+/// One leg under way.
+pub struct Leg<'a> {
+    site: &'a Site,
+    to: Destination,
+    peer: Option<Peer>,
+    /// Whose fate is decided here: places in `Mail::rcpts`.
+    members: Vec<usize>,
+    /// How they fared, beside `members`; `None` while the next hop has it in hand.
+    fates: Vec<Option<Outcome>>,
+    /// The exchanges with the next hop.
+    pub times: Times,
+    /// The next hop was given the request: it will report by itself.
+    pub tracks: bool,
+}
+
+impl<'a> Leg<'a> {
+    /// A leg for `members`, over the connection that is there, if any.
+    pub fn new(site: &'a Site, to: Destination, members: Vec<usize>, peer: Option<Peer>) -> Self {
+        let fates = vec![None; members.len()];
+        Self {
+            site,
+            to,
+            peer,
+            members,
+            fates,
+            times: Times::default(),
+            tracks: false,
+        }
+    }
+
+    /// MAIL, RCPT and DATA. Afterwards the next hop awaits the message ([`sink`](Self::sink)), or every
+    /// member's fate is sealed.
+    pub async fn open(&mut self, mail: &Mail, passage: Option<&Passage>) {
+        if let Err(outcome) = self.mail_accepted(mail, passage).await {
+            return self.seal(&outcome);
+        }
+        self.recipients(mail).await;
+        if self.fates.iter().all(Option::is_some) {
+            return self.reset().await;
+        }
+        let Some(peer) = self.peer.as_mut() else {
+            return;
+        };
+        let clock = self.site.hop.clock;
+        let command_us = clock.now_us();
+        let reply = peer.command(b"DATA", self.site.manners()).await;
+        self.times.record(Stage::Data, command_us, clock.now_us());
+        match reply {
+            Ok(reply) if reply.code == 354 => {}
+            Ok(reply) => {
+                let outcome = self.outcome(not_positive(reply));
+                self.seal(&outcome);
+                self.reset().await;
+            }
+            Err(error) => self.broke(&error),
+        }
+    }
+
+    /// Where the message goes, if the next hop awaits it.
+    pub fn sink(&mut self) -> Option<&mut Wire> {
+        if self.fates.iter().all(Option::is_some) {
+            return None;
+        }
+        self.peer.as_mut().map(|peer| &mut peer.wire)
+    }
+
+    /// The next hop went away in the message; if it said why, that is what the members are told.
+    pub async fn failed(&mut self, error: WireError) {
+        let octets_max = self.site.hop.limits.reply_octets_max;
+        let last = match self.peer.as_mut() {
+            Some(peer) => peer.wire.reply(octets_max, LAST_WORDS).await.ok(),
+            None => None,
+        };
+        match last {
+            Some(reply) => {
+                let outcome = self.outcome(not_positive(reply));
+                self.seal(&outcome);
+                self.peer = None;
+            }
+            None => self.broke(&error),
+        }
+    }
+
+    /// The message is over: reads the replies to the dot.
+    pub async fn finish(&mut self) {
+        let waiting = self.fates.iter().filter(|fate| fate.is_none()).count();
+        let (clock, manners) = (self.site.hop.clock, self.site.manners());
+        let Some(peer) = self.peer.as_mut().filter(|_| waiting > 0) else {
+            return;
+        };
+        let dot_us = clock.now_us();
+        let replies = peer.final_replies(waiting, manners).await;
+        self.times.record(Stage::Dot, dot_us, clock.now_us());
+        match replies {
+            Ok(replies) => {
+                let mut outcomes: Vec<_> = replies
+                    .into_iter()
+                    .map(|reply| Some(self.outcome(reply)))
+                    .collect();
+                for fate in self.fates.iter_mut().rev().filter(|fate| fate.is_none()) {
+                    *fate = outcomes.pop().flatten();
+                }
+            }
+            Err(error) => self.broke(&error),
+        }
+    }
+
+    /// Cuts the connection: what was sent of the message must not be completed.
+    pub fn abort(&mut self) {
+        self.peer = None;
+    }
+
+    /// The members with their fates, and the connection if it can be used again.
+    pub fn done(mut self) -> Done {
+        let lost = self.outcome(broken());
+        let fates = self.members.iter().copied().zip(self.fates.drain(..));
+        let fates = fates
+            .map(|(n, fate)| (n, fate.unwrap_or_else(|| lost.clone())))
+            .collect();
+        Done {
+            fates,
+            kept: self.peer.map(|peer| (self.to, peer)),
+        }
+    }
+
+    /// What the next hop offers; nothing is known of one that was not reached.
+    pub fn offers(&self, keyword: &str) -> bool {
+        self.peer
+            .as_ref()
+            .is_some_and(|peer| peer.capabilities.offers(keyword))
+    }
+
+    /// MAIL, on the connection that is there or on a new one: one that was used before may have been
+    /// closed meanwhile, which is no failure.
+    async fn mail_accepted(
+        &mut self,
+        mail: &Mail,
+        passage: Option<&Passage>,
+    ) -> Result<(), Outcome> {
+        loop {
+            let reused = self.peer.as_ref().is_some_and(|peer| peer.used);
+            if self.peer.is_none() {
+                self.peer = Some(self.connect().await?);
+            }
+            let reply = match self.mail(mail, passage).await {
+                Ok(reply) => reply,
+                Err(refusal) => return Err(self.outcome(refusal)),
+            };
+            match reply {
+                Ok(reply) if reply.is_positive() => return Ok(()),
+                Ok(reply) if !(reused && reply.code == 421) => {
+                    return Err(self.outcome(not_positive(reply)));
+                }
+                Err(error) if !reused => {
+                    warn!(next_hop = ?self.to, "at MAIL: {error}");
+                    let outcome = self.outcome(broken());
+                    self.peer = None;
+                    return Err(outcome);
+                }
+                _ => self.peer = None,
+            }
+        }
+    }
+
+    /// A connection to the destination: to the first of its hosts that can be used.
+    async fn connect(&self) -> Result<Peer, Outcome> {
+        let hosts: Vec<NextHopAddr> = match &self.to {
+            Destination::Fixed(next_hop) => vec![next_hop.clone()],
+            Destination::Domain(domain) => {
+                let found = self
+                    .site
+                    .hop
+                    .names
+                    .hosts(domain, &self.site.hop.hostname)
+                    .await;
+                found.map_err(|error| self.outcome(error.reply()))?
+            }
+        };
+        let mut last = None;
+        for host in hosts {
+            match Peer::connect(&host, self.site.manners()).await {
+                Ok(peer) => return Ok(peer),
+                // A host that says 5xx says it for its domain (RFC 5321, 5.1 asks to try others only
+                // when a host cannot be reached or answers 4xx).
+                Err(ConnectError::Refused(reply)) if reply.is_permanent() => {
+                    return Err(self.outcome(reply));
+                }
+                Err(error) => {
+                    debug!(next_hop = %host, "{error}");
+                    last = Some((host, error));
+                }
+            }
+        }
+        Err(self.outcome(match last {
+            Some((_, ConnectError::Refused(reply))) => not_positive(reply),
+            Some((host, error)) => Reply::new(451, "4.4.1", &format!("next hop {host}: {error}")),
+            None => Reply::new(451, "4.4.1", "no next hop to try"),
+        }))
+    }
+
+    /// Sends MAIL with what the next hop takes; the outer error is a refusal of our own.
+    async fn mail(
+        &mut self,
+        mail: &Mail,
+        passage: Option<&Passage>,
+    ) -> Result<Result<Reply, WireError>, Reply> {
+        let Some(peer) = self.peer.as_mut() else {
+            return Ok(Err(WireError::Closed));
+        };
+        let clock = self.site.hop.clock;
+        let members = self
+            .members
+            .iter()
+            .filter_map(|place| mail.envelope.recipients.get(*place));
+        let track = passage.and_then(|p| p.onward(members, &peer.capabilities, clock.now_ms()));
+        let line = mail_line(mail, passage, track.as_deref(), &peer.capabilities)?;
+        peer.used = true;
+        self.tracks = track.is_some();
+        self.times = Times::after(Some(peer.hello));
+        let command_us = clock.now_us();
+        let reply = peer.command(&line, self.site.manners()).await;
+        self.times.record(Stage::Mail, command_us, clock.now_us());
+        Ok(reply)
+    }
+
+    /// RCPT for each member; the fate of those the next hop does not take is sealed.
+    async fn recipients(&mut self, mail: &Mail) {
+        let clock = self.site.hop.clock;
+        for place in 0..self.members.len() {
+            let (Some(peer), Some(rcpt)) =
+                (self.peer.as_mut(), mail.rcpts.get(self.members[place]))
+            else {
+                return;
+            };
+            let line = only_offered(rcpt, &RCPT_PARAMETERS, &peer.capabilities);
+            let command_us = clock.now_us();
+            let reply = peer.command(&line, self.site.manners()).await;
+            self.times.record(Stage::Rcpt, command_us, clock.now_us());
+            match reply {
+                Ok(reply) if reply.is_positive() => {}
+                Ok(reply) => self.fates[place] = Some(self.outcome(not_positive(reply))),
+                // Those it had taken are lost with the connection.
+                Err(error) => return self.broke(&error),
+            }
+        }
+    }
+
+    /// Gives everybody whose fate is open this one.
+    fn seal(&mut self, outcome: &Outcome) {
+        for fate in &mut self.fates {
+            fate.get_or_insert_with(|| outcome.clone());
+        }
+    }
+
+    /// Ends a transaction that came to nothing, so that the connection can be used again.
+    async fn reset(&mut self) {
+        let Some(peer) = self.peer.as_mut() else {
+            return;
+        };
+        let reply = peer.command(b"RSET", self.site.manners()).await;
+        if !reply.is_ok_and(|reply| reply.is_positive()) {
+            self.peer = None;
+        }
+    }
+
+    fn outcome(&self, reply: Reply) -> Outcome {
+        let configured = || match &self.to {
+            Destination::Fixed(next_hop) => next_hop.host.clone(),
+            Destination::Domain(domain) => domain.clone(),
+        };
+        Outcome {
+            reply,
+            remote_mta: self
+                .peer
+                .as_ref()
+                .map_or_else(configured, |peer| peer.name.clone()),
+            at_us: self.site.hop.clock.now_us(),
+        }
+    }
+
+    /// The connection broke: it is given up, and with it everybody whose fate is open.
+    fn broke(&mut self, error: &WireError) {
+        warn!(next_hop = ?self.to, "{error}");
+        let outcome = self.outcome(broken());
+        self.seal(&outcome);
+        self.peer = None;
+    }
+}
+
+/// The MAIL line for a next hop: what it does not offer is left out, a lost ENVID is restored, TRACK is
+/// added. Internationalised mail cannot go where it is not offered (RFC 6531, 3.6).
+fn mail_line(
+    mail: &Mail,
+    passage: Option<&Passage>,
+    track: Option<&str>,
+    offer: &Capabilities,
+) -> Result<Vec<u8>, Reply> {
+    let mut line = only_offered(&mail.line, &MAIL_PARAMETERS, offer);
+    let asked = |line: &[u8], keyword: &str| {
+        Command::parse(line)
+            .and_then(|c| Ok(c.envelope()?.param(keyword).is_some()))
+            .unwrap_or(false)
+    };
+    if asked(&mail.line, "SMTPUTF8") && !offer.offers("SMTPUTF8") {
+        return Err(Reply::new(
+            550,
+            "5.6.7",
+            "the next hop does not take internationalised mail",
+        ));
+    }
+    if let Some(envid) = passage.and_then(Passage::envid)
+        && offer.offers("DSN")
+        && !asked(&line, "ENVID")
+    {
+        line = with_value(line, "ENVID", &xtext::encode(envid.as_bytes()));
+    }
+    if let Some(track) = track {
+        line = with_value(line, "TRACK", track);
+    }
+    Ok(line)
+}
+
+fn with_value(line: Vec<u8>, keyword: &str, value: &str) -> Vec<u8> {
+    Command::parse(&line)
+        .and_then(|command| Ok(command.envelope()?.with_value(keyword, value)))
+        .unwrap_or(line)
+}
+
+/// The line without the parameters whose keyword is not offered.
+fn only_offered(line: &[u8], parameters: &[(&str, &str)], offer: &Capabilities) -> Vec<u8> {
+    parameters
+        .iter()
+        .filter(|(_, keyword)| !offer.offers(keyword))
+        .fold(line.to_vec(), |line, (name, _)| {
+            Command::parse(&line)
+                .and_then(|command| Ok(command.envelope()?.without(name)))
+                .unwrap_or(line)
+        })
+}
+
+fn broken() -> Reply {
+    Reply::new(451, "4.4.2", "connection to the next hop lost")
+}
+
+/// A reply where only a failure can stand: a server that says 2xx there has not taken the message.
+fn not_positive(reply: Reply) -> Reply {
+    if reply.is_transient() || reply.is_permanent() {
+        reply
+    } else {
+        broken()
+    }
+}

@@ -1,0 +1,85 @@
+//! The duty of NOTIFY=SUCCESS where the next hop does not offer DSN: egress and delivery offered it to the
+//! MTA before they knew, so the news is theirs to send (RFC 3461, 5.2.2).
+
+use super::Site;
+use super::dispatch::Fate;
+use super::leg::Mail;
+use crate::smtp::command::Command;
+use crate::track::{Event, Form, HopReport, RecipientStatus, Role, Step, TrackingId};
+
+/// The notification for those who asked, who were taken, and whose next hop will not tell; `None` if
+/// there is nobody, or nobody to tell it to.
+pub fn notification(
+    site: &Site,
+    mail: &Mail,
+    message_id: Option<&str>,
+    fates: &[Fate],
+    arrival_us: i64,
+) -> Option<Step> {
+    let envelope = &mail.envelope;
+    let originator = std::str::from_utf8(&envelope.reverse_path).ok()?;
+    if originator.is_empty() {
+        return None;
+    }
+    let event = match site.listener.role {
+        Role::Delivery => Event::Delivered,
+        _ => Event::Relayed,
+    };
+    let recipients: Vec<RecipientStatus> = envelope
+        .recipients
+        .iter()
+        .zip(&mail.rcpts)
+        .zip(fates)
+        .filter(|((_, line), fate)| {
+            !fate.notifies && fate.outcome.reply.is_positive() && wants_success(line)
+        })
+        .map(|((recipient, _), fate)| {
+            let original = recipient.original.clone().unwrap_or_default();
+            fate.outcome
+                .status(original, recipient.address.clone(), event)
+        })
+        .collect();
+    if recipients.is_empty() {
+        return None;
+    }
+    let step = site.hop.step_id()?;
+    let minted = || TrackingId::mint(u128::from(step.0));
+    Some(Step {
+        report: HopReport {
+            id: envelope
+                .envid
+                .as_deref()
+                .and_then(TrackingId::new)
+                .unwrap_or_else(minted),
+            step,
+            parent: None,
+            hop: 1,
+            role: site.listener.role,
+            reporting_mta: site.hop.hostname.clone(),
+            arrival_us,
+            message_id: message_id.map(str::to_owned),
+            sent_ms: None,
+            queue_id: None,
+            size: None,
+            times_in: Vec::new(),
+            times_out: Vec::new(),
+            recipients,
+        },
+        originator: originator.to_owned(),
+        certificate: None,
+        told: Some(Form::Notification {
+            envid: envelope.envid.clone(),
+        }),
+    })
+}
+
+/// Whether a RCPT line asks for news of success (RFC 3461, 4.1).
+fn wants_success(line: &[u8]) -> bool {
+    let Ok(rcpt) = Command::parse(line).and_then(|command| command.envelope()) else {
+        return false;
+    };
+    let wishes = rcpt.param("NOTIFY").flatten().unwrap_or_default();
+    wishes
+        .split(|b| *b == b',')
+        .any(|wish| wish.eq_ignore_ascii_case(b"SUCCESS"))
+}

@@ -1,0 +1,276 @@
+//! Where a recipient's mail goes: one fixed next hop, a table by domain, or the hosts that the domain's MX
+//! records name (RFC 5321, 5.1). Answers with addresses; connects to nothing but name servers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RData;
+use hickory_resolver::{Resolver, TokioResolver};
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::next_hop::{NextHopAddr, Protocol};
+use crate::smtp::reply::Reply;
+
+/// Hosts of one domain that are tried for one message.
+const HOSTS_MAX: usize = 10;
+/// The port of mail between domains.
+const PORT: u16 = 25;
+
+/// A next hop as configured: an address, or `mx`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum NextHop {
+    /// Always the same.
+    Fixed(NextHopAddr),
+    /// Whoever takes mail for the recipient's domain.
+    Mx,
+}
+
+impl TryFrom<String> for NextHop {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text == "mx" {
+            Ok(Self::Mx)
+        } else {
+            NextHopAddr::from_str(&text).map(Self::Fixed)
+        }
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(next_hop) => next_hop.fmt(f),
+            Self::Mx => f.write_str("mx"),
+        }
+    }
+}
+
+/// The routes of a listener: by recipient domain, and for the rest.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    /// For every domain without a route of its own.
+    pub default: NextHop,
+    /// By domain, in lower case; `.example.net` stands for all names below `example.net`.
+    pub domains: BTreeMap<String, NextHop>,
+}
+
+/// Where the recipients of one leg go together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Destination {
+    /// To this server.
+    Fixed(NextHopAddr),
+    /// To the hosts of this domain.
+    Domain(String),
+}
+
+impl Routes {
+    /// One next hop for everybody.
+    pub fn only(next_hop: NextHopAddr) -> Self {
+        Self {
+            default: NextHop::Fixed(next_hop),
+            domains: BTreeMap::new(),
+        }
+    }
+
+    /// The one next hop there is, if there is one only.
+    pub fn fixed(&self) -> Option<&NextHopAddr> {
+        match &self.default {
+            NextHop::Fixed(next_hop) if self.domains.is_empty() => Some(next_hop),
+            _ => None,
+        }
+    }
+
+    /// Where a recipient's mail goes: the route of its domain, of the nearest parent that has one for its
+    /// children, or the default.
+    pub fn of(&self, mailbox: &str) -> Destination {
+        let domain = mailbox
+            .rsplit_once('@')
+            .map_or("", |(_, domain)| domain)
+            .to_ascii_lowercase();
+        let parents = domain.match_indices('.').map(|(at, _)| &domain[at..]);
+        let route = std::iter::once(domain.as_str())
+            .chain(parents)
+            .find_map(|name| self.domains.get(name))
+            .unwrap_or(&self.default);
+        match route {
+            NextHop::Fixed(next_hop) => Destination::Fixed(next_hop.clone()),
+            NextHop::Mx => Destination::Domain(domain),
+        }
+    }
+}
+
+/// Why a domain has no host to go to.
+#[derive(Debug, Error)]
+pub enum RouteError {
+    /// It does not exist, or has no address to send mail to.
+    #[error("domain {0} does not exist or has no mail server")]
+    NoSuchDomain(String),
+    /// It takes no mail (RFC 7505).
+    #[error("domain {0} does not accept mail")]
+    NullMx(String),
+    /// Its best host is this hop (RFC 5321, 5.1).
+    #[error("mail for {0} loops back to this host")]
+    Loop(String),
+    /// The name servers gave no answer.
+    #[error("no answer from the name servers for {0}")]
+    Temporary(String),
+}
+
+impl RouteError {
+    /// What the recipients are told.
+    pub fn reply(&self) -> Reply {
+        let (code, status) = match self {
+            Self::NoSuchDomain(_) => (550, "5.1.2"),
+            Self::NullMx(_) => (556, "5.1.10"),
+            Self::Loop(_) => (554, "5.4.6"),
+            Self::Temporary(_) => (451, "4.4.3"),
+        };
+        Reply::new(code, status, &self.to_string())
+    }
+}
+
+/// The name servers.
+pub struct Names(TokioResolver);
+
+impl Names {
+    /// The system's, or `server` alone.
+    pub fn new(server: Option<SocketAddr>) -> Result<Self, String> {
+        let builder = match server {
+            Some(server) => {
+                let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()]
+                    .into_iter()
+                    .map(|mut connection| {
+                        connection.port = server.port();
+                        connection
+                    })
+                    .collect();
+                let server = NameServerConfig::new(server.ip(), true, connections);
+                let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+                Resolver::builder_with_config(config, TokioRuntimeProvider::default())
+            }
+            None => Resolver::builder_tokio().map_err(|error| error.to_string())?,
+        };
+        builder.build().map(Self).map_err(|error| error.to_string())
+    }
+
+    /// The servers of `domain`, the best first: its MX hosts by preference, or the domain itself if it has
+    /// none (RFC 5321, 5.1). `hostname` is this hop, to which its own MX must not send.
+    pub async fn hosts(
+        &self,
+        domain: &str,
+        hostname: &str,
+    ) -> Result<Vec<NextHopAddr>, RouteError> {
+        if let Some(literal) = domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')) {
+            let address = literal
+                .strip_prefix("ipv6:")
+                .unwrap_or(literal)
+                .parse::<IpAddr>();
+            let address = address.map_err(|_| RouteError::NoSuchDomain(domain.to_owned()))?;
+            return Ok(vec![server(address)]);
+        }
+        let mut servers = Vec::new();
+        let mut unanswered = false;
+        for host in self.exchangers(domain, hostname).await? {
+            match self.0.lookup_ip(format!("{host}.")).await {
+                Ok(found) => servers.extend(found.iter().map(server)),
+                Err(error) => unanswered |= !error.is_no_records_found(),
+            }
+        }
+        servers.truncate(HOSTS_MAX);
+        match (servers.is_empty(), unanswered) {
+            (false, _) => Ok(servers),
+            (true, true) => Err(RouteError::Temporary(domain.to_owned())),
+            (true, false) => Err(RouteError::NoSuchDomain(domain.to_owned())),
+        }
+    }
+
+    /// The names to ask for addresses.
+    async fn exchangers(&self, domain: &str, hostname: &str) -> Result<Vec<String>, RouteError> {
+        let answer = match self.0.mx_lookup(format!("{domain}.")).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_nx_domain() => {
+                return Err(RouteError::NoSuchDomain(domain.to_owned()));
+            }
+            Err(error) if error.is_no_records_found() => return Ok(vec![domain.to_owned()]),
+            Err(_) => return Err(RouteError::Temporary(domain.to_owned())),
+        };
+        let mut exchangers: Vec<(u16, String)> = answer
+            .answers()
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii())),
+                _ => None,
+            })
+            .map(|(preference, name)| (preference, name.trim_end_matches('.').to_owned()))
+            .collect();
+        exchangers.sort();
+        if matches!(exchangers.as_slice(), [(_, only)] if only.is_empty()) {
+            return Err(RouteError::NullMx(domain.to_owned()));
+        }
+        let ours = exchangers
+            .iter()
+            .find(|(_, name)| name.eq_ignore_ascii_case(hostname));
+        if let Some(limit) = ours.map(|(preference, _)| *preference) {
+            // Hosts no better than this one would only send it back.
+            exchangers.retain(|(preference, _)| *preference < limit);
+            if exchangers.is_empty() {
+                return Err(RouteError::Loop(domain.to_owned()));
+            }
+        }
+        Ok(exchangers.into_iter().map(|(_, name)| name).collect())
+    }
+}
+
+fn server(address: IpAddr) -> NextHopAddr {
+    NextHopAddr {
+        protocol: Protocol::Smtp,
+        host: address.to_string(),
+        port: PORT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_route_wins() {
+        let next_hop = |text: &str| NextHop::try_from(text.to_owned()).unwrap();
+        let routes = Routes {
+            default: NextHop::Mx,
+            domains: BTreeMap::from([
+                ("example.net".to_owned(), next_hop("smtp://a:25")),
+                (".example.net".to_owned(), next_hop("smtp://b:25")),
+                (".inner.example.net".to_owned(), next_hop("lmtp://c:24")),
+            ]),
+        };
+        for (mailbox, host) in [
+            ("x@Example.NET", "a"),
+            ("x@mail.example.net", "b"),
+            ("x@inner.example.net", "b"),
+            ("x@deep.inner.example.net", "c"),
+        ] {
+            let Destination::Fixed(next_hop) = routes.of(mailbox) else {
+                panic!("{mailbox}")
+            };
+            assert_eq!(next_hop.host, host, "{mailbox}");
+        }
+        assert_eq!(
+            routes.of("x@other.example"),
+            Destination::Domain("other.example".to_owned())
+        );
+        assert_eq!(
+            routes.of("\"a@b\"@other.example"),
+            Destination::Domain("other.example".to_owned())
+        );
+        assert_eq!(routes.fixed(), None);
+    }
+}

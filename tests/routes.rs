@@ -1,0 +1,192 @@
+//! Where an egress sends mail: a table by domain, MX records out of a name server of the test's own, several
+//! next hops for one message.
+
+#![allow(clippy::expect_used)]
+
+mod support;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use support::dialogue::Dialogue;
+use support::dns::{Dns, Zone};
+use support::hoptrail::Hoptrail;
+use support::net;
+use support::sink::{Script, Sink};
+
+const MESSAGE: &[u8] = b"Message-ID: <m1@origin.test>\r\n\r\n..dot\r\nlast\r\n";
+
+struct Egress {
+    _hoptrail: Hoptrail,
+    exit: SocketAddrV4,
+}
+
+impl Egress {
+    fn with(protocol: &str, resolver: Option<&Dns>, next_hop: &str, routes: &str) -> Self {
+        let exit = net::address();
+        let resolver = resolver
+            .map(|dns| format!("resolver = '{}'", dns.address()))
+            .unwrap_or_default();
+        let hoptrail = Hoptrail::serve(&format!(
+            "hostname = 'mx1.test'\n{resolver}\n[reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:/nonexistent'\n\
+             [timeouts]\nconnect_s = 2\n\
+             [[listener]]\nrole = 'egress'\nlisten = '{exit}'\nprotocol = '{protocol}'\n\
+             next_hop = '{next_hop}'\nroutes = {{ {routes} }}\n"
+        ));
+        Self {
+            _hoptrail: hoptrail,
+            exit,
+        }
+    }
+
+    fn send(&self, rcpts: &[&str]) -> Vec<String> {
+        let mut mta = Dialogue::open(self.exit);
+        mta.command("LHLO mta.test", "250");
+        mta.command("MAIL FROM:<alice@origin.test>", "250");
+        for rcpt in rcpts {
+            mta.command(&format!("RCPT TO:<{rcpt}>"), "250");
+        }
+        mta.command("DATA", "354");
+        mta.send([MESSAGE, b".\r\n"].concat());
+        rcpts.iter().map(|_| mta.reply().join("\n")).collect()
+    }
+}
+
+/// A mail server on the port of mail between domains, on an address of its own.
+fn on_port_25(script: Script) -> (Sink, Ipv4Addr) {
+    let address = SocketAddrV4::new(*net::address().ip(), 25);
+    (script.start_on(address), *address.ip())
+}
+
+#[test]
+fn one_message_fans_out_by_domain_and_each_recipient_gets_his_own_reply() {
+    let a = Sink::smtp()
+        .always("DOT", "250 2.0.0 queued as AAAA1111")
+        .start();
+    let b = Sink::lmtp()
+        .once("DOT <bob2@b.test", "452 4.2.2 full")
+        .start();
+    let c = Sink::smtp().always("MAIL", "550 5.7.1 not you").start();
+    let routes = format!(
+        "'b.test' = '{}', '.c.test' = '{}'",
+        b.next_hop(),
+        c.next_hop()
+    );
+    let egress = Egress::with("lmtp", None, &a.next_hop().to_string(), &routes);
+    let replies = egress.send(&[
+        "x@c.test",
+        "bob1@b.test",
+        "deep@x.c.test",
+        "bob2@B.TEST",
+        "y@c.test",
+    ]);
+    assert_eq!(
+        replies,
+        [
+            "250 2.0.0 queued as AAAA1111",
+            "250 2.0.0 ok, taken",
+            "550 5.7.1 not you",
+            "452 4.2.2 full",
+            "250 2.0.0 queued as AAAA1111"
+        ]
+    );
+    assert_eq!(
+        a.wait_for(1)[0].recipients,
+        ["RCPT TO:<x@c.test>", "RCPT TO:<y@c.test>"]
+    );
+    assert_eq!(
+        b.wait_for(1)[0].recipients,
+        ["RCPT TO:<bob1@b.test>", "RCPT TO:<bob2@B.TEST>"]
+    );
+    assert_eq!(a.wait_for(1)[0].data, MESSAGE);
+    assert_eq!(b.wait_for(1)[0].data, MESSAGE);
+    assert!(c.transactions().is_empty());
+}
+
+#[test]
+fn a_next_hop_that_dies_in_the_message_does_not_harm_the_others() {
+    let good = Sink::smtp().start();
+    let bad = Sink::smtp().always("DOT", "close").start();
+    let gone = net::address();
+    let routes = format!(
+        "'bad.test' = '{}', 'gone.test' = 'smtp://{gone}'",
+        bad.next_hop()
+    );
+    let egress = Egress::with("lmtp", None, &good.next_hop().to_string(), &routes);
+    let replies = egress.send(&["a@bad.test", "b@good.test", "c@gone.test"]);
+    assert!(replies[0].starts_with("451 4.4.2"), "{replies:?}");
+    assert_eq!(replies[1], "250 2.0.0 ok, taken");
+    assert!(replies[2].starts_with("451 4.4.1"), "{replies:?}");
+    assert_eq!(good.wait_for(1)[0].data, MESSAGE);
+}
+
+#[test]
+fn mx_hosts_are_tried_in_order_of_preference() {
+    let (down, up) = (
+        *net::address().ip(),
+        on_port_25(Sink::smtp().greet("220 mx2.dest.test ESMTP")),
+    );
+    let dns = Zone::default()
+        .mx("dest.test", 20, "mx2.dest.test")
+        .mx("dest.test", 10, "mx1.dest.test")
+        .a("mx1.dest.test", down)
+        .a("mx2.dest.test", up.1)
+        .start();
+    let egress = Egress::with("lmtp", Some(&dns), "mx", "");
+    assert_eq!(egress.send(&["bob@Dest.Test"]), ["250 2.0.0 ok, taken"]);
+    assert_eq!(up.0.wait_for(1)[0].recipients, ["RCPT TO:<bob@Dest.Test>"]);
+}
+
+#[test]
+fn a_domain_without_mx_is_its_own_host() {
+    let up = on_port_25(Sink::smtp());
+    let dns = Zone::default().a("dest.test", up.1).start();
+    let egress = Egress::with("lmtp", Some(&dns), "mx", "");
+    assert_eq!(
+        egress.send(&["bob@dest.test", &format!("x@[{}]", up.1)]),
+        ["250 2.0.0 ok, taken"; 2]
+    );
+}
+
+#[test]
+fn domains_that_take_no_mail_are_told_apart() {
+    let dns = Zone::default()
+        .mx("null.test", 0, ".")
+        .mx("loop.test", 10, "mx1.test")
+        .mx("loop.test", 20, "mx9.test")
+        .mx("empty.test", 10, "nowhere.test")
+        .start();
+    let egress = Egress::with("lmtp", Some(&dns), "mx", "");
+    let replies = egress.send(&[
+        "a@null.test",
+        "b@loop.test",
+        "c@unknown.test",
+        "d@empty.test",
+    ]);
+    for (reply, expected) in
+        replies
+            .iter()
+            .zip(["556 5.1.10", "554 5.4.6", "550 5.1.2", "550 5.1.2"])
+    {
+        assert!(reply.starts_with(expected), "{replies:?}");
+    }
+}
+
+#[test]
+fn silent_name_servers_are_a_delay_not_a_bounce() {
+    let silent = std::net::UdpSocket::bind(net::address()).expect("a port");
+    let Ok(std::net::SocketAddr::V4(address)) = silent.local_addr() else {
+        panic!("IPv4")
+    };
+    let exit = net::address();
+    let _hop = Hoptrail::serve(&format!(
+        "hostname = 'mx1.test'\nresolver = '{address}'\n[reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:/nonexistent'\n\
+         [[listener]]\nrole = 'egress'\nlisten = '{exit}'\nprotocol = 'smtp'\nnext_hop = 'mx'\n"
+    ));
+    let mut mta = Dialogue::open(exit);
+    mta.command("EHLO mta.test", "250");
+    mta.command("MAIL FROM:<alice@origin.test>", "250");
+    mta.command("RCPT TO:<bob@dest.test>", "250");
+    mta.command("DATA", "354");
+    mta.send([MESSAGE, b".\r\n"].concat());
+    mta.expect("451 4.4.3");
+}
