@@ -183,6 +183,8 @@ struct RawListener {
     mta_trusts_proxy_address: Option<bool>,
     #[serde(default)]
     bare_newline: BareNewline,
+    #[serde(default)]
+    safe_keywords: Vec<String>,
     policy: Option<Policy>,
 }
 
@@ -291,6 +293,7 @@ impl RawListener {
             routes,
             client_address: client_address.map_or(ClientAddress::None, |(address, _)| address),
             bare_newline: self.bare_newline,
+            safe_keywords: self.safe_keywords,
             policy: self.policy.unwrap_or_else(|| policy.clone()),
         })
     }

@@ -98,6 +98,7 @@ fn the_offer_hides_what_is_not_understood_and_adds_track() {
             "250-SIZE 10000",
             "250-8BITMIME",
             "250-DSN",
+            "250-CHUNKING",
             "250 TRACK NOW"
         ]
     );
@@ -674,4 +675,18 @@ fn more_recipients_than_are_kept_means_untracked() {
     let seen = &hop.mta.wait_for(1)[0];
     assert_eq!(seen.recipients.len(), 3, "the mail goes to all");
     assert!(seen.data.starts_with(b"Message-ID:"));
+}
+
+#[test]
+fn keywords_the_configuration_vouches_for_are_shown() {
+    let mta = postfix_like()
+        .offer("ETRN")
+        .once("XFOO", "250 2.0.0 foo to you");
+    let hop = Hop::listener(mta, "", "safe_keywords = ['xfoo']");
+    let mut client = hop.client();
+    let offer = client.command("EHLO client.test", "250");
+    assert!(offer.contains(&"250-XFOO BAR".to_owned()), "{offer:?}");
+    client.command("XFOO 1", "250 2.0.0 foo to you");
+    client.command("ETRN dest.test", "250");
+    client.command("XBAR 1", "502");
 }

@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 
 use super::Hop;
 use super::body::{Body, BodyError};
+use super::chunk::{Chunk, Size};
 use super::wire::{Incoming, Wire, WireError};
 use crate::smtp::command::Refusal;
 use crate::smtp::data::BareNewline;
@@ -153,6 +154,12 @@ impl Client {
     pub async fn body(&mut self, hop: &Hop, policy: BareNewline) -> Result<Body<'_>, End> {
         self.flush().await?;
         Ok(Body::new(&mut self.wire, policy, hop.timeouts.client()))
+    }
+
+    /// The octets behind a BDAT; what is due is written first.
+    pub async fn chunk(&mut self, hop: &Hop, size: Size) -> Result<Chunk<'_>, End> {
+        self.flush().await?;
+        Ok(Chunk::new(&mut self.wire, size, hop.timeouts.client()))
     }
 
     /// Says these octets when it is time.

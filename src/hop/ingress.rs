@@ -6,21 +6,25 @@
 //! Commands go to the MTA one at a time, whatever the client pipelines: replies keep their order by
 //! themselves, a DATA behind a refused MAIL gets the MTA's own 503, and an MTA without PIPELINING is safe.
 
+mod arrival;
+mod message;
+
 use tracing::{debug, info, warn};
 
-use super::body::{BodyError, Head};
-use super::client::{Client, End, Heard, MALFORMED_TRACK, NOT_IMPLEMENTED, bare_newline};
+use arrival::carry;
+use message::Chunks;
+
+use super::Site;
+use super::client::{Client, End, Heard, MALFORMED_TRACK, NOT_IMPLEMENTED};
 use super::next_hop::introduce;
-use super::transaction::{Envelope, Outcome, Recipient, Times, Tracked, envid};
+use super::transaction::{Envelope, Recipient, Times, Tracked, envid};
 use super::wire::{Wire, WireError};
-use super::{Site, log_step};
 use crate::smtp::capability::{Capabilities, UNDERSTOOD};
 use crate::smtp::command::{Command, Refusal, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
-use crate::track::carry::{Carry, Opened};
-use crate::track::{Event, Exchange, Form, HopReport, Role, Stage, Step, TrackRequest};
+use crate::track::{Exchange, Stage, TrackRequest};
 
 /// Mechanisms whose exchange is lines and leaves the stream as it is. Others put a security layer
 /// over it (RFC 4954, 4) or bind to a TLS channel that ends here.
@@ -65,6 +69,7 @@ pub async fn run(site: &Site, mut client: Client) {
         track_offered: false,
         hello: None,
         envelope: None,
+        chunks: None,
     };
     let end = if greeting.code == 421 {
         End::Done
@@ -87,6 +92,8 @@ struct Ingress<'a> {
     track_offered: bool,
     hello: Option<Exchange>,
     envelope: Option<Envelope>,
+    /// A message that comes in chunks, from its first to its last.
+    chunks: Option<Chunks>,
 }
 
 impl Ingress<'_> {
@@ -137,14 +144,31 @@ impl Ingress<'_> {
                 self.exchange(line).await?;
                 Err(End::Done)
             }
-            // Its octets follow at once, whatever is answered (RFC 3030, 2).
-            Verb::Bdat => Err(End::Refuse(Reply::new(
-                502,
-                "5.5.1",
-                "CHUNKING is not offered",
-            ))),
+            Verb::Bdat => self.bdat(&command, line).await,
+            _ if self.is_safe(&command) => self.exchange(line).await.map(drop),
             _ => self.refuse(&NOT_IMPLEMENTED),
         }
+    }
+
+    /// A verb of one line and one reply: ETRN (RFC 1985), or one the configuration vouches for.
+    fn is_safe(&self, command: &Command<'_>) -> bool {
+        let verb = command
+            .line()
+            .split(|b| *b == b' ')
+            .next()
+            .unwrap_or_default();
+        let named = |keyword: &str| verb.eq_ignore_ascii_case(keyword.as_bytes());
+        let vouched = self
+            .site
+            .listener
+            .safe_keywords
+            .iter()
+            .any(|keyword| named(keyword));
+        let offered =
+            |offer: &Capabilities| std::str::from_utf8(verb).is_ok_and(|v| offer.offers(v));
+        command.verb == Verb::Other
+            && (vouched || named("ETRN"))
+            && self.offer.as_ref().is_some_and(offered)
     }
 
     fn refuse(&mut self, refusal: &Refusal) -> Result<(), End> {
@@ -187,7 +211,7 @@ impl Ingress<'_> {
         if !reply.is_positive() {
             return self.answer(&reply);
         }
-        self.envelope = None;
+        self.forget();
         let reply_us = self.site.hop.clock.now_us();
         self.hello = Some(Exchange {
             stage: Stage::Ehlo,
@@ -202,7 +226,9 @@ impl Ingress<'_> {
         let offer = Capabilities::of(&reply);
         let mut shown = offer.clone();
         let mechanisms = mechanisms(&offer);
-        shown.retain(|keyword| UNDERSTOOD.contains(&keyword));
+        let safe = &self.site.listener.safe_keywords;
+        let vouched = |keyword: &str| safe.iter().any(|known| known.eq_ignore_ascii_case(keyword));
+        shown.retain(|keyword| UNDERSTOOD.contains(&keyword) || vouched(keyword));
         if let Some(mechanisms) = &mechanisms {
             shown.add(&format!("AUTH {mechanisms}"));
         }
@@ -229,10 +255,16 @@ impl Ingress<'_> {
         Ok(())
     }
 
+    /// There is no transaction any more.
+    fn forget(&mut self) {
+        self.envelope = None;
+        self.chunks = None;
+    }
+
     async fn rset(&mut self, line: &[u8]) -> Result<(), End> {
         let reply = self.exchange(line).await?;
         if reply.is_positive() {
-            self.envelope = None;
+            self.forget();
         }
         Ok(())
     }
@@ -253,6 +285,7 @@ impl Ingress<'_> {
         if reply.is_positive() {
             let mut times = Times::after(self.hello);
             times.record(Stage::Mail, command_us, reply_us);
+            self.forget();
             self.envelope = Some(Envelope::of(&mail, tracked, times));
         }
         self.answer(&reply)
@@ -370,221 +403,6 @@ impl Ingress<'_> {
         } else {
             rcpt.without("TRACK")
         }
-    }
-
-    async fn data(&mut self, line: &[u8]) -> Result<(), End> {
-        let command_us = self.site.hop.clock.now_us();
-        let reply = self.exchange(line).await?;
-        let reply_us = self.site.hop.clock.now_us();
-        if reply.code != 354 {
-            return Ok(());
-        }
-        // A 354 without a MAIL we saw accepted is the MTA's business; there is nothing to track then.
-        let mut envelope = self.envelope.take();
-        if let Some(envelope) = &mut envelope {
-            envelope.times.record(Stage::Data, command_us, reply_us);
-        }
-        self.message(envelope).await
-    }
-
-    /// The message itself, from behind the 354 to the MTA's last word about it.
-    async fn message(&mut self, mut envelope: Option<Envelope>) -> Result<(), End> {
-        let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(&self.client));
-        let mut body = self
-            .client
-            .body(&self.site.hop, self.site.listener.bare_newline)
-            .await?;
-        let head = body.head(self.site.hop.limits.header_octets_max).await?;
-        let (text, noted) = prepare(self.site, may_ask, head, envelope.as_mut(), passes).await;
-        let sent = body.pass(text, &mut self.next).await;
-        let octets = body.octets;
-        let dot_us = self.site.hop.clock.now_us();
-        let reply = match sent {
-            Ok(()) => self.final_reply().await?,
-            Err(BodyError::NextHop(error)) => {
-                debug!("next hop went away in the message: {error}");
-                body.drain().await?;
-                self.last_words().await
-            }
-            Err(BodyError::Bare) => {
-                body.drain().await?;
-                return Err(End::Refuse(bare_newline(550)));
-            }
-            Err(error @ BodyError::Client(_)) => return Err(error.into()),
-        };
-        if let (Some(envelope), true) = (envelope, reply.is_positive()) {
-            self.arrived(envelope, noted, octets, dot_us, &reply).await;
-        }
-        self.answer(&reply)
-    }
-
-    async fn final_reply(&mut self) -> Result<Reply, End> {
-        let (limits, timeouts) = (&self.site.hop.limits, &self.site.hop.timeouts);
-        match self
-            .next
-            .reply(limits.reply_octets_max, timeouts.final_reply())
-            .await
-        {
-            Ok(reply) => Ok(reply),
-            Err(error) => {
-                // A duplicate is possible now, a loss is not (RFC 1047).
-                warn!("no reply to the end of data: {error}");
-                Err(End::Refuse(Reply::new(
-                    451,
-                    "4.4.2",
-                    "no answer from the mail server, try again",
-                )))
-            }
-        }
-    }
-
-    /// What an MTA said before it went away in the middle of a message; never a success.
-    async fn last_words(&mut self) -> Reply {
-        let limit = std::time::Duration::from_secs(1);
-        match self
-            .next
-            .reply(self.site.hop.limits.reply_octets_max, limit)
-            .await
-        {
-            Ok(reply) if !reply.is_positive() => reply,
-            _ => Reply::new(
-                421,
-                "4.4.2",
-                "connection to the mail server lost, try again",
-            ),
-        }
-    }
-
-    /// The MTA has the message: a step, durable before the client hears of it.
-    async fn arrived(
-        &self,
-        envelope: Envelope,
-        message_id: Option<String>,
-        octets: u64,
-        dot_us: i64,
-        reply: &Reply,
-    ) {
-        let hop = &self.site.hop;
-        let Some(tracked) = envelope.tracked else {
-            return;
-        };
-        let now_us = hop.clock.now_us();
-        let outcome = Outcome {
-            reply: reply.clone(),
-            remote_mta: hop.hostname.clone(),
-            at_us: now_us,
-        };
-        let mut times = envelope.times;
-        times.record(Stage::Dot, dot_us, now_us);
-        let status = |recipient: Recipient| {
-            let original = recipient
-                .original
-                .unwrap_or_else(|| recipient.address.clone());
-            outcome.status(original, recipient.address, Event::Accepted)
-        };
-        let step = Step {
-            report: HopReport {
-                id: tracked.id.clone(),
-                step: tracked.step,
-                parent: tracked.request.up,
-                hop: tracked.hop(),
-                role: Role::Ingress,
-                reporting_mta: hop.hostname.clone(),
-                arrival_us: dot_us,
-                message_id,
-                sent_ms: tracked.request.sent_ms,
-                queue_id: reply.queue_id(),
-                size: Some(octets),
-                times_in: times.exchanges(),
-                times_out: Vec::new(),
-                recipients: envelope.recipients.into_iter().map(status).collect(),
-            },
-            originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
-            certificate: tracked.request.certificate,
-            told: hop.reports_arrivals.then_some(Form::Report),
-        };
-        log_step(hop, &step);
-        hop.record(step).await;
-    }
-}
-
-/// Looks at the start of a message: takes out a carry header of our own making, honours it where it is a
-/// request from a hop that shares our key, and puts ours on top. Returns what to send, and the Message-ID.
-async fn prepare(
-    site: &Site,
-    may_ask: bool,
-    mut head: Head,
-    envelope: Option<&mut Envelope>,
-    passes: bool,
-) -> (Vec<u8>, Option<String>) {
-    if head.header.is_none() {
-        if let Some(tracked) = envelope.and_then(|envelope| envelope.tracked.take()) {
-            info!(hop = %site.hop.hostname, envid = %tracked.id, "header block over the limit: untracked");
-        }
-        return (head.text, None);
-    }
-    let carried = site.take_carry(&mut head);
-    let Some(envelope) = envelope else {
-        return (head.text, None);
-    };
-    if envelope.overflown {
-        info!(hop = %site.hop.hostname, "more recipients than the limit: untracked");
-        envelope.tracked = None;
-        return (head.text, None);
-    }
-    let message_id = head.message_id();
-    if let (Some(opened), None) = (carried, &envelope.tracked) {
-        envelope.tracked = take_up(site, may_ask, opened, envelope, message_id.as_deref()).await;
-    }
-    if let (Some(tracked), false, Some(tracking)) = (&envelope.tracked, passes, &site.hop.tracking)
-    {
-        let id = message_id.as_deref().map(str::as_bytes);
-        let mut carry = carry(site, tracked).write(&tracking.keys, &envelope.reverse_path, id);
-        carry.extend_from_slice(&head.text);
-        head.text = carry;
-    }
-    (head.text, message_id)
-}
-
-/// What a carry header with a good MAC means in front of an MTA: the request itself, if another hop that
-/// shares the key made it for this very mail; a loop or a content filter's re-entry, if this hop made it; a
-/// replay otherwise. In the latter cases the mail passes untracked.
-async fn take_up(
-    site: &Site,
-    may_ask: bool,
-    opened: Opened,
-    envelope: &Envelope,
-    message_id: Option<&str>,
-) -> Option<Tracked> {
-    let (hop, now_ms) = (&site.hop, site.hop.clock.now_ms());
-    let carry = &opened.carry;
-    if hop.recall(carry.step).await.is_some() {
-        info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, "came back to this hop: not tracked again");
-        return None;
-    }
-    let belongs = opened.is_from(&envelope.reverse_path)
-        && opened.is_of(message_id.map(str::as_bytes))
-        && !opened.expired(now_ms);
-    if !belongs || !may_ask {
-        info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, "carry header not honoured");
-        return None;
-    }
-    let elapsed_s = u64::try_from((now_ms - carry.at_ms) / 1000).unwrap_or(0);
-    let mut request = carry.request.for_next_hop(carry.step, elapsed_s)?;
-    let envid = envelope
-        .envid
-        .as_deref()
-        .filter(|envid| *envid == carry.id.as_str());
-    request.id = Some(carry.id.clone());
-    site.honour(request, &envelope.reverse_path, envid)
-}
-
-fn carry(site: &Site, tracked: &Tracked) -> Carry {
-    Carry {
-        id: tracked.id.clone(),
-        step: tracked.step,
-        at_ms: site.hop.clock.now_ms(),
-        request: tracked.request.clone(),
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Listener {
     pub client_address: ClientAddress,
     /// What becomes of a lone CR or LF in a message.
     pub bare_newline: BareNewline,
+    /// EHLO keywords beyond those hoptrail understands that an ingress shows as well, each with the verb of
+    /// its name, if it has one: commands of one line and one reply.
+    pub safe_keywords: Vec<String>,
     /// Who may ask here.
     pub policy: Policy,
 }

@@ -7,12 +7,13 @@
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`: where its recipients go, and the transaction at each next hop.
 //! - `passage`, `notify`: what is told of it.
-//! - `client`, `wire`, `body`, `transaction`, `next_hop`, `limits`: what both dialogues are made of.
+//! - `client`, `wire`, `body`, `chunk`, `transaction`, `next_hop`, `limits`: what both dialogues are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
 //! whatever fails on the tracking side costs a report and a log line.
 
 mod body;
+mod chunk;
 mod client;
 mod dispatch;
 mod ingress;

@@ -1,0 +1,221 @@
+//! The message itself at an ingress, by DATA or in chunks, from behind its command to the MTA's last word
+//! about it.
+
+use tracing::{debug, warn};
+
+use super::Ingress;
+use super::arrival::{Manner, arrived, prepare};
+use crate::hop::body::BodyError;
+use crate::hop::chunk::Size;
+use crate::hop::client::{End, bare_newline};
+use crate::hop::transaction::Envelope;
+use crate::smtp::command::{Command, Refusal};
+use crate::smtp::reply::Reply;
+use crate::track::Stage;
+
+/// DATA and BDAT do not go together (RFC 3030, 2).
+const MIXED: Refusal = Refusal::new(503, "5.5.1", "DATA after BDAT");
+/// A chunk that belongs to no message; the MTA is not bothered with it, since not every one would read
+/// its octets as octets.
+const STRAY_CHUNK: Refusal =
+    Refusal::new(503, "5.5.1", "BDAT without a recipient, or after an error");
+
+/// A message that comes in chunks.
+pub(super) struct Chunks {
+    message_id: Option<String>,
+    /// Octets so far.
+    octets: u64,
+    /// A chunk was refused: nothing of this message is wanted any more (RFC 3030, 2).
+    failed: bool,
+}
+
+impl Ingress<'_> {
+    /// DATA, as it was written.
+    pub(super) async fn data(&mut self, line: &[u8]) -> Result<(), End> {
+        if self.chunks.is_some() {
+            return self.refuse(&MIXED);
+        }
+        let command_us = self.site.hop.clock.now_us();
+        let reply = self.exchange(line).await?;
+        let reply_us = self.site.hop.clock.now_us();
+        if reply.code != 354 {
+            return Ok(());
+        }
+        // A 354 without a MAIL we saw accepted is the MTA's business; there is nothing to track then.
+        let mut envelope = self.envelope.take();
+        if let Some(envelope) = &mut envelope {
+            envelope.times.record(Stage::Data, command_us, reply_us);
+        }
+        self.message(envelope).await
+    }
+
+    /// The message itself, from behind the 354 to the MTA's last word about it.
+    async fn message(&mut self, mut envelope: Option<Envelope>) -> Result<(), End> {
+        let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(&self.client));
+        let mut body = self
+            .client
+            .body(&self.site.hop, self.site.listener.bare_newline)
+            .await?;
+        let head = body.head(self.site.hop.limits.header_octets_max).await?;
+        let manner = Manner {
+            may_ask,
+            passes,
+            chunked: false,
+        };
+        let (text, noted) = prepare(self.site, manner, head, envelope.as_mut()).await;
+        let sent = body.pass(text, &mut self.next).await;
+        let octets = body.octets;
+        let dot_us = self.site.hop.clock.now_us();
+        let reply = match sent {
+            Ok(()) => self.final_reply().await?,
+            Err(BodyError::NextHop(error)) => {
+                debug!("next hop went away in the message: {error}");
+                body.drain().await?;
+                self.last_words().await
+            }
+            Err(BodyError::Bare) => {
+                body.drain().await?;
+                return Err(End::Refuse(bare_newline(550)));
+            }
+            Err(error @ BodyError::Client(_)) => return Err(error.into()),
+        };
+        if let (Some(envelope), true) = (envelope, reply.is_positive()) {
+            arrived(self.site, envelope, noted, octets, dot_us, &reply).await;
+        }
+        self.answer(&reply)
+    }
+
+    async fn final_reply(&mut self) -> Result<Reply, End> {
+        let (limits, timeouts) = (&self.site.hop.limits, &self.site.hop.timeouts);
+        match self
+            .next
+            .reply(limits.reply_octets_max, timeouts.final_reply())
+            .await
+        {
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                // A duplicate is possible now, a loss is not (RFC 1047).
+                warn!("no reply to the end of data: {error}");
+                Err(End::Refuse(Reply::new(
+                    451,
+                    "4.4.2",
+                    "no answer from the mail server, try again",
+                )))
+            }
+        }
+    }
+
+    /// What an MTA said before it went away in the middle of a message; never a success.
+    async fn last_words(&mut self) -> Reply {
+        let limit = std::time::Duration::from_secs(1);
+        match self
+            .next
+            .reply(self.site.hop.limits.reply_octets_max, limit)
+            .await
+        {
+            Ok(reply) if !reply.is_positive() => reply,
+            _ => Reply::new(
+                421,
+                "4.4.2",
+                "connection to the mail server lost, try again",
+            ),
+        }
+    }
+
+    /// BDAT: the command with what the carry header adds to its count, the octets, and the MTA's reply.
+    pub(super) async fn bdat(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
+        let Some(size) = Size::parse(command.argument()) else {
+            let lost = Reply::new(
+                501,
+                "5.5.4",
+                "a chunk size is a number; the next command is lost",
+            );
+            return Err(End::Refuse(lost));
+        };
+        let offered = self
+            .offer
+            .as_ref()
+            .is_some_and(|offer| offer.offers("CHUNKING"));
+        let ready = self
+            .envelope
+            .as_ref()
+            .is_some_and(|envelope| !envelope.recipients.is_empty());
+        let failed = self.chunks.as_ref().is_some_and(|chunks| chunks.failed);
+        if !offered || !ready || failed {
+            self.client
+                .chunk(&self.site.hop, size)
+                .await?
+                .skip()
+                .await?;
+            return self.refuse(&STRAY_CHUNK);
+        }
+        let chunk_us = self.site.hop.clock.now_us();
+        let reply = self.chunk(size, line).await?;
+        if !reply.is_positive() {
+            if let Some(chunks) = &mut self.chunks {
+                chunks.failed = true;
+            }
+        }
+        if size.last {
+            let (envelope, chunks) = (self.envelope.take(), self.chunks.take());
+            if let (Some(envelope), Some(chunks), true) = (envelope, chunks, reply.is_positive()) {
+                let Chunks {
+                    message_id, octets, ..
+                } = chunks;
+                arrived(self.site, envelope, message_id, octets, chunk_us, &reply).await;
+            }
+        }
+        self.answer(&reply)
+    }
+
+    /// One chunk to the MTA, and its reply.
+    async fn chunk(&mut self, size: Size, line: &[u8]) -> Result<Reply, End> {
+        let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(&self.client));
+        let mut chunk = self.client.chunk(&self.site.hop, size).await?;
+        let start = match &mut self.chunks {
+            Some(chunks) => {
+                chunks.octets = chunks.octets.saturating_add(size.octets);
+                line.to_vec()
+            }
+            None => {
+                let manner = Manner {
+                    may_ask,
+                    passes,
+                    chunked: true,
+                };
+                let head = chunk
+                    .head(self.site.hop.limits.header_octets_max, size.last)
+                    .await?;
+                let held = head.text.len() as u64;
+                let (text, message_id) =
+                    prepare(self.site, manner, head, self.envelope.as_mut()).await;
+                self.chunks = Some(Chunks {
+                    message_id,
+                    octets: size.octets,
+                    failed: false,
+                });
+                let octets = size.octets - held + text.len() as u64;
+                let command = if octets == size.octets {
+                    line.to_vec()
+                } else {
+                    size.command(octets)
+                };
+                [command, text].concat()
+            }
+        };
+        let sent = match self.next.write(&start).await {
+            Ok(()) => chunk.pass(&mut self.next).await,
+            Err(error) => Err(BodyError::NextHop(error)),
+        };
+        match sent {
+            Ok(()) if size.last => self.final_reply().await,
+            Ok(()) => self.reply().await,
+            Err(BodyError::NextHop(error)) => {
+                debug!("next hop went away in a chunk: {error}");
+                chunk.skip().await?;
+                Ok(self.last_words().await)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
