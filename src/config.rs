@@ -1,5 +1,7 @@
 //! The configuration file: TOML into settings, with every mistake named by file, line and key. Opens
-//! nothing but its own file: no sockets, no state.
+//! nothing but its own file and the certificates and keys it names: no sockets, no state.
+
+mod tls;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -169,7 +171,9 @@ struct RawListener {
     role: Role,
     listen: Spanned<SocketAddr>,
     protocol: Spanned<Protocol>,
+    tls: Option<tls::RawServerTls>,
     next_hop: Spanned<NextHopAddr>,
+    next_hop_tls: Option<Spanned<tls::RawNextHopTls>>,
     #[serde(default)]
     client_address: Option<Spanned<ClientAddress>>,
     #[serde(default)]
@@ -266,11 +270,21 @@ impl RawListener {
         {
             return at(span, "client_address: concerns an ingress only");
         }
+        let next_hop = self.next_hop.into_inner();
+        let next_hop_tls = match self.next_hop_tls {
+            Some(table) => {
+                let span = table.span();
+                table.into_inner().check(span)?
+            }
+            None => tls::usual(&next_hop)?,
+        };
         Ok(Listener {
             role: self.role,
             listen,
             protocol,
-            next_hop: self.next_hop.into_inner(),
+            tls: self.tls.map(tls::RawServerTls::check).transpose()?,
+            next_hop,
+            next_hop_tls,
             client_address: client_address.map_or(ClientAddress::None, |(address, _)| address),
             bare_newline: self.bare_newline,
             policy: self.policy.unwrap_or_else(|| policy.clone()),

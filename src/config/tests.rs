@@ -49,6 +49,7 @@ fn the_example_is_good_and_names_every_key() {
     assert!(!config.reports_arrivals(), "the example has an egress");
     let sources = [
         include_str!("../config.rs"),
+        include_str!("tls.rs"),
         include_str!("../hop/limits.rs"),
         include_str!("../track/policy.rs"),
     ];

@@ -12,6 +12,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::client::Client;
 use super::next_hop::{ClientAddress, NextHopAddr, Protocol};
+use super::tls::{ClientTls, ServerMode, ServerTls};
 use super::wire::Wire;
 use super::{Hop, Site, ingress, transfer};
 use crate::smtp::data::BareNewline;
@@ -31,8 +32,12 @@ pub struct Listener {
     pub listen: SocketAddr,
     /// What clients speak to it.
     pub protocol: Protocol,
+    /// TLS with its clients.
+    pub tls: Option<ServerTls>,
     /// Where its mail goes.
     pub next_hop: NextHopAddr,
+    /// TLS on the way there.
+    pub next_hop_tls: Option<ClientTls>,
     /// How the MTA behind an ingress learns who the client is.
     pub client_address: ClientAddress,
     /// What becomes of a lone CR or LF in a message.
@@ -94,15 +99,25 @@ async fn session(site: &Site, stream: TcpStream, address: SocketAddr) {
     let prepared = stream
         .local_addr()
         .and_then(|local| Ok((local, Wire::new(stream, site.hop.timeouts.write())?)));
-    let (local, wire) = match prepared {
+    let (local, mut wire) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return debug!("client gone at once: {error}"),
     };
+    if let Some(tls) = implicit(&site.listener)
+        && let Err(error) = tls.accept(&mut wire, site.hop.timeouts.handshake()).await
+    {
+        return debug!("no TLS with the client: {error}");
+    }
     let client = Client::new(wire, address, local);
     match site.listener.role {
         Role::Ingress => ingress::run(site, client).await,
         Role::Egress | Role::Delivery => transfer::run(site, client).await,
     }
+}
+
+fn implicit(listener: &Listener) -> Option<&ServerTls> {
+    let tls = listener.tls.as_ref()?;
+    (tls.mode == ServerMode::Implicit).then_some(tls)
 }
 
 /// Tells a client over the limit to come back, without a session's resources.

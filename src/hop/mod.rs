@@ -6,7 +6,7 @@
 //! - `ingress`: the verbatim dialogue in front of an MTA.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `relay`, `passage`: its transaction at the next hop, and what is told of it.
-//! - `client`, `wire`, `body`, `transaction`, `next_hop`, `limits`: what both dialogues are made of.
+//! - `client`, `wire`, `tls`, `body`, `transaction`, `next_hop`, `limits`: what both dialogues are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
 //! whatever fails on the tracking side costs a report and a log line.
@@ -19,6 +19,7 @@ pub mod listener;
 pub mod next_hop;
 mod passage;
 mod relay;
+pub mod tls;
 mod transaction;
 mod transfer;
 mod wire;
@@ -132,6 +133,7 @@ impl Site {
             clock: self.hop.clock,
             limits: &self.hop.limits,
             timeouts: &self.hop.timeouts,
+            tls: self.listener.next_hop_tls.as_ref(),
         }
     }
 

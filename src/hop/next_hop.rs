@@ -9,8 +9,10 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tracing::info;
 
 use super::limits::{Limits, Timeouts};
+use super::tls::{ClientMode, ClientTls};
 use super::wire::{Wire, WireError};
 use crate::clock::Clock;
 use crate::smtp::capability::Capabilities;
@@ -131,6 +133,23 @@ pub enum ConnectError {
     /// It would not be told who the client is.
     #[error("it does not take XCLIENT from us")]
     NoXclient,
+    /// It does not offer TLS, or does not want to begin it now, and has to.
+    #[error("it does not do STARTTLS, which is required")]
+    NoTls,
+    /// The handshake failed, or its certificate is not to be believed.
+    #[error("no TLS with it: {0}")]
+    Handshake(WireError),
+}
+
+impl ConnectError {
+    /// The enhanced status code of a failure that is not the next hop's own words (RFC 3463, 3.5 and 3.8).
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self::NoTls => "4.7.4",
+            Self::Handshake(_) | Self::Wire(WireError::Injected) => "4.7.5",
+            _ => "4.4.1",
+        }
+    }
 }
 
 /// What a connection needs to know of its hop.
@@ -144,10 +163,48 @@ pub struct Manners<'a> {
     pub limits: &'a Limits,
     /// Waits.
     pub timeouts: &'a Timeouts,
+    /// TLS with the next hop, if it is wanted.
+    pub tls: Option<&'a ClientTls>,
 }
 
-/// Opens a connection.
-async fn open(to: &NextHopAddr, manners: Manners<'_>) -> Result<Wire, ConnectError> {
+impl Manners<'_> {
+    async fn reply(&self, wire: &mut Wire) -> Result<Reply, WireError> {
+        wire.reply(self.limits.reply_octets_max, self.timeouts.reply())
+            .await
+    }
+
+    /// Says hello.
+    async fn hello(&self, verb: &str, wire: &mut Wire) -> Result<Reply, WireError> {
+        wire.write(format!("{verb} {}\r\n", self.hostname).as_bytes())
+            .await?;
+        self.reply(wire).await
+    }
+}
+
+/// Opens a connection, beginning with `prelude`; with the greeting, and under TLS where that is wanted. Where
+/// TLS is optional and its handshake failed, a second connection does without.
+async fn open(
+    to: &NextHopAddr,
+    prelude: &[u8],
+    mut manners: Manners<'_>,
+) -> Result<(Wire, Reply), ConnectError> {
+    loop {
+        let mut wire = dial(to, manners).await?;
+        if !prelude.is_empty() {
+            wire.write(prelude).await?;
+        }
+        let optional = |tls: &ClientTls| tls.mode == ClientMode::Opportunistic;
+        match greeted(to, &mut wire, manners).await {
+            Err(ConnectError::Handshake(error)) if manners.tls.is_some_and(optional) => {
+                info!(next_hop = %to, "no TLS ({error}), going on in plaintext");
+                manners.tls = None;
+            }
+            greeting => return Ok((wire, greeting?)),
+        }
+    }
+}
+
+async fn dial(to: &NextHopAddr, manners: Manners<'_>) -> Result<Wire, ConnectError> {
     let connected = timeout(
         manners.timeouts.connect(),
         TcpStream::connect((to.host.as_str(), to.port)),
@@ -158,6 +215,57 @@ async fn open(to: &NextHopAddr, manners: Manners<'_>) -> Result<Wire, ConnectErr
     Ok(Wire::new(stream, manners.timeouts.write()).map_err(WireError::from)?)
 }
 
+/// The greeting of a fresh connection, and TLS before or after it.
+async fn greeted(
+    to: &NextHopAddr,
+    wire: &mut Wire,
+    manners: Manners<'_>,
+) -> Result<Reply, ConnectError> {
+    let Some(tls) = manners.tls else {
+        return Ok(manners.reply(wire).await?);
+    };
+    if tls.mode == ClientMode::Implicit {
+        handshake(to, tls, wire, manners).await?;
+        return Ok(manners.reply(wire).await?);
+    }
+    let greeting = manners.reply(wire).await?;
+    if !greeting.is_positive() {
+        return Ok(greeting);
+    }
+    let verb = match to.protocol {
+        Protocol::Smtp => "EHLO",
+        Protocol::Lmtp => "LHLO",
+    };
+    let hello = manners.hello(verb, wire).await?;
+    let mut ready = false;
+    if hello.is_positive() && Capabilities::of(&hello).offers("STARTTLS") {
+        wire.write(b"STARTTLS\r\n").await?;
+        ready = manners.reply(wire).await?.code == 220;
+    }
+    if ready {
+        handshake(to, tls, wire, manners).await?;
+    } else if tls.mode != ClientMode::Opportunistic {
+        return Err(ConnectError::NoTls);
+    }
+    Ok(greeting)
+}
+
+async fn handshake(
+    to: &NextHopAddr,
+    tls: &ClientTls,
+    wire: &mut Wire,
+    manners: Manners<'_>,
+) -> Result<(), ConnectError> {
+    let done = tls
+        .connect(wire, &to.host, manners.timeouts.handshake())
+        .await;
+    done.map_err(|error| match error {
+        // Somebody is in the line: no second attempt.
+        WireError::Injected => ConnectError::Wire(error),
+        error => ConnectError::Handshake(error),
+    })
+}
+
 /// A connection for an ingress: the MTA told who the client is, nothing else said, and the greeting that
 /// is for the client to read.
 pub async fn introduce(
@@ -166,15 +274,12 @@ pub async fn introduce(
     how: ClientAddress,
     manners: Manners<'_>,
 ) -> Result<(Wire, Reply), ConnectError> {
-    let mut wire = open(to, manners).await?;
-    match how {
-        ClientAddress::ProxyV1 => wire.write(&proxy_v1(client.0, client.1)).await?,
-        ClientAddress::ProxyV2 => wire.write(&proxy_v2(client.0, client.1)).await?,
-        ClientAddress::None | ClientAddress::Xclient => {}
-    }
-    let greeting = wire
-        .reply(manners.limits.reply_octets_max, manners.timeouts.reply())
-        .await?;
+    let prelude = match how {
+        ClientAddress::ProxyV1 => proxy_v1(client.0, client.1),
+        ClientAddress::ProxyV2 => proxy_v2(client.0, client.1),
+        ClientAddress::None | ClientAddress::Xclient => Vec::new(),
+    };
+    let (mut wire, greeting) = open(to, &prelude, manners).await?;
     if how != ClientAddress::Xclient || !greeting.is_positive() {
         return Ok((wire, greeting));
     }
@@ -189,10 +294,7 @@ async fn xclient(
     client: SocketAddr,
     manners: Manners<'_>,
 ) -> Result<Reply, ConnectError> {
-    let (octets_max, limit) = (manners.limits.reply_octets_max, manners.timeouts.reply());
-    wire.write(format!("EHLO {}\r\n", manners.hostname).as_bytes())
-        .await?;
-    let hello = wire.reply(octets_max, limit).await?;
+    let hello = manners.hello("EHLO", wire).await?;
     if !hello.is_positive() {
         return Err(ConnectError::Refused(hello));
     }
@@ -208,7 +310,7 @@ async fn xclient(
         client.port()
     );
     wire.write(line.as_bytes()).await?;
-    let greeting = wire.reply(octets_max, limit).await?;
+    let greeting = manners.reply(wire).await?;
     if greeting.code == 220 {
         Ok(greeting)
     } else {
@@ -281,9 +383,7 @@ impl Peer {
     /// Connects and says hello. A server that refuses EHLO is greeted with HELO (RFC 5321, 3.2): mail
     /// outranks extensions.
     pub async fn connect(to: &NextHopAddr, manners: Manners<'_>) -> Result<Self, ConnectError> {
-        let (octets_max, limit) = (manners.limits.reply_octets_max, manners.timeouts.reply());
-        let mut wire = open(to, manners).await?;
-        let greeting = wire.reply(octets_max, limit).await?;
+        let (mut wire, greeting) = open(to, b"", manners).await?;
         if !greeting.is_positive() {
             return Err(ConnectError::Refused(greeting));
         }
@@ -294,9 +394,7 @@ impl Peer {
         let mut refusal = None;
         for verb in verbs {
             let command_us = manners.clock.now_us();
-            wire.write(format!("{verb} {}\r\n", manners.hostname).as_bytes())
-                .await?;
-            let reply = wire.reply(octets_max, limit).await?;
+            let reply = manners.hello(verb, &mut wire).await?;
             let reply_us = manners.clock.now_us();
             if reply.is_positive() {
                 return Ok(Self {
@@ -327,9 +425,7 @@ impl Peer {
     /// Sends one command line (without CRLF) and reads its reply.
     pub async fn command(&mut self, line: &[u8], manners: Manners<'_>) -> Result<Reply, WireError> {
         self.wire.write(&[line, b"\r\n"].concat()).await?;
-        self.wire
-            .reply(manners.limits.reply_octets_max, manners.timeouts.reply())
-            .await
+        manners.reply(&mut self.wire).await
     }
 
     /// Reads the reply, or over LMTP the replies, to the end of data: one for each of `accepted` recipients.

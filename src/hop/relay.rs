@@ -278,7 +278,7 @@ impl<'a> Relay<'a> {
             ConnectError::Refused(reply) => not_positive(reply),
             error => {
                 let text = format!("next hop {}: {error}", self.site.listener.next_hop);
-                Reply::new(451, "4.4.1", &text)
+                Reply::new(451, error.status(), &text)
             }
         })
     }

@@ -97,6 +97,7 @@ impl Transfer<'_> {
             Verb::Mail => self.mail(&command),
             Verb::Rcpt => self.rcpt(&command),
             Verb::Data => self.data().await,
+            Verb::Starttls => self.starttls().await,
             Verb::Quit => {
                 self.client.say(221, "2.0.0", "Bye");
                 Err(End::Done)
@@ -128,6 +129,19 @@ impl Transfer<'_> {
         Ok(())
     }
 
+    async fn starttls(&mut self) -> Result<(), End> {
+        if self
+            .client
+            .start_tls(self.site, self.mail.is_some())
+            .await?
+        {
+            // What came in plaintext came from anybody (RFC 3207, 4.2).
+            self.hello = None;
+            self.track_offered = false;
+        }
+        Ok(())
+    }
+
     /// Our own offer: what can always be kept, and of the rest no more than the next hop last offered.
     async fn hello(&mut self, extended: bool) -> Result<(), End> {
         let command_us = self.site.hop.clock.now_us();
@@ -153,6 +167,9 @@ impl Transfer<'_> {
                 Some(size_max) => offer.add(&format!("SIZE {size_max}")),
                 None => offer.add("SIZE"),
             }
+        }
+        if self.client.starttls(self.site).is_some() {
+            offer.add("STARTTLS");
         }
         if self.track_offered {
             offer.add("TRACK NOW");
