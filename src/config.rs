@@ -3,6 +3,7 @@
 
 mod tls;
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ pub struct Config {
 }
 
 /// How reports are made and sent.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reports {
     /// The address in their From.
@@ -208,6 +209,7 @@ impl File {
                 "listener: at least one [[listener]] is needed".to_owned(),
             ));
         }
+        check_addresses(&self.listener)?;
         let listeners = self
             .listener
             .into_iter()
@@ -289,6 +291,18 @@ impl RawListener {
             bare_newline: self.bare_newline,
             policy: self.policy.unwrap_or_else(|| policy.clone()),
         })
+    }
+}
+
+fn check_addresses(listeners: &[Spanned<RawListener>]) -> Result<(), Wrong> {
+    let mut seen = HashSet::new();
+    let mut all = listeners.iter().map(|raw| &raw.get_ref().listen);
+    match all.find(|listen| !seen.insert(*listen.get_ref())) {
+        None => Ok(()),
+        Some(twice) => Err((
+            twice.span().start,
+            format!("listen: {} is another listener's already", twice.get_ref()),
+        )),
     }
 }
 

@@ -98,10 +98,13 @@ impl RawNextHopTls {
                 };
             }
         };
-        let name = self.name.map(server_name).transpose()?;
         let start = self.ca.as_ref().map_or(span.start, |ca| ca.span().start);
-        let ca = self.ca.map(Spanned::into_inner);
-        ca_roots_and(mode, name, ca).map_err(|why| (start, format!("next_hop_tls.ca: {why}")))
+        let name = self.name.map(server_name).transpose()?;
+        let wrong = |why: String| (start, format!("next_hop_tls.ca: {why}"));
+        let ca = self.ca.as_ref().map(|ca| ca.get_ref().as_path());
+        let roots = roots(ca).map_err(wrong)?;
+        let tls = ClientTls::verified(mode, name, roots).map_err(|e| wrong(e.to_string()))?;
+        Ok(Some(tls))
     }
 
     fn nothing_to_verify(&self) -> Result<(), Wrong> {
@@ -114,16 +117,6 @@ impl RawNextHopTls {
             ))
         })
     }
-}
-
-fn ca_roots_and(
-    mode: ClientMode,
-    name: Option<ServerName<'static>>,
-    ca: Option<PathBuf>,
-) -> Result<Option<ClientTls>, String> {
-    let roots = roots(ca.as_deref())?;
-    let tls = ClientTls::verified(mode, name, roots).map_err(|error| error.to_string())?;
-    Ok(Some(tls))
 }
 
 fn server_name(name: Spanned<String>) -> Result<ServerName<'static>, Wrong> {

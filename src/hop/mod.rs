@@ -6,13 +6,14 @@
 //! - `ingress`: the verbatim dialogue in front of an MTA.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `relay`, `passage`: its transaction at the next hop, and what is told of it.
-//! - `client`, `wire`, `tls`, `body`, `transaction`, `next_hop`, `limits`: what both dialogues are made of.
+//! - `client`, `wire`, `tls`, `body`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
 //! whatever fails on the tracking side costs a report and a log line.
 
 mod body;
 mod client;
+mod connect;
 mod ingress;
 pub mod limits;
 pub mod listener;
@@ -44,7 +45,7 @@ use listener::Listener;
 use next_hop::Manners;
 use transaction::{Tracked, field_value, identify};
 
-/// What all listeners of a hop share.
+/// What all listeners of a hop share. A reload makes a new one, for the sessions that begin after it.
 pub struct Hop {
     /// The hop's name.
     pub hostname: String,
@@ -126,6 +127,15 @@ pub struct Site {
 }
 
 impl Site {
+    /// A listener of this hop, its next hop not yet known.
+    pub fn new(hop: Arc<Hop>, listener: Listener) -> Self {
+        Self {
+            hop,
+            listener,
+            known: Mutex::new(None),
+        }
+    }
+
     /// What a connection to the next hop needs to know.
     pub fn manners(&self) -> Manners<'_> {
         Manners {

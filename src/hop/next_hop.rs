@@ -7,12 +7,10 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tracing::info;
 
+use super::connect::open;
 use super::limits::{Limits, Timeouts};
-use super::tls::{ClientMode, ClientTls};
+use super::tls::ClientTls;
 use super::wire::{Wire, WireError};
 use crate::clock::Clock;
 use crate::smtp::capability::Capabilities;
@@ -168,102 +166,18 @@ pub struct Manners<'a> {
 }
 
 impl Manners<'_> {
-    async fn reply(&self, wire: &mut Wire) -> Result<Reply, WireError> {
+    /// Reads the next reply.
+    pub async fn reply(&self, wire: &mut Wire) -> Result<Reply, WireError> {
         wire.reply(self.limits.reply_octets_max, self.timeouts.reply())
             .await
     }
 
     /// Says hello.
-    async fn hello(&self, verb: &str, wire: &mut Wire) -> Result<Reply, WireError> {
+    pub async fn hello(&self, verb: &str, wire: &mut Wire) -> Result<Reply, WireError> {
         wire.write(format!("{verb} {}\r\n", self.hostname).as_bytes())
             .await?;
         self.reply(wire).await
     }
-}
-
-/// Opens a connection, beginning with `prelude`; with the greeting, and under TLS where that is wanted. Where
-/// TLS is optional and its handshake failed, a second connection does without.
-async fn open(
-    to: &NextHopAddr,
-    prelude: &[u8],
-    mut manners: Manners<'_>,
-) -> Result<(Wire, Reply), ConnectError> {
-    loop {
-        let mut wire = dial(to, manners).await?;
-        if !prelude.is_empty() {
-            wire.write(prelude).await?;
-        }
-        let optional = |tls: &ClientTls| tls.mode == ClientMode::Opportunistic;
-        match greeted(to, &mut wire, manners).await {
-            Err(ConnectError::Handshake(error)) if manners.tls.is_some_and(optional) => {
-                info!(next_hop = %to, "no TLS ({error}), going on in plaintext");
-                manners.tls = None;
-            }
-            greeting => return Ok((wire, greeting?)),
-        }
-    }
-}
-
-async fn dial(to: &NextHopAddr, manners: Manners<'_>) -> Result<Wire, ConnectError> {
-    let connected = timeout(
-        manners.timeouts.connect(),
-        TcpStream::connect((to.host.as_str(), to.port)),
-    )
-    .await
-    .map_err(|_| ConnectError::Unreachable(WireError::TimedOut))?;
-    let stream = connected.map_err(|error| ConnectError::Unreachable(error.into()))?;
-    Ok(Wire::new(stream, manners.timeouts.write()).map_err(WireError::from)?)
-}
-
-/// The greeting of a fresh connection, and TLS before or after it.
-async fn greeted(
-    to: &NextHopAddr,
-    wire: &mut Wire,
-    manners: Manners<'_>,
-) -> Result<Reply, ConnectError> {
-    let Some(tls) = manners.tls else {
-        return Ok(manners.reply(wire).await?);
-    };
-    if tls.mode == ClientMode::Implicit {
-        handshake(to, tls, wire, manners).await?;
-        return Ok(manners.reply(wire).await?);
-    }
-    let greeting = manners.reply(wire).await?;
-    if !greeting.is_positive() {
-        return Ok(greeting);
-    }
-    let verb = match to.protocol {
-        Protocol::Smtp => "EHLO",
-        Protocol::Lmtp => "LHLO",
-    };
-    let hello = manners.hello(verb, wire).await?;
-    let mut ready = false;
-    if hello.is_positive() && Capabilities::of(&hello).offers("STARTTLS") {
-        wire.write(b"STARTTLS\r\n").await?;
-        ready = manners.reply(wire).await?.code == 220;
-    }
-    if ready {
-        handshake(to, tls, wire, manners).await?;
-    } else if tls.mode != ClientMode::Opportunistic {
-        return Err(ConnectError::NoTls);
-    }
-    Ok(greeting)
-}
-
-async fn handshake(
-    to: &NextHopAddr,
-    tls: &ClientTls,
-    wire: &mut Wire,
-    manners: Manners<'_>,
-) -> Result<(), ConnectError> {
-    let done = tls
-        .connect(wire, &to.host, manners.timeouts.handshake())
-        .await;
-    done.map_err(|error| match error {
-        // Somebody is in the line: no second attempt.
-        WireError::Injected => ConnectError::Wire(error),
-        error => ConnectError::Handshake(error),
-    })
 }
 
 /// A connection for an ingress: the MTA told who the client is, nothing else said, and the greeting that

@@ -196,21 +196,17 @@ fn words(error: rustls::pki_types::pem::Error) -> String {
 /// Whom to believe: the certificates in `ca`, or those the system believes.
 pub fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            for certificate in read_certificates(path)? {
-                let added = roots.add(certificate);
-                added.map_err(|error| format!("{}: {error}", path.display()))?;
-            }
+    if let Some(path) = ca {
+        for certificate in read_certificates(path)? {
+            let added = roots.add(certificate);
+            added.map_err(|error| format!("{}: {error}", path.display()))?;
         }
-        None => {
-            // Some that cannot be read are no reason to refuse the others.
-            let certificates = rustls_native_certs::load_native_certs().certs;
-            roots.add_parsable_certificates(certificates);
-            if roots.is_empty() {
-                return Err("this system has no CA certificates; name a file".to_owned());
-            }
-        }
+        return Ok(roots);
+    }
+    // Some that cannot be read are no reason to refuse the others.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("this system has no CA certificates; name a file".to_owned());
     }
     Ok(roots)
 }
