@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::mail::Mail;
 use super::net::{self, NextHop};
+use super::tls::{Duplex, Server};
 
 /// A finished transaction: what came, and how it was answered.
 #[derive(Clone, Default)]
@@ -51,6 +52,8 @@ pub struct Script {
     once: Vec<(String, String)>,
     always: Vec<(String, String)>,
     pause: Duration,
+    tls: Option<Server>,
+    implicit: bool,
 }
 
 #[derive(Default)]
@@ -97,7 +100,8 @@ impl Sink {
         }
     }
 
-    /// Every command line so far, of all connections, as it came but for the line end.
+    /// Every command line so far, of all connections, as it came but for the line end. `(TLS)` stands where
+    /// a handshake was done.
     pub fn commands(&self) -> Vec<String> {
         lock(&self.seen).commands.clone()
     }
@@ -125,6 +129,18 @@ impl Script {
     pub fn offer(mut self, keyword: &str) -> Self {
         self.keywords.push(keyword.to_owned());
         self
+    }
+
+    /// Offers STARTTLS, and means it.
+    pub fn starttls(mut self, tls: Server) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Begins every connection with a handshake.
+    pub fn implicit_tls(mut self, tls: Server) -> Self {
+        self.implicit = true;
+        self.starttls(tls)
     }
 
     /// Greets with this line instead of `220 sink.test`.
@@ -223,8 +239,9 @@ fn accept(listener: &TcpListener, script: &Arc<Mutex<Script>>, seen: &Arc<Mutex<
 }
 
 struct Session {
-    reader: BufReader<TcpStream>,
-    writer: TcpStream,
+    stream: BufReader<Box<dyn Duplex>>,
+    socket: TcpStream,
+    secure: bool,
     script: Arc<Mutex<Script>>,
     seen: Arc<Mutex<Seen>>,
     transaction: Transaction,
@@ -237,8 +254,9 @@ impl Session {
         seen: Arc<Mutex<Seen>>,
     ) -> std::io::Result<Self> {
         Ok(Self {
-            reader: BufReader::new(stream.try_clone()?),
-            writer: stream,
+            stream: BufReader::new(Box::new(stream.try_clone()?)),
+            socket: stream,
+            secure: false,
             script,
             seen,
             transaction: Transaction::default(),
@@ -246,11 +264,14 @@ impl Session {
     }
 
     fn serve(mut self) -> std::io::Result<()> {
+        if lock(&self.script).implicit {
+            self.secure()?;
+        }
         let greeting = lock(&self.script).greeting.clone();
         self.say(&greeting.unwrap_or_else(|| "220 sink.test".to_owned()))?;
         loop {
             let mut line = Vec::new();
-            if self.reader.read_until(b'\n', &mut line)? == 0 {
+            if self.stream.read_until(b'\n', &mut line)? == 0 {
                 return Ok(());
             }
             let line = String::from_utf8_lossy(&line)
@@ -275,9 +296,13 @@ impl Session {
     fn usual_reply(&self, verb: &str) -> String {
         match verb {
             "EHLO" | "LHLO" => {
-                let keywords = lock(&self.script).keywords.clone();
+                let script = lock(&self.script);
                 let mut lines = vec!["sink.test".to_owned()];
-                lines.extend(keywords);
+                lines.extend(script.keywords.clone());
+                if script.tls.is_some() && !self.secure {
+                    lines.push("STARTTLS".to_owned());
+                }
+                drop(script);
                 let last = lines.len() - 1;
                 let line = |(at, text): (usize, &String)| {
                     format!("250{}{text}", if at == last { ' ' } else { '-' })
@@ -288,6 +313,9 @@ impl Session {
                     .map(line)
                     .collect::<Vec<_>>()
                     .join("\r\n")
+            }
+            "STARTTLS" if !self.secure && lock(&self.script).tls.is_some() => {
+                "220 2.0.0 go".to_owned()
             }
             "DATA" if self.transaction.recipients.is_empty() => "503 5.5.1 no recipient".to_owned(),
             "DATA" => "354 go on".to_owned(),
@@ -309,6 +337,7 @@ impl Session {
             }
             "RCPT" if yes => self.transaction.recipients.push(line),
             "DATA" if reply.starts_with("354") => self.take_message()?,
+            "STARTTLS" if reply.starts_with("220") => self.secure()?,
             _ => {}
         }
         Ok(())
@@ -318,7 +347,7 @@ impl Session {
         let mut data = Vec::new();
         loop {
             let start = data.len();
-            if self.reader.read_until(b'\n', &mut data)? == 0 {
+            if self.stream.read_until(b'\n', &mut data)? == 0 {
                 return Ok(());
             }
             let at_line_start = start == 0 || data[..start].ends_with(b"\r\n");
@@ -350,10 +379,24 @@ impl Session {
     fn say(&mut self, reply: &str) -> std::io::Result<()> {
         thread::sleep(lock(&self.script).pause);
         if reply == "close" {
-            self.writer.shutdown(Shutdown::Both)?;
+            self.socket.shutdown(Shutdown::Both)?;
             return Err(std::io::ErrorKind::ConnectionAborted.into());
         }
-        self.writer.write_all(format!("{reply}\r\n").as_bytes())
+        let stream = self.stream.get_mut();
+        stream.write_all(format!("{reply}\r\n").as_bytes())?;
+        stream.flush()
+    }
+
+    /// Whatever came before the handshake is forgotten.
+    fn secure(&mut self) -> std::io::Result<()> {
+        let Some(tls) = lock(&self.script).tls.clone() else {
+            return Ok(());
+        };
+        self.stream = BufReader::new(Box::new(tls.accept(self.socket.try_clone()?)?));
+        self.secure = true;
+        self.transaction = Transaction::default();
+        lock(&self.seen).commands.push("(TLS)".to_owned());
+        Ok(())
     }
 }
 
