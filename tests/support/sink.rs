@@ -54,11 +54,15 @@ pub struct Script {
     pause: Duration,
     tls: Option<Server>,
     implicit: bool,
+    secret_keywords: Vec<String>,
+    address: Option<SocketAddrV4>,
 }
 
 #[derive(Default)]
 struct Seen {
     commands: Vec<String>,
+    /// The same, connection by connection.
+    dialogues: Vec<Vec<String>>,
     transactions: Vec<Transaction>,
     connections: Vec<TcpStream>,
     closing: bool,
@@ -106,6 +110,11 @@ impl Sink {
         lock(&self.seen).commands.clone()
     }
 
+    /// The same for each connection by itself, in the order they came.
+    pub fn dialogues(&self) -> Vec<Vec<String>> {
+        lock(&self.seen).dialogues.clone()
+    }
+
     /// Every transaction that has come to its dot.
     pub fn transactions(&self) -> Vec<Transaction> {
         lock(&self.seen).transactions.clone()
@@ -134,6 +143,12 @@ impl Script {
     /// Offers STARTTLS, and means it.
     pub fn starttls(mut self, tls: Server) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Offers a keyword under TLS only.
+    pub fn offer_under_tls(mut self, keyword: &str) -> Self {
+        self.secret_keywords.push(keyword.to_owned());
         self
     }
 
@@ -169,9 +184,15 @@ impl Script {
         self
     }
 
+    /// Listens here instead of on a fresh address.
+    pub fn listen(mut self, address: SocketAddrV4) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     /// Starts the server.
     pub fn start(self) -> Sink {
-        let address = net::address();
+        let address = self.address.unwrap_or_else(net::address);
         let listener = TcpListener::bind(address).expect("the address is free");
         let seen = Arc::new(Mutex::new(Seen::default()));
         let lmtp = self.lmtp;
@@ -242,6 +263,7 @@ struct Session {
     stream: BufReader<Box<dyn Duplex>>,
     socket: TcpStream,
     secure: bool,
+    number: usize,
     script: Arc<Mutex<Script>>,
     seen: Arc<Mutex<Seen>>,
     transaction: Transaction,
@@ -257,6 +279,11 @@ impl Session {
             stream: BufReader::new(Box::new(stream.try_clone()?)),
             socket: stream,
             secure: false,
+            number: {
+                let dialogues = &mut lock(&seen).dialogues;
+                dialogues.push(Vec::new());
+                dialogues.len() - 1
+            },
             script,
             seen,
             transaction: Transaction::default(),
@@ -277,7 +304,7 @@ impl Session {
             let line = String::from_utf8_lossy(&line)
                 .trim_end_matches(['\r', '\n'])
                 .to_owned();
-            lock(&self.seen).commands.push(line.clone());
+            self.note(&line);
             let verb = line
                 .split([' ', ':'])
                 .next()
@@ -299,7 +326,9 @@ impl Session {
                 let script = lock(&self.script);
                 let mut lines = vec!["sink.test".to_owned()];
                 lines.extend(script.keywords.clone());
-                if script.tls.is_some() && !self.secure {
+                if self.secure {
+                    lines.extend(script.secret_keywords.clone());
+                } else if script.tls.is_some() {
                     lines.push("STARTTLS".to_owned());
                 }
                 drop(script);
@@ -395,8 +424,14 @@ impl Session {
         self.stream = BufReader::new(Box::new(tls.accept(self.socket.try_clone()?)?));
         self.secure = true;
         self.transaction = Transaction::default();
-        lock(&self.seen).commands.push("(TLS)".to_owned());
+        self.note("(TLS)");
         Ok(())
+    }
+
+    fn note(&self, line: &str) {
+        let mut seen = lock(&self.seen);
+        seen.commands.push(line.to_owned());
+        seen.dialogues[self.number].push(line.to_owned());
     }
 }
 
