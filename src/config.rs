@@ -1,7 +1,9 @@
 //! The configuration file: TOML into settings, with every mistake named by file, line and key. Opens
-//! nothing but its own file: no sockets, no state.
+//! nothing but its own file and the certificates and keys it names: no sockets, no state.
 
-use std::collections::BTreeMap;
+mod tls;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use crate::hop::limits::{Limits, Timeouts};
 use crate::hop::listener::Listener;
 use crate::hop::next_hop::{ClientAddress, Protocol};
 use crate::hop::route::{NextHop, Routes};
+use crate::hop::tls::NextHopTls;
 use crate::smtp::data::BareNewline;
 use crate::store::transport::Via;
 use crate::track::Role;
@@ -41,7 +44,7 @@ pub struct Config {
 }
 
 /// How reports are made and sent.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reports {
     /// The address in their From.
@@ -177,6 +180,8 @@ struct RawListener {
     next_hop: Spanned<NextHop>,
     #[serde(default)]
     routes: BTreeMap<Spanned<String>, NextHop>,
+    tls: Option<tls::RawServerTls>,
+    next_hop_tls: Option<Spanned<tls::RawNextHopTls>>,
     #[serde(default)]
     client_address: Option<Spanned<ClientAddress>>,
     #[serde(default)]
@@ -213,6 +218,7 @@ impl File {
                 "listener: at least one [[listener]] is needed".to_owned(),
             ));
         }
+        check_addresses(&self.listener)?;
         let listeners = self
             .listener
             .into_iter()
@@ -286,16 +292,37 @@ impl RawListener {
         {
             return at(span, "client_address: concerns an ingress only");
         }
+        let next_hop_tls = match self.next_hop_tls {
+            Some(table) => {
+                let span = table.span();
+                NextHopTls::Set(table.into_inner().check(span)?)
+            }
+            None => NextHopTls::Usual(tls::opportunistic(0)?),
+        };
         Ok(Listener {
             role: self.role,
             listen,
             protocol,
             routes,
+            tls: self.tls.map(tls::RawServerTls::check).transpose()?,
+            next_hop_tls,
             client_address: client_address.map_or(ClientAddress::None, |(address, _)| address),
             bare_newline: self.bare_newline,
             safe_keywords: self.safe_keywords,
             policy: self.policy.unwrap_or_else(|| policy.clone()),
         })
+    }
+}
+
+fn check_addresses(listeners: &[Spanned<RawListener>]) -> Result<(), Wrong> {
+    let mut seen = HashSet::new();
+    let mut all = listeners.iter().map(|raw| &raw.get_ref().listen);
+    match all.find(|listen| !seen.insert(*listen.get_ref())) {
+        None => Ok(()),
+        Some(twice) => Err((
+            twice.span().start,
+            format!("listen: {} is another listener's already", twice.get_ref()),
+        )),
     }
 }
 

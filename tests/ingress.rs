@@ -32,6 +32,11 @@ impl Hop {
 
     /// With more lines of configuration for the top.
     fn with(mta: Script, more: &str) -> Self {
+        Self::listener(mta, more, "")
+    }
+
+    /// With more lines for the listener as well.
+    fn listener(mta: Script, more: &str, listener: &str) -> Self {
         let mta = mta.start();
         let reports = tempfile::tempdir().expect("a temporary directory");
         let entrance = net::address();
@@ -39,7 +44,7 @@ impl Hop {
             "hostname = 'mx1.test'\n{more}\n\
              [reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:{}'\n\
              [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\n\
-             next_hop = '{}'\n",
+             next_hop = '{}'\n{listener}\n",
             reports.path().display(),
             mta.next_hop(),
         ));
@@ -681,6 +686,7 @@ fn more_recipients_than_are_kept_means_untracked() {
 fn keywords_the_configuration_vouches_for_are_shown() {
     let mta = postfix_like()
         .offer("ETRN")
+        .always("ETRN", "250 2.0.0 queuing")
         .once("XFOO", "250 2.0.0 foo to you");
     let hop = Hop::listener(mta, "", "safe_keywords = ['xfoo']");
     let mut client = hop.client();
@@ -689,4 +695,105 @@ fn keywords_the_configuration_vouches_for_are_shown() {
     client.command("XFOO 1", "250 2.0.0 foo to you");
     client.command("ETRN dest.test", "250");
     client.command("XBAR 1", "502");
+}
+
+#[test]
+fn chunks_pass_by_count_and_untouched() {
+    let hop = Hop::before(postfix_like().offer("BINARYMIME"));
+    let mut client = hop.client();
+    let offer = client.command("EHLO client.test", "250");
+    assert!(offer.contains(&"250-BINARYMIME".to_owned()), "{offer:?}");
+    client.command("MAIL FROM:<alice@origin.test> BODY=BINARYMIME", "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    // Octets that would end DATA, a lone LF and CR, a NUL: all of it is data.
+    let first = b"Subject: x\r\n\r\n\n.\n\r\n.\r\nQUIT\r\n\0\r";
+    client.send([format!("bdat {}\r\n", first.len()).as_bytes(), first].concat());
+    client.expect("250");
+    // The rest is pipelined, split anywhere.
+    client.send("BDAT 5\r\n");
+    client.send("ab");
+    client.send("\r\ncBDAT 0 LAST\r\nNOOP\r\n");
+    client.expect("250");
+    client.expect("250 2.0.0 Ok: queued as 4F1A2B3C");
+    client.expect("250");
+    assert_eq!(
+        hop.mta.wait_for(1)[0].data,
+        [&first[..], b"ab\r\nc"].concat()
+    );
+    assert!(hop.commands().contains(&format!("bdat {}", first.len())));
+    assert!(!hop.commands().contains(&"QUIT".to_owned()));
+}
+
+#[test]
+fn the_carry_header_goes_into_the_first_chunk() {
+    let text = "Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\nbody\r\n";
+    // The header block whole in the first chunk, then cut in it, then an empty first chunk.
+    for cut in [text.len(), 40, 5, 0] {
+        let hop = Hop::before(postfix_like());
+        let mut client = hop.client();
+        client.command("EHLO client.test", "250");
+        client.command(TRACKED, "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        let (first, rest) = text.split_at(cut);
+        client.send(format!("BDAT {}\r\n{first}", first.len()));
+        client.expect("250");
+        client.send(format!("BDAT {} LAST\r\n{rest}", rest.len()));
+        client.expect("250 2.0.0 Ok: queued as 4F1A2B3C");
+        let seen = String::from_utf8(hop.mta.wait_for(1)[0].data.clone()).expect("text");
+        assert!(
+            seen.starts_with("Hoptrail-Carry: v=1;") && seen.ends_with(text),
+            "{seen}"
+        );
+        assert_eq!(
+            seen.contains("msg=-"),
+            cut != text.len(),
+            "bound only if the block was seen: {seen}"
+        );
+        let report = hop.reports(1)[0].report().expect("a report");
+        assert_eq!(report.field("X-Hoptrail-Size"), text.len().to_string());
+        assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["accepted"]);
+    }
+}
+
+#[test]
+fn chunks_that_belong_to_nothing_are_read_and_refused() {
+    let hop = Hop::before(postfix_like().once("BDAT 3", "552 5.3.4 too big"));
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    // Without a transaction: its octets must not be taken for commands.
+    client.send("BDAT 6\r\nQUIT\r\n");
+    client.expect("503 5.5.1");
+    client.command("MAIL FROM:<alice@origin.test>", "250");
+    client.send("BDAT 6 LAST\r\nRSET\r\n");
+    client.expect("503 5.5.1");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    // After an error nothing more of the message is wanted.
+    client.send("BDAT 3\r\nabcBDAT 6 LAST\r\nRSET\r\n");
+    client.expect("552 5.3.4");
+    client.expect("503 5.5.1");
+    client.command("DATA", "503 5.5.1");
+    client.command("RSET", "250");
+    client.command("MAIL FROM:<alice@origin.test>", "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.send("BDAT 4 LAST\r\nx\r\ny");
+    client.expect("250");
+    assert_eq!(hop.mta.wait_for(1).len(), 1);
+    client.command("BDAT x", "501 5.5.4");
+    assert!(
+        client.is_closed(),
+        "where the next command begins nobody knows"
+    );
+}
+
+#[test]
+fn a_chunk_that_breaks_off_is_not_completed() {
+    let hop = Hop::before(postfix_like());
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client.command(TRACKED, "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.send("BDAT 100 LAST\r\nSubject: x\r\n\r\nhalf");
+    client.break_off();
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(hop.mta.transactions().is_empty());
 }

@@ -54,7 +54,7 @@ impl Egress {
 /// A mail server on the port of mail between domains, on an address of its own.
 fn on_port_25(script: Script) -> (Sink, Ipv4Addr) {
     let address = SocketAddrV4::new(*net::address().ip(), 25);
-    (script.start_on(address), *address.ip())
+    (script.listen(address).start(), *address.ip())
 }
 
 #[test]

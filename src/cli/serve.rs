@@ -1,5 +1,7 @@
 //! `hoptrail serve`: a configuration made into a running hop.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,13 +12,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::hop::listener::serve;
 use crate::hop::route::Names;
-use crate::hop::{Hop, Tracking};
+use crate::hop::{Hop, Site, Tracking};
 use crate::observe;
 use crate::report::{Mailing, notification, write};
 use crate::store::transport::Transport;
@@ -34,17 +36,22 @@ pub struct Args {
     config: PathBuf,
 }
 
-/// Runs until SIGTERM or SIGINT. A broken configuration ends with exit code 2 before a port is opened.
+/// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again. A broken configuration ends with exit
+/// code 2 before a port is opened.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config::load(&args.config)?;
     observe::log::start();
     super::block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let server = Server::start(config, Clock::system()).await?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut server = Server::start(config, Clock::system()).await?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => reload(&mut server, &args.config).await,
+            }
         }
         info!("stopping");
         server.stop().await;
@@ -52,9 +59,29 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
+async fn reload(server: &mut Server, path: &Path) {
+    let done = match config::load(path) {
+        Ok(config) => server.reload(config).await,
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(()) => info!(config = %path.display(), "configuration reloaded"),
+        Err(error) => error!("reload refused, THE OLD CONFIGURATION STAYS: {error:#}"),
+    }
+}
+
 /// A running hop.
 pub struct Server {
+    /// What it was started with, or last reloaded.
+    config: Config,
+    clock: Clock,
+    /// The store, without which nothing is tracked.
+    store: Option<Store>,
     stop: watch::Sender<bool>,
+    /// Those of the start.
+    names: Arc<Names>,
+    /// Each listener by its address; who drops the sender closes the socket.
+    sites: HashMap<SocketAddr, watch::Sender<Arc<Site>>>,
     listeners: JoinSet<()>,
     mailer: Option<JoinHandle<()>>,
 }
@@ -64,7 +91,6 @@ impl Server {
     /// directory of no use costs tracking, not mail.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let (stop, stopping) = watch::channel(false);
-        let reports_arrivals = config.reports_arrivals();
         let tracking = match open_state(&config.state_dir, config.reports.retention_days) {
             Ok(tracking) => Some(tracking),
             Err(error) => {
@@ -78,50 +104,92 @@ impl Server {
         let names = Names::new(config.resolver).map_err(|why| {
             anyhow::anyhow!("no name servers: {why}; set resolver = \"ADDRESS:53\"")
         })?;
-        let mut sockets = Vec::new();
-        for listener in &config.listeners {
-            let socket = TcpListener::bind(listener.listen)
-                .await
-                .with_context(|| format!("cannot listen on {}", listener.listen))?;
-            sockets.push((socket, listener.clone()));
-        }
-        let transport = Transport::new(config.reports.via, &config.hostname)
+        let sockets = bind(config.listeners.iter().map(|listener| listener.listen)).await?;
+        let transport = Transport::new(config.reports.via.clone(), &config.hostname)
             .context("reports.via: no TLS on this system")?;
-        let mailer = tracking.as_ref().map(|tracking| {
+        let store = tracking.as_ref().map(|tracking| tracking.store.clone());
+        let mailer = store.clone().map(|store| {
             tokio::spawn(mailer::run(
-                tracking.store.clone(),
+                store,
                 transport,
                 composer(config.reports.from.clone()),
                 clock,
-                stopping.clone(),
+                stopping,
             ))
         });
-        let hop = Arc::new(Hop {
-            reports_arrivals,
-            names,
-            hostname: config.hostname,
+        let mut server = Self {
+            config,
+            names: Arc::new(names),
             clock,
+            store,
+            stop,
+            sites: HashMap::new(),
+            listeners: JoinSet::new(),
+            mailer,
+        };
+        server.serve(tracking, sockets);
+        Ok(server)
+    }
+
+    /// Takes over a new configuration whole or, if it cannot be, not at all. Sessions that are open go on as
+    /// they began. The store and the way out of reports are those of the start.
+    pub async fn reload(&mut self, config: Config) -> anyhow::Result<()> {
+        let keys = match self.store {
+            Some(_) => Some(keys::load_or_create(&self.config.state_dir)?),
+            None => None,
+        };
+        let new = config.listeners.iter().map(|listener| listener.listen);
+        let sockets = bind(new.filter(|listen| !self.sites.contains_key(listen))).await?;
+        let fixed = |config: &Config| (config.state_dir.clone(), config.reports.clone());
+        if fixed(&config) != fixed(&self.config) {
+            warn!("state_dir and [reports] are taken over at the next restart");
+        }
+        let (state_dir, reports) = fixed(&self.config);
+        self.config = Config {
+            state_dir,
+            reports,
+            ..config
+        };
+        let tracking = self.store.clone().zip(keys);
+        self.serve(
+            tracking.map(|(store, keys)| Tracking { store, keys }),
+            sockets,
+        );
+        Ok(())
+    }
+
+    /// Gives each listener its newest settings, starts those in `sockets`, and closes those that are no longer
+    /// configured.
+    fn serve(&mut self, tracking: Option<Tracking>, sockets: Vec<(SocketAddr, TcpListener)>) {
+        let config = &self.config;
+        let hop = Arc::new(Hop {
+            reports_arrivals: config.reports_arrivals(),
+            names: Arc::clone(&self.names),
+            hostname: config.hostname.clone(),
+            clock: self.clock,
             tracking,
             limits: config.limits,
             timeouts: config.timeouts,
-            stopping,
+            stopping: self.stop.subscribe(),
         });
-        let mut listeners = JoinSet::new();
-        for (socket, listener) in sockets {
-            info!(
-                hop = %hop.hostname,
-                role = listener.role.as_str(),
-                listen = %listener.listen,
-                next_hop = %listener.routes.default,
-                "serving"
-            );
-            listeners.spawn(serve(socket, Arc::clone(&hop), listener));
+        let mut sockets: HashMap<_, _> = sockets.into_iter().collect();
+        let mut before = std::mem::take(&mut self.sites);
+        for listener in &config.listeners {
+            let listen = listener.listen;
+            let site = Arc::new(Site::new(Arc::clone(&hop), listener.clone()));
+            if let Some(running) = before.remove(&listen) {
+                running.send_replace(site);
+                self.sites.insert(listen, running);
+            } else if let Some(socket) = sockets.remove(&listen) {
+                say_serving(&site);
+                let (sender, receiver) = watch::channel(site);
+                self.sites.insert(listen, sender);
+                self.listeners.spawn(serve(socket, receiver));
+            }
         }
-        Ok(Self {
-            stop,
-            listeners,
-            mailer,
-        })
+        for listen in before.keys() {
+            info!(%listen, "no longer served, open sessions go on");
+        }
     }
 
     /// Lets sessions end, then the mailer.
@@ -133,6 +201,29 @@ impl Server {
             let _ = tokio::time::timeout(MAILER_LAST, mailer).await;
         }
     }
+}
+
+fn say_serving(site: &Site) {
+    info!(
+        hop = %site.hop.hostname,
+        role = site.listener.role.as_str(),
+        listen = %site.listener.listen,
+        next_hop = %site.listener.routes.default,
+        "serving"
+    );
+}
+
+async fn bind(
+    addresses: impl Iterator<Item = SocketAddr>,
+) -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
+    let mut sockets = Vec::new();
+    for listen in addresses {
+        let socket = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen}"))?;
+        sockets.push((listen, socket));
+    }
+    Ok(sockets)
 }
 
 fn open_state(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking> {

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use thiserror::Error;
 use tracing::{debug, warn};
 
-use super::Hop;
 use super::body::{Body, BodyError};
 use super::chunk::{Chunk, Size};
+use super::tls::{ServerMode, ServerTls};
 use super::wire::{Incoming, Wire, WireError};
+use super::{Hop, Site};
 use crate::smtp::command::Refusal;
 use crate::smtp::data::BareNewline;
 use crate::smtp::reply::Reply;
@@ -26,6 +27,16 @@ pub const MALFORMED_TRACK: Refusal = Refusal {
     code: 501,
     status: "5.5.4",
     text: "malformed TRACK parameter",
+};
+const TLS_ALREADY: Refusal = Refusal {
+    code: 503,
+    status: "5.5.1",
+    text: "TLS is on already",
+};
+const TLS_TOO_LATE: Refusal = Refusal {
+    code: 503,
+    status: "5.5.1",
+    text: "STARTTLS comes before AUTH and MAIL",
 };
 const LINE_TOO_LONG: Refusal = Refusal {
     code: 500,
@@ -130,6 +141,45 @@ impl Client {
                 Err(error) => return Err(End::Client(error)),
             }
         }
+    }
+
+    /// The listener's TLS, if this client may still say STARTTLS.
+    pub fn starttls<'a>(&self, site: &'a Site) -> Option<&'a ServerTls> {
+        let tls = site.listener.tls.as_ref()?;
+        (tls.mode == ServerMode::Starttls && !self.is_secure()).then_some(tls)
+    }
+
+    /// Whether the connection is under TLS.
+    pub fn is_secure(&self) -> bool {
+        self.wire.is_secure()
+    }
+
+    /// Answers STARTTLS, and goes over to TLS where that is offered; true if it did. A login or an open
+    /// transaction would have to be forgotten by the MTA too, which knows of no TLS here: refused.
+    pub async fn start_tls(&mut self, site: &Site, in_transaction: bool) -> Result<bool, End> {
+        let Some(tls) = self.starttls(site) else {
+            let refusal = if self.is_secure() {
+                TLS_ALREADY
+            } else {
+                NOT_IMPLEMENTED
+            };
+            return self.refuse(&site.hop, &refusal).map(|()| false);
+        };
+        if in_transaction || self.authenticated {
+            return self.refuse(&site.hop, &TLS_TOO_LATE).map(|()| false);
+        }
+        if !self.wire.buffered().is_empty() {
+            return Err(End::Refuse(Reply::new(
+                554,
+                "5.5.0",
+                "nothing may follow STARTTLS before the handshake",
+            )));
+        }
+        self.say(220, "2.0.0", "ready to start TLS");
+        self.flush().await?;
+        let limit = site.hop.timeouts.handshake();
+        let done = tls.accept(&mut self.wire, limit).await;
+        done.map(|()| true).map_err(End::Client)
     }
 
     /// A line that is no command: an answer in an AUTH exchange.

@@ -38,6 +38,19 @@ const MECHANISMS: [&str; 7] = [
     "OAUTHBEARER",
 ];
 
+/// To MAIL and AUTH between STARTTLS and the hello that has to follow it.
+const HELLO_FIRST: Refusal = Refusal {
+    code: 503,
+    status: "5.5.1",
+    text: "say EHLO again after STARTTLS",
+};
+/// RFC 4954, 6.
+const TLS_FIRST: Refusal = Refusal {
+    code: 538,
+    status: "5.7.11",
+    text: "encryption required for authentication",
+};
+
 /// Serves one client of an ingress.
 pub async fn run(site: &Site, mut client: Client) {
     let listener = &site.listener;
@@ -46,7 +59,13 @@ pub async fn run(site: &Site, mut client: Client) {
         return;
     };
     let ends = (client.address, client.local);
-    let met = introduce(next_hop, ends, listener.client_address, site.manners()).await;
+    let met = introduce(
+        next_hop,
+        ends,
+        listener.client_address,
+        site.manners(next_hop),
+    )
+    .await;
     let (next, greeting) = match met {
         Ok(met) => met,
         Err(error) => {
@@ -55,9 +74,8 @@ pub async fn run(site: &Site, mut client: Client) {
                 "{} cannot reach its mail server, try again later",
                 site.hop.hostname
             );
-            return client
-                .close(&site.hop, End::Refuse(Reply::new(421, "4.4.1", &text)))
-                .await;
+            let busy = Reply::new(421, error.status(), &text);
+            return client.close(&site.hop, End::Refuse(busy)).await;
         }
     };
     client.tell(greeting.raw());
@@ -68,6 +86,7 @@ pub async fn run(site: &Site, mut client: Client) {
         offer: None,
         track_offered: false,
         hello: None,
+        forgotten: false,
         envelope: None,
         chunks: None,
     };
@@ -91,6 +110,8 @@ struct Ingress<'a> {
     offer: Option<Capabilities>,
     track_offered: bool,
     hello: Option<Exchange>,
+    /// The MTA still knows a hello from before STARTTLS, which no longer counts.
+    forgotten: bool,
     envelope: Option<Envelope>,
     /// A message that comes in chunks, from its first to its last.
     chunks: Option<Chunks>,
@@ -131,6 +152,8 @@ impl Ingress<'_> {
             Err(refusal) => return self.refuse(&refusal),
         };
         match command.verb {
+            Verb::Mail | Verb::Auth if self.forgotten => self.refuse(&HELLO_FIRST),
+            Verb::Starttls => self.starttls().await,
             Verb::Ehlo | Verb::Helo => self.hello(&command, line).await,
             Verb::Mail => self.mail(&command).await,
             Verb::Rcpt => self.rcpt(&command).await,
@@ -212,6 +235,7 @@ impl Ingress<'_> {
             return self.answer(&reply);
         }
         self.forget();
+        self.forgotten = false;
         let reply_us = self.site.hop.clock.now_us();
         self.hello = Some(Exchange {
             stage: Stage::Ehlo,
@@ -225,7 +249,7 @@ impl Ingress<'_> {
         }
         let offer = Capabilities::of(&reply);
         let mut shown = offer.clone();
-        let mechanisms = mechanisms(&offer);
+        let mechanisms = mechanisms(&offer).filter(|_| self.may_log_in());
         let safe = &self.site.listener.safe_keywords;
         let vouched = |keyword: &str| safe.iter().any(|known| known.eq_ignore_ascii_case(keyword));
         shown.retain(|keyword| UNDERSTOOD.contains(&keyword) || vouched(keyword));
@@ -233,6 +257,9 @@ impl Ingress<'_> {
             shown.add(&format!("AUTH {mechanisms}"));
         }
         self.track_offered = self.site.offers_track(&self.client, mechanisms.is_some());
+        if self.client.starttls(self.site).is_some() {
+            shown.add("STARTTLS");
+        }
         if self.track_offered {
             shown.add("TRACK NOW");
         }
@@ -241,9 +268,32 @@ impl Ingress<'_> {
         Ok(())
     }
 
+    /// An MTA that is spoken to under TLS may offer AUTH for that reason alone; a password is not
+    /// to cross a network in plaintext on the way to hoptrail instead.
+    fn may_log_in(&self) -> bool {
+        !self.next.is_secure()
+            || self.client.is_secure()
+            || self.client.address.ip().to_canonical().is_loopback()
+    }
+
+    async fn starttls(&mut self) -> Result<(), End> {
+        let in_transaction = self.envelope.is_some();
+        if self.client.start_tls(self.site, in_transaction).await? {
+            // What came in plaintext came from anybody (RFC 3207, 4.2).
+            self.hello = None;
+            self.offer = None;
+            self.track_offered = false;
+            self.forgotten = true;
+        }
+        Ok(())
+    }
+
     /// An AUTH exchange: after a 334 the client's lines are no commands (RFC 4954, 4). Nothing of it is
     /// ever logged.
     async fn auth(&mut self, line: &[u8]) -> Result<(), End> {
+        if !self.may_log_in() {
+            return self.refuse(&TLS_FIRST);
+        }
         let mut reply = self.exchange(line).await?;
         while reply.code == 334 {
             let response = self.client.response(&self.site.hop).await?;

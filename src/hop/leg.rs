@@ -93,7 +93,7 @@ impl<'a> Leg<'a> {
         };
         let clock = self.site.hop.clock;
         let command_us = clock.now_us();
-        let reply = peer.command(b"DATA", self.site.manners()).await;
+        let reply = peer.command(b"DATA").await;
         self.times.record(Stage::Data, command_us, clock.now_us());
         match reply {
             Ok(reply) if reply.code == 354 => {}
@@ -134,12 +134,12 @@ impl<'a> Leg<'a> {
     /// The message is over: reads the replies to the dot.
     pub async fn finish(&mut self) {
         let waiting = self.fates.iter().filter(|fate| fate.is_none()).count();
-        let (clock, manners) = (self.site.hop.clock, self.site.manners());
+        let clock = self.site.hop.clock;
         let Some(peer) = self.peer.as_mut().filter(|_| waiting > 0) else {
             return;
         };
         let dot_us = clock.now_us();
-        let replies = peer.final_replies(waiting, manners).await;
+        let replies = peer.final_replies(waiting).await;
         self.times.record(Stage::Dot, dot_us, clock.now_us());
         match replies {
             Ok(replies) => {
@@ -228,7 +228,7 @@ impl<'a> Leg<'a> {
         };
         let mut last = None;
         for host in hosts {
-            match Peer::connect(&host, self.site.manners()).await {
+            match Peer::connect(&host, self.site.manners(&host)).await {
                 Ok(peer) => return Ok(peer),
                 // A host that says 5xx says it for its domain (RFC 5321, 5.1 asks to try others only
                 // when a host cannot be reached or answers 4xx).
@@ -243,7 +243,9 @@ impl<'a> Leg<'a> {
         }
         Err(self.outcome(match last {
             Some((_, ConnectError::Refused(reply))) => not_positive(reply),
-            Some((host, error)) => Reply::new(451, "4.4.1", &format!("next hop {host}: {error}")),
+            Some((host, error)) => {
+                Reply::new(451, error.status(), &format!("next hop {host}: {error}"))
+            }
             None => Reply::new(451, "4.4.1", "no next hop to try"),
         }))
     }
@@ -268,7 +270,7 @@ impl<'a> Leg<'a> {
         self.tracks = track.is_some();
         self.times = Times::after(Some(peer.hello));
         let command_us = clock.now_us();
-        let reply = peer.command(&line, self.site.manners()).await;
+        let reply = peer.command(&line).await;
         self.times.record(Stage::Mail, command_us, clock.now_us());
         Ok(reply)
     }
@@ -284,7 +286,7 @@ impl<'a> Leg<'a> {
             };
             let line = only_offered(rcpt, &RCPT_PARAMETERS, &peer.capabilities);
             let command_us = clock.now_us();
-            let reply = peer.command(&line, self.site.manners()).await;
+            let reply = peer.command(&line).await;
             self.times.record(Stage::Rcpt, command_us, clock.now_us());
             match reply {
                 Ok(reply) if reply.is_positive() => {}
@@ -307,7 +309,7 @@ impl<'a> Leg<'a> {
         let Some(peer) = self.peer.as_mut() else {
             return;
         };
-        let reply = peer.command(b"RSET", self.site.manners()).await;
+        let reply = peer.command(b"RSET").await;
         if !reply.is_ok_and(|reply| reply.is_positive()) {
             self.peer = None;
         }

@@ -45,6 +45,8 @@ impl Default for Limits {
 pub struct Timeouts {
     /// For a connection to the next hop.
     pub connect_s: u64,
+    /// For a TLS handshake with a client or with the next hop.
+    pub handshake_s: u64,
     /// For the client's next command, or for more of its message.
     pub client_s: u64,
     /// For the next hop's greeting and for its reply to a command.
@@ -63,6 +65,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect_s: 30,
+            handshake_s: 30,
             client_s: 300,
             reply_s: 300,
             final_reply_s: 600,
@@ -77,6 +80,10 @@ impl Timeouts {
     /// For a connection to the next hop.
     pub fn connect(&self) -> Duration {
         Duration::from_secs(self.connect_s)
+    }
+    /// For a TLS handshake.
+    pub fn handshake(&self) -> Duration {
+        Duration::from_secs(self.handshake_s)
     }
     /// For the client.
     pub fn client(&self) -> Duration {

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::client::Client;
 use super::next_hop::{ClientAddress, Protocol};
 use super::route::Routes;
+use super::tls::{NextHopTls, ServerMode, ServerTls};
 use super::wire::Wire;
-use super::{Hop, Site, ingress, transfer};
+use super::{Site, ingress, transfer};
 use crate::smtp::data::BareNewline;
 use crate::smtp::reply::Reply;
 use crate::track::Role;
@@ -22,6 +23,9 @@ use crate::track::policy::Policy;
 
 /// A pause after an accept that failed (out of descriptors, most likely), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// More sessions than any limit allows: each holds one, so that the open ones can be counted and waited for.
+const PLACES: u32 = u32::MAX >> 4;
 
 /// One listening socket and what stands behind it, as configured.
 #[derive(Clone, Debug)]
@@ -32,8 +36,12 @@ pub struct Listener {
     pub listen: SocketAddr,
     /// What clients speak to it.
     pub protocol: Protocol,
+    /// TLS with its clients.
+    pub tls: Option<ServerTls>,
     /// Where its mail goes.
     pub routes: Routes,
+    /// TLS on the way there.
+    pub next_hop_tls: NextHopTls,
     /// How the MTA behind an ingress learns who the client is.
     pub client_address: ClientAddress,
     /// What becomes of a lone CR or LF in a message.
@@ -45,19 +53,23 @@ pub struct Listener {
     pub policy: Policy,
 }
 
-/// Serves clients of `socket` until the hop is told to stop and its sessions have ended or had their time.
-pub async fn serve(socket: TcpListener, hop: Arc<Hop>, listener: Listener) {
-    let sessions_max = hop.limits.sessions_max;
-    let drain = hop.timeouts.drain();
-    let mut stopping = hop.stopping.clone();
-    let site = Arc::new(Site { hop, listener });
-    let places = Arc::new(Semaphore::new(sessions_max));
+/// Serves clients of `socket` until the hop is told to stop and its sessions have ended or had their time. A
+/// session keeps the `site` it began with; the next one gets the newest. When there will be no newer one the
+/// listener is taken away: the socket closes and its sessions go on.
+pub async fn serve(socket: TcpListener, mut site: watch::Receiver<Arc<Site>>) {
+    let mut stopping = site.borrow().hop.stopping.clone();
+    let places = Arc::new(Semaphore::new(PLACES as usize));
     let mut number: u64 = 0;
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
+            changed = site.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => break,
+            },
             _ = stopping.wait_for(|stop| *stop) => break,
         };
+        let site = Arc::clone(&site.borrow());
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -66,13 +78,14 @@ pub async fn serve(socket: TcpListener, hop: Arc<Hop>, listener: Listener) {
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tokio::spawn(turn_away(stream, site.hop.hostname.clone()));
+        let open = PLACES as usize - places.available_permits();
+        let place = Arc::clone(&places).try_acquire_owned();
+        let (true, Ok(place)) = (open < site.hop.limits.sessions_max, place) else {
+            tokio::spawn(turn_away(stream, site));
             continue;
         };
         number += 1;
         let span = info_span!("session", role = site.listener.role.as_str(), n = number, client = %address);
-        let site = Arc::clone(&site);
         let session = async move {
             session(&site, stream, address).await;
             drop(place);
@@ -80,11 +93,21 @@ pub async fn serve(socket: TcpListener, hop: Arc<Hop>, listener: Listener) {
         tokio::spawn(session.instrument(span));
     }
     drop(socket);
-    let all = u32::try_from(sessions_max).unwrap_or(u32::MAX);
-    if tokio::time::timeout(drain, places.acquire_many(all))
-        .await
-        .is_err()
-    {
+    let site = Arc::clone(&site.borrow());
+    drain(&site, &places, stopping).await;
+}
+
+/// Waits for the sessions of a closed listener: as long as they take, but once hoptrail stops no longer
+/// than configured.
+async fn drain(site: &Site, places: &Semaphore, mut stopping: watch::Receiver<bool>) {
+    let ended = places.acquire_many(PLACES);
+    tokio::pin!(ended);
+    tokio::select! {
+        _ = &mut ended => return,
+        _ = stopping.wait_for(|stop| *stop) => {}
+    }
+    let limit = site.hop.timeouts.drain();
+    if tokio::time::timeout(limit, ended).await.is_err() {
         info!(listen = %site.listener.listen, "sessions still open at the deadline are cut");
     }
 }
@@ -94,10 +117,15 @@ async fn session(site: &Site, stream: TcpStream, address: SocketAddr) {
     let prepared = stream
         .local_addr()
         .and_then(|local| Ok((local, Wire::new(stream, site.hop.timeouts.write())?)));
-    let (local, wire) = match prepared {
+    let (local, mut wire) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return debug!("client gone at once: {error}"),
     };
+    if let Some(tls) = implicit(&site.listener)
+        && let Err(error) = tls.accept(&mut wire, site.hop.timeouts.handshake()).await
+    {
+        return debug!("no TLS with the client: {error}");
+    }
     let client = Client::new(wire, address, local);
     match site.listener.role {
         Role::Ingress => ingress::run(site, client).await,
@@ -105,13 +133,22 @@ async fn session(site: &Site, stream: TcpStream, address: SocketAddr) {
     }
 }
 
+fn implicit(listener: &Listener) -> Option<&ServerTls> {
+    let tls = listener.tls.as_ref()?;
+    (tls.mode == ServerMode::Implicit).then_some(tls)
+}
+
 /// Tells a client over the limit to come back, without a session's resources.
-async fn turn_away(mut stream: TcpStream, hostname: String) {
-    let busy = Reply::new(
-        421,
-        "4.3.2",
-        &format!("{hostname} too many connections, try again later"),
+async fn turn_away(mut stream: TcpStream, site: Arc<Site>) {
+    if implicit(&site.listener).is_some() {
+        // Plaintext would mean nothing to it, and a handshake is what we have no room for.
+        return;
+    }
+    let text = format!(
+        "{} too many connections, try again later",
+        site.hop.hostname
     );
+    let busy = Reply::new(421, "4.3.2", &text);
     // The client may be gone; it has lost nothing.
     let _ = tokio::time::timeout(Duration::from_secs(5), stream.write_all(busy.raw())).await;
 }

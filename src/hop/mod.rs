@@ -7,7 +7,8 @@
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`: where its recipients go, and the transaction at each next hop.
 //! - `passage`, `notify`: what is told of it.
-//! - `client`, `wire`, `body`, `chunk`, `transaction`, `next_hop`, `limits`: what both dialogues are made of.
+//! - `client`, `wire`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
+//!   are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
 //! whatever fails on the tracking side costs a report and a log line.
@@ -15,6 +16,7 @@
 mod body;
 mod chunk;
 mod client;
+mod connect;
 mod dispatch;
 mod ingress;
 mod leg;
@@ -24,6 +26,7 @@ pub mod next_hop;
 mod notify;
 mod passage;
 pub mod route;
+pub mod tls;
 mod transaction;
 mod transfer;
 mod wire;
@@ -44,11 +47,11 @@ use body::Head;
 use client::Client;
 use limits::{Limits, Timeouts};
 use listener::Listener;
-use next_hop::Manners;
+use next_hop::{Manners, NextHopAddr};
 use route::Names;
 use transaction::{Tracked, field_value, identify};
 
-/// What all listeners of a hop share.
+/// What all listeners of a hop share. A reload makes a new one, for the sessions that begin after it.
 pub struct Hop {
     /// The hop's name.
     pub hostname: String,
@@ -57,7 +60,7 @@ pub struct Hop {
     /// Where steps become durable, with the keys that sign carry headers; without them nothing is tracked.
     pub tracking: Option<Tracking>,
     /// The name servers, for routes by MX.
-    pub names: Names,
+    pub names: Arc<Names>,
     /// An ingress mails its `accepted`.
     pub reports_arrivals: bool,
     /// Bounds.
@@ -130,13 +133,19 @@ pub struct Site {
 }
 
 impl Site {
-    /// What a connection to the next hop needs to know.
-    pub fn manners(&self) -> Manners<'_> {
+    /// A listener of this hop, its next hop not yet known.
+    pub fn new(hop: Arc<Hop>, listener: Listener) -> Self {
+        Self { hop, listener }
+    }
+
+    /// What a connection to this next hop needs to know.
+    pub fn manners(&self, to: &NextHopAddr) -> Manners<'_> {
         Manners {
             hostname: &self.hop.hostname,
             clock: self.hop.clock,
             limits: &self.hop.limits,
             timeouts: &self.hop.timeouts,
+            tls: self.listener.next_hop_tls.towards(&to.host),
         }
     }
 

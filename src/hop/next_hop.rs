@@ -2,15 +2,15 @@
 //! MTA behind an ingress learns who its client is. Knows nothing of tracking.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use super::connect::open;
 use super::limits::{Limits, Timeouts};
+use super::tls::ClientTls;
 use super::wire::{Wire, WireError};
 use crate::clock::Clock;
 use crate::smtp::capability::Capabilities;
@@ -37,6 +37,8 @@ pub struct NextHopAddr {
     pub host: String,
     /// The TCP port.
     pub port: u16,
+    /// Its address, if it was looked up already.
+    pub address: Option<IpAddr>,
 }
 
 impl FromStr for NextHopAddr {
@@ -60,6 +62,7 @@ impl FromStr for NextHopAddr {
             protocol,
             host: host.to_owned(),
             port,
+            address: None,
         })
     }
 }
@@ -131,6 +134,23 @@ pub enum ConnectError {
     /// It would not be told who the client is.
     #[error("it does not take XCLIENT from us")]
     NoXclient,
+    /// It does not offer TLS, or does not want to begin it now, and has to.
+    #[error("it does not do STARTTLS, which is required")]
+    NoTls,
+    /// The handshake failed, or its certificate is not to be believed.
+    #[error("no TLS with it: {0}")]
+    Handshake(WireError),
+}
+
+impl ConnectError {
+    /// The enhanced status code of a failure that is not the next hop's own words (RFC 3463, 3.5 and 3.8).
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self::NoTls => "4.7.4",
+            Self::Handshake(_) | Self::Wire(WireError::Injected) => "4.7.5",
+            _ => "4.4.1",
+        }
+    }
 }
 
 /// What a connection needs to know of its hop.
@@ -144,18 +164,23 @@ pub struct Manners<'a> {
     pub limits: &'a Limits,
     /// Waits.
     pub timeouts: &'a Timeouts,
+    /// TLS with the next hop, if it is wanted.
+    pub tls: Option<&'a ClientTls>,
 }
 
-/// Opens a connection.
-async fn open(to: &NextHopAddr, manners: Manners<'_>) -> Result<Wire, ConnectError> {
-    let connected = timeout(
-        manners.timeouts.connect(),
-        TcpStream::connect((to.host.as_str(), to.port)),
-    )
-    .await
-    .map_err(|_| ConnectError::Unreachable(WireError::TimedOut))?;
-    let stream = connected.map_err(|error| ConnectError::Unreachable(error.into()))?;
-    Ok(Wire::new(stream, manners.timeouts.write()).map_err(WireError::from)?)
+impl Manners<'_> {
+    /// Reads the next reply.
+    pub async fn reply(&self, wire: &mut Wire) -> Result<Reply, WireError> {
+        wire.reply(self.limits.reply_octets_max, self.timeouts.reply())
+            .await
+    }
+
+    /// Says hello.
+    pub async fn hello(&self, verb: &str, wire: &mut Wire) -> Result<Reply, WireError> {
+        wire.write(format!("{verb} {}\r\n", self.hostname).as_bytes())
+            .await?;
+        self.reply(wire).await
+    }
 }
 
 /// A connection for an ingress: the MTA told who the client is, nothing else said, and the greeting that
@@ -166,15 +191,12 @@ pub async fn introduce(
     how: ClientAddress,
     manners: Manners<'_>,
 ) -> Result<(Wire, Reply), ConnectError> {
-    let mut wire = open(to, manners).await?;
-    match how {
-        ClientAddress::ProxyV1 => wire.write(&proxy_v1(client.0, client.1)).await?,
-        ClientAddress::ProxyV2 => wire.write(&proxy_v2(client.0, client.1)).await?,
-        ClientAddress::None | ClientAddress::Xclient => {}
-    }
-    let greeting = wire
-        .reply(manners.limits.reply_octets_max, manners.timeouts.reply())
-        .await?;
+    let prelude = match how {
+        ClientAddress::ProxyV1 => proxy_v1(client.0, client.1),
+        ClientAddress::ProxyV2 => proxy_v2(client.0, client.1),
+        ClientAddress::None | ClientAddress::Xclient => Vec::new(),
+    };
+    let (mut wire, greeting) = open(to, &prelude, manners).await?;
     if how != ClientAddress::Xclient || !greeting.is_positive() {
         return Ok((wire, greeting));
     }
@@ -189,10 +211,7 @@ async fn xclient(
     client: SocketAddr,
     manners: Manners<'_>,
 ) -> Result<Reply, ConnectError> {
-    let (octets_max, limit) = (manners.limits.reply_octets_max, manners.timeouts.reply());
-    wire.write(format!("EHLO {}\r\n", manners.hostname).as_bytes())
-        .await?;
-    let hello = wire.reply(octets_max, limit).await?;
+    let hello = manners.hello("EHLO", wire).await?;
     if !hello.is_positive() {
         return Err(ConnectError::Refused(hello));
     }
@@ -208,7 +227,7 @@ async fn xclient(
         client.port()
     );
     wire.write(line.as_bytes()).await?;
-    let greeting = wire.reply(octets_max, limit).await?;
+    let greeting = manners.reply(wire).await?;
     if greeting.code == 220 {
         Ok(greeting)
     } else {
@@ -275,15 +294,15 @@ pub struct Peer {
     /// A transaction went over this connection before, so it may have been closed meanwhile.
     pub used: bool,
     protocol: Protocol,
+    limits: Limits,
+    timeouts: Timeouts,
 }
 
 impl Peer {
     /// Connects and says hello. A server that refuses EHLO is greeted with HELO (RFC 5321, 3.2): mail
     /// outranks extensions.
     pub async fn connect(to: &NextHopAddr, manners: Manners<'_>) -> Result<Self, ConnectError> {
-        let (octets_max, limit) = (manners.limits.reply_octets_max, manners.timeouts.reply());
-        let mut wire = open(to, manners).await?;
-        let greeting = wire.reply(octets_max, limit).await?;
+        let (mut wire, greeting) = open(to, b"", manners).await?;
         if !greeting.is_positive() {
             return Err(ConnectError::Refused(greeting));
         }
@@ -294,9 +313,7 @@ impl Peer {
         let mut refusal = None;
         for verb in verbs {
             let command_us = manners.clock.now_us();
-            wire.write(format!("{verb} {}\r\n", manners.hostname).as_bytes())
-                .await?;
-            let reply = wire.reply(octets_max, limit).await?;
+            let reply = manners.hello(verb, &mut wire).await?;
             let reply_us = manners.clock.now_us();
             if reply.is_positive() {
                 return Ok(Self {
@@ -310,6 +327,8 @@ impl Peer {
                     },
                     used: false,
                     protocol: to.protocol,
+                    limits: *manners.limits,
+                    timeouts: *manners.timeouts,
                 });
             }
             let again = reply.is_permanent();
@@ -325,23 +344,15 @@ impl Peer {
     }
 
     /// Sends one command line (without CRLF) and reads its reply.
-    pub async fn command(&mut self, line: &[u8], manners: Manners<'_>) -> Result<Reply, WireError> {
+    pub async fn command(&mut self, line: &[u8]) -> Result<Reply, WireError> {
         self.wire.write(&[line, b"\r\n"].concat()).await?;
-        self.wire
-            .reply(manners.limits.reply_octets_max, manners.timeouts.reply())
-            .await
+        let (octets_max, limit) = (self.limits.reply_octets_max, self.timeouts.reply());
+        self.wire.reply(octets_max, limit).await
     }
 
     /// Reads the reply, or over LMTP the replies, to the end of data: one for each of `accepted` recipients.
-    pub async fn final_replies(
-        &mut self,
-        accepted: usize,
-        manners: Manners<'_>,
-    ) -> Result<Vec<Reply>, WireError> {
-        let (octets_max, limit) = (
-            manners.limits.reply_octets_max,
-            manners.timeouts.final_reply(),
-        );
+    pub async fn final_replies(&mut self, accepted: usize) -> Result<Vec<Reply>, WireError> {
+        let (octets_max, limit) = (self.limits.reply_octets_max, self.timeouts.final_reply());
         match self.protocol {
             Protocol::Smtp => Ok(vec![self.wire.reply(octets_max, limit).await?; accepted]),
             Protocol::Lmtp => {

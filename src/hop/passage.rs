@@ -19,6 +19,8 @@ pub struct Passage {
     arrival: Option<HopReport>,
     /// When the message came into this hop, ms.
     since_ms: i64,
+    /// The request came in a carry header, so the message came in by an ingress, not by this dialogue.
+    carried: bool,
     /// The mail has another reverse-path than the request was for: a list or a forward sent it anew.
     reoriginated: bool,
 }
@@ -56,6 +58,7 @@ impl Passage {
                 originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
                 arrival: None,
                 since_ms: site.hop.clock.now_ms(),
+                carried: false,
                 reoriginated: false,
                 tracked,
             }),
@@ -95,10 +98,11 @@ impl Passage {
         if originator.is_empty() {
             return None;
         }
-        // An arrival that was not reported is told by this step, so the parent is the arrival's.
-        let parent = match &arrival {
-            Some(arrival) if arrival.told.is_none() => arrival.report.parent,
-            _ => Some(carry.step),
+        // An arrival that is not reported is told by this step, whose parent then is the arrival's.
+        let parent = if carry.told {
+            Some(carry.step)
+        } else {
+            carry.request.up
         };
         let request = carry.request.clone();
         Some(Self {
@@ -111,6 +115,7 @@ impl Passage {
             originator,
             arrival: arrival.map(|arrival| arrival.report),
             since_ms: carry.at_ms,
+            carried: true,
             reoriginated: !is_from,
         })
     }
@@ -183,6 +188,8 @@ impl Passage {
         }
         let (arrival_us, times_in, queue_id) = match self.arrival {
             Some(arrival) => (arrival.arrival_us, arrival.times_in, arrival.queue_id),
+            // Whoever handed it to the ingress is not the MTA that hands it to us: its stamps are not ours.
+            None if self.carried => (self.since_ms.saturating_mul(1000), Vec::new(), None),
             None => (wired.arrival_us, envelope.times.exchanges(), None),
         };
         Some(Step {

@@ -172,13 +172,13 @@ impl Names {
                 .unwrap_or(literal)
                 .parse::<IpAddr>();
             let address = address.map_err(|_| RouteError::NoSuchDomain(domain.to_owned()))?;
-            return Ok(vec![server(address)]);
+            return Ok(vec![server(&address.to_string(), address)]);
         }
         let mut servers = Vec::new();
         let mut unanswered = false;
         for host in self.exchangers(domain, hostname).await? {
             match self.0.lookup_ip(format!("{host}.")).await {
-                Ok(found) => servers.extend(found.iter().map(server)),
+                Ok(found) => servers.extend(found.iter().map(|address| server(&host, address))),
                 Err(error) => unanswered |= !error.is_no_records_found(),
             }
         }
@@ -227,11 +227,12 @@ impl Names {
     }
 }
 
-fn server(address: IpAddr) -> NextHopAddr {
+fn server(name: &str, address: IpAddr) -> NextHopAddr {
     NextHopAddr {
         protocol: Protocol::Smtp,
-        host: address.to_string(),
+        host: name.to_owned(),
         port: PORT,
+        address: Some(address),
     }
 }
 

@@ -102,6 +102,7 @@ impl Transfer<'_> {
             Verb::Mail => self.mail(&command),
             Verb::Rcpt => self.rcpt(&command),
             Verb::Data => self.data().await,
+            Verb::Starttls => self.starttls().await,
             Verb::Quit => {
                 self.client.say(221, "2.0.0", "Bye");
                 Err(End::Done)
@@ -133,6 +134,19 @@ impl Transfer<'_> {
         Ok(())
     }
 
+    async fn starttls(&mut self) -> Result<(), End> {
+        if self
+            .client
+            .start_tls(self.site, self.mail.is_some())
+            .await?
+        {
+            // What came in plaintext came from anybody (RFC 3207, 4.2).
+            self.hello = None;
+            self.track_offered = false;
+        }
+        Ok(())
+    }
+
     /// Our own offer, the same whatever the next hops take: it is made before they are known.
     fn hello(&mut self, extended: bool) {
         let command_us = self.site.hop.clock.now_us();
@@ -157,6 +171,9 @@ impl Transfer<'_> {
         if self.site.hop.tracking.is_some() {
             // Where a next hop lacks DSN its duties become ours, which takes a store.
             offer.add("DSN");
+        }
+        if self.client.starttls(self.site).is_some() {
+            offer.add("STARTTLS");
         }
         if self.track_offered {
             offer.add("TRACK NOW");

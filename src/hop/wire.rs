@@ -1,13 +1,16 @@
-//! One side of a session: a socket and the octets read from it that nobody has taken yet. Lines and
-//! replies come out whole, every wait has an end. Knows nothing of what the lines mean.
+//! One side of a session: a socket, in plaintext or under TLS, and the octets read from it that nobody
+//! has taken yet. Lines and replies come out whole, every wait has an end. Knows nothing of what the
+//! lines mean.
 
+use std::future::Future;
 use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsStream;
 
 use crate::smtp::line::{Line, next_line};
 use crate::smtp::reply::{Reply, ReplyParse, ReplyReader};
@@ -30,7 +33,11 @@ pub enum WireError {
     /// Something that is no SMTP reply.
     #[error("not an SMTP reply")]
     Malformed,
-    /// The system's own error.
+    /// Octets came behind STARTTLS or its reply, before the handshake: in plaintext, so from anybody
+    /// (RFC 3207, 5).
+    #[error("plaintext behind STARTTLS")]
+    Injected,
+    /// The system's own error, or that of the TLS layer.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -46,10 +53,19 @@ pub enum Incoming {
     Bare,
 }
 
+/// What carries the octets. There is no way back from TLS to plaintext.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// A handshake failed or was given up: the connection is gone.
+    Lost,
+}
+
 /// A socket and what was read from it.
 #[derive(Debug)]
 pub struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     input: Vec<u8>,
     taken: usize,
     write_limit: Duration,
@@ -61,11 +77,41 @@ impl Wire {
         // Without it, Nagle's algorithm and delayed acknowledgements stall a session by 40 ms a message.
         stream.set_nodelay(true)?;
         Ok(Self {
-            stream,
+            stream: Stream::Plain(stream),
             input: Vec::new(),
             taken: 0,
             write_limit,
         })
+    }
+
+    /// Goes over to TLS by this handshake, with empty buffers. Octets that came before it void the
+    /// connection, and so does a handshake that fails or takes longer than `limit`.
+    pub async fn secure<F>(
+        &mut self,
+        handshake: impl FnOnce(TcpStream) -> F,
+        limit: Duration,
+    ) -> Result<(), WireError>
+    where
+        F: Future<Output = io::Result<TlsStream<TcpStream>>>,
+    {
+        let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Lost) else {
+            return Err(WireError::Closed);
+        };
+        if !self.buffered().is_empty() {
+            return Err(WireError::Injected);
+        }
+        self.input = Vec::new();
+        // Boxed: a session that sees no handshake should not carry the room for one.
+        let stream = timeout(limit, Box::pin(handshake(stream)))
+            .await
+            .map_err(|_| WireError::TimedOut)??;
+        self.stream = Stream::Tls(Box::new(stream));
+        Ok(())
+    }
+
+    /// Whether it is under TLS.
+    pub fn is_secure(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
     }
 
     /// What was read and not yet taken.
@@ -82,7 +128,8 @@ impl Wire {
         }
     }
 
-    /// Reads more into the buffer; cancel-safe. `Closed` at the end of the stream.
+    /// Reads more into the buffer; cancel-safe. `Closed` at the end of the stream; an end of the socket
+    /// under TLS that the peer did not announce is an error of the TLS layer.
     pub async fn fill(&mut self) -> Result<(), WireError> {
         if self.taken > 0 {
             self.input.drain(..self.taken);
@@ -92,15 +139,29 @@ impl Wire {
             // An idle session holds no buffer: it is taken only when octets are there.
             self.input = Vec::new();
         }
-        loop {
-            self.stream.readable().await?;
-            self.input.reserve(READ_OCTETS);
-            match self.stream.try_read_buf(&mut self.input) {
-                Ok(0) => return Err(WireError::Closed),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+        match &mut self.stream {
+            Stream::Plain(stream) => loop {
+                stream.readable().await?;
+                self.input.reserve(READ_OCTETS);
+                match stream.try_read_buf(&mut self.input) {
+                    Ok(0) => return Err(WireError::Closed),
+                    Ok(_) => return Ok(()),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.into()),
+                }
+            },
+            Stream::Tls(stream) => {
+                let octets = stream.fill_buf().await?;
+                let read = octets.len();
+                self.input.extend_from_slice(octets);
+                stream.consume(read);
+                if read == 0 {
+                    Err(WireError::Closed)
+                } else {
+                    Ok(())
+                }
             }
+            Stream::Lost => Err(WireError::Closed),
         }
     }
 
@@ -174,7 +235,16 @@ impl Wire {
 
     /// Writes all of `octets`.
     pub async fn write(&mut self, octets: &[u8]) -> Result<(), WireError> {
-        let all = self.stream.write_all(octets);
+        let all = async {
+            match &mut self.stream {
+                Stream::Plain(stream) => stream.write_all(octets).await,
+                Stream::Tls(stream) => {
+                    stream.write_all(octets).await?;
+                    stream.flush().await
+                }
+                Stream::Lost => Err(io::ErrorKind::NotConnected.into()),
+            }
+        };
         timeout(self.write_limit, all)
             .await
             .map_err(|_| WireError::TimedOut)??;
@@ -183,7 +253,14 @@ impl Wire {
 
     /// Says no more, so that the peer sees the end after our last octets.
     pub async fn shut(&mut self) {
+        let end = async {
+            match &mut self.stream {
+                Stream::Plain(stream) => stream.shutdown().await,
+                Stream::Tls(stream) => stream.shutdown().await,
+                Stream::Lost => Ok(()),
+            }
+        };
         // A peer that is gone already cannot be told; there is nothing left to save.
-        let _ = timeout(Duration::from_secs(5), self.stream.shutdown()).await;
+        let _ = timeout(Duration::from_secs(5), end).await;
     }
 }

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! Hoptrail-Carry: v=1; kid=9f3c21aa; id=<xtext of the tracking id>; step=<16 hex>;
-//!  at=<ms>; req=NOW:c256/...:t/...; from=<22 base64url>; msg=<22 base64url, or ->;
+//!  at=<ms>; told=<0 or 1>; req=NOW:c256/...:t/...; from=<22 base64url>; msg=<22 base64url, or ->;
 //!  mac=<43 base64url>
 //! ```
 //!
-//! `at` is when the header was made, `step` the ingress' step, `req` the request as the hop received it
+//! `at` is when the header was made, `step` the ingress' step, `told` whether a report tells of it, `req` the request as the hop received it
 //! (with `id/` exactly when no ENVID named the message). `from` and `msg` are keyed digests of the
 //! reverse-path and the Message-ID, so that the header tells no address; `msg=-` binds no Message-ID,
 //! because there was none or it was not seen. All of it lies under the MAC: HMAC-SHA256 with the hop's
@@ -41,6 +41,8 @@ pub struct Carry {
     pub step: StepId,
     /// When the header was made, ms.
     pub at_ms: i64,
+    /// The ingress' step is reported; if not, the next step's parent is the request's.
+    pub told: bool,
     /// The request as the hop received it.
     pub request: TrackRequest,
 }
@@ -77,6 +79,7 @@ impl Carry {
             format!("id={}", encode(self.id.as_str())),
             format!("step={}", self.step),
             format!("at={}", self.at_ms),
+            format!("told={}", u8::from(self.told)),
             format!("req={}", self.request.to_value()),
             format!("from={}", key.digest(b"from", reverse_path)),
             format!(
@@ -104,7 +107,7 @@ impl Carry {
         let parts: Vec<&str> = text.split(';').map(str::trim).collect();
         let (mac, signed) = parts.split_last()?;
         let mac = URL_SAFE_NO_PAD.decode(mac.strip_prefix("mac=")?).ok()?;
-        let &[version, kid, id, step, at, request, from, msg] = signed else {
+        let &[version, kid, id, step, at, told, request, from, msg] = signed else {
             return None;
         };
         let key = keys.find(kid.strip_prefix("kid=")?)?;
@@ -119,6 +122,7 @@ impl Carry {
                 id: TrackingId::new(&decode(id.strip_prefix("id=")?)?)?,
                 step: step.strip_prefix("step=")?.parse().ok()?,
                 at_ms: at.strip_prefix("at=")?.parse().ok()?,
+                told: told == "told=1",
                 request: TrackRequest::parse(request.strip_prefix("req=")?.as_bytes()).ok()?,
             },
             from: from.strip_prefix("from=")?.to_owned(),

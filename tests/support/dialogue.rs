@@ -4,11 +4,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddrV4, TcpStream};
 
 use super::PATIENCE;
+use super::tls::{Authority, Duplex};
 
 /// One connection to an SMTP or LMTP server.
 pub struct Dialogue {
-    reader: BufReader<TcpStream>,
-    writer: TcpStream,
+    stream: BufReader<Box<dyn Duplex>>,
+    socket: TcpStream,
     said: Vec<String>,
 }
 
@@ -22,23 +23,55 @@ impl Dialogue {
 
     /// Connects and leaves the greeting unread.
     pub fn connect(address: SocketAddrV4) -> Self {
-        let writer = TcpStream::connect(address).expect("the server accepts connections");
-        writer
+        let socket = TcpStream::connect(address).expect("the server accepts connections");
+        socket
             .set_read_timeout(Some(PATIENCE))
             .expect("a time-out can be set");
-        let reader = writer.try_clone().expect("a socket can be shared");
         Self {
-            reader: BufReader::new(reader),
-            writer,
+            stream: BufReader::new(Box::new(share(&socket))),
+            socket,
             said: Vec::new(),
         }
+    }
+
+    /// Connects to a server whose TLS begins with the first octet, and waits for the 220 greeting.
+    pub fn open_tls(address: SocketAddrV4, authority: &Authority, name: &str) -> Self {
+        let mut dialogue = Self::connect(address);
+        dialogue.secure(authority, name);
+        dialogue.expect("220");
+        dialogue
+    }
+
+    /// Says STARTTLS and goes over to TLS; the server's certificate has to be for `name`.
+    pub fn start_tls(&mut self, authority: &Authority, name: &str) {
+        self.command("STARTTLS", "220");
+        self.secure(authority, name);
+    }
+
+    fn secure(&mut self, authority: &Authority, name: &str) {
+        assert!(self.stream.buffer().is_empty(), "{}", self.transcript());
+        let stream = authority.connect(share(&self.socket), name);
+        self.stream = BufReader::new(Box::new(stream));
+        self.said.push("   (TLS)\n".to_owned());
+    }
+
+    /// The connection below TLS, to say there what should not be.
+    pub fn socket(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    /// Tells the server under TLS that no more will come (`close_notify`), and leaves the connection open.
+    pub fn close_notify(&mut self) {
+        self.stream.get_mut().close_notify();
     }
 
     /// Sends these octets, in one write.
     pub fn send(&mut self, octets: impl AsRef<[u8]>) {
         let octets = octets.as_ref();
         self.note("C", octets);
-        self.writer.write_all(octets).expect("the server reads");
+        let stream = self.stream.get_mut();
+        let sent = stream.write_all(octets).and_then(|()| stream.flush());
+        sent.expect("the server reads");
     }
 
     /// Reads one reply, however many lines it has, and gives its lines without line ends.
@@ -46,7 +79,7 @@ impl Dialogue {
         let mut lines = Vec::new();
         loop {
             let mut line = Vec::new();
-            let read = self.reader.read_until(b'\n', &mut line);
+            let read = self.stream.read_until(b'\n', &mut line);
             assert!(
                 matches!(read, Ok(1..)),
                 "no reply ({read:?}); so far:\n{}",
@@ -103,12 +136,12 @@ impl Dialogue {
 
     /// Breaks the connection off, with no QUIT.
     pub fn break_off(self) {
-        let _ = self.writer.shutdown(Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// Whether the server has closed the connection and said nothing more.
     pub fn is_closed(&mut self) -> bool {
-        matches!(self.reader.read(&mut [0]), Ok(0) | Err(_))
+        matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))
     }
 
     /// Both sides so far.
@@ -120,4 +153,8 @@ impl Dialogue {
         self.said
             .push(format!("{who}: {}\n", octets.escape_ascii()));
     }
+}
+
+fn share(socket: &TcpStream) -> TcpStream {
+    socket.try_clone().expect("a socket can be shared")
 }

@@ -58,15 +58,37 @@ impl Hoptrail {
         if let Ok(Some(status)) = self.child.try_wait() {
             return status;
         }
-        let pid = self.child.id().to_string();
-        let sent = Command::new("bash")
-            .args(["-c", "kill -TERM $0", &pid])
-            .status();
-        assert!(sent.is_ok_and(|status| status.success()), "kill {pid}");
+        self.signal("TERM");
         wait_until(PATIENCE, "hoptrail ends after SIGTERM", || {
             let status = self.child.try_wait().map_err(|error| error.to_string())?;
-            status.ok_or_else(|| format!("process {pid} still runs"))
+            status.ok_or_else(|| "it still runs".to_owned())
         })
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let script = format!("kill -{name} $0");
+        let sent = Command::new("bash").args(["-c", &script, &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {pid}");
+    }
+
+    /// Sends SIGHUP and waits until it says that it did, or refused to, take the configuration over.
+    pub fn reload(&self) {
+        let told = || self.log().matches("reload").count();
+        let before = told();
+        self.signal("HUP");
+        wait_until(PATIENCE, "hoptrail reloads", || {
+            if told() > before {
+                Ok(())
+            } else {
+                Err(self.log())
+            }
+        });
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.home.path().join("hoptrail.toml")
     }
 
     /// Ends it as a crash does (SIGKILL).

@@ -1,5 +1,5 @@
 //! What the integration tests share: real MTAs in private namespaces ([`lab`], [`mta`], [`dovecot`]), the
-//! built binary ([`hoptrail`]), the raw ends of a dialogue ([`sink`], [`dialogue`]) and a reading of mail
+//! built binary ([`hoptrail`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`]) and a reading of mail
 //! that is independent of the library's own ([`mail`]). It knows nothing of hoptrail's inside.
 //!
 //! Whatever a test starts ends in its `Drop`, and tells its log there if the test is failing.
@@ -16,6 +16,7 @@ pub mod mail;
 pub mod mta;
 pub mod net;
 pub mod sink;
+pub mod tls;
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -22,6 +22,8 @@ pub struct Setup {
     next_hop: Option<NextHop>,
     routes: Vec<(String, NextHop)>,
     local_domain: String,
+    settings: Vec<String>,
+    files: Vec<(String, String)>,
 }
 
 /// A running MTA. It relays for all of loopback.
@@ -66,6 +68,8 @@ impl Setup {
             next_hop: None,
             routes: Vec::new(),
             local_domain: String::new(),
+            settings: Vec::new(),
+            files: Vec::new(),
         }
     }
 
@@ -98,6 +102,18 @@ impl Setup {
         self
     }
 
+    /// One more line of main.cf (Postfix only).
+    pub fn setting(mut self, line: &str) -> Self {
+        self.settings.push(line.to_owned());
+        self
+    }
+
+    /// A file it finds at `/` + `path`.
+    pub fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.push((path.to_owned(), text.to_owned()));
+        self
+    }
+
     /// Starts it and waits until it answers.
     pub fn start(self) -> Mta {
         let daemon = match self.software {
@@ -123,6 +139,7 @@ impl Setup {
                 transport,
             ),
         );
+        let main = format!("{main}\n{}\n", self.settings.join("\n"));
         state.write("etc/postfix/main.cf", &self.fill(&main));
         state.write(
             "etc/postfix/master.cf",
@@ -143,6 +160,7 @@ impl Setup {
 
     fn start_exim(&self) -> Daemon {
         assert!(self.local_domain.is_empty(), "Exim only relays here");
+        assert!(self.settings.is_empty(), "main.cf is Postfix's");
         let mut routers = String::new();
         for (count, (domain, next_hop)) in self.routes.iter().enumerate() {
             let _ = writeln!(
@@ -175,6 +193,9 @@ impl Setup {
     }
 
     fn run(&self, package: &str, state: State, command: &[&str], logs: &[&str]) -> Daemon {
+        for (path, text) in &self.files {
+            state.write(path, text);
+        }
         Daemon::start(package, &self.hostname, self.address, state, command, logs)
     }
 }

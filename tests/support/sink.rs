@@ -1,7 +1,7 @@
 //! A server that answers as the test says and keeps all it was told.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::mail::Mail;
 use super::net::{self, NextHop};
+use super::tls::{Duplex, Server};
 
 /// A finished transaction: what came, and how it was answered.
 #[derive(Clone, Default)]
@@ -51,11 +52,17 @@ pub struct Script {
     once: Vec<(String, String)>,
     always: Vec<(String, String)>,
     pause: Duration,
+    tls: Option<Server>,
+    implicit: bool,
+    secret_keywords: Vec<String>,
+    address: Option<SocketAddrV4>,
 }
 
 #[derive(Default)]
 struct Seen {
     commands: Vec<String>,
+    /// The same, connection by connection.
+    dialogues: Vec<Vec<String>>,
     transactions: Vec<Transaction>,
     connections: Vec<TcpStream>,
     closing: bool,
@@ -97,9 +104,15 @@ impl Sink {
         }
     }
 
-    /// Every command line so far, of all connections, as it came but for the line end.
+    /// Every command line so far, of all connections, as it came but for the line end. `(TLS)` stands where
+    /// a handshake was done.
     pub fn commands(&self) -> Vec<String> {
         lock(&self.seen).commands.clone()
+    }
+
+    /// The same for each connection by itself, in the order they came.
+    pub fn dialogues(&self) -> Vec<Vec<String>> {
+        lock(&self.seen).dialogues.clone()
     }
 
     /// Every transaction that has come to its dot.
@@ -125,6 +138,24 @@ impl Script {
     pub fn offer(mut self, keyword: &str) -> Self {
         self.keywords.push(keyword.to_owned());
         self
+    }
+
+    /// Offers STARTTLS, and means it.
+    pub fn starttls(mut self, tls: Server) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Offers a keyword under TLS only.
+    pub fn offer_under_tls(mut self, keyword: &str) -> Self {
+        self.secret_keywords.push(keyword.to_owned());
+        self
+    }
+
+    /// Begins every connection with a handshake.
+    pub fn implicit_tls(mut self, tls: Server) -> Self {
+        self.implicit = true;
+        self.starttls(tls)
     }
 
     /// Greets with this line instead of `220 sink.test`.
@@ -153,13 +184,15 @@ impl Script {
         self
     }
 
-    /// Starts the server.
-    pub fn start(self) -> Sink {
-        self.start_on(net::address())
+    /// Listens here instead of on a fresh address.
+    pub fn listen(mut self, address: SocketAddrV4) -> Self {
+        self.address = Some(address);
+        self
     }
 
-    /// Starts the server at this address.
-    pub fn start_on(self, address: SocketAddrV4) -> Sink {
+    /// Starts the server.
+    pub fn start(self) -> Sink {
+        let address = self.address.unwrap_or_else(net::address);
         let listener = TcpListener::bind(address).expect("the address is free");
         let seen = Arc::new(Mutex::new(Seen::default()));
         let lmtp = self.lmtp;
@@ -227,8 +260,10 @@ fn accept(listener: &TcpListener, script: &Arc<Mutex<Script>>, seen: &Arc<Mutex<
 }
 
 struct Session {
-    reader: BufReader<TcpStream>,
-    writer: TcpStream,
+    stream: BufReader<Box<dyn Duplex>>,
+    socket: TcpStream,
+    secure: bool,
+    number: usize,
     script: Arc<Mutex<Script>>,
     seen: Arc<Mutex<Seen>>,
     transaction: Transaction,
@@ -241,8 +276,14 @@ impl Session {
         seen: Arc<Mutex<Seen>>,
     ) -> std::io::Result<Self> {
         Ok(Self {
-            reader: BufReader::new(stream.try_clone()?),
-            writer: stream,
+            stream: BufReader::new(Box::new(stream.try_clone()?)),
+            socket: stream,
+            secure: false,
+            number: {
+                let dialogues = &mut lock(&seen).dialogues;
+                dialogues.push(Vec::new());
+                dialogues.len() - 1
+            },
             script,
             seen,
             transaction: Transaction::default(),
@@ -250,26 +291,35 @@ impl Session {
     }
 
     fn serve(mut self) -> std::io::Result<()> {
+        if lock(&self.script).implicit {
+            self.secure()?;
+        }
         let greeting = lock(&self.script).greeting.clone();
         self.say(&greeting.unwrap_or_else(|| "220 sink.test".to_owned()))?;
         loop {
             let mut line = Vec::new();
-            if self.reader.read_until(b'\n', &mut line)? == 0 {
+            if self.stream.read_until(b'\n', &mut line)? == 0 {
                 return Ok(());
             }
             let line = String::from_utf8_lossy(&line)
                 .trim_end_matches(['\r', '\n'])
                 .to_owned();
-            lock(&self.seen).commands.push(line.clone());
+            self.note(&line);
             let verb = line
                 .split([' ', ':'])
                 .next()
                 .unwrap_or_default()
                 .to_ascii_uppercase();
-            let scripted = lock(&self.script).reply_to(&line);
+            let last = verb == "BDAT" && self.take_chunk(&line)?;
+            let scripted = lock(&self.script).reply_to(if last { "DOT" } else { &line });
             let reply = scripted.unwrap_or_else(|| self.usual_reply(&verb));
             self.say(&reply)?;
             self.after(&verb, line, &reply)?;
+            if last && reply.starts_with('2') {
+                let mut transaction = std::mem::take(&mut self.transaction);
+                transaction.replies = vec![reply];
+                lock(&self.seen).transactions.push(transaction);
+            }
             if verb == "QUIT" {
                 return Ok(());
             }
@@ -279,9 +329,15 @@ impl Session {
     fn usual_reply(&self, verb: &str) -> String {
         match verb {
             "EHLO" | "LHLO" => {
-                let keywords = lock(&self.script).keywords.clone();
+                let script = lock(&self.script);
                 let mut lines = vec!["sink.test".to_owned()];
-                lines.extend(keywords);
+                lines.extend(script.keywords.clone());
+                if self.secure {
+                    lines.extend(script.secret_keywords.clone());
+                } else if script.tls.is_some() {
+                    lines.push("STARTTLS".to_owned());
+                }
+                drop(script);
                 let last = lines.len() - 1;
                 let line = |(at, text): (usize, &String)| {
                     format!("250{}{text}", if at == last { ' ' } else { '-' })
@@ -293,10 +349,13 @@ impl Session {
                     .collect::<Vec<_>>()
                     .join("\r\n")
             }
+            "STARTTLS" if !self.secure && lock(&self.script).tls.is_some() => {
+                "220 2.0.0 go".to_owned()
+            }
             "DATA" if self.transaction.recipients.is_empty() => "503 5.5.1 no recipient".to_owned(),
             "DATA" => "354 go on".to_owned(),
             "QUIT" => "221 2.0.0 bye".to_owned(),
-            "HELO" | "MAIL" | "RCPT" | "RSET" | "NOOP" => "250 2.0.0 ok".to_owned(),
+            "HELO" | "MAIL" | "RCPT" | "RSET" | "NOOP" | "BDAT" => "250 2.0.0 ok".to_owned(),
             _ => "502 5.5.1 not here".to_owned(),
         }
     }
@@ -313,16 +372,27 @@ impl Session {
             }
             "RCPT" if yes => self.transaction.recipients.push(line),
             "DATA" if reply.starts_with("354") => self.take_message()?,
+            "STARTTLS" if reply.starts_with("220") => self.secure()?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// Reads a chunk (over SMTP); whether it is the last.
+    fn take_chunk(&mut self, line: &str) -> std::io::Result<bool> {
+        let mut words = line.split(' ').skip(1);
+        let octets = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        let mut chunk = vec![0; octets];
+        self.stream.read_exact(&mut chunk)?;
+        self.transaction.data.extend(chunk);
+        Ok(words.next().is_some())
     }
 
     fn take_message(&mut self) -> std::io::Result<()> {
         let mut data = Vec::new();
         loop {
             let start = data.len();
-            if self.reader.read_until(b'\n', &mut data)? == 0 {
+            if self.stream.read_until(b'\n', &mut data)? == 0 {
                 return Ok(());
             }
             let at_line_start = start == 0 || data[..start].ends_with(b"\r\n");
@@ -354,10 +424,30 @@ impl Session {
     fn say(&mut self, reply: &str) -> std::io::Result<()> {
         thread::sleep(lock(&self.script).pause);
         if reply == "close" {
-            self.writer.shutdown(Shutdown::Both)?;
+            self.socket.shutdown(Shutdown::Both)?;
             return Err(std::io::ErrorKind::ConnectionAborted.into());
         }
-        self.writer.write_all(format!("{reply}\r\n").as_bytes())
+        let stream = self.stream.get_mut();
+        stream.write_all(format!("{reply}\r\n").as_bytes())?;
+        stream.flush()
+    }
+
+    /// Whatever came before the handshake is forgotten.
+    fn secure(&mut self) -> std::io::Result<()> {
+        let Some(tls) = lock(&self.script).tls.clone() else {
+            return Ok(());
+        };
+        self.stream = BufReader::new(Box::new(tls.accept(self.socket.try_clone()?)?));
+        self.secure = true;
+        self.transaction = Transaction::default();
+        self.note("(TLS)");
+        Ok(())
+    }
+
+    fn note(&self, line: &str) {
+        let mut seen = lock(&self.seen);
+        seen.commands.push(line.to_owned());
+        seen.dialogues[self.number].push(line.to_owned());
     }
 }
 

@@ -106,6 +106,7 @@ pub fn carry(site: &Site, tracked: &Tracked) -> Carry {
         id: tracked.id.clone(),
         step: tracked.step,
         at_ms: site.hop.clock.now_ms(),
+        told: site.hop.reports_arrivals,
         request: tracked.request.clone(),
     }
 }

@@ -151,10 +151,8 @@ impl Ingress<'_> {
         }
         let chunk_us = self.site.hop.clock.now_us();
         let reply = self.chunk(size, line).await?;
-        if !reply.is_positive() {
-            if let Some(chunks) = &mut self.chunks {
-                chunks.failed = true;
-            }
+        if let (false, Some(chunks)) = (reply.is_positive(), &mut self.chunks) {
+            chunks.failed = true;
         }
         if size.last {
             let (envelope, chunks) = (self.envelope.take(), self.chunks.take());
@@ -172,36 +170,32 @@ impl Ingress<'_> {
     async fn chunk(&mut self, size: Size, line: &[u8]) -> Result<Reply, End> {
         let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(&self.client));
         let mut chunk = self.client.chunk(&self.site.hop, size).await?;
-        let start = match &mut self.chunks {
-            Some(chunks) => {
-                chunks.octets = chunks.octets.saturating_add(size.octets);
+        let start = if let Some(chunks) = &mut self.chunks {
+            chunks.octets = chunks.octets.saturating_add(size.octets);
+            line.to_vec()
+        } else {
+            let manner = Manner {
+                may_ask,
+                passes,
+                chunked: true,
+            };
+            let head = chunk
+                .head(self.site.hop.limits.header_octets_max, size.last)
+                .await?;
+            let taken = head.text.len() as u64;
+            let (text, message_id) = prepare(self.site, manner, head, self.envelope.as_mut()).await;
+            self.chunks = Some(Chunks {
+                message_id,
+                octets: size.octets,
+                failed: false,
+            });
+            let octets = size.octets - taken + text.len() as u64;
+            let command = if octets == size.octets {
                 line.to_vec()
-            }
-            None => {
-                let manner = Manner {
-                    may_ask,
-                    passes,
-                    chunked: true,
-                };
-                let head = chunk
-                    .head(self.site.hop.limits.header_octets_max, size.last)
-                    .await?;
-                let held = head.text.len() as u64;
-                let (text, message_id) =
-                    prepare(self.site, manner, head, self.envelope.as_mut()).await;
-                self.chunks = Some(Chunks {
-                    message_id,
-                    octets: size.octets,
-                    failed: false,
-                });
-                let octets = size.octets - held + text.len() as u64;
-                let command = if octets == size.octets {
-                    line.to_vec()
-                } else {
-                    size.command(octets)
-                };
-                [command, text].concat()
-            }
+            } else {
+                size.command(octets)
+            };
+            [command, text].concat()
         };
         let sent = match self.next.write(&start).await {
             Ok(()) => chunk.pass(&mut self.next).await,

@@ -14,6 +14,7 @@ fn carry() -> Carry {
         id: TrackingId::new("7f3a91c2@mail.example.org").unwrap(),
         step: StepId(0x0123_4567_89ab_cdef),
         at_ms: 1_795_478_400_000,
+        told: false,
         request: TrackRequest {
             certificate: Some(Certificate::new([9; 32])),
             sent_ms: Some(1_795_478_399_000),
@@ -36,10 +37,10 @@ fn test_vector() {
     // Key: kid 9f3c21aa, 32 octets 07; B: 32 octets 09. Computed again outside of this program.
     insta::assert_snapshot!(String::from_utf8(field).unwrap().replace("\r\n", "\n"), @r"
     Hoptrail-Carry: v=1; kid=9f3c21aa; id=7f3a91c2@mail.example.org;
-     step=0123456789abcdef; at=1795478400000;
+     step=0123456789abcdef; at=1795478400000; told=0;
      req=NOW:c256/CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk:hop/1:up/0000000000000001:t/1795478399000;
      from=zEktScQLh7w3HxEeupqPFA; msg=8kjn5AfjFIkgP3lJQvCsnw;
-     mac=jNh8Ws8P-impMNGuSaepCseB38-CBYrqYuS3fIlXHqA
+     mac=V1Ru1R0Ml-EN7arSNT1Ut5_DCFshP8EfAR0p1aOvIFs
     ");
 }
 

@@ -1,0 +1,100 @@
+//! A connection to a next hop up to its greeting, under TLS where the listener wants that. Knows nothing of
+//! who will use it, and for what.
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::info;
+
+use super::next_hop::{ConnectError, Manners, NextHopAddr, Protocol};
+use super::tls::{ClientMode, ClientTls};
+use super::wire::{Wire, WireError};
+use crate::smtp::capability::Capabilities;
+use crate::smtp::reply::Reply;
+
+/// Opens a connection, beginning with `prelude`; with the greeting, and under TLS where that is wanted. Where
+/// TLS is optional and its handshake failed, a second connection does without.
+pub async fn open(
+    to: &NextHopAddr,
+    prelude: &[u8],
+    mut manners: Manners<'_>,
+) -> Result<(Wire, Reply), ConnectError> {
+    loop {
+        let mut wire = dial(to, manners).await?;
+        if !prelude.is_empty() {
+            wire.write(prelude).await?;
+        }
+        let optional = |tls: &ClientTls| tls.mode == ClientMode::Opportunistic;
+        match greeted(to, &mut wire, manners).await {
+            Err(ConnectError::Handshake(error)) if manners.tls.is_some_and(optional) => {
+                info!(next_hop = %to, "no TLS ({error}), going on in plaintext");
+                manners.tls = None;
+            }
+            greeting => return Ok((wire, greeting?)),
+        }
+    }
+}
+
+async fn dial(to: &NextHopAddr, manners: Manners<'_>) -> Result<Wire, ConnectError> {
+    let connecting = async {
+        match to.address {
+            Some(address) => TcpStream::connect((address, to.port)).await,
+            None => TcpStream::connect((to.host.as_str(), to.port)).await,
+        }
+    };
+    let connected = timeout(manners.timeouts.connect(), connecting)
+        .await
+        .map_err(|_| ConnectError::Unreachable(WireError::TimedOut))?;
+    let stream = connected.map_err(|error| ConnectError::Unreachable(error.into()))?;
+    Ok(Wire::new(stream, manners.timeouts.write()).map_err(WireError::from)?)
+}
+
+/// The greeting of a fresh connection, and TLS before or after it.
+async fn greeted(
+    to: &NextHopAddr,
+    wire: &mut Wire,
+    manners: Manners<'_>,
+) -> Result<Reply, ConnectError> {
+    let Some(tls) = manners.tls else {
+        return Ok(manners.reply(wire).await?);
+    };
+    if tls.mode == ClientMode::Implicit {
+        handshake(to, tls, wire, manners).await?;
+        return Ok(manners.reply(wire).await?);
+    }
+    let greeting = manners.reply(wire).await?;
+    if !greeting.is_positive() {
+        return Ok(greeting);
+    }
+    let verb = match to.protocol {
+        Protocol::Smtp => "EHLO",
+        Protocol::Lmtp => "LHLO",
+    };
+    let hello = manners.hello(verb, wire).await?;
+    let mut ready = false;
+    if hello.is_positive() && Capabilities::of(&hello).offers("STARTTLS") {
+        wire.write(b"STARTTLS\r\n").await?;
+        ready = manners.reply(wire).await?.code == 220;
+    }
+    if ready {
+        handshake(to, tls, wire, manners).await?;
+    } else if tls.mode != ClientMode::Opportunistic {
+        return Err(ConnectError::NoTls);
+    }
+    Ok(greeting)
+}
+
+async fn handshake(
+    to: &NextHopAddr,
+    tls: &ClientTls,
+    wire: &mut Wire,
+    manners: Manners<'_>,
+) -> Result<(), ConnectError> {
+    let done = tls
+        .connect(wire, &to.host, manners.timeouts.handshake())
+        .await;
+    done.map_err(|error| match error {
+        // Somebody is in the line: no second attempt.
+        WireError::Injected => ConnectError::Wire(error),
+        error => ConnectError::Handshake(error),
+    })
+}
