@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::dialogue::Dialogue;
+use support::dovecot::Dovecot;
 use support::hoptrail::Hoptrail;
 use support::mail::{MESSAGE, wire};
 use support::mta::Mta;
@@ -421,6 +422,10 @@ fn opportunism_takes_any_certificate_and_plaintext_but_no_injection() {
         assert_eq!(seen, [heard]);
     }
 
+    let leaving = refusing().always("STARTTLS", "421 4.3.0 going away");
+    let (greeting, _) = greeted(leaving, optional);
+    assert!(greeting.starts_with("421 "), "{greeting}");
+
     for mode in [optional, |setup: Setup| {
         setup.verified("required", "mta.test")
     }] {
@@ -485,6 +490,27 @@ fn an_egress_delivers_under_tls_or_says_why_not() {
         first[..3],
         ["EHLO mx1.test", "STARTTLS", "(TLS)"],
         "{first:?}"
+    );
+}
+
+#[test]
+fn lmtp_has_starttls_too() {
+    let authority = Authority::new();
+    let store = Sink::lmtp()
+        .starttls(authority.issue("store.test").server())
+        .start();
+    let exit = net::address();
+    let setup = Setup::new();
+    std::fs::write(setup.file("ca.pem"), authority.pem()).expect("a file can be written");
+    let (_hoptrail, _setup) = setup
+        .listener("egress", exit, store.next_hop())
+        .verified("required", "store.test")
+        .start();
+    Dialogue::open(exit).submit("a@origin.test", &["b@dest.test"], SMALL);
+    assert_eq!(store.wait_for(1)[0].data, SMALL);
+    assert_eq!(
+        store.commands()[..4],
+        ["LHLO mx1.test", "STARTTLS", "(TLS)", "LHLO mx1.test"]
     );
 }
 
@@ -675,18 +701,7 @@ fn postfix_under_tls_on_both_sides() {
         \x20   client.ehlo()\n\
         \x20   assert not client.has_extn('starttls'), client.esmtp_features\n\
         \x20   client.sendmail('a@origin.test', ['b@dest.test'], open(message, 'rb').read())\n";
-    let output = Command::new("python3")
-        .args([
-            "-c",
-            script,
-            &entrance.ip().to_string(),
-            &entrance.port().to_string(),
-        ])
-        .args([setup.file("ca.pem"), message])
-        .output()
-        .expect("there is a python3");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
+    python(script, entrance, &[setup.file("ca.pem"), message]);
 
     let mail = sink.wait_for(1).remove(0).mail();
     assert!(mail.below_trace() == MESSAGE, "{mail:?}");
@@ -703,4 +718,71 @@ fn postfix_under_tls_on_both_sides() {
     let mut plain = Dialogue::open(entrance);
     plain.submit("a@origin.test", &["b@dest.test"], &wire(MESSAGE));
     sink.wait_for(2);
+}
+
+/// AUTH at a real MTA that has it under TLS only, and that learns of the client by PROXY, before its STARTTLS.
+#[test]
+fn postfix_takes_a_login_under_tls() {
+    let sink = Sink::smtp().start();
+    let dovecot = Dovecot::start("store.test", &["alice"]);
+    let entrance = net::address();
+    let setup = Setup::new();
+    let mta = setup.authority.issue("mta.test");
+    let mta = Mta::postfix("mta.test")
+        .next_hop(sink.next_hop())
+        .file("etc/postfix/cert.pem", &mta.cert)
+        .file("etc/postfix/key.pem", &mta.key)
+        .setting("smtpd_tls_cert_file = /etc/postfix/cert.pem")
+        .setting("smtpd_tls_key_file = /etc/postfix/key.pem")
+        .setting("smtpd_tls_security_level = may")
+        .setting("smtpd_tls_auth_only = yes")
+        .setting("smtpd_upstream_proxy_protocol = haproxy")
+        .setting("smtpd_sasl_auth_enable = yes")
+        .setting("smtpd_sasl_type = dovecot")
+        .setting(&format!("smtpd_sasl_path = inet:{}", dovecot.sasl()))
+        .setting("smtpd_relay_restrictions = permit_sasl_authenticated, reject")
+        .start();
+    let (_hoptrail, setup) = setup
+        .listener("ingress", entrance, NextHop::Smtp(mta.address()))
+        .line("client_address = 'proxy-v1'")
+        .tls("starttls")
+        .line("next_hop_tls = { mode = 'opportunistic' }")
+        .start();
+    let mut stranger = Dialogue::open(entrance);
+    stranger.start_tls(&setup.authority, NAME);
+    stranger.command("EHLO stranger.test", "250");
+    stranger.command("MAIL FROM:<a@origin.test>", "250");
+    stranger.command("RCPT TO:<b@dest.test>", "554 5.7.1");
+
+    let script = "import smtplib, ssl, sys\n\
+        host, port, ca = sys.argv[1:]\n\
+        context = ssl.create_default_context(cafile=ca)\n\
+        context.check_hostname = False\n\
+        context.maximum_version = ssl.TLSVersion.TLSv1_2\n\
+        with smtplib.SMTP(host, int(port), local_hostname='client.test') as client:\n\
+        \x20   client.starttls(context=context)\n\
+        \x20   client.login('alice', 'x')\n\
+        \x20   client.sendmail('a@origin.test', ['b@dest.test'], 'Subject: x\\r\\n\\r\\ntext\\r\\n')\n";
+    python(script, entrance, &[setup.file("ca.pem")]);
+    assert!(
+        sink.wait_for(1)[0]
+            .mail()
+            .below_trace()
+            .ends_with(b"text\n")
+    );
+    let log =
+        std::fs::read_to_string(mta.daemon().state().path("var/log/mail.log")).expect("a log");
+    assert!(log.contains("sasl_username=alice"), "{log}");
+}
+
+/// Runs a client written in Python, which must end well.
+fn python(script: &str, server: SocketAddrV4, files: &[PathBuf]) {
+    let output = Command::new("python3")
+        .args(["-c", script, &server.ip().to_string()])
+        .arg(server.port().to_string())
+        .args(files)
+        .output()
+        .expect("there is a python3");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
 }
