@@ -110,6 +110,38 @@ fn a_reload_takes_over_limits_policy_and_listeners() {
 }
 
 #[test]
+fn a_reload_takes_over_the_carry_keys() {
+    let (mta, entrance, hoptrail, _setup) = ingress(Sink::smtp(), |setup| setup);
+    let key_of = |count: usize| {
+        let mut client = Dialogue::open(entrance);
+        client.command("EHLO client.test", "250");
+        client.command("MAIL FROM:<a@origin.test> TRACK=NOW", "250");
+        client.command("RCPT TO:<b@dest.test>", "250");
+        client.data(SMALL);
+        client.expect("250");
+        let data = mta.wait_for(count)[count - 1].data.clone();
+        let text = String::from_utf8_lossy(&data).into_owned();
+        let (_, key) = text.split_once("kid=").expect("a carry header");
+        key.split(';').next().unwrap_or_default().to_owned()
+    };
+    let before = key_of(1);
+    assert_eq!(key_of(2), before);
+    // Without one a new one is made.
+    std::fs::remove_file(hoptrail.state_dir().join("carry.keys")).expect("there are keys");
+    hoptrail.reload();
+    let after = key_of(3);
+    assert_ne!(after, before);
+    std::fs::write(hoptrail.state_dir().join("carry.keys"), "no key").expect("it can be written");
+    hoptrail.reload();
+    assert_eq!(key_of(4), after);
+    assert!(
+        hoptrail.log().contains("THE OLD CONFIGURATION STAYS"),
+        "{}",
+        hoptrail.log()
+    );
+}
+
+#[test]
 fn a_stop_ends_sessions_under_tls_and_those_of_a_closed_listener() {
     let (_mta, entrance, mut hoptrail, setup) =
         ingress(Sink::smtp(), |setup| setup.tls("starttls"));
