@@ -73,7 +73,12 @@ async fn greeted(
     let mut ready = false;
     if hello.is_positive() && Capabilities::of(&hello).offers("STARTTLS") {
         wire.write(b"STARTTLS\r\n").await?;
-        ready = manners.reply(wire).await?.code == 220;
+        let reply = manners.reply(wire).await?;
+        if reply.code == 421 {
+            // It closes the connection (RFC 5321, 3.8): there is nothing left to go on with.
+            return Err(ConnectError::Refused(reply));
+        }
+        ready = reply.code == 220;
     }
     if ready {
         handshake(to, tls, wire, manners).await?;

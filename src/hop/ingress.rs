@@ -9,6 +9,8 @@
 mod arrival;
 mod message;
 
+use std::net::IpAddr;
+
 use tracing::{debug, info, warn};
 
 use arrival::carry;
@@ -268,12 +270,9 @@ impl Ingress<'_> {
         Ok(())
     }
 
-    /// An MTA that is spoken to under TLS may offer AUTH for that reason alone; a password is not
-    /// to cross a network in plaintext on the way to hoptrail instead.
     fn may_log_in(&self) -> bool {
-        !self.next.is_secure()
-            || self.client.is_secure()
-            || self.client.address.ip().to_canonical().is_loopback()
+        let (client, next) = (&self.client, &self.next);
+        login_is_private(client.is_secure(), next.is_secure(), client.address.ip())
     }
 
     async fn starttls(&mut self) -> Result<(), End> {
@@ -456,6 +455,12 @@ impl Ingress<'_> {
     }
 }
 
+/// An MTA that is spoken to under TLS may offer AUTH for that reason alone; a password is not to cross a
+/// network in plaintext on its way to hoptrail instead.
+fn login_is_private(client_secure: bool, next_secure: bool, client: IpAddr) -> bool {
+    client_secure || !next_secure || client.to_canonical().is_loopback()
+}
+
 /// The AUTH mechanisms that can be passed through.
 fn mechanisms(offer: &Capabilities) -> Option<String> {
     let offered = String::from_utf8_lossy(offer.arguments("AUTH")?).to_ascii_uppercase();
@@ -464,4 +469,19 @@ fn mechanisms(offer: &Capabilities) -> Option<String> {
         .filter(|m| MECHANISMS.contains(m))
         .collect();
     (!passed.is_empty()).then(|| passed.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_crosses_a_network_in_plaintext_because_the_mta_sees_tls() {
+        let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 0, 2, 1]));
+        assert!(!login_is_private(false, true, there));
+        assert!(login_is_private(true, true, there));
+        assert!(login_is_private(false, true, here));
+        // As the MTA itself would have it.
+        assert!(login_is_private(false, false, there));
+    }
 }

@@ -5,6 +5,8 @@
 //! Three levels towards a next hop: `opportunistic` encrypts with whoever answers and so helps against
 //! listeners only; `required` and `implicit` verify the name and the chain, and never go on without.
 
+use std::future::Future;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use rustls::{
     ClientConfig, CommonState, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
 };
 use serde::Deserialize;
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tracing::debug;
 
@@ -67,7 +70,7 @@ impl ServerTls {
             established("client", stream.get_ref().1);
             Ok(stream)
         };
-        wire.secure(handshake, limit).await
+        secure(wire, handshake, limit).await
     }
 }
 
@@ -160,7 +163,7 @@ impl ClientTls {
     ) -> Result<(), WireError> {
         let name = match &self.name {
             Some(name) => name.clone(),
-            None => ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?,
+            None => ServerName::try_from(host.to_owned()).map_err(io::Error::other)?,
         };
         let connector = TlsConnector::from(Arc::clone(&self.config));
         let handshake = |stream| async move {
@@ -168,8 +171,17 @@ impl ClientTls {
             established("next hop", stream.get_ref().1);
             Ok(stream)
         };
-        wire.secure(handshake, limit).await
+        secure(wire, handshake, limit).await
     }
+}
+
+/// Boxed, because a session that sees no handshake should not carry the room for one.
+async fn secure<F: Future<Output = io::Result<TlsStream<TcpStream>>>>(
+    wire: &mut Wire,
+    handshake: impl FnOnce(TcpStream) -> F,
+    limit: Duration,
+) -> Result<(), WireError> {
+    Box::pin(wire.secure(handshake, limit)).await
 }
 
 /// Says what a handshake came to; the one place that knows.

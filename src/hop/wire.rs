@@ -101,8 +101,7 @@ impl Wire {
             return Err(WireError::Injected);
         }
         self.input = Vec::new();
-        // Boxed: a session that sees no handshake should not carry the room for one.
-        let stream = timeout(limit, Box::pin(handshake(stream)))
+        let stream = timeout(limit, handshake(stream))
             .await
             .map_err(|_| WireError::TimedOut)??;
         self.stream = Stream::Tls(Box::new(stream));

@@ -46,6 +46,11 @@ impl Dovecot {
         NextHop::Lmtp(self.address)
     }
 
+    /// Where an MTA asks whether a password is right: `x` is everybody's.
+    pub fn sasl(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(*self.address.ip(), 2700)
+    }
+
     /// The user's Maildir on the host; it appears with the first mail.
     pub fn maildir(&self, user: &str) -> PathBuf {
         self.daemon.state().path("var/mail").join(user)

@@ -17,6 +17,7 @@ pub mod mta;
 pub mod net;
 pub mod sink;
 pub mod tls;
+pub mod tls_hop;
 
 use std::fs::OpenOptions;
 use std::io::Write;
