@@ -75,7 +75,7 @@ impl Tree<'_> {
     }
 
     fn body(&mut self, n: usize, stay: &Stay, rail: &str) {
-        if let Some(remark) = self.remark(stay) {
+        if let Some(remark) = remark(stay) {
             self.lines(rail, fill(&remark, room(rail, 0)), None, DIM);
         }
         let mut shown = None;
@@ -87,28 +87,6 @@ impl Tree<'_> {
             }
             self.step(n, step, rail);
         }
-    }
-
-    /// What to know of a hop's clock before reading its times.
-    fn remark(&self, stay: &Stay) -> Option<String> {
-        if stay.is_missing() {
-            return Some("no report came from here, but a later hop had it from here".to_owned());
-        }
-        stay.parent?;
-        Some(match stay.link {
-            // The first hop that reported: all times are told by its clock.
-            Offset::Unknown if stay.offset == Offset::Known(Bounds::ZERO) => return None,
-            Offset::Unknown => "times of its own clock, not comparable with those above".to_owned(),
-            Offset::Contradiction => {
-                "no clock offset fits its stamps: a clock was set meanwhile, or a \
-                 stamp is made up; not comparable with the times above"
-                    .to_owned()
-            }
-            Offset::Known(link) => match stay.offset {
-                Offset::Known(offset) => format!("clock {}, corrected", clock(offset)?),
-                _ => format!("clock {} of the hop above", clock(link)?),
-            },
-        })
     }
 
     fn time(&self, stay: usize, us: i64) -> String {
@@ -182,6 +160,28 @@ impl Tree<'_> {
             time = "";
         }
     }
+}
+
+/// What to know of a hop's clock before reading its times.
+fn remark(stay: &Stay) -> Option<String> {
+    if stay.is_missing() {
+        return Some("no report came from here, but a later hop had it from here".to_owned());
+    }
+    stay.parent?;
+    Some(match stay.link {
+        // The first hop that reported: all times are told by its clock.
+        Offset::Unknown if stay.offset == Offset::Known(Bounds::ZERO) => return None,
+        Offset::Unknown => "times of its own clock, not comparable with those above".to_owned(),
+        Offset::Contradiction => {
+            "no clock offset fits its stamps: a clock was set meanwhile, or a \
+             stamp is made up; not comparable with the times above"
+                .to_owned()
+        }
+        Offset::Known(link) => match stay.offset {
+            Offset::Known(offset) => format!("clock {}, corrected", clock(offset)?),
+            _ => format!("clock {} of the hop above", clock(link)?),
+        },
+    })
 }
 
 /// The columns left beside a rail and an indent.

@@ -1,5 +1,7 @@
 //! What people and programs get to see.
 
+use std::collections::BTreeSet;
+
 use super::world::{self, HOP1, HOP2, HOP3, Leg, read, read_by, secret, three_hops, view};
 use crate::track::{Event, HopReport};
 use crate::trail::Trails;
@@ -209,7 +211,8 @@ fn listed(trails: &Trails) -> String {
 /// One report each: a failure among many recipients, an old mail, a long address.
 #[test]
 fn many_in_a_list() {
-    let fates: [(&str, u64, &[(&str, Event)]); 4] = [
+    type Fates = &'static [(&'static str, Event)];
+    let fates: [(&str, u64, Fates); 4] = [
         (
             "order-4711@shop.example",
             0,
@@ -294,6 +297,47 @@ fn for_programs() {
     reports.remove(0);
     let trails = read(&reports);
     insta::assert_snapshot!(json::document(&trails, view().now_us));
+}
+
+/// The names of all fields, each as a path; lists count by what they hold.
+fn fields(value: &serde_json::Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(fields_here) => {
+            for (name, value) in fields_here {
+                let path = format!("{path}/{name}");
+                fields(value, &path, found);
+                found.insert(path);
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|v| fields(v, path, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_documentation_shows_every_field() {
+    let source = include_str!("../render/json.rs");
+    let example = source
+        .split("```")
+        .nth(1)
+        .unwrap()
+        .trim_start_matches("json");
+    let example: String = example
+        .lines()
+        .map(|l| l.trim_start_matches("//!"))
+        .collect();
+    let mut trails = read(&three_hops(&["bob@example.net"]));
+    trails.not_ours = read_by(
+        &three_hops(&["bob@example.net"]),
+        Some(&crate::track::Secret::new([1; 32])),
+        Some(&secret()),
+    )
+    .not_ours;
+    let (mut shown, mut real) = (BTreeSet::new(), BTreeSet::new());
+    fields(&serde_json::from_str(&example).unwrap(), "", &mut shown);
+    let document = json::document(&trails, view().now_us);
+    fields(&serde_json::from_str(&document).unwrap(), "", &mut real);
+    assert_eq!(shown, real);
 }
 
 #[test]
