@@ -1,7 +1,7 @@
 //! `hoptrail timeline`: what the reports in a Maildir tell.
 
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -54,7 +54,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => secret::load()?,
     };
     let mut trails = load(&maildir, secret.as_ref())?;
-    remark(&trails);
+    remark(&trails, &maildir);
+    if secret.is_none() && !trails.messages.is_empty() {
+        let place = secret::directory()?;
+        eprintln!(
+            "no secret in {}, so nothing can be proved; --secret names another file",
+            plain(&place.display().to_string())
+        );
+    }
     if let Some(id) = &id {
         select(&mut trails, id)?;
     }
@@ -72,7 +79,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// What cannot stand in the answer itself goes to standard error.
-fn remark(trails: &Trails) {
+fn remark(trails: &Trails, maildir: &Path) {
     const SHOWN: usize = 5;
     let skipped = trails.skipped.len();
     if skipped > 0 {
@@ -86,7 +93,14 @@ fn remark(trails: &Trails) {
         eprintln!("  and {} more", skipped - SHOWN);
     }
     if trails.messages.is_empty() && trails.not_ours.is_empty() {
-        eprintln!("no tracking report among {} mails", trails.counts.mails);
+        let mails = match trails.counts.mails {
+            0 => "is empty".to_owned(),
+            1 => "holds 1 mail, no tracking report".to_owned(),
+            n => format!("holds {n} mails, no tracking report among them"),
+        };
+        eprintln!("{} {mails}", plain(&maildir.display().to_string()));
+    } else if trails.messages.is_empty() {
+        eprintln!("no report on mail sent with your secret; --secret names another one");
     }
 }
 

@@ -1,3 +1,4 @@
+//! Configurations: the good one, the example, and each mistake by its place.
 #![allow(clippy::unwrap_used)]
 
 use super::*;

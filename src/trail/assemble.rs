@@ -166,6 +166,8 @@ struct Forest {
     stand_in: HashMap<StepId, Option<usize>>,
     /// Steps that have a child.
     followed: HashSet<StepId>,
+    /// A known step that handed the message to this hop of this name.
+    givers: HashMap<(u8, String), StepId>,
 }
 
 impl Forest {
@@ -175,6 +177,12 @@ impl Forest {
         let known: HashSet<_> = steps.iter().map(|s| s.step).collect();
         let parents = steps.iter().filter_map(|s| s.parent);
         forest.followed = parents.filter(|p| known.contains(p)).collect();
+        for step in &steps {
+            if let Some(giver) = step.parent.filter(|p| known.contains(p)) {
+                let place = (step.hop, step.reporting_mta.clone());
+                forest.givers.entry(place).or_insert(giver);
+            }
+        }
         for step in steps {
             forest.add(step);
         }
@@ -234,6 +242,14 @@ impl Forest {
     fn stand_in(&mut self, missing: StepId, child: &HopReport) -> Option<usize> {
         if let Some(known) = self.stand_in.get(&missing) {
             return *known;
+        }
+        // The hop has told of it before, with a link that leads somewhere.
+        let place = (child.hop, child.reporting_mta.clone());
+        if let Some(home) = self.givers.get(&place).and_then(|g| self.home.get(g)) {
+            let before = self.stays.get(*home).filter(|stay| stay.hop < child.hop);
+            if before.is_some() {
+                return Some(*home);
+            }
         }
         let waiting = self.waiting(child);
         let near = waiting.filter(|(_, _, hop)| hop.saturating_add(1) == child.hop);

@@ -10,6 +10,7 @@ pub mod source;
 pub mod state;
 mod times;
 pub mod verify;
+pub mod way;
 
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::assemble::Stay;
-use crate::track::{Event, HopReport, RecipientStatus, Status};
+use crate::track::{Event, HopReport, RecipientStatus, Status, StepId};
 
 /// How far the message is known to have come for a recipient; the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -74,6 +74,8 @@ pub struct Recipient {
     pub state: State,
     /// The stay that told, by its place in the message's stays.
     pub stay: usize,
+    /// The step that told.
+    pub step: StepId,
     /// The host that told.
     pub host: String,
     /// The next hop or mail store it spoke of.
@@ -159,6 +161,7 @@ fn recipient(told: &[Told]) -> Option<Recipient> {
         address: address.clone(),
         state: State::of(last.group.event),
         stay: last.stay,
+        step: last.step.step,
         host: last.step.reporting_mta.clone(),
         remote: last.group.remote_mta.clone(),
         at_us: last.at_us(),

@@ -2,9 +2,11 @@
 //! No configuration, no root, nothing left running; the mailbox stays for a look.
 
 mod mta;
+mod screen;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +17,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
+use self::mta::Mta;
+use self::screen::Screen;
 use super::secret;
 use super::serve::Server;
 use crate::clock::Clock;
@@ -23,15 +27,30 @@ use crate::track::Secret;
 use crate::trail::render::{View, terminal};
 use crate::trail::{Outcome, Trails, load, state};
 
-/// The hops, and how far their clocks are off, µs.
-const HOPS: [(&str, i64); 3] = [
-    ("mail.origin.example", 0),
-    ("gateway.example.net", 7_300_000),
-    ("mx.dest.example", 0),
+/// The hops.
+const HOPS: [Mta; 3] = [
+    Mta {
+        name: "mail.origin.example",
+        dwell: Duration::from_millis(300),
+        first_id: 0x4C_21F0,
+    },
+    Mta {
+        name: GATEWAY,
+        dwell: Duration::from_millis(900),
+        first_id: 0x9B_03A7,
+    },
+    Mta {
+        name: "mx.dest.example",
+        dwell: Duration::from_millis(200),
+        first_id: 0xE5_1D2C,
+    },
 ];
+/// The hop whose clock is off, and how far.
+const GATEWAY: &str = "gateway.example.net";
+const FAST: Duration = Duration::from_millis(7300);
 const STORE: &str = "store.dest.example";
 const SLOW: &str = "carol@dest.example";
-/// The demo gives up after this; it usually takes two seconds.
+/// The demo gives up after this; it usually takes three seconds.
 const PATIENCE: Duration = Duration::from_secs(9);
 /// How often the mailbox is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -51,12 +70,12 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     let maildir = home.join("Maildir");
     let (servers, entrance) = start_hops(&home, &maildir).await?;
     say(&format!(
-        "Three hops on this machine, hoptrail around a toy MTA at each:\n  {}\n\
-         {SLOW} will have to wait once; the clock of {} is {:.1} s fast.\n\n\
+        "Three toy mail servers on this machine, hoptrail around each of them:\n  {}\n\
+         {SLOW} will have to wait once; the clock of {GATEWAY} is\n\
+         {:.1} s fast. Alice sends a message to both of her friends there:\n\n\
          $ hoptrail send --server {entrance} -t < message\n",
-        HOPS.map(|(name, _)| name).join(" -> "),
-        HOPS[1].0,
-        micros_as_s(HOPS[1].1),
+        HOPS.map(|mta| mta.name).join(" -> "),
+        FAST.as_secs_f64(),
     ));
     submit(&home, entrance).await?;
     let secret = secret::load_from(&home.join("secret"))?.context("send makes the secret")?;
@@ -67,15 +86,16 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     let id = trails
         .messages
         .first()
-        .map(|m| m.id.to_string())
+        .map(|m| shell(Path::new(m.id.as_str())))
         .unwrap_or_default();
+    let us = shell(&me()?);
+    let home = shell(&home);
     say(&format!(
-        "Done in {:.1} s. The reports are mails in {}; look for yourself:\n\n\
-         \x20 hoptrail timeline --secret {home}/secret {home}/Maildir\n\
-         \x20 hoptrail timeline --secret {home}/secret {home}/Maildir {id}\n",
+        "Done in {:.1} s. Each report is a mail in {home}/Maildir.\nLook for yourself:\n\n\
+         \x20 {us} timeline --secret {home}/secret {home}/Maildir\n\
+         \x20 {us} timeline --secret {home}/secret {home}/Maildir {id}\n\n\
+         and when you have seen enough: rm -r {home}",
         started.elapsed().as_secs_f64(),
-        maildir.display(),
-        home = home.display(),
     ));
     let delivered = trails
         .messages
@@ -86,16 +106,41 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     )))
 }
 
-fn micros_as_s(us: i64) -> f64 {
-    Duration::from_micros(us.unsigned_abs()).as_secs_f64()
+/// How to call this program: by its name if the shell finds it by that, else by its path.
+fn me() -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?.canonicalize()?;
+    let name = Path::new("hoptrail");
+    let dirs = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&dirs)
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file());
+    if found.is_some_and(|file| file.canonicalize().is_ok_and(|file| file == path)) {
+        return Ok(name.to_owned());
+    }
+    let here = std::env::current_dir().and_then(|dir| dir.canonicalize());
+    let below = here.ok().and_then(|dir| path.strip_prefix(dir).ok());
+    Ok(below.map_or_else(|| path.clone(), |below| Path::new(".").join(below)))
 }
 
-/// A directory of the demo's own, for the mailbox, the secret and the hops' state.
+/// A path as a shell takes it.
+fn shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-@+:".contains(c);
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+/// A directory of the demo's own, for the mailbox, the secret and the hops' state. Nobody else's
+/// business.
 fn make_home() -> anyhow::Result<PathBuf> {
     let home = std::env::temp_dir().join(format!("hoptrail-demo-{:08x}", getrandom::u32()?));
     for part in ["", "Maildir", "Maildir/new", "Maildir/cur", "Maildir/tmp"] {
         let path = home.join(part);
-        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(|| format!("cannot make {}", path.display()))?;
     }
     Ok(home)
 }
@@ -108,7 +153,8 @@ async fn start_hops(home: &Path, maildir: &Path) -> anyhow::Result<(Vec<Server>,
     let mut role = "delivery";
     let mut servers = Vec::new();
     let mut entrance = store_at;
-    for (name, offset_us) in HOPS.into_iter().rev() {
+    for mta in HOPS.into_iter().rev() {
+        let name = mta.name;
         let (mta_socket, mta_at) = port().await?;
         // Freed at once, and taken again by the hop a moment later.
         let (ingress_at, departure_at) = (port().await?.1, port().await?.1);
@@ -121,8 +167,13 @@ async fn start_hops(home: &Path, maildir: &Path) -> anyhow::Result<(Vec<Server>,
             maildir = maildir.display(),
         );
         let config = config::parse(&text, "the demo's configuration")?;
-        servers.push(Server::start(config, Clock::shifted(offset_us)).await?);
-        tokio::spawn(mta::relay(mta_socket, name, departure_at));
+        let clock = if name == GATEWAY {
+            Clock::shifted(i64::try_from(FAST.as_micros())?)
+        } else {
+            Clock::system()
+        };
+        servers.push(Server::start(config, clock).await?);
+        tokio::spawn(mta::relay(mta_socket, mta, departure_at));
         next_hop = format!("smtp://{ingress_at}");
         role = "egress";
         entrance = ingress_at;
@@ -169,12 +220,13 @@ async fn submit(home: &Path, entrance: SocketAddr) -> anyhow::Result<()> {
 /// Shows the timeline each time a report has arrived, until everybody has the message.
 async fn watch(maildir: &Path, secret: &Secret) -> anyhow::Result<Trails> {
     let started = Instant::now();
-    let (mut seen, mut drawn_lines) = (0, 0);
+    let mut seen = 0;
+    let mut screen = Screen::default();
     loop {
         let trails = load(maildir, Some(secret))?;
         if trails.counts.reports > seen {
             seen = trails.counts.reports;
-            drawn_lines = draw(&trails, seen, started.elapsed(), drawn_lines);
+            say(&screen.next(&stage(&trails, seen, started.elapsed())));
         }
         let done = |t: &Trails| {
             t.messages
@@ -195,8 +247,8 @@ async fn watch(maildir: &Path, secret: &Secret) -> anyhow::Result<Trails> {
     }
 }
 
-/// Draws the timeline, on a terminal over the one drawn before; returns its lines.
-fn draw(trails: &Trails, reports: usize, after: Duration, drawn_lines: usize) -> usize {
+/// The timeline as it is now.
+fn stage(trails: &Trails, reports: usize, after: Duration) -> String {
     let view = View {
         now_us: Clock::system().now_us(),
         zone: TimeZone::system(),
@@ -209,12 +261,7 @@ fn draw(trails: &Trails, reports: usize, after: Duration, drawn_lines: usize) ->
     for message in &trails.messages {
         text.push_str(&terminal::message(message, &view));
     }
-    if std::io::stdout().is_terminal() && drawn_lines > 0 {
-        say(&format!("\x1b[{}A\x1b[J{text}", drawn_lines + 1));
-    } else {
-        say(&text);
-    }
-    text.lines().count()
+    text
 }
 
 /// Tells the person at the terminal; nobody reading is no reason to stop.

@@ -1,5 +1,5 @@
 //! A toy MTA for the demo: takes mail by SMTP, answers 250 with a queue id, puts a Received line on top
-//! and relays by LMTP, again and again until every recipient is served. In memory; and a toy mail store
+//! and, after a while, relays by LMTP, again and again until every recipient is served. In memory; and a toy mail store
 //! that makes one recipient wait. No MTA to be used for mail.
 
 use std::io;
@@ -12,7 +12,18 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 /// How long a recipient that was told to wait does so.
-const RETRY_AFTER: Duration = Duration::from_millis(1500);
+const RETRY_AFTER: Duration = Duration::from_millis(1200);
+
+/// What tells a toy MTA from another.
+#[derive(Clone, Copy)]
+pub struct Mta {
+    /// Its name.
+    pub name: &'static str,
+    /// How long it keeps a mail before it first passes it on.
+    pub dwell: Duration,
+    /// Its first queue id.
+    pub first_id: u32,
+}
 
 /// One mail in the toy's hands.
 #[derive(Default)]
@@ -22,21 +33,22 @@ struct Mail {
     text: Vec<u8>,
 }
 
-/// Serves SMTP on `socket` as `name` and relays what comes to the LMTP server at `next_hop`.
-pub async fn relay(socket: TcpListener, name: &'static str, next_hop: SocketAddr) {
-    let queued = Arc::new(AtomicU32::new(0));
+/// Serves SMTP on `socket` and relays what comes to the LMTP server at `next_hop`.
+pub async fn relay(socket: TcpListener, mta: Mta, next_hop: SocketAddr) {
+    let name = mta.name;
+    let queued = Arc::new(AtomicU32::new(mta.first_id));
     while let Ok((stream, _)) = socket.accept().await {
         let queued = Arc::clone(&queued);
         tokio::spawn(async move {
             let accept = |mail: Mail| {
-                let id = format!("{:06X}", 0xD0_0000 + queued.fetch_add(1, Ordering::Relaxed));
+                let id = format!("{:06X}", queued.fetch_add(1, Ordering::Relaxed));
                 let received = format!("Received: by {name} (a toy MTA) id {id}\r\n");
                 let mail = Mail {
                     text: [received.into_bytes(), mail.text].concat(),
                     ..mail
                 };
                 let reply = format!("250 2.0.0 Ok: queued as {id}\r\n");
-                tokio::spawn(deliver(mail, name, next_hop));
+                tokio::spawn(deliver(mail, mta, next_hop));
                 vec![reply]
             };
             // A client that breaks off has lost nothing but this demo.
@@ -131,9 +143,10 @@ async fn read_message(lines: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<
 }
 
 /// Offers a mail to `next_hop` until nobody is left who has to wait. The demo's end is its only limit.
-async fn deliver(mut mail: Mail, name: &'static str, next_hop: SocketAddr) {
+async fn deliver(mut mail: Mail, mta: Mta, next_hop: SocketAddr) {
+    tokio::time::sleep(mta.dwell).await;
     loop {
-        if let Ok(waiting) = transfer(&mail, name, next_hop).await {
+        if let Ok(waiting) = transfer(&mail, mta.name, next_hop).await {
             mail.recipients = waiting;
         }
         if mail.recipients.is_empty() {

@@ -45,7 +45,7 @@ impl Desk {
         let args = Line::try_parse_from(line).unwrap().args;
         let surroundings = Surroundings {
             input: &mut &message[..],
-            home: Ok(self.home.path().join("hoptrail/secret")),
+            home: Ok(self.home.path().join("hoptrail")),
             password: self.password.clone(),
             clock: Clock::system(),
         };

@@ -1,3 +1,4 @@
+//! The end of data and line ends in DATA, however the octets are cut.
 #![allow(clippy::unwrap_used)]
 
 use super::*;

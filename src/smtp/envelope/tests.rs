@@ -1,3 +1,4 @@
+//! MAIL and RCPT lines, those of strangers too.
 #![allow(clippy::unwrap_used)]
 
 use super::super::command::Command;

@@ -1,3 +1,4 @@
+//! Replies of one line and of many, whole or in pieces.
 #![allow(clippy::panic)]
 
 use super::*;

@@ -1,3 +1,4 @@
+//! Carry headers: what is sealed opens again, and nothing else does.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;

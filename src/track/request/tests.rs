@@ -1,3 +1,4 @@
+//! The TRACK parameter: what is a request, what is not, and what the next hop is told.
 #![allow(clippy::unwrap_used)]
 
 use super::*;

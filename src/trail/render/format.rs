@@ -43,9 +43,18 @@ impl View {
             .map_or_else(|| "?".to_owned(), |t| t.strftime(format).to_string())
     }
 
-    /// `17:05:09.120`.
-    pub fn time(&self, us: i64) -> String {
-        self.show(us, "%H:%M:%S%.3f")
+    /// `17:05:09.120`; `+1d 17:05:09` on a day after that of `from_us`; far away only the date.
+    pub fn time(&self, us: i64, from_us: i64) -> String {
+        const DAYS_TOLD: i32 = 99;
+        let day = |us| self.zoned(us).map(|t| t.date());
+        let days = day(us)
+            .zip(day(from_us))
+            .map(|(at, from)| (at - from).get_days());
+        match days {
+            Some(0) => self.show(us, "%H:%M:%S%.3f"),
+            Some(days @ 1..=DAYS_TOLD) => format!("+{days}d {}", self.show(us, "%H:%M:%S")),
+            _ => self.show(us, "%Y-%m-%d"),
+        }
     }
 
     /// `Mon 2026-11-23 17:05:09.120 CET (UTC+01:00)`.
@@ -58,13 +67,13 @@ impl View {
         format!("{} {zone}", self.show(us, "%a %Y-%m-%d %H:%M:%S%.3f"))
     }
 
-    /// `23 Nov 17:05`, with the year if it is another one.
+    /// `23 Nov 17:05`; the date alone if the year is another one.
     pub fn minute(&self, us: i64) -> String {
         let year = |us| self.zoned(us).map(|t| t.year());
         if year(us) == year(self.now_us) {
             self.show(us, "%e %b %H:%M")
         } else {
-            self.show(us, "%Y-%m-%d %H:%M")
+            self.show(us, "%Y-%m-%d")
         }
     }
 
@@ -85,13 +94,28 @@ pub fn rfc3339(us: i64) -> Option<String> {
     Some(time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string())
 }
 
-/// `0.4 ms`, `360 ms`, `3.61 s`, `12 min 3 s`, `3 h 12 min`, `2 d 3 h`. Negative ones are not durations.
+const SECOND: i64 = 1_000_000;
+
+/// What [`duration`] rounds to, µs.
+fn resolution_us(us: i64) -> i64 {
+    match us {
+        ..9_950 => 100,
+        9_950..999_500 => 1_000,
+        999_500..59_995_000 => 10_000,
+        _ if us < 3_600 * SECOND => SECOND,
+        _ if us < 86_400 * SECOND => 60 * SECOND,
+        _ => 3_600 * SECOND,
+    }
+}
+
+/// `<0.1 ms`, `0.4 ms`, `360 ms`, `3.61 s`, `12 min 3 s`, `3 h 12 min`, `2 d 3 h`. Negative ones are not
+/// durations.
 pub fn duration(us: i64) -> String {
-    const SECOND: i64 = 1_000_000;
     let us = us.max(0);
     let seconds = us / SECOND;
     match us {
-        0..9_950 => format!("{}.{} ms", (us + 50) / 1000, (us + 50) % 1000 / 100),
+        0..50 => "<0.1 ms".to_owned(),
+        50..9_950 => format!("{}.{} ms", (us + 50) / 1000, (us + 50) % 1000 / 100),
         9_950..999_500 => format!("{} ms", (us + 500) / 1000),
         999_500..59_995_000 => {
             let hundredths = (us + 5_000) / 10_000;
@@ -103,22 +127,41 @@ pub fn duration(us: i64) -> String {
     }
 }
 
-/// A duration that is only known within bounds: `0.5 ms ± 0.3 ms`.
-pub fn bounded(bounds: Bounds) -> String {
-    let margin_us = bounds.margin_us();
-    if margin_us == 0 {
-        return duration(bounds.middle_us());
-    }
-    format!("{} ± {}", duration(bounds.middle_us()), duration(margin_us))
+/// A bound, rounded up so that it still holds.
+fn duration_up(us: i64) -> String {
+    let step = resolution_us(us);
+    let rest = us.max(0) % step;
+    let short = if rest == 0 { 0 } else { step - rest };
+    duration(us.saturating_add(short))
 }
 
-/// A clock's offset: `5.00 s ahead ± 0.3 ms`.
-pub fn clock(offset: Bounds) -> String {
+/// A duration known within bounds: `5.2 ms ± 0.3 ms`; `≤ 0.6 ms` where the bounds say little else;
+/// `3.61 s` where they are closer than what is shown.
+pub fn bounded(bounds: Bounds) -> String {
+    let (middle_us, margin_us) = (bounds.middle_us(), bounds.margin_us());
+    if middle_us < margin_us.saturating_mul(2) {
+        format!("≤ {}", duration_up(bounds.high_us.max(1)))
+    } else if margin_us < resolution_us(middle_us) {
+        duration(middle_us)
+    } else {
+        format!("{} ± {}", duration(middle_us), duration_up(margin_us))
+    }
+}
+
+/// How far a clock is off: `5.00 s ahead (± 0.3 ms)`; nothing if that is next to nothing.
+pub fn clock(offset: Bounds) -> Option<String> {
+    /// Hosts that are set by NTP differ by this much, and nobody cares.
+    const TOLD_FROM_US: i64 = 5_000;
+    if offset.low_us >= -TOLD_FROM_US && offset.high_us <= TOLD_FROM_US {
+        return None;
+    }
     let middle = offset.middle_us();
     let side = if middle < 0 { "behind" } else { "ahead" };
-    let amount = i64::try_from(middle.unsigned_abs()).unwrap_or(i64::MAX);
-    let margin = duration(offset.margin_us());
-    format!("{} {side} ± {margin}", duration(amount))
+    let amount = duration(i64::try_from(middle.unsigned_abs()).unwrap_or(i64::MAX));
+    Some(match offset.margin_us() {
+        0 => format!("{amount} {side}"),
+        margin => format!("{amount} {side} (± {})", duration_up(margin)),
+    })
 }
 
 /// Breaks text at blanks into lines of so many characters at most; a longer word stays whole.
@@ -134,4 +177,70 @@ pub fn fill(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// The same for prose: a word longer than the width is broken too.
+pub fn fill_all(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut short = String::with_capacity(text.len());
+    for word in text.split(' ') {
+        for (n, c) in word.chars().enumerate() {
+            if n > 0 && n % width == 0 {
+                short.push(' ');
+            }
+            short.push(c);
+        }
+        short.push(' ');
+    }
+    fill(&short, width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bounds(low_us: i64, high_us: i64) -> Bounds {
+        Bounds { low_us, high_us }
+    }
+
+    #[test]
+    fn bounds_are_told_where_they_tell_something() {
+        assert_eq!(bounded(bounds(0, 600)), "≤ 0.6 ms");
+        assert_eq!(bounded(bounds(0, 601)), "≤ 0.7 ms");
+        assert_eq!(bounded(bounds(0, 0)), "<0.1 ms");
+        assert_eq!(bounded(bounds(3_609_900, 3_610_100)), "3.61 s");
+        assert_eq!(bounded(bounds(4_900, 5_501)), "5.2 ms ± 0.4 ms");
+        assert_eq!(bounded(bounds(1_000_000, 9_000_000)), "≤ 9.00 s");
+    }
+
+    #[test]
+    fn a_clock_is_told_where_it_is_off() {
+        assert_eq!(clock(bounds(-300, 300)), None);
+        assert_eq!(clock(bounds(700, 1_300)), None);
+        let told = |low, high| clock(bounds(low, high)).unwrap_or_default();
+        assert_eq!(told(7_299_960, 7_300_040), "7.30 s ahead (± 0.1 ms)");
+        assert_eq!(told(-40_600, -39_400), "40 ms behind (± 0.6 ms)");
+        assert_eq!(told(20_000, 20_000), "20 ms ahead");
+        assert_eq!(told(-200_000, 210_000), "5.0 ms ahead (± 205 ms)");
+    }
+
+    #[test]
+    fn any_bounds_have_words() {
+        for (low, high) in [
+            (i64::MIN, i64::MAX),
+            (i64::MAX, i64::MAX),
+            (i64::MIN, i64::MIN),
+        ] {
+            assert!(!bounded(bounds(low, high)).is_empty());
+            assert!(clock(bounds(low, high)).is_some());
+        }
+    }
+
+    #[test]
+    fn text_keeps_to_its_width() {
+        assert_eq!(fill("a bc  def", 4), ["a bc", "def"]);
+        assert_eq!(fill("abcdef g", 4), ["abcdef", "g"]);
+        assert_eq!(fill_all("abcdef g", 4), ["abcd", "ef g"]);
+        assert!(fill_all("", 4).is_empty());
+    }
 }

@@ -1,9 +1,98 @@
-//! Trails for programs: JSON, schema `hoptrail.timeline/1`. The structs here are its documentation; a
-//! field that is not known is `null`, never left out. Within version 1 fields are only added.
+//! Trails for programs: what `hoptrail timeline --json` prints. Schema `hoptrail.timeline/1`, a published
+//! contract: within version 1 fields and words are only added; nothing is renamed, removed or given
+//! another meaning. A field that is not known is `null`, never left out; a list may be empty.
 //!
-//! Times are RFC 3339 in UTC with microseconds, each on the clock of the host that reported it; beside
-//! them stand raw microseconds since 1970-01-01 UTC where one may want to compute. To bring a time to
-//! the first hop's clock, take `clock.offset` off.
+//! ```json
+//! {
+//!   "schema": "hoptrail.timeline/1",
+//!   "counts": { "mails": 6, "reports": 5, "skipped": 0, "not_ours": 0 },
+//!   "messages": [{
+//!     "id": "7f3a91c2@mail.example.org",
+//!     "message_id": "m1@example.org",
+//!     "sent": "2026-11-23T16:05:08.900000Z",
+//!     "sent_ms": 1795449908900,
+//!     "truth": "verified",
+//!     "unproved": 0,
+//!     "outcome": "delivered",
+//!     "verdict": "delivered in 2.73 s",
+//!     "total": { "low_us": 2730100, "high_us": 2731300 },
+//!     "recipients": [{
+//!       "address": "bob@example.net",
+//!       "state": "delivered",
+//!       "host": "mx3.example.net",
+//!       "remote": "store.example.net",
+//!       "at": "2026-11-23T16:05:11.810000Z",
+//!       "at_us": 1795449911810000,
+//!       "status": "2.0.0",
+//!       "reply": "250 2.0.0 <bob@example.net> Saved",
+//!       "delays": 0
+//!     }],
+//!     "hops": [{
+//!       "hop": 3,
+//!       "host": "mx3.example.net",
+//!       "parent": 1,
+//!       "missing": false,
+//!       "clock": { "state": "known", "offset": { "low_us": -40600, "high_us": -39400 } },
+//!       "steps": [{
+//!         "step": "0000000000000003",
+//!         "parent": "0000000000000002",
+//!         "role": "delivery",
+//!         "arrived": "2026-11-23T16:05:11.689300Z",
+//!         "arrived_us": 1795449911689300,
+//!         "left": "2026-11-23T16:05:11.809000Z",
+//!         "left_us": 1795449911809000,
+//!         "queue_id": "4F003",
+//!         "size": 2048,
+//!         "times_in": [{ "stage": "dot", "command_us": 1795449911689300, "reply_us": 1795449911689700 }],
+//!         "times_out": [{ "stage": "dot", "command_us": 1795449911809000, "reply_us": 1795449911810000 }],
+//!         "recipients": [{
+//!           "original": "bob@example.net",
+//!           "recipient": "bob@example.net",
+//!           "event": "delivered",
+//!           "status": "2.0.0",
+//!           "remote": "store.example.net",
+//!           "attempted": "2026-11-23T16:05:11.810000Z",
+//!           "attempted_us": 1795449911810000,
+//!           "dwell_us": 120700,
+//!           "reply": "250 2.0.0 <bob@example.net> Saved",
+//!           "remote_queue_id": null
+//!         }]
+//!       }]
+//!     }]
+//!   }],
+//!   "not_ours": [{
+//!     "id": "7f3a91c2@mail.example.org",
+//!     "host": "mx.example.info",
+//!     "from": "hoptrail@example.info"
+//!   }]
+//! }
+//! ```
+//!
+//! The structs below say what each field means, in the order of the document, which is [`Document`].
+//!
+//! **Strings** out of reports are given as they are: whoever shows them must take out what steers a
+//! terminal or a page. Only `id`s whose `truth` is `verified` are known to be about mail of this user.
+//!
+//! **Times** stand twice: RFC 3339 in UTC with microseconds, and as a number with the unit in its name
+//! (`_us` microseconds, `_ms` milliseconds, since 1970-01-01 UTC for a moment). The text is `null` where
+//! the number is no date. Each is on the clock of the host that reported it, `sent` on the originator's.
+//! To bring a hop's time to the first hop's clock, take its `clock.offset` off: `time - high_us` to
+//! `time - low_us` is where it lies, for certain unless a clock was set meanwhile. Durations inside a hop
+//! (`dwell_us`) need no such correction.
+//!
+//! **Events** of a step (`event`): `accepted` taken in by the hop's MTA; `transferred` to a next hop that
+//! reports; `relayed` to one that does not; `expanded` to other addresses, an alias or a list; `delayed`
+//! and to be tried again; `held` and not seen leaving; `failed` for good; `delivered` to the mail store.
+//!
+//! **States** of a recipient (`state`) are the last event that counts, with `on-its-way` for
+//! `transferred`. The `outcome` of a message: `failed` if any recipient failed, else `open` if any is
+//! neither failed nor delivered, else `delivered`. The exit code says the worst of all messages:
+//! 0 `delivered`, 1 `open`, 3 `failed`, 4 no message; 2 an error, and no document.
+//!
+//! **The way**: `hops` is a tree in the order of reading. A hop's `parent` is the place, counted from 0,
+//! of an earlier one in the same list. A step's `parent` is the `step` that handed the message over,
+//! mostly in that hop. The time on the wire between two hops is the `arrived_us` of a step, its hop's
+//! offset taken off, less the `left_us` of its parent, that hop's offset taken off.
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -34,11 +123,11 @@ pub struct Document<'a> {
 /// What was looked at, in mails.
 #[derive(Debug, Serialize)]
 pub struct Counts {
-    /// Mails seen.
+    /// Mails seen in `new` and `cur`.
     pub mails: usize,
-    /// Reports read.
+    /// Reports read, copies of the same one included.
     pub reports: usize,
-    /// Reports that could not be read.
+    /// Mails that could not be read, or that call themselves reports and make no sense.
     pub skipped: usize,
     /// Reports about no mail of this user.
     pub not_ours: usize,
@@ -66,7 +155,8 @@ pub struct MessageJson<'a> {
     pub sent: Option<String>,
     /// The same, ms.
     pub sent_ms: Option<u64>,
-    /// `verified` or `unverifiable`.
+    /// `verified`: every report in `hops` carries the key of this user's message; `unverifiable`: none
+    /// does, or there is no secret to prove them by.
     pub truth: Truth,
     /// Reports on this id without the proof that the others have; not part of what follows.
     pub unproved: usize,
@@ -102,7 +192,7 @@ pub struct RecipientJson<'a> {
     pub host: &'a str,
     /// The hop or store behind that host.
     pub remote: Option<&'a str>,
-    /// When, by that host's clock.
+    /// When that happened, by that host's clock.
     pub at: Option<String>,
     /// The same, µs.
     pub at_us: i64,
@@ -117,7 +207,7 @@ pub struct RecipientJson<'a> {
 /// A stay at a hop.
 #[derive(Debug, Serialize)]
 pub struct HopJson<'a> {
-    /// Number of the hop.
+    /// Its number among the hops that report, 1 for the first; branches may share a number.
     pub hop: u8,
     /// Name of the host, if known.
     pub host: Option<&'a str>,
@@ -174,9 +264,10 @@ pub struct StepJson<'a> {
 pub struct ExchangeJson {
     /// `ehlo`, `mail`, `rcpt`, `data` or `dot`.
     pub stage: Stage,
-    /// The command, µs.
+    /// In `times_in` when the command was received, in `times_out` when it was sent, µs. Of the dot: the
+    /// last octet of the message.
     pub command_us: i64,
-    /// The reply, µs.
+    /// When the reply was sent, or received, µs.
     pub reply_us: i64,
 }
 
@@ -187,7 +278,7 @@ pub struct FateJson<'a> {
     pub original: &'a str,
     /// As this hop had it.
     pub recipient: &'a str,
-    /// The event.
+    /// What happened; see the words above.
     pub event: Event,
     /// Enhanced status code.
     pub status: String,

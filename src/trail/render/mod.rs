@@ -4,6 +4,7 @@
 
 pub mod format;
 pub mod json;
+mod spent;
 pub mod terminal;
 mod tree;
 pub mod verdict;

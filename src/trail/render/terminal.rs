@@ -3,14 +3,17 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::format::{cut, fill, plain, put};
+use super::format::{cut, fill_all, plain, put};
 use super::verdict::{corrected_us, verdict};
-use super::{View, tree};
+use super::{View, spent, tree};
 use crate::track::Event;
-use crate::trail::{Message, NotOurs, Outcome, State, Trails, Truth, state};
+use crate::trail::{Message, NotOurs, Outcome, Recipient, State, Trails, Truth, state};
 
 /// Columns.
 pub const WIDTH: usize = 80;
+/// Characters of an id in the list, if so many tell the ids apart.
+const ID_MIN: usize = 8;
+const ID_MAX: usize = 16;
 /// Beside the point.
 pub const DIM: Style = Style::new().dimmed();
 /// A hop's name.
@@ -32,7 +35,8 @@ fn mark(truth: Truth) -> &'static str {
     }
 }
 
-fn outcome_style(outcome: Outcome) -> Style {
+/// The colour of an answer.
+pub fn outcome_style(outcome: Outcome) -> Style {
     match outcome {
         Outcome::Failed => RED,
         Outcome::Open => YELLOW,
@@ -50,45 +54,75 @@ pub fn event_style(event: Event) -> Style {
     }
 }
 
-/// Every message in a line: short id, when it was sent, proof, verdict, Message-ID.
+/// Every message in a line: short id, when it was sent, proof, verdict, recipients. A verdict that is
+/// too long goes on below itself.
 pub fn list(trails: &Trails, view: &View) -> String {
-    let mut out = String::new();
+    const VERDICT_MAX: usize = 32;
     let id_width = id_width(trails);
-    let verdicts: Vec<String> = trails
-        .messages
-        .iter()
-        .map(|m| verdict(m, view, true))
-        .collect();
-    let widths = verdicts.iter().map(|v| v.chars().count());
-    let verdict_width = widths.max().unwrap_or(0).min(44);
+    let verdicts = trails.messages.iter().map(|m| verdict(m, view, true));
+    let verdicts: Vec<_> = verdicts.map(|v| fill_all(&v, VERDICT_MAX)).collect();
+    let widths = verdicts.iter().flatten().map(|v| v.chars().count());
+    let width = widths.max().unwrap_or(0);
+    let mut out = String::new();
     for (message, verdict) in trails.messages.iter().zip(&verdicts) {
         let id: String = plain(message.id.as_str()).chars().take(id_width).collect();
-        let when = view.minute(message.sent_or_arrived_us());
-        let left = format!("{id:id_width$}  {when:>12}  ");
-        let style = outcome_style(state::outcome(&message.recipients));
-        let used = left.chars().count() + 3 + verdict.chars().count().max(verdict_width) + 2;
-        let name = message.message_id.as_deref().unwrap_or("(no Message-ID)");
-        let name = cut(name, WIDTH.saturating_sub(used).max(16));
-        let verdict = paint(style, &format!("{verdict:verdict_width$}"));
-        let line = format!(
-            "{left}{}  {verdict}  {}\n",
-            mark(message.truth),
-            paint(DIM, &name)
+        let left = format!(
+            "{id:id_width$}  {:>12}  {}  ",
+            view.minute(message.sent_or_arrived_us()),
+            mark(message.truth)
         );
-        out.push_str(&line);
+        // Ids that are alike for long stand alone: whole, since that is what tells them apart.
+        let left = if id_width > ID_MAX {
+            put(&mut out, format_args!("{id}\n"));
+            left.replacen(&format!("{id:id_width$}"), &" ".repeat(ID_MIN), 1)
+        } else {
+            left
+        };
+        let indent = left.chars().count();
+        let style = outcome_style(state::outcome(&message.recipients));
+        let mut lines = verdict.iter();
+        let first = lines.next().map_or("", String::as_str);
+        let room = WIDTH.saturating_sub(indent + width + 2);
+        let first = paint(style, &format!("{first:width$}"));
+        let whom = paint(DIM, &names(&message.recipients, room));
+        put(&mut out, format_args!("{left}{first}  {whom}\n"));
+        for line in lines {
+            put(
+                &mut out,
+                format_args!("{:indent$}{}\n", "", paint(style, line)),
+            );
+        }
     }
-    if trails
-        .messages
-        .iter()
-        .any(|m| m.truth == Truth::Unverifiable)
-    {
-        out.push_str(&paint(
-            DIM,
-            "? unproved: nothing shows that these reports are about mail you sent",
-        ));
-        out.push('\n');
+    let unproved = |m: &Message| m.truth == Truth::Unverifiable;
+    if trails.messages.iter().any(unproved) {
+        let remark = "? unproved: nothing shows that these reports are about mail you sent";
+        put(&mut out, format_args!("{}\n", paint(DIM, remark)));
     }
     out
+}
+
+/// As many addresses as there is room for, and how many more there are.
+fn names(recipients: &[Recipient], room: usize) -> String {
+    let all: Vec<String> = recipients.iter().map(|r| plain(&r.address)).collect();
+    let shown = |n: usize| {
+        let more = all.len() - n;
+        let more = if more == 0 {
+            String::new()
+        } else {
+            format!(" +{more}")
+        };
+        (
+            all.iter().take(n).cloned().collect::<Vec<_>>().join(", "),
+            more,
+        )
+    };
+    let fits = |(names, more): &(String, String)| (names.chars().count() + more.len()) <= room;
+    let (names, more) = (1..=all.len())
+        .rev()
+        .map(shown)
+        .find(fits)
+        .unwrap_or_else(|| shown(all.len().min(1)));
+    cut(&names, room.saturating_sub(more.len())) + &more
 }
 
 /// How many characters of the ids tell them apart, at least eight.
@@ -99,36 +133,33 @@ pub fn id_width(trails: &Trails) -> usize {
         [a, b] if a != b => a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count() + 1,
         _ => 0,
     };
-    ids.windows(2).map(shared).max().unwrap_or(0).max(8)
+    ids.windows(2).map(shared).max().unwrap_or(0).max(ID_MIN)
 }
 
 /// The reports that are about no mail of this user; nothing if there are none.
 pub fn not_ours(reports: &[NotOurs]) -> String {
+    const SHOWN: usize = 10;
     let mut out = String::new();
     if reports.is_empty() {
         return out;
     }
-    let count = if reports.len() == 1 {
-        "1 report is".to_owned()
-    } else {
-        format!("{} reports are", reports.len())
+    let count = match reports.len() {
+        1 => "1 report claims".to_owned(),
+        n => format!("{n} reports claim"),
     };
-    out.push_str(&paint(
-        RED,
-        &format!("✗ {count} not about mail you sent, and told apart from it:"),
-    ));
-    out.push('\n');
-    for report in reports.iter().take(10) {
+    let title = format!("✗ {count} mail that was not sent with your secret; set aside:");
+    put(&mut out, format_args!("{}\n", paint(RED, &title)));
+    for report in reports.iter().take(SHOWN) {
         let from = report.from.as_deref().unwrap_or("nobody");
+        let (host, from) = (cut(&report.host, 33), cut(from, 34));
+        let id = cut(report.id.as_str(), WIDTH - 14);
         put(
             &mut out,
-            format_args!(
-                "    {} from {}, of message {}\n",
-                cut(&report.host, 30),
-                cut(from, 30),
-                cut(report.id.as_str(), 30)
-            ),
+            format_args!("    {host} (from {from})\n      message {id}\n"),
         );
+    }
+    if let Some(more) = reports.len().checked_sub(SHOWN + 1) {
+        put(&mut out, format_args!("    and {} more\n", more + 1));
     }
     out
 }
@@ -141,7 +172,7 @@ pub fn message(message: &Message, view: &View) -> String {
     if let Some(first) = verdict.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    for line in fill(&verdict, WIDTH) {
+    for line in fill_all(&verdict, WIDTH) {
         out.push_str(&paint(style.bold(), &line));
         out.push('\n');
     }
@@ -149,16 +180,19 @@ pub fn message(message: &Message, view: &View) -> String {
     out.push('\n');
     recipients(&mut out, message, view);
     out.push('\n');
+    out.push_str(&spent::draw(message));
     out.push_str(&tree::draw(message, view));
     out
 }
 
 fn header(out: &mut String, message: &Message, view: &View) {
+    const INDENT: usize = 11;
     let mut row = |name: &str, value: &str| {
-        put(
-            out,
-            format_args!("  {} {value}\n", paint(DIM, &format!("{name:<8}"))),
-        );
+        // A long id has a line for itself, so that it can be copied.
+        let long = value.chars().count() > WIDTH - INDENT;
+        let gap = if long { "\n    " } else { " " };
+        let name = paint(DIM, &format!("{name:<8}"));
+        put(out, format_args!("  {name}{gap}{value}\n"));
     };
     if let Some(id) = &message.message_id {
         row("message", &format!("<{}>", plain(id)));
@@ -181,40 +215,54 @@ fn header(out: &mut String, message: &Message, view: &View) {
     }
 }
 
+/// Each recipient and its fate, side by side; below each other where the address is long.
 fn recipients(out: &mut String, message: &Message, view: &View) {
-    let width = message
+    const ADDRESS_MAX: usize = 34;
+    let widths = message
         .recipients
         .iter()
         .map(|r| plain(&r.address).chars().count());
-    let width = width.max().unwrap_or(0).min(34);
+    let width = widths.filter(|w| *w <= ADDRESS_MAX).max().unwrap_or(2);
     for recipient in &message.recipients {
-        let at = view.time(corrected_us(message, recipient.stay, recipient.at_us));
-        let host = plain(&recipient.host);
-        let next = recipient
-            .remote
-            .as_deref()
-            .map_or_else(|| "the next hop".to_owned(), plain);
-        let word = match recipient.state {
-            State::Failed => format!("failed {at} at {host}, status {}", recipient.status),
-            State::Held => format!("held at {host}"),
-            State::Delayed if recipient.delays > 1 => {
-                format!("waiting at {host}, {} attempts told", recipient.delays)
-            }
-            State::Delayed => format!("waiting at {host}, tried {at}"),
-            State::OnItsWay => format!("handed to {next} {at}, nothing since"),
-            State::Accepted => format!("accepted by {host} {at}, nothing since"),
-            State::Relayed => format!("relayed to {next} {at}, not equipped"),
-            State::Expanded => format!("sent on by {host} {at} to others"),
-            State::Delivered => format!("delivered {at} by {host}"),
-        };
+        let address = plain(&recipient.address);
         let style = outcome_style(recipient.state.outcome());
-        put(
-            out,
-            format_args!(
-                "  {:width$}  {}\n",
-                plain(&recipient.address),
-                paint(style, &word)
-            ),
-        );
+        let mut left = format!("  {address:width$}  ");
+        if address.chars().count() > width {
+            put(out, format_args!("  {address}\n"));
+            left = " ".repeat(width + 4);
+        }
+        for line in fill_all(&fate(recipient, message, view), WIDTH - width - 4) {
+            put(out, format_args!("{left}{}\n", paint(style, &line)));
+            left = " ".repeat(width + 4);
+        }
+    }
+}
+
+fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
+    let at_us = corrected_us(message, recipient.stay, recipient.at_us);
+    let at = view.time(at_us, message.sent_or_arrived_us());
+    let host = plain(&recipient.host);
+    let next = recipient
+        .remote
+        .as_deref()
+        .map_or_else(|| "the next hop".to_owned(), plain);
+    let waited = match recipient.delays {
+        0 => String::new(),
+        1 => ", after 1 delay".to_owned(),
+        n => format!(", after {n} delays"),
+    };
+    match recipient.state {
+        State::Failed => format!("failed {at} at {host}, status {}{waited}", recipient.status),
+        State::Held => format!("held at {host}"),
+        State::Delayed if recipient.delays > 1 => {
+            let n = recipient.delays;
+            format!("waiting at {host}, {n} attempts told, the last {at}")
+        }
+        State::Delayed => format!("waiting at {host}, tried {at}"),
+        State::OnItsWay => format!("handed to {next} {at}, nothing since"),
+        State::Accepted => format!("accepted by {host} {at}, nothing since"),
+        State::Relayed => format!("relayed to {next} {at}, not equipped"),
+        State::Expanded => format!("sent on by {host} {at} to others"),
+        State::Delivered => format!("delivered {at} by {host}{waited}"),
     }
 }

@@ -4,12 +4,12 @@
 use anstyle::Style;
 
 use super::View;
-use super::format::{bounded, clock, cut, duration, fill, plain, put};
+use super::format::{bounded, clock, cut, duration, fill, fill_all, plain, put};
 use super::terminal::{BOLD, DIM, WIDTH, event_style, paint};
 use super::verdict::corrected_us;
 use crate::track::{Event, HopReport, RecipientStatus};
-use crate::trail::assemble::handovers;
 use crate::trail::clock::{Bounds, Offset};
+use crate::trail::way::transit;
 use crate::trail::{Message, Stay};
 
 /// Columns of a time and the blanks behind it: `17:05:09.120  `.
@@ -75,8 +75,8 @@ impl Tree<'_> {
     }
 
     fn body(&mut self, n: usize, stay: &Stay, rail: &str) {
-        if let Some(way) = self.way_here(stay) {
-            self.lines(rail, None, &way, DIM);
+        if let Some(remark) = remark(stay) {
+            self.lines(rail, fill(&remark, room(rail, 0)), None, DIM);
         }
         let mut shown = None;
         for step in &stay.steps {
@@ -89,40 +89,20 @@ impl Tree<'_> {
         }
     }
 
-    /// The time it took from the parent, and what the clocks differ.
-    fn way_here(&self, stay: &Stay) -> Option<String> {
-        if stay.is_missing() {
-            return Some("no report came from here, but a later hop had it from here".to_owned());
-        }
-        let parent = self.message.stays.get(stay.parent?)?;
-        Some(match stay.link {
-            // The first hop that reported: all times are told by its clock.
-            Offset::Unknown if stay.offset == Offset::Known(Bounds::ZERO) => return None,
-            Offset::Unknown => "times of its own clock, not comparable with those above".to_owned(),
-            Offset::Contradiction => {
-                "no clock offset fits its stamps: a clock was set meanwhile, or a \
-                 stamp is made up; not comparable with the times above"
-                    .to_owned()
-            }
-            Offset::Known(link) => {
-                let way =
-                    transit(parent, stay, link).map(|t| format!("{} on the wire", bounded(t)));
-                let offset = match stay.offset {
-                    Offset::Known(offset) => format!("clock {}, corrected", clock(offset)),
-                    _ => format!("clock {} of the hop above", clock(link)),
-                };
-                let both: Vec<String> = way.into_iter().chain([offset]).collect();
-                both.join("; ")
-            }
-        })
-    }
-
     fn time(&self, stay: usize, us: i64) -> String {
-        self.view.time(corrected_us(self.message, stay, us))
+        let from_us = self.message.sent_or_arrived_us();
+        self.view
+            .time(corrected_us(self.message, stay, us), from_us)
     }
 
     fn arrival(&mut self, n: usize, step: &HopReport, rail: &str) {
         let mut text = String::from("arrived");
+        if let Some(transit) = transit(self.message, n, step) {
+            put(
+                &mut text,
+                format_args!(", {} on the wire", bounded(transit)),
+            );
+        }
         if let Some(queue_id) = &step.queue_id {
             put(&mut text, format_args!(", queue id {}", plain(queue_id)));
         }
@@ -130,7 +110,7 @@ impl Tree<'_> {
             put(&mut text, format_args!(", {size} octets"));
         }
         let time = self.time(n, step.arrived_us());
-        self.lines(rail, Some(&time), &text, Style::new());
+        self.timed(rail, &time, &text, Style::new());
     }
 
     /// What a step did with its recipients; those with the same fate together.
@@ -139,7 +119,7 @@ impl Tree<'_> {
         for recipient in &step.recipients {
             let same = groups
                 .iter_mut()
-                .find(|g| g.first().is_some_and(|f| alike(f, recipient)));
+                .find(|g| g.first().is_some_and(|f| alike(step, f, recipient)));
             match same {
                 Some(group) => group.push(recipient),
                 None => groups.push(vec![recipient]),
@@ -153,26 +133,28 @@ impl Tree<'_> {
                 put(&mut text, format_args!(" after {}", duration(dwell)));
             }
             let time = self.time(n, at);
-            self.lines(rail, Some(&time), &text, event_style(first.event));
+            self.timed(rail, &time, &text, event_style(first.event));
             let names: Vec<String> = group.iter().map(|r| plain(&r.original)).collect();
-            self.lines(rail, Some(""), &names.join(", "), Style::new());
+            let names = fill(&names.join(", "), room(rail, TIME_WIDTH));
+            self.lines(rail, names, Some(""), Style::new());
             if let Some(reply) = &first.reply {
-                self.lines(
-                    rail,
-                    Some(""),
-                    &format!("“{}”", cut(reply, REPLY_CHARS)),
-                    DIM,
-                );
+                let reply = format!("“{}”", cut(reply, REPLY_CHARS));
+                self.timed(rail, "", &reply, DIM);
             }
         }
     }
 
-    /// Text broken to the width, beside a time or across its column.
-    fn lines(&mut self, rail: &str, time: Option<&str>, text: &str, style: Style) {
+    /// Prose beside a time.
+    fn timed(&mut self, rail: &str, time: &str, text: &str, style: Style) {
+        let lines = fill_all(text, room(rail, TIME_WIDTH));
+        self.lines(rail, lines, Some(time), style);
+    }
+
+    /// Lines beside a time or across its column.
+    fn lines(&mut self, rail: &str, lines: Vec<String>, time: Option<&str>, style: Style) {
         let indent = time.map_or(0, |_| TIME_WIDTH);
-        let room = WIDTH.saturating_sub(rail.chars().count() + indent);
         let mut time = time.unwrap_or_default();
-        for line in fill(text, room.max(20)) {
+        for line in lines {
             let line = paint(style, &line);
             put(&mut self.out, format_args!("{rail}{time:indent$}{line}\n"));
             time = "";
@@ -180,11 +162,43 @@ impl Tree<'_> {
     }
 }
 
-fn alike(a: &RecipientStatus, b: &RecipientStatus) -> bool {
-    a.event == b.event
-        && a.remote_mta == b.remote_mta
-        && a.reply == b.reply
-        && a.attempted_us == b.attempted_us
+/// What to know of a hop's clock before reading its times.
+fn remark(stay: &Stay) -> Option<String> {
+    if stay.is_missing() {
+        return Some("no report came from here, but a later hop had it from here".to_owned());
+    }
+    stay.parent?;
+    Some(match stay.link {
+        // The first hop that reported: all times are told by its clock.
+        Offset::Unknown if stay.offset == Offset::Known(Bounds::ZERO) => return None,
+        Offset::Unknown => "times of its own clock, not comparable with those above".to_owned(),
+        Offset::Contradiction => {
+            "no clock offset fits its stamps: a clock was set meanwhile, or a \
+             stamp is made up; not comparable with the times above"
+                .to_owned()
+        }
+        Offset::Known(link) => match stay.offset {
+            Offset::Known(offset) => format!("clock {}, corrected", clock(offset)?),
+            _ => format!("clock {} of the hop above", clock(link)?),
+        },
+    })
+}
+
+/// The columns left beside a rail and an indent.
+fn room(rail: &str, indent: usize) -> usize {
+    let used = rail.chars().count() + indent;
+    WIDTH.saturating_sub(used).max(20)
+}
+
+/// Whether two recipients of a step make one entry: the same happened to both, at a time.
+fn alike(step: &HopReport, a: &RecipientStatus, b: &RecipientStatus) -> bool {
+    /// The replies after the dot come one after the other (RFC 2033, 4.2).
+    const TOGETHER_US: u64 = 10_000;
+    let together = match (step.ended_us(a), step.ended_us(b)) {
+        (Some(a), Some(b)) => a.abs_diff(b) <= TOGETHER_US,
+        (a, b) => a == b,
+    };
+    together && a.event == b.event && a.remote_mta == b.remote_mta && a.reply == b.reply
 }
 
 fn sentence(recipient: &RecipientStatus) -> String {
@@ -202,12 +216,4 @@ fn sentence(recipient: &RecipientStatus) -> String {
         Event::Failed => format!("failed: refused by {next}"),
         Event::Delivered => "delivered".to_owned(),
     }
-}
-
-/// The time from the last octet's leaving the parent to its coming here. The offset's own bounds keep
-/// it from being negative.
-fn transit(parent: &Stay, stay: &Stay, link: Bounds) -> Option<Bounds> {
-    let (before, after) = handovers(parent, stay).next()?;
-    let raw_us = after.arrived_us().checked_sub(before.left_us()?)?;
-    Some(link.taken_from(raw_us)).filter(|t| t.low_us >= 0)
 }

@@ -6,7 +6,7 @@ use crate::trail::clock::{Bounds, Offset};
 use crate::trail::{Message, Recipient, State};
 
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
-/// Hosts are named by their first label where `short`.
+/// Fewer words where `short`, and hosts by their first label.
 pub fn verdict(message: &Message, view: &View, short: bool) -> String {
     let mut sorted: Vec<&Recipient> = message.recipients.iter().collect();
     sorted.sort_by_key(|r| r.state);
@@ -49,15 +49,21 @@ fn phrase(recipient: &Recipient, message: &Message, view: &View, short: bool) ->
         State::Failed => format!("failed at {host}"),
         State::Held => format!("held at {host} since {}", since(recipient.arrived_us)),
         State::Delayed => format!("waiting at {host} since {}", since(recipient.arrived_us)),
+        State::OnItsWay if short => {
+            format!("on its way to {remote} since {}", since(recipient.at_us))
+        }
         State::OnItsWay => format!(
             "handed to {remote} at {}, nothing since",
             since(recipient.at_us)
         ),
+        State::Accepted if short => format!("at {host} since {}", since(recipient.at_us)),
         State::Accepted => format!(
             "accepted by {host} at {}, nothing since",
             since(recipient.at_us)
         ),
+        State::Relayed if short => format!("relayed to {remote}, trail ends"),
         State::Relayed => format!("relayed to {remote}, where the trail ends"),
+        State::Expanded if short => format!("sent on by {host} to others"),
         State::Expanded => format!("sent on by {host} to others, where the trail ends"),
         State::Delivered => "delivered".to_owned(),
     }

@@ -1,11 +1,14 @@
 //! What people and programs get to see.
 
+use std::collections::BTreeSet;
+
 use super::world::{self, HOP1, HOP2, HOP3, Leg, read, read_by, secret, three_hops, view};
 use crate::track::{Event, HopReport};
 use crate::trail::Trails;
 use crate::trail::render::{json, terminal};
 
-/// The list and every message as a terminal without colour shows them.
+/// The list and every message as a terminal without colour shows them. No line is too wide, but where an
+/// id or an address stands alone.
 fn shown(trails: &Trails) -> String {
     let mut text = terminal::list(trails, &view());
     for message in &trails.messages {
@@ -15,7 +18,9 @@ fn shown(trails: &Trails) -> String {
     text.push_str(&terminal::not_ours(&trails.not_ours));
     let text = anstream::adapter::strip_str(&text).to_string();
     for line in text.lines() {
-        assert!(line.chars().count() <= 100, "too wide: {line}");
+        let whole = line.trim_matches([' ', '│', ',']);
+        let fits = line.chars().count() <= 80 || !whole.contains(' ');
+        assert!(fits, "too wide: {line}");
         assert!(!line.chars().any(char::is_control), "{line:?}");
     }
     text
@@ -191,8 +196,99 @@ fn several_in_a_list() {
         report.parent = report.parent.map(|_| crate::track::StepId(100));
         reports.push(report);
     }
-    let list = terminal::list(&read(&reports), &view());
-    insta::assert_snapshot!(anstream::adapter::strip_str(&list).to_string());
+    insta::assert_snapshot!(listed(&read(&reports)));
+}
+
+fn listed(trails: &Trails) -> String {
+    let list = terminal::list(trails, &view());
+    let list = anstream::adapter::strip_str(&list).to_string();
+    for line in list.lines() {
+        assert!(line.chars().count() <= 80, "too wide: {line}");
+    }
+    list
+}
+
+/// One report each: a failure among many recipients, an old mail, a long address.
+#[test]
+fn many_in_a_list() {
+    type Fates = &'static [(&'static str, Event)];
+    let fates: [(&str, u64, Fates); 4] = [
+        (
+            "order-4711@shop.example",
+            0,
+            &[
+                ("bob@example.net", Event::Failed),
+                ("carol@example.net", Event::Delayed),
+                ("dave@example.net", Event::Delivered),
+            ],
+        ),
+        (
+            "order-4712@shop.example",
+            60_000,
+            &[(
+                "somebody.with.a.long.name@department.example.net",
+                Event::Delivered,
+            )],
+        ),
+        ("x", 120_000, &[("erin@example.info", Event::Relayed)]),
+        (
+            "20261123.170509",
+            400 * 86_400_000,
+            &[
+                ("erin@example.info", Event::Delivered),
+                ("bob@example.net", Event::Delivered),
+            ],
+        ),
+    ];
+    let reports = fates
+        .into_iter()
+        .zip(1..)
+        .map(|((id, late_ms, fates), step)| {
+            let mut report = HOP1.report(step, None, fates);
+            report.id = crate::track::TrackingId::new(id).unwrap();
+            report.sent_ms = Some(world::SENT_MS + late_ms);
+            report
+        });
+    insta::assert_snapshot!(listed(&read(&reports.collect::<Vec<_>>())));
+}
+
+#[test]
+fn ids_that_are_alike_for_long_stand_whole() {
+    let reports = ["a", "b"].map(|end| {
+        let mut report = three_hops(&["bob@example.net"]).remove(0);
+        let id = format!("a-mailing-of-november-{}-{end}", "0".repeat(50));
+        report.step = crate::track::StepId(u64::from(end.as_bytes()[0]));
+        report.id = crate::track::TrackingId::new(&id).unwrap();
+        report
+    });
+    insta::assert_snapshot!(listed(&read(&reports)));
+}
+
+#[test]
+fn a_report_on_two_and_days_later() {
+    let long = "a.very.long.local.part.of.an.address@and.a.domain.with.many.labels.example.net";
+    let day = Leg {
+        went_ms: 2 * 86_400_000,
+        ..HOP1
+    };
+    let mut reports = vec![
+        HOP1.report(
+            1,
+            None,
+            &[("bob@example.net", Event::Delayed), (long, Event::Delayed)],
+        ),
+        day.report(
+            2,
+            None,
+            &[
+                ("bob@example.net", Event::Delivered),
+                (long, Event::Delivered),
+            ],
+        ),
+    ];
+    reports[1].recipients[1].attempted_us = reports[1].recipients[0].attempted_us.map(|t| t + 900);
+    reports[0].recipients[0].reply = Some(format!("451 4.7.1 see https://{}", "x".repeat(90)));
+    insta::assert_snapshot!(shown(&read(&reports)));
 }
 
 #[test]
@@ -201,6 +297,47 @@ fn for_programs() {
     reports.remove(0);
     let trails = read(&reports);
     insta::assert_snapshot!(json::document(&trails, view().now_us));
+}
+
+/// The names of all fields, each as a path; lists count by what they hold.
+fn fields(value: &serde_json::Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(fields_here) => {
+            for (name, value) in fields_here {
+                let path = format!("{path}/{name}");
+                fields(value, &path, found);
+                found.insert(path);
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|v| fields(v, path, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_documentation_shows_every_field() {
+    let source = include_str!("../render/json.rs");
+    let example = source
+        .split("```")
+        .nth(1)
+        .unwrap()
+        .trim_start_matches("json");
+    let example: String = example
+        .lines()
+        .map(|l| l.trim_start_matches("//!"))
+        .collect();
+    let mut trails = read(&three_hops(&["bob@example.net"]));
+    trails.not_ours = read_by(
+        &three_hops(&["bob@example.net"]),
+        Some(&crate::track::Secret::new([1; 32])),
+        Some(&secret()),
+    )
+    .not_ours;
+    let (mut shown, mut real) = (BTreeSet::new(), BTreeSet::new());
+    fields(&serde_json::from_str(&example).unwrap(), "", &mut shown);
+    let document = json::document(&trails, view().now_us);
+    fields(&serde_json::from_str(&document).unwrap(), "", &mut real);
+    assert_eq!(shown, real);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use super::world::{HOP1, HOP2, read, read_by, secret, three_hops, view};
 use crate::track::{Event, Secret, StepId, TrackingId};
 use crate::trail::clock::Offset;
-use crate::trail::render::{json, terminal};
+use crate::trail::render::{json, terminal, verdict};
 use crate::trail::verify::Truth;
+use crate::trail::way::{self, way};
 use crate::trail::{Outcome, State, state};
 
 #[test]
@@ -120,6 +121,19 @@ fn an_entrance_that_was_only_remembered_is_no_missing_hop() {
     );
 }
 
+/// An MTA may pass a message on before its arrival is on record; that step knows no parent.
+#[test]
+fn a_step_without_a_link_joins_its_hop() {
+    let first = HOP2.report(9, Some(77), &[("bob@example.net", Event::Delayed)]);
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports.truncate(2);
+    reports.push(first);
+    let trails = read(&reports);
+    let stays = &trails.messages[0].stays;
+    let told = stays.iter().map(|s| (s.hop, s.parent, s.steps.len()));
+    assert_eq!(told.collect::<Vec<_>>(), [(1, None, 1), (2, Some(0), 2)]);
+}
+
 #[test]
 fn an_entrance_and_its_exit_are_one_stay() {
     let mut reports = vec![
@@ -154,6 +168,40 @@ fn a_delay_is_over_once_the_message_left() {
     let trails = read(&reports);
     assert_eq!(trails.messages[0].recipients.len(), 1);
     assert_eq!(trails.messages[0].recipients[0].state, State::Relayed);
+}
+
+/// The parts of the way add up to the whole, also where an entrance reported by itself.
+#[test]
+fn the_way_adds_up() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports[1].parent = Some(StepId(8));
+    let mut entrance = HOP2.report(8, Some(1), &[("bob@example.net", Event::Accepted)]);
+    entrance.role = crate::track::Role::Ingress;
+    reports.push(entrance);
+    let trails = read(&reports);
+    let message = &trails.messages[0];
+    let parts = way(message, &message.recipients[0]);
+    let dwell: Vec<_> = parts.iter().map(|p| p.dwell_us.unwrap() / 1000).collect();
+    assert_eq!(dwell, [359, 2249, 120]);
+    assert!(parts[0].wire.is_none());
+    for part in &parts[1..] {
+        let wire = part.wire.unwrap();
+        assert!(wire.low_us <= 300 && 300 <= wire.high_us, "{wire:?}");
+    }
+    assert_eq!(way::total(&parts), verdict::total(message));
+}
+
+/// Links that run in a circle within a hop end all the same.
+#[test]
+fn a_way_in_a_circle_ends() {
+    let bob = [("bob@example.net", Event::Delayed)];
+    let reports = [HOP1.report(1, Some(2), &bob), HOP1.report(2, Some(1), &bob)];
+    let trails = read(&reports);
+    let message = &trails.messages[0];
+    assert_eq!(
+        way(message, &message.recipients[0]).len(),
+        message.stays.len()
+    );
 }
 
 #[test]

@@ -1,0 +1,98 @@
+//! Where the time of a message went on its way to one recipient: inside each hop, by that hop's own clock,
+//! and between hops, within the bounds of their clocks.
+
+use super::clock::{Bounds, Offset};
+use super::{Message, Recipient, Stay};
+use crate::track::{Event, HopReport, RecipientStatus, StepId};
+
+/// A hop on the way to a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its place in [`Message::stays`].
+    pub stay: usize,
+    /// The time on the wire from the hop before, if that is known.
+    pub wire: Option<Bounds>,
+    /// The time inside the hop until the message left or the attempt ended, µs, if that is known.
+    pub dwell_us: Option<i64>,
+}
+
+/// The way to a recipient, the first hop first, as far as it is known.
+pub fn way(message: &Message, recipient: &Recipient) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut next = Some((recipient.stay, Some(recipient.step)));
+    while let Some((n, step)) = next {
+        let Some(stay) = message.stays.get(n) else {
+            break;
+        };
+        let step = step
+            .and_then(|id| stay.steps.iter().find(|s| s.step == id))
+            .or_else(|| handover(stay, recipient));
+        let entrance = step.map(|step| entrance(stay, step));
+        parts.push(Part {
+            stay: n,
+            wire: entrance.and_then(|step| transit(message, n, step)),
+            dwell_us: step.and_then(|step| step.dwell_us(group(step, recipient)?)),
+        });
+        // A parent stands before its children, so this ends.
+        next = stay.parent.map(|p| (p, entrance.and_then(|s| s.parent)));
+    }
+    parts.reverse();
+    parts
+}
+
+/// How long the way took, if every part of it is known.
+pub fn total(parts: &[Part]) -> Option<Bounds> {
+    let mut total = Bounds::ZERO;
+    for (n, part) in parts.iter().enumerate() {
+        let dwell_us = part.dwell_us?;
+        let wire = if n == 0 { Bounds::ZERO } else { part.wire? };
+        total = total.plus(wire).plus(Bounds {
+            low_us: dwell_us,
+            high_us: dwell_us,
+        });
+    }
+    Some(total)
+}
+
+/// The time from the last octet's leaving the hop before to its coming to this stay in this step. The
+/// offset's own bounds keep it from being negative.
+pub fn transit(message: &Message, stay: usize, step: &HopReport) -> Option<Bounds> {
+    let stay = message.stays.get(stay)?;
+    let Offset::Known(link) = stay.link else {
+        return None;
+    };
+    let before = message.stays.get(stay.parent?)?;
+    let before = find(before, step.parent?)?;
+    let raw_us = step.arrived_us().checked_sub(before.left_us()?)?;
+    Some(link.taken_from(raw_us)).filter(|t| t.low_us >= 0)
+}
+
+fn find(stay: &Stay, id: StepId) -> Option<&HopReport> {
+    stay.steps.iter().find(|s| s.step == id)
+}
+
+/// The step by which the message came to a stay: this one, or the entrance it goes back to.
+fn entrance<'a>(stay: &'a Stay, step: &'a HopReport) -> &'a HopReport {
+    let mut first = step;
+    // Links of hostile reports may run in a circle.
+    for _ in &stay.steps {
+        match first.parent.and_then(|id| find(stay, id)) {
+            Some(before) => first = before,
+            None => break,
+        }
+    }
+    first
+}
+
+/// The step in which a stay handed a recipient's message on.
+fn handover<'a>(stay: &'a Stay, recipient: &Recipient) -> Option<&'a HopReport> {
+    let handed =
+        |step: &&HopReport| group(step, recipient).is_some_and(|g| g.event == Event::Transferred);
+    stay.steps.iter().find(handed)
+}
+
+fn group<'a>(step: &'a HopReport, recipient: &Recipient) -> Option<&'a RecipientStatus> {
+    let address = recipient.address.to_lowercase();
+    let is = |g: &&RecipientStatus| g.original.to_lowercase() == address;
+    step.recipients.iter().find(is)
+}

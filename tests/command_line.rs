@@ -1,0 +1,445 @@
+//! The commands as people and scripts run them: what they print, how they exit, and that broken or hostile
+//! input costs a message, not a port, a hang or a crash.
+
+#![allow(clippy::expect_used)]
+
+mod support;
+
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use support::sink::Sink;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_hoptrail");
+
+/// Runs the binary as somebody with an empty home, and ends it if it hangs.
+fn hoptrail(home: &Path, args: &[&str], input: &[u8]) -> Output {
+    assert_cmd::Command::new(BINARY)
+        .args(args)
+        .env("HOPTRAIL_HOME", home)
+        .env("NO_COLOR", "1")
+        .env("TZ", "UTC")
+        .write_stdin(input)
+        .timeout(Duration::from_secs(20))
+        .output()
+        .expect("the binary can be run")
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+fn shown(path: &Path) -> &str {
+    path.to_str().expect("a temporary path is plain")
+}
+
+// ---- demo
+
+#[test]
+fn the_demo_shows_both_delivered_and_leaves_only_a_mailbox() {
+    let tmp = TempDir::new().expect("a temporary directory");
+    let started = Instant::now();
+    let mut command = Command::new(BINARY);
+    command.arg("demo").env("TMPDIR", tmp.path());
+    command.process_group(0).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the binary can be run");
+    let group = child.id();
+    let output = child.wait_with_output().expect("it ends");
+    let (said, took) = (text(&output.stdout), started.elapsed());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(said.matches(" submission, ").count(), 4, "stages:\n{said}");
+    assert!(!said.contains('\x1b'), "nobody can redraw a pipe:\n{said}");
+    let end = said.rsplit("-- ").next().unwrap_or_default();
+    for part in [
+        "Delivered to 2 in",
+        "bob@dest.example    delivered",
+        "carol@dest.example  delivered",
+    ] {
+        assert!(end.contains(part), "no {part:?} in\n{end}");
+    }
+    assert!(!process_group_lives(group), "processes are left");
+    support::measured(
+        "demo, from its start to its end",
+        format_args!("{} ms", took.as_millis()),
+    );
+
+    let homes: Vec<_> = fs::read_dir(tmp.path()).expect("a directory").collect();
+    assert_eq!(homes.len(), 1, "{homes:?}");
+    let home = homes.into_iter().flatten().next().expect("one").path();
+    let mode = fs::metadata(&home).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "the secret is nobody else's");
+    assert_commands_work(end);
+}
+
+/// Runs what the demo tells to run, as it is copied into a shell.
+fn assert_commands_work(said: &str) {
+    let commands: Vec<&str> = said.lines().filter(|l| l.contains(" timeline ")).collect();
+    assert_eq!(commands.len(), 2, "{said}");
+    for (command, expected) in commands
+        .iter()
+        .zip(["delivered to 2 in", "Delivered to 2 in"])
+    {
+        let output = Command::new("sh")
+            .args(["-c", command])
+            .output()
+            .expect("a shell");
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{command}: {}",
+            text(&output.stderr)
+        );
+        let shown = text(&output.stdout);
+        assert!(
+            shown.contains(expected) && shown.contains('✓'),
+            "{command}:\n{shown}"
+        );
+    }
+}
+
+fn process_group_lives(group: u32) -> bool {
+    let probe = Command::new("bash")
+        .args(["-c", &format!("kill -0 -- -{group}")])
+        .output();
+    probe.expect("bash").status.success()
+}
+
+// ---- serve
+
+/// A configuration whose first listener stands on a port, all of it in order.
+fn config(home: &Path, listen: impl std::fmt::Display) -> String {
+    format!(
+        "hostname = 'mx1.example.net'
+state_dir = '{}/state'
+[reports]
+from = 'hoptrail@mx1.example.net'
+via = 'smtp://127.0.0.1:10025'
+[[listener]]
+role = 'ingress'
+listen = '{listen}'
+protocol = 'smtp'
+next_hop = 'smtp://127.0.0.1:10025'
+",
+        home.display()
+    )
+}
+
+fn serve(home: &Path, config: &str) -> (Option<i32>, String) {
+    let file = home.join("hop.toml");
+    fs::write(&file, config).expect("a file can be written");
+    let output = hoptrail(home, &["serve", "--config", shown(&file)], b"");
+    (output.status.code(), text(&output.stderr))
+}
+
+/// The port is taken all the while: a hop that opened it before it had read everything would complain of
+/// that instead.
+#[test]
+fn a_broken_configuration_is_named_before_a_port_is_opened() {
+    let home = TempDir::new().expect("a temporary directory");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let good = config(home.path(), taken.local_addr().expect("an address"));
+    let listen = "listen = '";
+    for (from, to, line, key) in [
+        (
+            "hostname = 'mx1.example.net'",
+            "hostname = 'mx1",
+            1,
+            "hostname",
+        ),
+        ("hostname =", "host_name =", 1, "host_name"),
+        ("'mx1.example.net'\n", "'mx 1'\n", 1, "hostname"),
+        ("'mx1.example.net'\n", "7\n", 1, "hostname"),
+        ("[reports]", "[report]", 3, "report"),
+        ("'hoptrail@mx1.example.net'", "'root'", 3, "reports.from"),
+        ("via = 'smtp:", "via = 'http:", 5, "via"),
+        ("'ingress'", "'entrance'", 7, "role"),
+        (listen, "listen = 'localhost or ", 8, "listen"),
+        ("protocol = 'smtp'", "protocol = 'lmtp'", 9, "protocol"),
+        ("next_hop = 'smtp:", "next_hop = 'lmtp:", 10, "next_hop"),
+        ("next_hop = 'smtp:", "next_hop = 'smtp//:", 10, "next_hop"),
+        (
+            "[[listener]]",
+            "[limits]\nsessions_max = -1\n[[listener]]",
+            7,
+            "sessions_max",
+        ),
+        (
+            "[[listener]]",
+            "[policy]\nallow = ['everybody']\n[[listener]]",
+            7,
+            "allow",
+        ),
+        (
+            "protocol = 'smtp'",
+            "client_address = 'magic'\nprotocol = 'smtp'",
+            9,
+            "client_address",
+        ),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let (code, said) = serve(home.path(), &good.replacen(from, to, 1));
+        let place = format!("{}/hop.toml:{line}: ", home.path().display());
+        assert_eq!(code, Some(2), "{to}: {said}");
+        assert!(said.contains(&place), "{to}: no {place} in {said}");
+        assert!(said.contains(key), "{to}: no {key} in {said}");
+        assert!(!said.contains("in use"), "{to}: {said}");
+    }
+    assert!(
+        !home.path().join("state").exists(),
+        "nothing was opened or made"
+    );
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let home = TempDir::new().expect("a temporary directory");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    let (code, said) = serve(home.path(), &config(home.path(), address));
+    assert_eq!(code, Some(2), "{said}");
+    let expected = format!("cannot listen on {address}: Address already in use");
+    assert!(said.contains(&expected), "{said}");
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_named() {
+    let home = TempDir::new().expect("a temporary directory");
+    let output = hoptrail(
+        home.path(),
+        &["serve", "--config", "/nowhere/hop.toml"],
+        b"",
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("/nowhere/hop.toml: No such file"), "{said}");
+}
+
+// ---- timeline
+
+/// A report as a stranger to this program would write it by RFC 3886.
+fn report(id: &str, event: &str) -> String {
+    let (action, status) = match event {
+        "failed" => ("failed", "5.1.1"),
+        "delivered" => ("delivered", "2.0.0"),
+        _ => ("transferred", "2.0.0"),
+    };
+    format!(
+        "From: hoptrail@mx1.example.net
+To: alice@example.org
+Subject: Mail trail
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=tracking-status; boundary=b0
+
+--b0
+Content-Type: text/plain
+
+News.
+
+--b0
+Content-Type: message/tracking-status
+
+Original-Envelope-Id: {id}
+Reporting-MTA: dns; mx1.example.net
+Arrival-Date: Mon, 23 Nov 2026 16:05:09 +0000
+X-Hoptrail-Version: 1
+X-Hoptrail-Step: 1122334455667788
+X-Hoptrail-Hop: 1
+X-Hoptrail-Role: delivery
+X-Hoptrail-Arrived: 1795449909000000
+
+Original-Recipient: rfc822; bob@example.net
+Final-Recipient: rfc822; bob@example.net
+Action: {action}
+Status: {status}
+Last-Attempt-Date: Mon, 23 Nov 2026 16:05:10 +0000
+X-Hoptrail-Event: {event}
+X-Hoptrail-Attempted: 1795449910000000
+
+--b0--
+"
+    )
+}
+
+/// A Maildir with these mails in `new`.
+fn maildir(mails: &[(&str, String)]) -> TempDir {
+    let dir = TempDir::new().expect("a temporary directory");
+    for folder in ["new", "cur", "tmp"] {
+        fs::create_dir(dir.path().join(folder)).expect("a directory can be made");
+    }
+    for (name, mail) in mails {
+        fs::write(dir.path().join("new").join(name), mail).expect("a file can be written");
+    }
+    dir
+}
+
+fn timeline(maildir: &Path, more: &[&str]) -> Output {
+    let home = TempDir::new().expect("a temporary directory");
+    let args = [&["timeline", shown(maildir)], more].concat();
+    hoptrail(home.path(), &args, b"")
+}
+
+#[test]
+fn the_timeline_exits_by_what_became_of_the_mail() {
+    let delivered = || ("1", report("aa@x", "delivered"));
+    for (code, mails) in [
+        (0, vec![delivered()]),
+        (1, vec![delivered(), ("2", report("bb@x", "transferred"))]),
+        (
+            3,
+            vec![
+                delivered(),
+                ("2", report("bb@x", "transferred")),
+                ("3", report("cc@x", "failed")),
+            ],
+        ),
+        (4, vec![("4", "Subject: hello\n\nno report\n".to_owned())]),
+        (4, vec![]),
+    ] {
+        let mailbox = maildir(&mails);
+        let output = timeline(mailbox.path(), &[]);
+        assert_eq!(output.status.code(), Some(code), "{mails:?}: {output:?}");
+        let lines = text(&output.stdout)
+            .lines()
+            .filter(|l| l.contains("  ?  "))
+            .count();
+        assert_eq!(lines, if code == 4 { 0 } else { mails.len() }, "{output:?}");
+    }
+    let three = maildir(&[delivered(), ("3", report("cc@x", "failed"))]);
+    let code = |id| timeline(three.path(), &[id]).status.code();
+    assert_eq!(
+        (code("aa@x"), code("cc"), code("dd")),
+        (Some(0), Some(3), Some(4))
+    );
+    assert_eq!(timeline(Path::new("/nowhere"), &[]).status.code(), Some(2));
+    assert_eq!(
+        timeline(three.path(), &["--secret", "/nowhere"])
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn the_timeline_says_what_it_lacks() {
+    let said = |dir: &TempDir| text(&timeline(dir.path(), &[]).stderr);
+    assert!(said(&maildir(&[])).contains("is empty"));
+    let other = maildir(&[("1", "Subject: hello\n\nno report\n".to_owned())]);
+    assert!(said(&other).contains("holds 1 mail, no tracking report"));
+    let unproved = maildir(&[("1", report("aa@x", "delivered"))]);
+    assert!(said(&unproved).contains("no secret in"));
+}
+
+#[test]
+fn the_timeline_for_programs_names_its_schema() {
+    let mailbox = maildir(&[("1", report("aa@x", "delivered"))]);
+    let output = timeline(mailbox.path(), &["--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["schema"], "hoptrail.timeline/1");
+    assert_eq!(json["messages"][0]["id"], "aa@x");
+    assert_eq!(json["messages"][0]["outcome"], "delivered");
+    assert_eq!(json["counts"]["mails"], 1);
+    let nothing: serde_json::Value =
+        serde_json::from_slice(&timeline(maildir(&[]).path(), &["--json"]).stdout).expect("JSON");
+    assert_eq!(nothing["messages"], serde_json::json!([]));
+}
+
+#[test]
+fn the_timeline_survives_a_hostile_mailbox() {
+    let head = "Content-Type: multipart/report; report-type=tracking-status; boundary=b0\n";
+    let part = |n| {
+        format!(
+            "--b{n}\nContent-Type: multipart/mixed; boundary=b{}\n\n",
+            n + 1
+        )
+    };
+    let deep = (0..2000).map(part).collect::<Vec<_>>().concat();
+    let escapes = report("ee@x", "delivered")
+        .replace(
+            "dns; mx1.example.net",
+            "dns; mx1\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m",
+        )
+        .replace("bob@example.net", "b\u{202e}ob\u{1b}[31m@example.net");
+    let mailbox = maildir(&[
+        ("good", report("aa@x", "delivered")),
+        ("garbage", format!("{head}\n\0\u{1}\u{fffd} \r\r\n--b0--")),
+        ("huge", format!("{head}\n{}", "x".repeat(8_000_000))),
+        ("deep", format!("{head}\n{deep}")),
+        ("escapes", escapes),
+        ("locked", format!("{head}\nnothing")),
+        ("empty", String::new()),
+    ]);
+    let new = mailbox.path().join("new");
+    // The superuser can read it, and finds it broken.
+    fs::set_permissions(new.join("locked"), Permissions::from_mode(0o000)).expect("ours");
+    // A file that can be opened by nobody's reading: EIO.
+    symlink("/proc/self/mem", new.join("unreadable")).expect("a link");
+    symlink("/nowhere", new.join("dangling")).expect("a link");
+    symlink("loop", new.join("loop")).expect("a link");
+    fs::create_dir(new.join("directory")).expect("a directory");
+    let pipe = Command::new("mkfifo").arg(new.join("pipe")).status();
+    assert!(pipe.is_ok_and(|status| status.success()), "mkfifo");
+
+    let output = timeline(mailbox.path(), &["--json"]);
+    let json: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{why}: {output:?}"));
+    assert_eq!(json["counts"]["mails"], 8, "{json:#}");
+    assert_eq!(json["counts"]["skipped"], 5, "{}", text(&output.stderr));
+    assert_eq!(
+        json["messages"].as_array().map(Vec::len),
+        Some(2),
+        "{json:#}"
+    );
+    for args in [&[][..], &["aa@x"], &["ee@x"]] {
+        let output = timeline(mailbox.path(), args);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let all = text(&output.stdout) + &text(&output.stderr);
+        assert!(all.contains("5 mails skipped"), "{all}");
+        let steers = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!all.contains(steers), "{all:?}");
+    }
+}
+
+// ---- send
+
+const MESSAGE: &[u8] = b"From: alice@example.org\nTo: bob@example.net\nSubject: hi\n\nhello\n";
+
+#[test]
+fn without_track_mail_goes_all_the_same_unless_tracking_is_required() {
+    let home = TempDir::new().expect("a temporary directory");
+    let server = Sink::smtp().start();
+    let address = server.address().to_string();
+    let args = ["send", "--server", &address, "-t"];
+    let required = hoptrail(
+        home.path(),
+        &[&args[..], &["--require-track"]].concat(),
+        MESSAGE,
+    );
+    assert_eq!(required.status.code(), Some(1), "{required:?}");
+    assert!(
+        text(&required.stderr).contains("does not offer TRACK"),
+        "{required:?}"
+    );
+    assert!(server.transactions().is_empty(), "nothing was sent");
+
+    let sent = hoptrail(home.path(), &args, MESSAGE);
+    assert_eq!(sent.status.code(), Some(0), "{sent:?}");
+    let warning = text(&sent.stderr);
+    assert!(
+        warning.contains("does not offer TRACK; the message goes untracked"),
+        "{warning}"
+    );
+    let [transaction] = &server.wait_for(1)[..] else {
+        panic!("one")
+    };
+    assert!(!transaction.mail_from.contains("TRACK"), "{transaction:?}");
+    assert!(!text(&sent.stdout).contains("tracking id"), "{sent:?}");
+}
