@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::transaction::message_id;
 use super::wire::{Wire, WireError};
+use crate::clock::Clock;
 use crate::smtp::data::{BareNewline, Piece, Scanner, header_end};
 
 /// The end of data on the wire.
@@ -106,7 +107,14 @@ impl<'a> Body<'a> {
 
     /// Writes `head` and then the rest of the message to `next`, with the end of data. One write for a
     /// message that is here already; no copy for the buffers of a long one.
-    pub async fn pass(&mut self, head: Vec<u8>, next: &mut Wire) -> Result<(), BodyError> {
+    /// Gives the moment just before the end of data went out: stamped after it, a fast next hop could have
+    /// it before it was sent, and no offset of the clocks would fit.
+    pub async fn pass(
+        &mut self,
+        head: Vec<u8>,
+        next: &mut Wire,
+        clock: Clock,
+    ) -> Result<i64, BodyError> {
         let mut out = head;
         loop {
             while !self.ended && !self.bare && !self.client.buffered().is_empty() {
@@ -124,7 +132,9 @@ impl<'a> Body<'a> {
             }
             if self.ended {
                 out.extend_from_slice(DOT);
-                return next.write(&out).await.map_err(BodyError::NextHop);
+                let dot_us = clock.now_us();
+                next.write(&out).await.map_err(BodyError::NextHop)?;
+                return Ok(dot_us);
             }
             next.write(&out).await.map_err(BodyError::NextHop)?;
             out.clear();

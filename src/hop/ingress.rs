@@ -407,11 +407,12 @@ impl Ingress<'_> {
             .await?;
         let head = body.head(self.site.hop.limits.header_octets_max).await?;
         let (text, noted) = prepare(self.site, may_ask, head, envelope.as_mut(), passes).await;
-        let sent = body.pass(text, &mut self.next).await;
+        let clock = self.site.hop.clock;
+        let sent = body.pass(text, &mut self.next, clock).await;
         let octets = body.octets;
-        let dot_us = self.site.hop.clock.now_us();
+        let dot_us = clock.now_us();
         let reply = match sent {
-            Ok(()) => self.final_reply().await?,
+            Ok(_) => self.final_reply().await?,
             Err(BodyError::NextHop(error)) => {
                 debug!("next hop went away in the message: {error}");
                 body.drain().await?;

@@ -206,8 +206,8 @@ impl<'a> Relay<'a> {
             }
             Err(error) => return Ok(vec![self.broke(&error); accepted]),
         }
-        match body.pass(head, &mut peer.wire).await {
-            Ok(()) => {}
+        let dot_us = match body.pass(head, &mut peer.wire, clock).await {
+            Ok(dot_us) => dot_us,
             Err(BodyError::NextHop(error)) => {
                 let last = peer
                     .wire
@@ -228,8 +228,7 @@ impl<'a> Relay<'a> {
                     Err(error)
                 };
             }
-        }
-        let dot_us = clock.now_us();
+        };
         let replies = peer.final_replies(accepted, manners).await;
         self.times.record(Stage::Dot, dot_us, clock.now_us());
         match replies {
