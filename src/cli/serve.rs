@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::hop::listener::serve;
 use crate::hop::route::Names;
-use crate::hop::{Hop, Site, Tracking};
+use crate::hop::{Arriving, Hop, Site, Tracking};
 use crate::observe;
 use crate::report::{Mailing, notification, write};
 use crate::store::transport::Transport;
@@ -80,6 +80,8 @@ pub struct Server {
     stop: watch::Sender<bool>,
     /// Those of the start.
     names: Arc<Names>,
+    /// Shared by what was configured before a reload and after.
+    arriving: Arriving,
     /// Each listener by its address; who drops the sender closes the socket.
     sites: HashMap<SocketAddr, watch::Sender<Arc<Site>>>,
     listeners: JoinSet<()>,
@@ -107,6 +109,10 @@ impl Server {
         let sockets = bind(config.listeners.iter().map(|listener| listener.listen)).await?;
         let transport = Transport::new(config.reports.via.clone(), &config.hostname)
             .context("reports.via: no TLS on this system")?;
+        let arriving = tracking
+            .as_ref()
+            .map(|t| t.arriving.clone())
+            .unwrap_or_default();
         let store = tracking.as_ref().map(|tracking| tracking.store.clone());
         let mailer = store.clone().map(|store| {
             tokio::spawn(mailer::run(
@@ -120,6 +126,7 @@ impl Server {
         let mut server = Self {
             config,
             names: Arc::new(names),
+            arriving,
             clock,
             store,
             stop,
@@ -152,7 +159,11 @@ impl Server {
         };
         let tracking = self.store.clone().zip(keys);
         self.serve(
-            tracking.map(|(store, keys)| Tracking { store, keys }),
+            tracking.map(|(store, keys)| Tracking {
+                store,
+                keys,
+                arriving: self.arriving.clone(),
+            }),
             sockets,
         );
         Ok(())
@@ -229,7 +240,11 @@ async fn bind(
 fn open_state(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking> {
     let store = Store::open(state_dir, retention_days)?;
     let keys = keys::load_or_create(state_dir)?;
-    Ok(Tracking { store, keys })
+    Ok(Tracking {
+        store,
+        keys,
+        arriving: Arriving::default(),
+    })
 }
 
 /// How a stored step becomes a mail: composed when it is sent, not before.

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::transaction::message_id;
 use super::wire::{Wire, WireError};
+use crate::clock::Clock;
 use crate::smtp::data::{BareNewline, Piece, Scanner, header_end};
 
 /// The end of data on the wire.
@@ -36,6 +37,10 @@ pub struct Body<'a> {
     bare: bool,
     /// Octets of text passed or held so far, dot-stuffing included.
     pub octets: u64,
+    /// The moment just before the end of data went out, µs. Stamped after it, a fast next hop could have it
+    /// before it was sent, and no offset of the clocks would fit.
+    pub dot_us: i64,
+    clock: Clock,
 }
 
 /// The start of a message, held back.
@@ -68,7 +73,7 @@ impl Head {
 
 impl<'a> Body<'a> {
     /// Takes up reading behind the 354.
-    pub fn new(client: &'a mut Wire, policy: BareNewline, wait: Duration) -> Self {
+    pub fn new(client: &'a mut Wire, policy: BareNewline, wait: Duration, clock: Clock) -> Self {
         Self {
             client,
             scanner: Scanner::new(policy),
@@ -76,6 +81,8 @@ impl<'a> Body<'a> {
             ended: false,
             bare: false,
             octets: 0,
+            dot_us: clock.now_us(),
+            clock,
         }
     }
 
@@ -136,6 +143,7 @@ impl<'a> Body<'a> {
             }
             if self.ended {
                 out.extend_from_slice(DOT);
+                self.dot_us = self.clock.now_us();
                 write_all(sinks, &out, &mut broken).await;
                 break;
             }

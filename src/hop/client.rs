@@ -203,7 +203,12 @@ impl Client {
     /// The message behind a 354, which is written first.
     pub async fn body(&mut self, hop: &Hop, policy: BareNewline) -> Result<Body<'_>, End> {
         self.flush().await?;
-        Ok(Body::new(&mut self.wire, policy, hop.timeouts.client()))
+        Ok(Body::new(
+            &mut self.wire,
+            policy,
+            hop.timeouts.client(),
+            hop.clock,
+        ))
     }
 
     /// The octets behind a BDAT; what is due is written first.

@@ -70,7 +70,8 @@ pub async fn dispatch(
         legs.iter_mut().for_each(Leg::abort);
         return Err(error);
     }
-    join_all(legs.iter_mut().map(Leg::finish)).await;
+    let dot_us = body.dot_us;
+    join_all(legs.iter_mut().map(|leg| leg.finish(dot_us))).await;
     Ok(gather(legs, mail.rcpts.len(), peers))
 }
 

@@ -131,14 +131,13 @@ impl<'a> Leg<'a> {
         }
     }
 
-    /// The message is over: reads the replies to the dot.
-    pub async fn finish(&mut self) {
+    /// The message is over: reads the replies to the dot, which went out at `dot_us`.
+    pub async fn finish(&mut self, dot_us: i64) {
         let waiting = self.fates.iter().filter(|fate| fate.is_none()).count();
         let clock = self.site.hop.clock;
         let Some(peer) = self.peer.as_mut().filter(|_| waiting > 0) else {
             return;
         };
-        let dot_us = clock.now_us();
         let replies = peer.final_replies(waiting).await;
         self.times.record(Stage::Dot, dot_us, clock.now_us());
         match replies {

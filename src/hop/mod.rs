@@ -31,8 +31,9 @@ mod transaction;
 mod transfer;
 mod wire;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -77,6 +78,54 @@ pub struct Tracking {
     pub store: Store,
     /// The keys of the carry header.
     pub keys: Keyring,
+    /// Arrivals that are not on record yet.
+    pub arriving: Arriving,
+}
+
+/// The ingress' steps whose message the MTA may have, but which are not on record yet.
+#[derive(Clone, Default)]
+pub struct Arriving(Arc<Mutex<HashMap<StepId, watch::Receiver<bool>>>>);
+
+/// One of them; it is over when this is dropped.
+pub struct Arrival {
+    of: Arriving,
+    step: StepId,
+    done: watch::Sender<bool>,
+}
+
+impl Arriving {
+    /// From now on this step is on its way to the journal.
+    pub fn begin(&self, step: StepId) -> Arrival {
+        let (done, watched) = watch::channel(false);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(step, watched);
+        Arrival {
+            of: self.clone(),
+            step,
+            done,
+        }
+    }
+
+    fn of(&self, step: StepId) -> Option<watch::Receiver<bool>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&step)
+            .cloned()
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.of
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.step);
+        self.done.send_replace(true);
+    }
 }
 
 impl Hop {
@@ -110,9 +159,14 @@ impl Hop {
         error!(hop = %self.hostname, envid = %envid, step = %id, "report lost, mail goes on: {why}");
     }
 
-    /// What the journal knows of a step.
+    /// What the journal knows of a step. One that is on its way there is waited for: an MTA may pass a
+    /// message on before it has answered for it.
     pub async fn recall(&self, id: StepId) -> Option<Step> {
         let tracking = self.tracking.as_ref()?;
+        if let Some(mut arriving) = tracking.arriving.of(id) {
+            // It ends when the arrival is on record, or has come to nothing.
+            let _ = timeout(self.timeouts.store(), arriving.wait_for(|done| *done)).await;
+        }
         match timeout(self.timeouts.store(), tracking.store.step(id)).await {
             Ok(Ok(step)) => step,
             Ok(Err(error)) => {

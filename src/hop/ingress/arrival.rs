@@ -5,7 +5,7 @@ use tracing::info;
 
 use crate::hop::body::Head;
 use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked};
-use crate::hop::{Site, log_step};
+use crate::hop::{Arrival, Site, log_step};
 use crate::smtp::reply::Reply;
 use crate::track::carry::{Carry, Opened};
 use crate::track::{Event, Form, HopReport, Role, Stage, Step};
@@ -109,6 +109,12 @@ pub fn carry(site: &Site, tracked: &Tracked) -> Carry {
         told: site.hop.reports_arrivals,
         request: tracked.request.clone(),
     }
+}
+
+/// From the end of data until the step is on record, whoever asks for it waits: the MTA may be faster.
+pub fn arriving(site: &Site, envelope: Option<&Envelope>) -> Option<Arrival> {
+    let step = envelope?.tracked.as_ref()?.step;
+    Some(site.hop.tracking.as_ref()?.arriving.begin(step))
 }
 
 /// The MTA has the message: a step, durable before the client hears of it.

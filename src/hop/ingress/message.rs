@@ -4,7 +4,8 @@
 use tracing::{debug, warn};
 
 use super::Ingress;
-use super::arrival::{Manner, arrived, prepare};
+use super::arrival::{Manner, arrived, arriving, prepare};
+use crate::hop::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::Size;
 use crate::hop::client::{End, bare_newline};
@@ -63,6 +64,7 @@ impl Ingress<'_> {
             chunked: false,
         };
         let (text, noted) = prepare(self.site, manner, head, envelope.as_mut()).await;
+        let _arrival = arriving(self.site, envelope.as_ref());
         let sent = body.pass(text, &mut self.next).await;
         let octets = body.octets;
         let dot_us = self.site.hop.clock.now_us();
@@ -150,7 +152,7 @@ impl Ingress<'_> {
             return self.refuse(&STRAY_CHUNK);
         }
         let chunk_us = self.site.hop.clock.now_us();
-        let reply = self.chunk(size, line).await?;
+        let (reply, _arrival) = self.chunk(size, line).await?;
         if let (false, Some(chunks)) = (reply.is_positive(), &mut self.chunks) {
             chunks.failed = true;
         }
@@ -167,7 +169,7 @@ impl Ingress<'_> {
     }
 
     /// One chunk to the MTA, and its reply.
-    async fn chunk(&mut self, size: Size, line: &[u8]) -> Result<Reply, End> {
+    async fn chunk(&mut self, size: Size, line: &[u8]) -> Result<(Reply, Option<Arrival>), End> {
         let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(&self.client));
         let mut chunk = self.client.chunk(&self.site.hop, size).await?;
         let start = if let Some(chunks) = &mut self.chunks {
@@ -197,19 +199,21 @@ impl Ingress<'_> {
             };
             [command, text].concat()
         };
+        let arrival = arriving(self.site, self.envelope.as_ref().filter(|_| size.last));
         let sent = match self.next.write(&start).await {
             Ok(()) => chunk.pass(&mut self.next).await,
             Err(error) => Err(BodyError::NextHop(error)),
         };
-        match sent {
-            Ok(()) if size.last => self.final_reply().await,
-            Ok(()) => self.reply().await,
+        let reply = match sent {
+            Ok(()) if size.last => self.final_reply().await?,
+            Ok(()) => self.reply().await?,
             Err(BodyError::NextHop(error)) => {
                 debug!("next hop went away in a chunk: {error}");
                 chunk.skip().await?;
-                Ok(self.last_words().await)
+                self.last_words().await
             }
-            Err(error) => Err(error.into()),
-        }
+            Err(error) => return Err(error.into()),
+        };
+        Ok((reply, arrival))
     }
 }
