@@ -797,3 +797,25 @@ fn a_chunk_that_breaks_off_is_not_completed() {
     std::thread::sleep(Duration::from_millis(200));
     assert!(hop.mta.transactions().is_empty());
 }
+
+#[test]
+fn a_report_is_never_reported_on_whoever_sends_it() {
+    let hop = Hop::before(postfix_like());
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    let report = b"Content-Type: multipart/report;\r\n report-type=\"Tracking-Status\"; boundary=x\r\n\r\n--x--\r\n";
+    client.command(TRACKED, "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(report);
+    client.expect("250");
+    client.command("MAIL FROM:<\"x<y\"@origin.test> TRACK=NOW", "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    let seen = hop.mta.wait_for(2);
+    assert_eq!(seen[0].data, report);
+    assert!(
+        seen[1].data.starts_with(b"Message-ID:"),
+        "nobody could be told"
+    );
+}

@@ -201,7 +201,7 @@ impl<'a> Leg<'a> {
                     return Err(self.outcome(not_positive(reply)));
                 }
                 Err(error) if !reused => {
-                    warn!(next_hop = ?self.to, "at MAIL: {error}");
+                    warn!(next_hop = %self.to, "at MAIL: {error}");
                     let outcome = self.outcome(broken());
                     self.peer = None;
                     return Err(outcome);
@@ -331,7 +331,7 @@ impl<'a> Leg<'a> {
 
     /// The connection broke: it is given up, and with it everybody whose fate is open.
     fn broke(&mut self, error: &WireError) {
-        warn!(next_hop = ?self.to, "{error}");
+        warn!(next_hop = %self.to, "{error}");
         let outcome = self.outcome(broken());
         self.seal(&outcome);
         self.peer = None;

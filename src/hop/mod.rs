@@ -227,7 +227,7 @@ impl Site {
         reverse_path: &[u8],
         envid: Option<&str>,
     ) -> Option<Tracked> {
-        let nobody = reverse_path.is_empty() || std::str::from_utf8(reverse_path).is_err();
+        let nobody = reverse_path.is_empty() || !can_be_told(reverse_path);
         if nobody || request.exhausted() {
             return None;
         }
@@ -255,6 +255,12 @@ impl Site {
         }
         first
     }
+}
+
+/// Whether a report can be addressed there: text, and nothing that would end an address early.
+fn can_be_told(reverse_path: &[u8]) -> bool {
+    let breaks = |b: &u8| matches!(b, b'<' | b'>');
+    std::str::from_utf8(reverse_path).is_ok() && !reverse_path.iter().any(breaks)
 }
 
 /// Logs how a tracked transaction went, with what an operator searches by.

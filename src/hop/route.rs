@@ -69,6 +69,15 @@ pub enum Destination {
     Domain(String),
 }
 
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(next_hop) => next_hop.fmt(f),
+            Self::Domain(domain) => write!(f, "mx of {domain}"),
+        }
+    }
+}
+
 impl Routes {
     /// One next hop for everybody.
     pub fn only(next_hop: NextHopAddr) -> Self {

@@ -198,6 +198,17 @@ pub fn message_id(header: &[u8]) -> Option<&[u8]> {
     (sane && !value.contains(&b'<') && !value.contains(&b'>')).then_some(value)
 }
 
+/// Whether a header block is that of a tracking report: a report is never reported on, whoever sends it.
+pub fn is_report(header: &[u8]) -> bool {
+    header_fields(header)
+        .filter_map(|field| field_value(&header[field], "Content-Type"))
+        .any(|value| {
+            let value = value.to_ascii_lowercase();
+            let holds = |word: &[u8]| memchr::memmem::find(&value, word).is_some();
+            holds(b"multipart/report") && holds(b"tracking-status")
+        })
+}
+
 /// What stands behind the colon of a field called `name`.
 pub fn field_value<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let (head, rest) = field.split_at_checked(name.len())?;

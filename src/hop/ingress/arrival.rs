@@ -4,7 +4,7 @@
 use tracing::info;
 
 use crate::hop::body::Head;
-use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked};
+use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, is_report};
 use crate::hop::{Arrival, Site, log_step};
 use crate::smtp::reply::Reply;
 use crate::track::carry::{Carry, Opened};
@@ -40,9 +40,10 @@ pub async fn prepare(
     let Some(envelope) = envelope else {
         return (head.text, None);
     };
-    if envelope.overflown {
-        info!(hop = %site.hop.hostname, "more recipients than the limit: untracked");
-        envelope.tracked = None;
+    if let Some(why) = untrackable(envelope, &head) {
+        if envelope.tracked.take().is_some() {
+            info!(hop = %site.hop.hostname, "{why}: untracked");
+        }
         return (head.text, None);
     }
     let message_id = head.message_id();
@@ -65,6 +66,14 @@ pub async fn prepare(
         head.text = carry;
     }
     (head.text, message_id)
+}
+
+/// Why a message that could be tracked must not be.
+fn untrackable(envelope: &Envelope, head: &Head) -> Option<&'static str> {
+    if envelope.overflown {
+        return Some("more recipients than the limit");
+    }
+    is_report(head.block()).then_some("a tracking report itself")
 }
 
 /// What a carry header with a good MAC means in front of an MTA: the request itself, if another hop that
