@@ -11,22 +11,22 @@ mod message;
 
 use std::net::IpAddr;
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use arrival::carry;
 use message::Chunks;
 
 use super::Site;
-use super::client::{Client, End, Heard, MALFORMED_TRACK, NOT_IMPLEMENTED};
+use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
 use super::next_hop::introduce;
-use super::transaction::{Envelope, Recipient, Times, Tracked, envid};
+use super::transaction::{Envelope, Recipient, Times, Tracked};
 use super::wire::{Wire, WireError};
 use crate::smtp::capability::{Capabilities, UNDERSTOOD};
 use crate::smtp::command::{Command, Refusal, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
-use crate::track::{Exchange, Stage, TrackRequest};
+use crate::track::{Exchange, Stage};
 
 /// Mechanisms whose exchange is lines and leaves the stream as it is. Others put a security layer
 /// over it (RFC 4954, 4) or bind to a TLS channel that ends here.
@@ -323,7 +323,7 @@ impl Ingress<'_> {
             Ok(mail) => mail,
             Err(refusal) => return self.refuse(&refusal),
         };
-        let tracked = match self.request(&mail) {
+        let tracked = match self.site.request(&self.client, &mail, self.track_offered) {
             Ok(tracked) => tracked,
             Err(refusal) => return self.refuse(&refusal),
         };
@@ -338,30 +338,6 @@ impl Ingress<'_> {
             self.envelope = Some(Envelope::of(&mail, tracked, times));
         }
         self.answer(&reply)
-    }
-
-    /// What MAIL asks for, if this client may ask. A stranger's TRACK is dropped in silence; one that saw
-    /// our offer is told about a mistake.
-    fn request(&self, mail: &EnvelopeCommand<'_>) -> Result<Option<Tracked>, Refusal> {
-        let Some(value) = mail.param("TRACK") else {
-            return Ok(None);
-        };
-        if !self.track_offered {
-            return Ok(None);
-        }
-        let value = value
-            .filter(|_| mail.count("TRACK") == 1)
-            .ok_or(MALFORMED_TRACK)?;
-        let request = TrackRequest::parse(value).map_err(|error| {
-            debug!("{error}");
-            MALFORMED_TRACK
-        })?;
-        if !self.site.honours(&self.client) {
-            return Ok(None);
-        }
-        Ok(self
-            .site
-            .honour(request, mail.mailbox(), envid(mail).as_deref()))
     }
 
     /// The MAIL line for the MTA: without TRACK where the MTA does not offer it, and with a SIZE= that

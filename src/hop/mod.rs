@@ -40,17 +40,19 @@ use tokio::time::timeout;
 use tracing::{debug, error, info};
 
 use crate::clock::Clock;
+use crate::smtp::command::Refusal;
 use crate::smtp::data::header_fields;
+use crate::smtp::envelope::EnvelopeCommand;
 use crate::store::Store;
 use crate::track::carry::{CARRY, Carry, Keyring, Opened};
 use crate::track::{Step, StepId, TrackRequest, TrackingId};
 use body::Head;
-use client::Client;
+use client::{Client, MALFORMED_TRACK};
 use limits::{Limits, Timeouts};
 use listener::Listener;
 use next_hop::{Manners, NextHopAddr};
 use route::Names;
-use transaction::{Tracked, field_value, identify};
+use transaction::{Tracked, envid, field_value, identify};
 
 /// What all listeners of a hop share. A reload makes a new one, for the sessions that begin after it.
 pub struct Hop {
@@ -217,6 +219,28 @@ impl Site {
                 .listener
                 .policy
                 .allows(client.address.ip(), client.authenticated)
+    }
+
+    /// What MAIL asks for, if this client may ask. A stranger's TRACK is dropped in silence; one that saw
+    /// our offer is told about a mistake.
+    pub fn request(
+        &self,
+        client: &Client,
+        mail: &EnvelopeCommand<'_>,
+        offered: bool,
+    ) -> Result<Option<Tracked>, Refusal> {
+        let Some(value) = mail.param("TRACK").filter(|_| offered) else {
+            return Ok(None);
+        };
+        let once = value.filter(|_| mail.count("TRACK") == 1);
+        let request = TrackRequest::parse(once.ok_or(MALFORMED_TRACK)?).map_err(|error| {
+            debug!("{error}");
+            MALFORMED_TRACK
+        })?;
+        if !self.honours(client) {
+            return Ok(None);
+        }
+        Ok(self.honour(request, mail.mailbox(), envid(mail).as_deref()))
     }
 
     /// Takes up a request, unless its reverse-path is null or no text (there is nobody to report to) or it has

@@ -9,19 +9,19 @@
 use std::convert::Infallible;
 use std::future::pending;
 
-use super::client::{Client, End, Heard, MALFORMED_TRACK, NOT_IMPLEMENTED};
+use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
 use super::dispatch::{Dispatched, Peers, dispatch};
 use super::leg::{MAIL_PARAMETERS, Mail, RCPT_PARAMETERS};
 use super::next_hop::Protocol;
 use super::notify::notification;
 use super::passage::{Passage, Wired};
-use super::transaction::{Envelope, Recipient, Times, Tracked, envid};
+use super::transaction::{Envelope, Recipient, Times};
 use super::{Site, log_step};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::{Command, Refusal, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
-use crate::track::{Exchange, Stage, TrackRequest};
+use crate::track::{Exchange, Stage};
 
 /// Serves one client of an egress or a delivery.
 pub async fn run(site: &Site, mut client: Client) {
@@ -202,7 +202,7 @@ impl Transfer<'_> {
         if let Some(refusal) = unknown_parameter(&mail, &MAIL_PARAMETERS) {
             return self.refuse(&refusal);
         }
-        let tracked = match self.request(&mail) {
+        let tracked = match self.site.request(&self.client, &mail, self.track_offered) {
             Ok(tracked) => tracked,
             Err(refusal) => return self.refuse(&refusal),
         };
@@ -216,23 +216,6 @@ impl Transfer<'_> {
         });
         self.client.say(250, "2.1.0", "Ok");
         Ok(())
-    }
-
-    /// The request of an MTA that tracks by itself.
-    fn request(&self, mail: &EnvelopeCommand<'_>) -> Result<Option<Tracked>, Refusal> {
-        let Some(value) = mail.param("TRACK") else {
-            return Ok(None);
-        };
-        if !self.track_offered {
-            return Ok(None);
-        }
-        let value = value
-            .filter(|_| mail.count("TRACK") == 1)
-            .ok_or(MALFORMED_TRACK)?;
-        let request = TrackRequest::parse(value).map_err(|_| MALFORMED_TRACK)?;
-        Ok(self
-            .site
-            .honour(request, mail.mailbox(), envid(mail).as_deref()))
     }
 
     fn rcpt(&mut self, command: &Command<'_>) -> Result<(), End> {
