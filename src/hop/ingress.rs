@@ -26,7 +26,7 @@ use crate::smtp::command::{Command, Refusal, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
-use crate::track::{Exchange, Stage};
+use crate::track::{Exchange, Stage, TrackRequest};
 
 /// Mechanisms whose exchange is lines and leaves the stream as it is. Others put a security layer
 /// over it (RFC 4954, 4) or bind to a TLS channel that ends here.
