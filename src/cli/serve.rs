@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -14,7 +14,8 @@ use tracing::{error, info};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::hop::listener::serve;
+use crate::hop::listener::{self, serve};
+use crate::hop::workers::Workers;
 use crate::hop::{Hop, Tracking};
 use crate::observe;
 use crate::report::{Mailing, write};
@@ -37,10 +38,12 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config::load(&args.config)?;
     observe::log::start();
-    super::block_on(async {
+    // The mailer lives here; sessions have threads of their own.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let server = Server::start(config, Clock::system()).await?;
+        let server = Server::start(config, Clock::system())?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -60,8 +63,8 @@ pub struct Server {
 
 impl Server {
     /// Opens the state, then every port, then serves. Only a port that cannot be opened is an error: a state
-    /// directory of no use costs tracking, not mail.
-    pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+    /// directory of no use costs tracking, not mail. Called inside a runtime, where the mailer will live.
+    pub fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let (stop, stopping) = watch::channel(false);
         let reports_arrivals = config.reports_arrivals();
         let tracking = match open_state(&config.state_dir, config.reports.retention_days) {
@@ -74,12 +77,13 @@ impl Server {
                 None
             }
         };
+        let workers = Arc::new(Workers::start().context("cannot start threads")?);
         let mut sockets = Vec::new();
         for listener in &config.listeners {
-            let socket = TcpListener::bind(listener.listen)
-                .await
+            let worker = workers.next();
+            let socket = listener::open(listener.listen, worker)
                 .with_context(|| format!("cannot listen on {}", listener.listen))?;
-            sockets.push((socket, listener.clone()));
+            sockets.push((socket, worker, listener.clone()));
         }
         let transport = Transport::new(config.reports.via, &config.hostname)
             .context("reports.via: no TLS on this system")?;
@@ -102,7 +106,7 @@ impl Server {
             stopping,
         });
         let mut listeners = JoinSet::new();
-        for (socket, listener) in sockets {
+        for (socket, worker, listener) in sockets {
             info!(
                 hop = %hop.hostname,
                 role = listener.role.as_str(),
@@ -110,7 +114,8 @@ impl Server {
                 next_hop = %listener.next_hop,
                 "serving"
             );
-            listeners.spawn(serve(socket, Arc::clone(&hop), listener));
+            let serving = serve(socket, Arc::clone(&hop), listener, Arc::clone(&workers));
+            listeners.spawn_on(serving, worker);
         }
         Ok(Self {
             stop,

@@ -1,24 +1,30 @@
 //! A listening socket: accepts, bounds the number of sessions, starts one for each client, and drains
 //! them when hoptrail stops. Knows nothing of SMTP but the words for "busy".
 
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::client::Client;
 use super::next_hop::{ClientAddress, NextHopAddr, Protocol};
 use super::wire::Wire;
+use super::workers::Workers;
 use super::{Hop, Site, ingress, transfer};
 use crate::smtp::data::BareNewline;
 use crate::smtp::reply::Reply;
 use crate::track::Role;
 use crate::track::policy::Policy;
 
+/// Connections that may wait to be accepted; the system may set a lower limit.
+const BACKLOG: u32 = 4096;
 /// A pause after an accept that failed (out of descriptors, most likely), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,8 +47,30 @@ pub struct Listener {
     pub policy: Policy,
 }
 
+/// Opens a listening socket that belongs to this worker.
+pub fn open(address: SocketAddr, worker: &Handle) -> io::Result<TcpListener> {
+    let _here = worker.enter();
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// The next client, its socket with the worker that is to serve it.
+async fn accept(socket: &TcpListener, worker: &Handle) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|context| {
+        // A socket belongs to the event loop of the runtime in which it is made.
+        let _here = worker.enter();
+        socket.poll_accept(context)
+    })
+    .await
+}
+
 /// Serves clients of `socket` until the hop is told to stop and its sessions have ended or had their time.
-pub async fn serve(socket: TcpListener, hop: Arc<Hop>, listener: Listener) {
+pub async fn serve(socket: TcpListener, hop: Arc<Hop>, listener: Listener, workers: Arc<Workers>) {
     let sessions_max = hop.limits.sessions_max;
     let drain = hop.timeouts.drain();
     let mut stopping = hop.stopping.clone();
@@ -54,8 +82,9 @@ pub async fn serve(socket: TcpListener, hop: Arc<Hop>, listener: Listener) {
     let places = Arc::new(Semaphore::new(sessions_max));
     let mut number: u64 = 0;
     loop {
+        let worker = workers.next();
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+            accepted = accept(&socket, worker) => accepted,
             _ = stopping.wait_for(|stop| *stop) => break,
         };
         let (stream, address) = match accepted {
@@ -67,7 +96,7 @@ pub async fn serve(socket: TcpListener, hop: Arc<Hop>, listener: Listener) {
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tokio::spawn(turn_away(stream, site.hop.hostname.clone()));
+            worker.spawn(turn_away(stream, site.hop.hostname.clone()));
             continue;
         };
         number += 1;
@@ -77,7 +106,7 @@ pub async fn serve(socket: TcpListener, hop: Arc<Hop>, listener: Listener) {
             session(&site, stream, address).await;
             drop(place);
         };
-        tokio::spawn(session.instrument(span));
+        worker.spawn(session.instrument(span));
     }
     drop(socket);
     let all = u32::try_from(sessions_max).unwrap_or(u32::MAX);

@@ -2,16 +2,17 @@
 //! (`smtp`) with the meaning (`track`), hands steps to the `store` before the client is answered, and
 //! knows nothing of how a report is written or mailed.
 //!
-//! - `listener`: accepts, bounds, drains.
+//! - `listener`: accepts, bounds, drains. `workers`: the threads that do the rest.
 //! - `ingress`: the verbatim dialogue in front of an MTA.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `relay`, `passage`: its transaction at the next hop, and what is told of it.
-//! - `client`, `wire`, `body`, `transaction`, `next_hop`, `limits`: what both dialogues are made of.
+//! - `client`, `wire`, `buffer`, `body`, `transaction`, `next_hop`, `limits`: what both dialogues are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
 //! whatever fails on the tracking side costs a report and a log line.
 
 mod body;
+mod buffer;
 mod client;
 mod ingress;
 pub mod limits;
@@ -22,6 +23,7 @@ mod relay;
 mod transaction;
 mod transfer;
 mod wire;
+pub mod workers;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};

@@ -2,18 +2,17 @@
 //! replies come out whole, every wait has an end. Knows nothing of what the lines mean.
 
 use std::io;
+use std::mem;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::buffer;
 use crate::smtp::line::{Line, next_line};
 use crate::smtp::reply::{Reply, ReplyParse, ReplyReader};
-
-/// Octets asked of the socket at a time.
-const READ_OCTETS: usize = 16 * 1024;
 
 /// Why a side of a session is of no more use.
 #[derive(Debug, Error)]
@@ -77,7 +76,7 @@ impl Wire {
     pub fn take(&mut self, octets: usize) {
         self.taken = (self.taken + octets).min(self.input.len());
         if self.taken == self.input.len() {
-            self.input.clear();
+            buffer::give(mem::take(&mut self.input));
             self.taken = 0;
         }
     }
@@ -88,19 +87,16 @@ impl Wire {
             self.input.drain(..self.taken);
             self.taken = 0;
         }
+        // An idle session holds no buffer: it is taken only when octets are there.
+        self.stream.readable().await?;
         if self.input.is_empty() {
-            // An idle session holds no buffer: it is taken only when octets are there.
-            self.input = Vec::new();
+            buffer::give(mem::replace(&mut self.input, buffer::take()));
+        } else {
+            self.input.reserve(buffer::OCTETS);
         }
-        loop {
-            self.stream.readable().await?;
-            self.input.reserve(READ_OCTETS);
-            match self.stream.try_read_buf(&mut self.input) {
-                Ok(0) => return Err(WireError::Closed),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
+        match self.stream.read_buf(&mut self.input).await? {
+            0 => Err(WireError::Closed),
+            _ => Ok(()),
         }
     }
 

@@ -121,7 +121,7 @@ async fn start_hops(home: &Path, maildir: &Path) -> anyhow::Result<(Vec<Server>,
             maildir = maildir.display(),
         );
         let config = config::parse(&text, "the demo's configuration")?;
-        servers.push(Server::start(config, Clock::shifted(offset_us)).await?);
+        servers.push(Server::start(config, Clock::shifted(offset_us))?);
         tokio::spawn(mta::relay(mta_socket, name, departure_at));
         next_hop = format!("smtp://{ingress_at}");
         role = "egress";
