@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -16,8 +17,9 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::hop::listener::serve;
+use crate::hop::listener::{self, serve};
 use crate::hop::route::Names;
+use crate::hop::workers::Workers;
 use crate::hop::{Arriving, Hop, Site, Tracking};
 use crate::observe;
 use crate::report::{Mailing, notification, write};
@@ -41,16 +43,18 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config::load(&args.config)?;
     observe::log::start();
-    super::block_on(async {
+    // The mailer lives here; sessions have threads of their own.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let mut server = Server::start(config, Clock::system()).await?;
+        let mut server = Server::start(config, Clock::system())?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => reload(&mut server, &args.config).await,
+                _ = hangup.recv() => reload(&mut server, &args.config),
             }
         }
         info!("stopping");
@@ -59,9 +63,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn reload(server: &mut Server, path: &Path) {
+fn reload(server: &mut Server, path: &Path) {
     let done = match config::load(path) {
-        Ok(config) => server.reload(config).await,
+        Ok(config) => server.reload(config),
         Err(error) => Err(error.into()),
     };
     match done {
@@ -78,6 +82,8 @@ pub struct Server {
     /// The store, without which nothing is tracked.
     store: Option<Store>,
     stop: watch::Sender<bool>,
+    /// The threads of all sessions.
+    workers: Arc<Workers>,
     /// Those of the start.
     names: Arc<Names>,
     /// Shared by what was configured before a reload and after.
@@ -90,8 +96,8 @@ pub struct Server {
 
 impl Server {
     /// Opens the state, then every port, then serves. Only a port that cannot be opened is an error: a state
-    /// directory of no use costs tracking, not mail.
-    pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+    /// directory of no use costs tracking, not mail. Called inside a runtime, where the mailer will live.
+    pub fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let (stop, stopping) = watch::channel(false);
         let tracking = match open_state(&config.state_dir, config.reports.retention_days) {
             Ok(tracking) => Some(tracking),
@@ -106,7 +112,9 @@ impl Server {
         let names = Names::new(config.resolver).map_err(|why| {
             anyhow::anyhow!("no name servers: {why}; set resolver = \"ADDRESS:53\"")
         })?;
-        let sockets = bind(config.listeners.iter().map(|listener| listener.listen)).await?;
+        let workers = Arc::new(Workers::start().context("cannot start threads")?);
+        let addresses = config.listeners.iter().map(|listener| listener.listen);
+        let sockets = bind(addresses, &workers)?;
         let transport = Transport::new(config.reports.via.clone(), &config.hostname)
             .context("reports.via: no TLS on this system")?;
         let arriving = tracking
@@ -125,6 +133,7 @@ impl Server {
         });
         let mut server = Self {
             config,
+            workers,
             names: Arc::new(names),
             arriving,
             clock,
@@ -140,13 +149,14 @@ impl Server {
 
     /// Takes over a new configuration whole or, if it cannot be, not at all. Sessions that are open go on as
     /// they began. The store and the way out of reports are those of the start.
-    pub async fn reload(&mut self, config: Config) -> anyhow::Result<()> {
+    pub fn reload(&mut self, config: Config) -> anyhow::Result<()> {
         let keys = match self.store {
             Some(_) => Some(keys::load_or_create(&self.config.state_dir)?),
             None => None,
         };
         let new = config.listeners.iter().map(|listener| listener.listen);
-        let sockets = bind(new.filter(|listen| !self.sites.contains_key(listen))).await?;
+        let new = new.filter(|listen| !self.sites.contains_key(listen));
+        let sockets = bind(new, &self.workers)?;
         let fixed = |config: &Config| (config.state_dir.clone(), config.reports.clone());
         if fixed(&config) != fixed(&self.config) {
             warn!("state_dir and [reports] are taken over at the next restart");
@@ -171,7 +181,7 @@ impl Server {
 
     /// Gives each listener its newest settings, starts those in `sockets`, and closes those that are no longer
     /// configured.
-    fn serve(&mut self, tracking: Option<Tracking>, sockets: Vec<(SocketAddr, TcpListener)>) {
+    fn serve(&mut self, tracking: Option<Tracking>, mut sockets: Sockets) {
         let config = &self.config;
         let hop = Arc::new(Hop {
             reports_arrivals: config.reports_arrivals(),
@@ -183,7 +193,6 @@ impl Server {
             timeouts: config.timeouts,
             stopping: self.stop.subscribe(),
         });
-        let mut sockets: HashMap<_, _> = sockets.into_iter().collect();
         let mut before = std::mem::take(&mut self.sites);
         for listener in &config.listeners {
             let listen = listener.listen;
@@ -191,11 +200,12 @@ impl Server {
             if let Some(running) = before.remove(&listen) {
                 running.send_replace(site);
                 self.sites.insert(listen, running);
-            } else if let Some(socket) = sockets.remove(&listen) {
+            } else if let Some((socket, worker)) = sockets.remove(&listen) {
                 say_serving(&site);
                 let (sender, receiver) = watch::channel(site);
                 self.sites.insert(listen, sender);
-                self.listeners.spawn(serve(socket, receiver));
+                let serving = serve(socket, receiver, Arc::clone(&self.workers));
+                self.listeners.spawn_on(serving, &worker);
             }
         }
         for listen in before.keys() {
@@ -224,15 +234,16 @@ fn say_serving(site: &Site) {
     );
 }
 
-async fn bind(
-    addresses: impl Iterator<Item = SocketAddr>,
-) -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
-    let mut sockets = Vec::new();
+/// Open listening sockets, each with the worker it belongs to.
+type Sockets = HashMap<SocketAddr, (TcpListener, Handle)>;
+
+fn bind(addresses: impl Iterator<Item = SocketAddr>, workers: &Workers) -> anyhow::Result<Sockets> {
+    let mut sockets = Sockets::new();
     for listen in addresses {
-        let socket = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("cannot listen on {listen}"))?;
-        sockets.push((listen, socket));
+        let worker = workers.next();
+        let socket =
+            listener::open(listen, worker).with_context(|| format!("cannot listen on {listen}"))?;
+        sockets.insert(listen, (socket, worker.clone()));
     }
     Ok(sockets)
 }

@@ -1,12 +1,15 @@
 //! A listening socket: accepts, bounds the number of sessions, starts one for each client, and drains
 //! them when hoptrail stops. Knows nothing of SMTP but the words for "busy".
 
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, debug, info, info_span, warn};
 
@@ -15,12 +18,15 @@ use super::next_hop::{ClientAddress, Protocol};
 use super::route::Routes;
 use super::tls::{NextHopTls, ServerMode, ServerTls};
 use super::wire::Wire;
+use super::workers::Workers;
 use super::{Site, ingress, transfer};
 use crate::smtp::data::BareNewline;
 use crate::smtp::reply::Reply;
 use crate::track::Role;
 use crate::track::policy::Policy;
 
+/// Connections that may wait to be accepted; the system may set a lower limit.
+const BACKLOG: u32 = 4096;
 /// A pause after an accept that failed (out of descriptors, most likely), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -53,16 +59,43 @@ pub struct Listener {
     pub policy: Policy,
 }
 
+/// Opens a listening socket that belongs to this worker.
+pub fn open(address: SocketAddr, worker: &Handle) -> io::Result<TcpListener> {
+    let _here = worker.enter();
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// The next client, its socket with the worker that is to serve it.
+async fn accept(socket: &TcpListener, worker: &Handle) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|context| {
+        // A socket belongs to the event loop of the runtime in which it is made.
+        let _here = worker.enter();
+        socket.poll_accept(context)
+    })
+    .await
+}
+
 /// Serves clients of `socket` until the hop is told to stop and its sessions have ended or had their time. A
 /// session keeps the `site` it began with; the next one gets the newest. When there will be no newer one the
 /// listener is taken away: the socket closes and its sessions go on.
-pub async fn serve(socket: TcpListener, mut site: watch::Receiver<Arc<Site>>) {
+pub async fn serve(
+    socket: TcpListener,
+    mut site: watch::Receiver<Arc<Site>>,
+    workers: Arc<Workers>,
+) {
     let mut stopping = site.borrow().hop.stopping.clone();
     let places = Arc::new(Semaphore::new(PLACES as usize));
     let mut number: u64 = 0;
     loop {
+        let worker = workers.next();
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+            accepted = accept(&socket, worker) => accepted,
             changed = site.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => break,
@@ -81,7 +114,7 @@ pub async fn serve(socket: TcpListener, mut site: watch::Receiver<Arc<Site>>) {
         let open = PLACES as usize - places.available_permits();
         let place = Arc::clone(&places).try_acquire_owned();
         let (true, Ok(place)) = (open < site.hop.limits.sessions_max, place) else {
-            tokio::spawn(turn_away(stream, site));
+            worker.spawn(turn_away(stream, site));
             continue;
         };
         number += 1;
@@ -90,7 +123,7 @@ pub async fn serve(socket: TcpListener, mut site: watch::Receiver<Arc<Site>>) {
             session(&site, stream, address).await;
             drop(place);
         };
-        tokio::spawn(session.instrument(span));
+        worker.spawn(session.instrument(span));
     }
     drop(socket);
     let site = Arc::clone(&site.borrow());

@@ -2,18 +2,19 @@
 //! (`smtp`) with the meaning (`track`), hands steps to the `store` before the client is answered, and
 //! knows nothing of how a report is written or mailed.
 //!
-//! - `listener`: accepts, bounds, drains.
+//! - `listener`: accepts, bounds, drains. `workers`: the threads that do the rest.
 //! - `ingress`: the verbatim dialogue in front of an MTA.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`: where its recipients go, and the transaction at each next hop.
 //! - `passage`, `notify`: what is told of it.
-//! - `client`, `wire`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
+//! - `client`, `wire`, `buffer`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
 //!   are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
 //! whatever fails on the tracking side costs a report and a log line.
 
 mod body;
+mod buffer;
 mod chunk;
 mod client;
 mod connect;
@@ -30,6 +31,7 @@ pub mod tls;
 mod transaction;
 mod transfer;
 mod wire;
+pub mod workers;
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

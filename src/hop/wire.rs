@@ -4,19 +4,18 @@
 
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
+use super::buffer;
 use crate::smtp::line::{Line, next_line};
 use crate::smtp::reply::{Reply, ReplyParse, ReplyReader};
-
-/// Octets asked of the socket at a time.
-const READ_OCTETS: usize = 16 * 1024;
 
 /// Why a side of a session is of no more use.
 #[derive(Debug, Error)]
@@ -122,7 +121,7 @@ impl Wire {
     pub fn take(&mut self, octets: usize) {
         self.taken = (self.taken + octets).min(self.input.len());
         if self.taken == self.input.len() {
-            self.input.clear();
+            buffer::give(mem::take(&mut self.input));
             self.taken = 0;
         }
     }
@@ -134,21 +133,20 @@ impl Wire {
             self.input.drain(..self.taken);
             self.taken = 0;
         }
-        if self.input.is_empty() {
-            // An idle session holds no buffer: it is taken only when octets are there.
-            self.input = Vec::new();
-        }
         match &mut self.stream {
-            Stream::Plain(stream) => loop {
+            Stream::Plain(stream) => {
+                // An idle session holds no buffer: it is taken only when octets are there.
                 stream.readable().await?;
-                self.input.reserve(READ_OCTETS);
-                match stream.try_read_buf(&mut self.input) {
-                    Ok(0) => return Err(WireError::Closed),
-                    Ok(_) => return Ok(()),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error.into()),
+                if self.input.is_empty() {
+                    buffer::give(mem::replace(&mut self.input, buffer::take()));
+                } else {
+                    self.input.reserve(buffer::OCTETS);
                 }
-            },
+                match stream.read_buf(&mut self.input).await? {
+                    0 => Err(WireError::Closed),
+                    _ => Ok(()),
+                }
+            }
             Stream::Tls(stream) => {
                 let octets = stream.fill_buf().await?;
                 let read = octets.len();

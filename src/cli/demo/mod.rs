@@ -172,7 +172,7 @@ async fn start_hops(home: &Path, maildir: &Path) -> anyhow::Result<(Vec<Server>,
         } else {
             Clock::system()
         };
-        servers.push(Server::start(config, clock).await?);
+        servers.push(Server::start(config, clock)?);
         tokio::spawn(mta::relay(mta_socket, mta, departure_at));
         next_hop = format!("smtp://{ingress_at}");
         role = "egress";

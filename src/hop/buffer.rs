@@ -1,0 +1,33 @@
+//! Buffers for octets in flight, a few of which each thread keeps: an idle session holds none, and a busy
+//! one does not ask the allocator at every read.
+
+use std::cell::RefCell;
+
+/// The size of a buffer, octets.
+pub const OCTETS: usize = 16 * 1024;
+
+/// Spare buffers of a thread. More than a few are in use at a time only while peers are slow.
+const SPARE_MAX: usize = 16;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty buffer.
+pub fn take() -> Vec<u8> {
+    SPARE
+        .with_borrow_mut(Vec::pop)
+        .unwrap_or_else(|| Vec::with_capacity(OCTETS))
+}
+
+/// Gives a buffer back. One of another size is let go.
+pub fn give(mut buffer: Vec<u8>) {
+    if buffer.capacity() == OCTETS {
+        buffer.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARE_MAX {
+                spare.push(buffer);
+            }
+        });
+    }
+}
