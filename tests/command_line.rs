@@ -105,6 +105,27 @@ fn assert_commands_work(said: &str) {
     }
 }
 
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
+    let tmp = TempDir::new().expect("a temporary directory");
+    let mailbox = maildir(&[("1", report("aa@x", "delivered"))]);
+    for args in [&["demo"][..], &["timeline", shown(mailbox.path())]] {
+        let run = |stdout: Stdio| {
+            let mut command = Command::new(BINARY);
+            command.args(args).env("TMPDIR", tmp.path()).stdout(stdout);
+            command.env("HOPTRAIL_HOME", tmp.path()).output()
+        };
+        let full = fs::File::create("/dev/full").expect("a device");
+        let output = run(full.into()).expect("the binary can be run");
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains("No space left"), "{args:?}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = run(writer.into()).expect("the binary can be run");
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+    }
+}
+
 fn process_group_lives(group: u32) -> bool {
     let probe = Command::new("bash")
         .args(["-c", &format!("kill -0 -- -{group}")])
@@ -327,6 +348,54 @@ fn the_timeline_exits_by_what_became_of_the_mail() {
     );
 }
 
+/// Anybody who knows a tracking id can mail a report on it; a script that has a secret is not fooled.
+#[test]
+fn what_is_unproved_ends_no_wait() {
+    let home = TempDir::new().expect("a temporary directory");
+    let file = home.path().join("secret");
+    fs::write(&file, "2a".repeat(32)).expect("a file can be written");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("ours");
+    for (event, without) in [("delivered", 0), ("failed", 3), ("transferred", 1)] {
+        let mailbox = maildir(&[("1", report("aa@x", event))]);
+        let code = |more: &[&str]| timeline(mailbox.path(), more).status.code();
+        let with = ["--secret", shown(&file)];
+        assert_eq!(code(&[]), Some(without), "{event}");
+        assert_eq!(code(&with), Some(1), "{event}");
+        assert_eq!(code(&[&["aa@x"][..], &with].concat()), Some(1), "{event}");
+        let output = timeline(mailbox.path(), &[&["--json"][..], &with].concat());
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(json["messages"][0]["truth"], "unproved");
+        assert_eq!(json["messages"][0]["outcome"], "open", "{event}");
+    }
+    let help = text(&hoptrail(home.path(), &["timeline", "--help"], b"").stdout);
+    assert!(
+        help.contains("no report on the message is proved"),
+        "{help}"
+    );
+}
+
+#[test]
+fn a_maildir_that_is_not_there_is_explained() {
+    let output = timeline(Path::new("/nowhere/Mail\u{1b}dir"), &["x"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "hoptrail: /nowhere/Mail\u{fffd}dir: no such Maildir yet? reports arrive as mail; \
+         give the Maildir your mail goes to\n"
+    );
+}
+
+#[test]
+fn an_odd_id_is_echoed_without_its_teeth() {
+    let mailbox = maildir(&[
+        ("1", report("aa1", "delivered")),
+        ("2", report("aa2", "delivered").replace("5566", "5567")),
+    ]);
+    let said = |id: &str| text(&timeline(mailbox.path(), &[id]).stderr);
+    assert!(said("b\u{1b}[31m\u{7}").contains("no report on b\u{fffd}[31m\u{fffd}\n"));
+    assert!(said("aa").contains("aa begins several ids: aa1, aa2"));
+}
+
 #[test]
 fn the_timeline_says_what_it_lacks() {
     let said = |dir: &TempDir| text(&timeline(dir.path(), &[]).stderr);
@@ -398,7 +467,7 @@ fn the_timeline_survives_a_hostile_mailbox() {
         Some(2),
         "{json:#}"
     );
-    for args in [&[][..], &["aa@x"], &["ee@x"]] {
+    for args in [&[][..], &["aa@x"], &["ee@x"], &["--json"]] {
         let output = timeline(mailbox.path(), args);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let all = text(&output.stdout) + &text(&output.stderr);
@@ -442,4 +511,15 @@ fn without_track_mail_goes_all_the_same_unless_tracking_is_required() {
     };
     assert!(!transaction.mail_from.contains("TRACK"), "{transaction:?}");
     assert!(!text(&sent.stdout).contains("tracking id"), "{sent:?}");
+}
+
+#[test]
+fn the_help_says_when_tracking_is_required_in_vain() {
+    let home = TempDir::new().expect("a temporary directory");
+    let help = text(&hoptrail(home.path(), &["send", "--help"], b"").stdout);
+    let (_, about) = help.split_once("--require-track").expect("an option");
+    let about = about.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = "Send nothing (exit code 1) where the server does not offer tracking or your secret \
+                cannot be read or made; without this the message goes untracked";
+    assert!(about.starts_with(said), "{about}");
 }

@@ -6,9 +6,15 @@ pub mod send;
 mod serve;
 pub mod timeline;
 
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use jiff::tz::TimeZone;
+
+use crate::clock::Clock;
+use crate::trail::render::format::plain_lines;
+use crate::trail::render::{TERMINAL_COLUMNS, View};
 
 /// A waybill for mail: every hop reports back to the sender, and a timeline shows where the mail is.
 #[derive(Parser)]
@@ -39,11 +45,30 @@ pub fn run() -> ExitCode {
         Command::Demo => block_on(demo::run()),
     };
     outcome.unwrap_or_else(|error| {
-        anstream::eprintln!("hoptrail: {error:#}");
+        eprintln!("hoptrail: {}", plain_lines(&format!("{error:#}")));
         ExitCode::from(2)
     })
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Runtime::new()?.block_on(work)
+}
+
+/// How to show things to whoever reads standard output now.
+fn view() -> View {
+    View {
+        now_us: Clock::system().now_us(),
+        zone: TimeZone::system(),
+        width: io::stdout().is_terminal().then_some(TERMINAL_COLUMNS),
+    }
+}
+
+/// Prints, colours only where they belong. Who reads no further has seen enough.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = anstream::stdout();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match printed {
+        Err(why) if why.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
 }

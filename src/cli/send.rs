@@ -24,6 +24,7 @@ use super::secret;
 use crate::clock::Clock;
 use crate::store::transport::Peer;
 use crate::track::TrackingId;
+use crate::trail::render::format::plain;
 
 /// Where the password is looked for when no command gives it.
 const PASSWORD_VARIABLE: &str = "HOPTRAIL_PASSWORD";
@@ -72,7 +73,8 @@ pub struct Args {
     /// A shell command whose first line of output is the password
     #[arg(long, value_name = "COMMAND", requires = "user")]
     password_command: Option<String>,
-    /// Send nothing if the message cannot be tracked
+    /// Send nothing (exit code 1) where the server does not offer tracking or your secret cannot be
+    /// read or made; without this the message goes untracked
     #[arg(long)]
     require_track: bool,
 }
@@ -123,14 +125,18 @@ async fn execute(
     let job = match Job::prepare(&args, surroundings, sent_ms) {
         Ok(job) => job,
         Err(cause) => {
-            writeln!(err, "hoptrail: {cause:#}")?;
+            writeln!(err, "hoptrail: {}", plain(&format!("{cause:#}")))?;
             return Ok(UNUSABLE);
         }
     };
     match job.submit(err).await {
         Ok((outcome, tracked)) => job.tell(&outcome, tracked.as_ref(), out, err),
         Err(cause) => {
-            writeln!(err, "hoptrail: nothing was sent: {cause}")?;
+            writeln!(
+                err,
+                "hoptrail: nothing was sent: {}",
+                plain(&cause.to_string())
+            )?;
             Ok(match cause {
                 SubmitError::Refused(_) => REFUSED,
                 SubmitError::Later(_) => LATER,
@@ -196,7 +202,8 @@ impl Job {
             }
             Err(cause) => {
                 // If even this cannot be said, the mail matters more.
-                let _ = writeln!(err, "hoptrail: {cause:#}; the message goes untracked");
+                let cause = plain(&format!("{cause:#}"));
+                let _ = writeln!(err, "hoptrail: {cause}; the message goes untracked");
                 (None, None)
             }
         };
@@ -248,7 +255,8 @@ impl Job {
         err: &mut dyn Write,
     ) -> io::Result<u8> {
         for (recipient, words) in &outcome.refused {
-            writeln!(err, "hoptrail: refused: {recipient}: {words}")?;
+            let recipient = plain(recipient.as_ref());
+            writeln!(err, "hoptrail: refused: {recipient}: {}", plain(words))?;
         }
         let (accepted, all) = (outcome.accepted.len(), self.recipients.len());
         let server = &self.access.peer;
@@ -267,6 +275,8 @@ impl Job {
         if let Some(id) = tracked {
             writeln!(out, "tracking id: {id}")?;
             writeln!(out, "where it is: hoptrail timeline MAILDIR {id}")?;
+            let from = plain(self.from.as_ref());
+            writeln!(out, "(MAILDIR is where the mail to {from} arrives)")?;
         }
         Ok(if accepted == all { SENT } else { REFUSED })
     }

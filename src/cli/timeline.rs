@@ -1,23 +1,21 @@
 //! `hoptrail timeline`: what the reports in a Maildir tell.
 
-use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use jiff::tz::TimeZone;
 
-use super::secret;
-use crate::clock::Clock;
+use super::{print, secret, view};
 use crate::track::TrackingId;
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, json, terminal};
-use crate::trail::{Message, Outcome, Trails, load, state};
+use crate::trail::{Message, Outcome, Trails, load};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  everything asked about is delivered
-  1  still on its way, or the trail ends at a hop that is not equipped
+  1  still on its way, or nobody can say: the trail ends at a hop that does not report, or there is a
+     secret and no report on the message is proved by it (the ? in the list)
   2  usage or I/O error
   3  something failed
   4  nothing found";
@@ -65,10 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(id) = &id {
         select(&mut trails, id)?;
     }
-    let view = View {
-        now_us: Clock::system().now_us(),
-        zone: TimeZone::system(),
-    };
+    let view = view();
     let text = if as_json {
         json::document(&trails, view.now_us)
     } else {
@@ -116,7 +111,7 @@ fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
         let mut ids: Vec<&str> = trails.messages.iter().map(|m| m.id.as_str()).collect();
         ids.dedup();
         if ids.len() > 1 {
-            bail!("{wanted} begins several ids: {}", plain(&ids.join(", ")));
+            bail!("{wanted} begins several ids: {}", ids.join(", "));
         }
     }
     let kept = |id: &TrackingId| trails.messages.iter().any(|m| m.id == *id);
@@ -124,7 +119,7 @@ fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
         .not_ours
         .retain(|n| kept(&n.id) || n.id.as_str().starts_with(wanted));
     if trails.messages.is_empty() {
-        eprintln!("no report on {wanted}");
+        eprintln!("no report on {}", plain(wanted));
     }
     Ok(())
 }
@@ -137,22 +132,11 @@ fn people(trails: &Trails, hops: bool, view: &View) -> String {
     } else {
         text.push_str(&terminal::list(trails, view));
     }
-    text + &terminal::not_ours(&trails.not_ours)
-}
-
-/// Prints, colours only where they belong. Who reads no further has seen enough.
-fn print(text: &str) -> io::Result<()> {
-    let mut out = anstream::stdout();
-    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    match printed {
-        Err(why) if why.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
+    text + &terminal::not_ours(&trails.not_ours, view)
 }
 
 fn exit_code(messages: &[Message]) -> u8 {
-    let outcomes = messages.iter().map(|m| state::outcome(&m.recipients));
-    match outcomes.min() {
+    match messages.iter().map(Message::outcome).min() {
         Some(Outcome::Delivered) => 0,
         Some(Outcome::Open) => 1,
         Some(Outcome::Failed) => 3,

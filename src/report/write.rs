@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mail_builder::MessageBuilder;
+use mail_builder::headers::address::Address;
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::headers::message_id::MessageId;
 use mail_builder::headers::raw::Raw;
@@ -80,7 +81,7 @@ pub(super) fn mail(
     let host = &report.reporting_mta;
     let mut mail = MessageBuilder::new()
         .from((format!("hop reports at {host}"), mailing.from.to_owned()))
-        .to(mailing.to)
+        .to(to(mailing.to))
         .header("Date", Raw::new(date::mail_date(mailing.date_us)))
         .message_id(format!("trk.{}@{}", report.step, id_domain(host)))
         .subject(words.subject)
@@ -94,6 +95,16 @@ pub(super) fn mail(
     let built = mail.body(MimePart::new(multipart, parts)).write_to_vec();
     // Writing to memory has no way to fail.
     built.unwrap_or_default()
+}
+
+/// The originator for people. Beyond ASCII it stands as the name of an empty group (RFC 6857, 3.1.7), so
+/// that the mail is valid however it travels; the envelope has the address itself.
+fn to(address: &str) -> Address<'_> {
+    if address.is_ascii() {
+        Address::new_address(None::<&str>, address)
+    } else {
+        Address::new_group(Some(address), Vec::new())
+    }
 }
 
 /// The boundary, made longer if a text holds it all the same: readers find it even within a line.

@@ -40,7 +40,7 @@ pub struct Stay {
     pub host: Option<String>,
     /// The stay it came from, by its place in [`Message::stays`].
     pub parent: Option<usize>,
-    /// What the hop reported, in order; empty if another hop refers to a report that never came.
+    /// What the hop reported, in the order of its clock; empty if another hop refers to a report that never came.
     pub steps: Vec<HopReport>,
     /// The hop's clock against its parent's.
     pub link: Offset,
@@ -77,19 +77,26 @@ pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Messag
                 .entry((report.id.clone(), proved))
                 .or_default()
                 .push(report),
-            Truth::Unverifiable => groups
+            Truth::Unproved | Truth::Unverifiable => groups
                 .entry((report.id.clone(), None))
                 .or_default()
                 .push(report),
         }
     }
-    let mut messages = set_unproved_aside(groups);
+    let without_proof = match secret {
+        Some(_) => Truth::Unproved,
+        None => Truth::Unverifiable,
+    };
+    let mut messages = set_unproved_aside(groups, without_proof);
     messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
     (messages, not_ours)
 }
 
 /// Reports without proof tell nothing of a message that has proved ones.
-fn set_unproved_aside(mut groups: BTreeMap<Key, Vec<HopReport>>) -> Vec<Message> {
+fn set_unproved_aside(
+    mut groups: BTreeMap<Key, Vec<HopReport>>,
+    without_proof: Truth,
+) -> Vec<Message> {
     let proved: HashSet<_> = groups
         .keys()
         .filter(|k| k.1.is_some())
@@ -110,7 +117,7 @@ fn set_unproved_aside(mut groups: BTreeMap<Key, Vec<HopReport>>) -> Vec<Message>
             let truth = if proof.is_some() {
                 Truth::Verified
             } else {
-                Truth::Unverifiable
+                without_proof
             };
             message(id, truth, reports, unproved)
         })
@@ -304,6 +311,10 @@ impl Forest {
     /// The stays in the order of the way, with their clocks.
     fn into_stays(mut self) -> Vec<Stay> {
         self.set_clocks();
+        for stay in &mut self.stays {
+            stay.steps
+                .sort_by_key(|s| (last_us(s), s.role != Role::Ingress, s.step));
+        }
         let mut order = Vec::new();
         let mut stack: Vec<usize> = self.children(None);
         while let Some(next) = stack.pop() {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::assemble::Stay;
+use super::assemble::{Message, Stay};
+use super::verify::Truth;
 use crate::track::{Event, HopReport, RecipientStatus, Status, StepId};
 
 /// How far the message is known to have come for a recipient; the worst first.
@@ -92,10 +93,21 @@ pub struct Recipient {
     pub delays: usize,
 }
 
-/// The outcome over all recipients.
-pub fn outcome(recipients: &[Recipient]) -> Outcome {
-    let outcomes = recipients.iter().map(|r| r.state.outcome());
-    outcomes.min().unwrap_or(Outcome::Open)
+impl Message {
+    /// The answer over all recipients.
+    pub fn outcome(&self) -> Outcome {
+        let outcomes = self.recipients.iter().map(|r| self.outcome_for(r));
+        outcomes.min().unwrap_or(Outcome::Open)
+    }
+
+    /// The answer for one of its recipients. What stands unproved beside a secret settles nothing: else
+    /// whoever knows a tracking id could end the wait for it.
+    pub fn outcome_for(&self, recipient: &Recipient) -> Outcome {
+        match self.truth {
+            Truth::Unproved => Outcome::Open,
+            _ => recipient.state.outcome(),
+        }
+    }
 }
 
 /// One group of one step, and where it stands.

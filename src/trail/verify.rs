@@ -14,17 +14,22 @@ pub enum Truth {
     Verified,
     /// It claims a proof that is wrong.
     NotOurs,
-    /// There is nothing to judge by: no secret here, or no proof in the report.
+    /// There is a secret, and the report brings no proof: anybody can have made it.
+    Unproved,
+    /// There is no secret to judge it by.
     Unverifiable,
 }
 
 /// Judges a report.
 pub fn truth(received: &Received, secret: Option<&Secret>) -> Truth {
     let report = &received.report;
-    let (Some(secret), Some(auth), Some(message_id), Some(sent_ms)) =
-        (secret, &received.auth, &report.message_id, report.sent_ms)
-    else {
+    let Some(secret) = secret else {
         return Truth::Unverifiable;
+    };
+    let (Some(auth), Some(message_id), Some(sent_ms)) =
+        (&received.auth, &report.message_id, report.sent_ms)
+    else {
+        return Truth::Unproved;
     };
     let certificate = secret.certificate(message_id, sent_ms);
     if certificate.verifies(&received.canonical, auth) {

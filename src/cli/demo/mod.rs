@@ -4,7 +4,7 @@
 mod mta;
 mod screen;
 
-use std::io::Write;
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use jiff::tz::TimeZone;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use self::mta::Mta;
 use self::screen::Screen;
-use super::secret;
 use super::serve::Server;
+use super::{print, secret, view};
 use crate::clock::Clock;
 use crate::config;
 use crate::track::Secret;
-use crate::trail::render::{View, terminal};
-use crate::trail::{Outcome, Trails, load, state};
+use crate::trail::render::format::plain;
+use crate::trail::render::terminal;
+use crate::trail::{Outcome, Trails, load};
 
 /// The hops.
 const HOPS: [Mta; 3] = [
@@ -76,7 +76,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
          $ hoptrail send --server {entrance} -t < message\n",
         HOPS.map(|mta| mta.name).join(" -> "),
         FAST.as_secs_f64(),
-    ));
+    ))?;
     submit(&home, entrance).await?;
     let secret = secret::load_from(&home.join("secret"))?.context("send makes the secret")?;
     let trails = watch(&maildir, &secret).await?;
@@ -96,11 +96,11 @@ pub async fn run() -> anyhow::Result<ExitCode> {
          \x20 {us} timeline --secret {home}/secret {home}/Maildir {id}\n\n\
          and when you have seen enough: rm -r {home}",
         started.elapsed().as_secs_f64(),
-    ));
+    ))?;
     let delivered = trails
         .messages
         .iter()
-        .all(|m| state::outcome(&m.recipients) == Outcome::Delivered);
+        .all(|m| m.outcome() == Outcome::Delivered);
     Ok(ExitCode::from(u8::from(
         !delivered || trails.messages.is_empty(),
     )))
@@ -124,9 +124,9 @@ fn me() -> anyhow::Result<PathBuf> {
 
 /// A path as a shell takes it.
 fn shell(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-@+:".contains(c);
-    if text.chars().all(plain) {
+    let text = plain(&path.display().to_string());
+    let harmless = |c: char| c.is_alphanumeric() || "/._-@+:".contains(c);
+    if text.chars().all(harmless) {
         text
     } else {
         format!("'{}'", text.replace('\'', "'\\''"))
@@ -212,8 +212,8 @@ async fn submit(home: &Path, entrance: SocketAddr) -> anyhow::Result<()> {
     let output = send.wait_with_output().await?;
     ensure!(output.status.success(), "hoptrail send: {}", output.status);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    say(said.lines().next().unwrap_or_default());
-    say("");
+    say(said.lines().next().unwrap_or_default())?;
+    say("")?;
     Ok(())
 }
 
@@ -226,13 +226,9 @@ async fn watch(maildir: &Path, secret: &Secret) -> anyhow::Result<Trails> {
         let trails = load(maildir, Some(secret))?;
         if trails.counts.reports > seen {
             seen = trails.counts.reports;
-            say(&screen.next(&stage(&trails, seen, started.elapsed())));
+            say(&screen.next(&stage(&trails, seen, started.elapsed())))?;
         }
-        let done = |t: &Trails| {
-            t.messages
-                .iter()
-                .all(|m| state::outcome(&m.recipients) == Outcome::Delivered)
-        };
+        let done = |t: &Trails| t.messages.iter().all(|m| m.outcome() == Outcome::Delivered);
         if seen > 0 && done(&trails) {
             return Ok(trails);
         }
@@ -249,10 +245,7 @@ async fn watch(maildir: &Path, secret: &Secret) -> anyhow::Result<Trails> {
 
 /// The timeline as it is now.
 fn stage(trails: &Trails, reports: usize, after: Duration) -> String {
-    let view = View {
-        now_us: Clock::system().now_us(),
-        zone: TimeZone::system(),
-    };
+    let view = view();
     let plural = if reports == 1 { "" } else { "s" };
     let mut text = format!(
         "-- {:.2} s after submission, {reports} report{plural} --\n",
@@ -265,6 +258,6 @@ fn stage(trails: &Trails, reports: usize, after: Duration) -> String {
 }
 
 /// Tells the person at the terminal; nobody reading is no reason to stop.
-fn say(text: &str) {
-    let _ = writeln!(anstream::stdout(), "{text}");
+fn say(text: &str) -> io::Result<()> {
+    print(&format!("{text}\n"))
 }

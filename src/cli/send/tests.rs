@@ -125,6 +125,7 @@ async fn a_tracked_message_brings_its_request_and_nothing_else() {
     127.0.0.1:[port] took it for 1 of 1 recipients
     tracking id: [id]
     where it is: hoptrail timeline MAILDIR [id]
+    (MAILDIR is where the mail to alice@example.com arrives)
     ");
 }
 
@@ -289,6 +290,39 @@ async fn a_refusal_at_any_stage_is_told_in_the_servers_words() {
         .send(MESSAGE.as_bytes(), "127.0.0.1:1", &["bob@example.org"])
         .await;
     assert_eq!(told.code, 75, "{}", told.err);
+}
+
+/// What a server or a user's typing holds must not steer the terminal: ESC, OSC, BEL, C1, a turned line.
+#[tokio::test]
+async fn foreign_words_steer_no_terminal() {
+    const EVIL: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e} twice";
+    for stage in ["greeting", "EHLO", "MAIL", "RCPT TO:<eve", "DATA", "."] {
+        let reply = move |line: &str| {
+            let refused = format!("550 {EVIL}");
+            line.starts_with(stage).then_some(refused)
+        };
+        let sink = Sink::start_with(&["TRACK NOW"], reply).await;
+        let words = ["eve@example.org", "bob@example.org"];
+        let told = Desk::new().send_to(&sink, MESSAGE, &words).await;
+        assert_eq!(told.code, 1, "{stage}: {}", told.err);
+        assert!(
+            told.err.contains("550 \u{fffd}]0;owned\u{fffd}"),
+            "{}",
+            told.err
+        );
+        let all = told.out + &told.err;
+        let steers = |c: char| c != '\n' && crate::track::clean::is_hidden(c);
+        assert!(!all.contains(steers), "{stage}: {all:?}");
+    }
+    let file = format!("/nowhere/{EVIL}");
+    let told = Desk::new()
+        .send(b"", "a:1", &["--file", &file, "b@c.d"])
+        .await;
+    assert!(
+        told.code == 2 && !told.err.contains('\u{1b}'),
+        "{:?}",
+        told.err
+    );
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::samples::{any_report, mailing, recipient, report};
 use crate::report::read::REPORT_OCTETS_MAX;
-use crate::report::{ReadError, read, write};
+use crate::report::{Mailing, ReadError, read, write};
 use crate::track::Event;
 
 fn sample() -> String {
@@ -161,6 +161,25 @@ fn limits_hold() {
     let times = "rcpt=1/2 ".repeat(20);
     let many = sample().replace("ehlo=", &format!("{times}ehlo="));
     assert!(matches!(read(many.as_bytes()), Err(ReadError::Invalid(_))));
+}
+
+/// The header stays ASCII, so that the mail is valid with SMTPUTF8 and without.
+#[test]
+fn an_originator_beyond_ascii_is_named_in_ascii() {
+    let to = "j\u{f6}rg.\u{9ce8}@ex\u{e4}mple.org";
+    let mailing = Mailing {
+        to,
+        ..mailing(None)
+    };
+    let mail = write(
+        &report(vec![recipient("bob@example.net", Event::Delivered)]),
+        &mailing,
+    );
+    assert!(mail.is_ascii(), "{}", String::from_utf8_lossy(&mail));
+    let parsed = mail_parser::MessageParser::new().parse(&mail).unwrap();
+    let groups = parsed.to().and_then(|to| to.as_group()).unwrap();
+    assert_eq!(groups[0].name.as_deref(), Some(to));
+    assert!(groups[0].addresses.is_empty());
 }
 
 #[test]

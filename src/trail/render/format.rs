@@ -32,7 +32,22 @@ pub fn cut(text: &str, chars_max: usize) -> String {
     short
 }
 
+/// Text of several lines, each without anything that steers a terminal.
+pub fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}
+
 impl View {
+    /// The columns left beside so many.
+    pub fn room(&self, used: usize) -> usize {
+        self.width.map_or(usize::MAX, |w| w.saturating_sub(used))
+    }
+
+    /// A foreign string cut to so many characters, if there is a width to keep to.
+    pub fn cut(&self, text: &str, chars_max: usize) -> String {
+        cut(text, self.width.map_or(usize::MAX, |_| chars_max))
+    }
+
     fn zoned(&self, us: i64) -> Option<ZonedDateTime> {
         let time = Timestamp::from_microsecond(us).ok()?;
         Some(time.to_zoned_datetime(self.zone.clone()))
@@ -179,6 +194,22 @@ pub fn fill(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// The same for a list with commas, broken behind one of them if possible.
+pub fn fill_list(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in text.split_inclusive(", ") {
+        let length = part.trim_end().chars().count();
+        match lines.last_mut() {
+            Some(line) if (line.chars().count() + 1).saturating_add(length) <= width => {
+                line.push(' ');
+                line.push_str(part.trim_end());
+            }
+            _ => lines.extend(fill_all(part, width)),
+        }
+    }
+    lines
+}
+
 /// The same for prose: a word longer than the width is broken too.
 pub fn fill_all(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
@@ -242,5 +273,11 @@ mod tests {
         assert_eq!(fill("abcdef g", 4), ["abcdef", "g"]);
         assert_eq!(fill_all("abcdef g", 4), ["abcd", "ef g"]);
         assert!(fill_all("", 4).is_empty());
+        assert_eq!(fill_list("a b, c d, ef ghi", 8), ["a b,", "c d,", "ef ghi"]);
+        assert_eq!(
+            fill_list("a, b, c d, ef ghi", 8),
+            ["a, b,", "c d,", "ef ghi"]
+        );
+        assert_eq!(fill_list("a b c, d", 4), ["a b", "c, d"]);
     }
 }

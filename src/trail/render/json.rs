@@ -70,8 +70,8 @@
 //!
 //! The structs below say what each field means, in the order of the document, which is [`Document`].
 //!
-//! **Strings** out of reports are given as they are: whoever shows them must take out what steers a
-//! terminal or a page. Only `id`s whose `truth` is `verified` are known to be about mail of this user.
+//! **Strings** out of reports are given as they are, steering characters as `\u` escapes: whoever shows
+//! them must take out what steers a terminal or a page. Only `id`s whose `truth` is `verified` are known to be about mail of this user.
 //!
 //! **Times** stand twice: RFC 3339 in UTC with microseconds, and as a number with the unit in its name
 //! (`_us` microseconds, `_ms` milliseconds, since 1970-01-01 UTC for a moment). The text is `null` where
@@ -86,8 +86,10 @@
 //!
 //! **States** of a recipient (`state`) are the last event that counts, with `on-its-way` for
 //! `transferred`. The `outcome` of a message: `failed` if any recipient failed, else `open` if any is
-//! neither failed nor delivered, else `delivered`. The exit code says the worst of all messages:
-//! 0 `delivered`, 1 `open`, 3 `failed`, 4 no message; 2 an error, and no document.
+//! neither failed nor delivered, else `delivered`; always `open` where `truth` is `unproved`, since anybody
+//! can have made up such reports: what they claim stands in the `state` of each recipient. The exit code
+//! says the worst of all messages: 0 `delivered`, 1 `open`, 3 `failed`, 4 no message; 2 an error, and no
+//! document.
 //!
 //! **The way**: `hops` is a tree in the order of reading. A hop's `parent` is the place, counted from 0,
 //! of an earlier one in the same list. A step's `parent` is the `step` that handed the message over,
@@ -98,11 +100,12 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::View;
-use super::format::rfc3339;
+use super::format::{put, rfc3339};
 use super::verdict::{total, verdict};
+use crate::track::clean::is_hidden;
 use crate::track::{Event, Exchange, HopReport, RecipientStatus, Role, Stage};
 use crate::trail::clock::{Bounds, Offset};
-use crate::trail::{Message, Outcome, Recipient, State, Stay, Trails, Truth, state};
+use crate::trail::{Message, Outcome, Recipient, State, Stay, Trails, Truth};
 
 /// The name and version of the schema.
 pub const SCHEMA: &str = "hoptrail.timeline/1";
@@ -155,12 +158,12 @@ pub struct MessageJson<'a> {
     pub sent: Option<String>,
     /// The same, ms.
     pub sent_ms: Option<u64>,
-    /// `verified`: every report in `hops` carries the key of this user's message; `unverifiable`: none
-    /// does, or there is no secret to prove them by.
+    /// `verified`: every report in `hops` carries the key of this user's message; `unproved`: none does;
+    /// `unverifiable`: there is no secret to prove them by.
     pub truth: Truth,
     /// Reports on this id without the proof that the others have; not part of what follows.
     pub unproved: usize,
-    /// `delivered`, `open` or `failed`.
+    /// `delivered`, `open` or `failed`; `open` as long as `truth` is `unproved`.
     pub outcome: Outcome,
     /// The verdict in words, times in UTC. Words may change; compute with `outcome`.
     pub verdict: String,
@@ -301,6 +304,7 @@ pub fn document(trails: &Trails, now_us: i64) -> String {
     let view = View {
         now_us,
         zone: TimeZone::UTC,
+        width: None,
     };
     let document = Document {
         schema: SCHEMA,
@@ -315,7 +319,22 @@ pub fn document(trails: &Trails, now_us: i64) -> String {
     };
     // Strings, numbers and lists always make JSON.
     let text = serde_json::to_string_pretty(&document).unwrap_or_default();
-    text + "\n"
+    escaped(&text) + "\n"
+}
+
+/// The same document without a character that steers a terminal: such ones stand in strings only, where
+/// an escape means the same.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c != '\n' && is_hidden(c) => {
+                put(&mut out, format_args!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn not_ours(report: &crate::trail::NotOurs) -> NotOursJson<'_> {
@@ -335,7 +354,7 @@ fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
         sent_ms: message.sent_ms,
         truth: message.truth,
         unproved: message.unproved,
-        outcome: state::outcome(&message.recipients),
+        outcome: message.outcome(),
         verdict: verdict(message, view, false),
         total: total(message).map(bounds),
         recipients: message.recipients.iter().map(recipient).collect(),

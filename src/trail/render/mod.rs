@@ -1,4 +1,4 @@
-//! Trails as text. Pure: the same trails, time and zone give the same string.
+//! Trails as text. Pure: the same trails, time, zone and width give the same string.
 //!
 //! Every string out of a report goes through [`format::plain`] on its way to a person.
 
@@ -11,6 +11,9 @@ pub mod verdict;
 
 use jiff::tz::TimeZone;
 
+/// Columns of a terminal.
+pub const TERMINAL_COLUMNS: usize = 80;
+
 /// When and where the reader is.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -18,4 +21,6 @@ pub struct View {
     pub now_us: i64,
     /// The zone in which people read times.
     pub zone: TimeZone,
+    /// Columns to keep to; `None` where nobody counts them, so that nothing is cut or broken.
+    pub width: Option<usize>,
 }

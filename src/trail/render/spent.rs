@@ -1,7 +1,8 @@
 //! Where the time went, at a glance: a bar for each hop on the slowest way, and the time between hops.
 
-use super::format::{bounded, cut, duration, plain, put};
-use super::terminal::{DIM, WIDTH, outcome_style, paint};
+use super::View;
+use super::format::{bounded, duration, put};
+use super::terminal::{DIM, outcome_style, paint};
 use super::verdict::corrected_us;
 use crate::trail::way::{Part, total, way};
 use crate::trail::{Message, Outcome, Recipient, State};
@@ -21,7 +22,7 @@ struct Row {
 
 /// The table for the recipient it took longest to reach, or who still waits; nothing if no time is
 /// known.
-pub fn draw(message: &Message) -> String {
+pub fn draw(message: &Message, view: &View) -> String {
     let Some(recipient) = slowest(message) else {
         return String::new();
     };
@@ -31,19 +32,20 @@ pub fn draw(message: &Message) -> String {
     }
     let mut title = "where the time went".to_owned();
     if message.recipients.len() > 1 {
-        let room = WIDTH - 30;
-        put(
-            &mut title,
-            format_args!(" for {}", cut(&recipient.address, room)),
-        );
+        let whom = view.cut(&recipient.address, view.room(30));
+        put(&mut title, format_args!(" for {whom}"));
     }
-    let mut rows: Vec<Row> = parts.iter().flat_map(|part| hop(message, *part)).collect();
-    rows.extend(beyond(recipient));
+    let mut rows: Vec<Row> = parts
+        .iter()
+        .flat_map(|part| hop(message, *part, view))
+        .collect();
+    rows.extend(beyond(recipient, view));
     rows.extend(total(&parts).filter(|_| parts.len() > 1).map(|total| {
         let done = recipient.state.outcome() != Outcome::Open;
-        row("", if done { "in all" } else { "so far" }, bounded(total))
+        let name = if done { "in all" } else { "so far" };
+        row("", name.to_owned(), bounded(total))
     }));
-    let style = outcome_style(recipient.state.outcome());
+    let style = outcome_style(message.outcome_for(recipient));
     let last = rows.iter().rposition(|r| r.bar_us > 0);
     let width = |of: fn(&Row) -> &str| rows.iter().map(|r| of(r).chars().count()).max();
     let hops = width(|r| &r.hop).unwrap_or(0);
@@ -71,10 +73,10 @@ pub fn draw(message: &Message) -> String {
     out
 }
 
-fn row(hop: &str, name: &str, time: String) -> Row {
+fn row(hop: &str, name: String, time: String) -> Row {
     Row {
         hop: hop.to_owned(),
-        name: cut(name, NAME_MAX),
+        name,
         time,
         bar_us: 0,
     }
@@ -89,12 +91,15 @@ fn slowest(message: &Message) -> Option<&Recipient> {
 }
 
 /// The wire in front of a hop, and the hop.
-fn hop(message: &Message, part: Part) -> Vec<Row> {
+fn hop(message: &Message, part: Part, view: &View) -> Vec<Row> {
     let Some(stay) = message.stays.get(part.stay) else {
         return Vec::new();
     };
-    let wire = part.wire.map(|wire| row("", "on the wire", bounded(wire)));
+    let wire = part
+        .wire
+        .map(|wire| row("", "on the wire".to_owned(), bounded(wire)));
     let name = stay.host.as_deref().unwrap_or("(name unknown)");
+    let name = view.cut(name, NAME_MAX);
     let time = part.dwell_us.map_or_else(|| "?".to_owned(), duration);
     let hop = Row {
         bar_us: part.dwell_us.unwrap_or(0),
@@ -104,7 +109,7 @@ fn hop(message: &Message, part: Part) -> Vec<Row> {
 }
 
 /// The hop nothing is known of yet.
-fn beyond(recipient: &Recipient) -> Option<Row> {
+fn beyond(recipient: &Recipient, view: &View) -> Option<Row> {
     let word = match recipient.state {
         State::OnItsWay => "no report yet",
         State::Relayed => "does not report",
@@ -113,8 +118,8 @@ fn beyond(recipient: &Recipient) -> Option<Row> {
     let name = recipient
         .remote
         .as_deref()
-        .map_or_else(|| "the next hop".to_owned(), plain);
-    Some(row("→", &name, word.to_owned()))
+        .map_or_else(|| "the next hop".to_owned(), |r| view.cut(r, NAME_MAX));
+    Some(row("→", name, word.to_owned()))
 }
 
 /// A bar in eighths of a column; what took time at all has a trace of one.

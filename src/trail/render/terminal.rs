@@ -1,16 +1,14 @@
-//! Trails for a terminal of 80 columns. Colours are ANSI sequences; printing through `anstream` drops
+//! Trails for people, in so many columns or without a limit. Colours are ANSI sequences; printing through `anstream` drops
 //! them where they do not belong.
 
 use anstyle::{AnsiColor, Style};
 
-use super::format::{cut, fill_all, plain, put};
+use super::format::{cut, fill_all, fill_list, plain, put};
 use super::verdict::{corrected_us, verdict};
 use super::{View, spent, tree};
 use crate::track::Event;
-use crate::trail::{Message, NotOurs, Outcome, Recipient, State, Trails, Truth, state};
+use crate::trail::{Message, NotOurs, Outcome, Recipient, State, Trails, Truth};
 
-/// Columns.
-pub const WIDTH: usize = 80;
 /// Characters of an id in the list, if so many tell the ids apart.
 const ID_MIN: usize = 8;
 const ID_MAX: usize = 16;
@@ -31,7 +29,7 @@ fn mark(truth: Truth) -> &'static str {
     match truth {
         Truth::Verified => "✓",
         Truth::NotOurs => "✗",
-        Truth::Unverifiable => "?",
+        Truth::Unproved | Truth::Unverifiable => "?",
     }
 }
 
@@ -54,15 +52,16 @@ pub fn event_style(event: Event) -> Style {
     }
 }
 
-/// Every message in a line: short id, when it was sent, proof, verdict, recipients. A verdict that is
-/// too long goes on below itself.
+/// Every message in a line: id, when it was sent, proof, verdict, recipients. Where columns count, ids are
+/// as short as tells them apart, and a verdict that is too long goes on below itself.
 pub fn list(trails: &Trails, view: &View) -> String {
     const VERDICT_MAX: usize = 32;
-    let id_width = id_width(trails);
+    let id_width = id_width(trails, view);
+    let verdict_max = view.width.map_or(usize::MAX, |_| VERDICT_MAX);
     let verdicts = trails.messages.iter().map(|m| verdict(m, view, true));
-    let verdicts: Vec<_> = verdicts.map(|v| fill_all(&v, VERDICT_MAX)).collect();
+    let verdicts: Vec<_> = verdicts.map(|v| fill_list(&v, verdict_max)).collect();
     let widths = verdicts.iter().flatten().map(|v| v.chars().count());
-    let width = widths.max().unwrap_or(0);
+    let width = widths.max().unwrap_or(0).min(VERDICT_MAX);
     let mut out = String::new();
     for (message, verdict) in trails.messages.iter().zip(&verdicts) {
         let id: String = plain(message.id.as_str()).chars().take(id_width).collect();
@@ -72,17 +71,17 @@ pub fn list(trails: &Trails, view: &View) -> String {
             mark(message.truth)
         );
         // Ids that are alike for long stand alone: whole, since that is what tells them apart.
-        let left = if id_width > ID_MAX {
+        let left = if id_width > ID_MAX && view.width.is_some() {
             put(&mut out, format_args!("{id}\n"));
             left.replacen(&format!("{id:id_width$}"), &" ".repeat(ID_MIN), 1)
         } else {
             left
         };
         let indent = left.chars().count();
-        let style = outcome_style(state::outcome(&message.recipients));
+        let style = outcome_style(message.outcome());
         let mut lines = verdict.iter();
         let first = lines.next().map_or("", String::as_str);
-        let room = WIDTH.saturating_sub(indent + width + 2);
+        let room = view.room(indent + width + 2);
         let first = paint(style, &format!("{first:width$}"));
         let whom = paint(DIM, &names(&message.recipients, room));
         put(&mut out, format_args!("{left}{first}  {whom}\n"));
@@ -93,7 +92,7 @@ pub fn list(trails: &Trails, view: &View) -> String {
             );
         }
     }
-    let unproved = |m: &Message| m.truth == Truth::Unverifiable;
+    let unproved = |m: &Message| m.truth != Truth::Verified;
     if trails.messages.iter().any(unproved) {
         let remark = "? unproved: nothing shows that these reports are about mail you sent";
         put(&mut out, format_args!("{}\n", paint(DIM, remark)));
@@ -125,9 +124,12 @@ fn names(recipients: &[Recipient], room: usize) -> String {
     cut(&names, room.saturating_sub(more.len())) + &more
 }
 
-/// How many characters of the ids tell them apart, at least eight.
-pub fn id_width(trails: &Trails) -> usize {
+/// How many characters of the ids tell them apart, at least eight; all of them where there is room.
+fn id_width(trails: &Trails, view: &View) -> usize {
     let mut ids: Vec<&str> = trails.messages.iter().map(|m| m.id.as_str()).collect();
+    if view.width.is_none() {
+        return ids.iter().map(|id| id.len()).max().unwrap_or(0);
+    }
     ids.sort_unstable();
     let shared = |pair: &[&str]| match pair {
         [a, b] if a != b => a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count() + 1,
@@ -137,22 +139,22 @@ pub fn id_width(trails: &Trails) -> usize {
 }
 
 /// The reports that are about no mail of this user; nothing if there are none.
-pub fn not_ours(reports: &[NotOurs]) -> String {
+pub fn not_ours(reports: &[NotOurs], view: &View) -> String {
     const SHOWN: usize = 10;
     let mut out = String::new();
     if reports.is_empty() {
         return out;
     }
     let count = match reports.len() {
-        1 => "1 report claims".to_owned(),
-        n => format!("{n} reports claim"),
+        1 => "1 report".to_owned(),
+        n => format!("{n} reports"),
     };
-    let title = format!("✗ {count} mail that was not sent with your secret; set aside:");
+    let title = format!("✗ {count} left out: wrong proof, so not about mail you sent");
     put(&mut out, format_args!("{}\n", paint(RED, &title)));
     for report in reports.iter().take(SHOWN) {
         let from = report.from.as_deref().unwrap_or("nobody");
-        let (host, from) = (cut(&report.host, 33), cut(from, 34));
-        let id = cut(report.id.as_str(), WIDTH - 14);
+        let (host, from) = (view.cut(&report.host, 33), view.cut(from, 34));
+        let id = view.cut(report.id.as_str(), view.room(14));
         put(
             &mut out,
             format_args!("    {host} (from {from})\n      message {id}\n"),
@@ -167,12 +169,15 @@ pub fn not_ours(reports: &[NotOurs]) -> String {
 /// One message: the verdict, who it is about, then every hop.
 pub fn message(message: &Message, view: &View) -> String {
     let mut out = String::new();
-    let style = outcome_style(state::outcome(&message.recipients));
+    let style = outcome_style(message.outcome());
     let mut verdict = verdict(message, view, false);
+    if message.truth == Truth::Unproved {
+        verdict.insert_str(0, "unproved: ");
+    }
     if let Some(first) = verdict.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    for line in fill_all(&verdict, WIDTH) {
+    for line in fill_all(&verdict, view.room(0)) {
         out.push_str(&paint(style.bold(), &line));
         out.push('\n');
     }
@@ -180,7 +185,7 @@ pub fn message(message: &Message, view: &View) -> String {
     out.push('\n');
     recipients(&mut out, message, view);
     out.push('\n');
-    out.push_str(&spent::draw(message));
+    out.push_str(&spent::draw(message, view));
     out.push_str(&tree::draw(message, view));
     out
 }
@@ -189,7 +194,7 @@ fn header(out: &mut String, message: &Message, view: &View) {
     const INDENT: usize = 11;
     let mut row = |name: &str, value: &str| {
         // A long id has a line for itself, so that it can be copied.
-        let long = value.chars().count() > WIDTH - INDENT;
+        let long = value.chars().count() > view.room(INDENT);
         let gap = if long { "\n    " } else { " " };
         let name = paint(DIM, &format!("{name:<8}"));
         put(out, format_args!("  {name}{gap}{value}\n"));
@@ -209,10 +214,12 @@ fn header(out: &mut String, message: &Message, view: &View) {
             _ => "? none: nothing shows that these reports are about mail you sent",
         },
     );
-    if message.unproved > 0 {
-        let n = message.unproved;
-        row("", &paint(RED, &format!("{n} without the key, set aside")));
-    }
+    let without = match message.unproved {
+        0 => return,
+        1 => "1 other report has no such key and is left out".to_owned(),
+        n => format!("{n} other reports have no such key and are left out"),
+    };
+    row("", &paint(RED, &format!("✗ {without}")));
 }
 
 /// Each recipient and its fate, side by side; below each other where the address is long.
@@ -225,13 +232,13 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
     let width = widths.filter(|w| *w <= ADDRESS_MAX).max().unwrap_or(2);
     for recipient in &message.recipients {
         let address = plain(&recipient.address);
-        let style = outcome_style(recipient.state.outcome());
+        let style = outcome_style(message.outcome_for(recipient));
         let mut left = format!("  {address:width$}  ");
         if address.chars().count() > width {
             put(out, format_args!("  {address}\n"));
             left = " ".repeat(width + 4);
         }
-        for line in fill_all(&fate(recipient, message, view), WIDTH - width - 4) {
+        for line in fill_all(&fate(recipient, message, view), view.room(width + 4)) {
             put(out, format_args!("{left}{}\n", paint(style, &line)));
             left = " ".repeat(width + 4);
         }
@@ -261,7 +268,7 @@ fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
         State::Delayed => format!("waiting at {host}, tried {at}"),
         State::OnItsWay => format!("handed to {next} {at}, nothing since"),
         State::Accepted => format!("accepted by {host} {at}, nothing since"),
-        State::Relayed => format!("relayed to {next} {at}, not equipped"),
+        State::Relayed => format!("relayed {at} to {next} (sends no reports)"),
         State::Expanded => format!("sent on by {host} {at} to others"),
         State::Delivered => format!("delivered {at} by {host}{waited}"),
     }

@@ -1,11 +1,13 @@
 //! The way of a message drawn as a tree: a hop is a dot on a rail, a single way on keeps its column,
 //! several branch. Times of later hops are shown on the first hop's clock where the offset is known.
 
+use std::collections::BTreeMap;
+
 use anstyle::Style;
 
 use super::View;
-use super::format::{bounded, clock, cut, duration, fill, fill_all, plain, put};
-use super::terminal::{BOLD, DIM, WIDTH, event_style, paint};
+use super::format::{bounded, clock, duration, fill, fill_all, plain, put};
+use super::terminal::{BOLD, DIM, event_style, paint};
 use super::verdict::corrected_us;
 use crate::track::{Event, HopReport, RecipientStatus};
 use crate::trail::clock::{Bounds, Offset};
@@ -15,7 +17,7 @@ use crate::trail::{Message, Stay};
 /// Columns of a time and the blanks behind it: `17:05:09.120  `.
 const TIME_WIDTH: usize = 14;
 
-/// How much of a peer's reply is shown, characters; JSON has it all.
+/// How much of a peer's reply is shown where columns count, characters; JSON has it all.
 const REPLY_CHARS: usize = 240;
 
 /// The stays of a message.
@@ -76,16 +78,14 @@ impl Tree<'_> {
 
     fn body(&mut self, n: usize, stay: &Stay, rail: &str) {
         if let Some(remark) = remark(stay) {
-            self.lines(rail, fill(&remark, room(rail, 0)), None, DIM);
+            let lines = fill(&remark, self.room(rail, 0));
+            self.lines(rail, lines, None, DIM);
         }
-        let mut shown = None;
-        for step in &stay.steps {
-            let arrival = (step.arrived_us(), &step.queue_id);
-            if shown != Some(arrival) {
-                self.arrival(n, step, rail);
-                shown = Some(arrival);
+        for (_, moment) in moments(stay) {
+            match moment {
+                Moment::Arrival(steps) => self.arrival(n, &steps, rail),
+                Moment::Fate(step, group) => self.fate(n, step, &group, rail),
             }
-            self.step(n, step, rail);
         }
     }
 
@@ -95,58 +95,57 @@ impl Tree<'_> {
             .time(corrected_us(self.message, stay, us), from_us)
     }
 
-    fn arrival(&mut self, n: usize, step: &HopReport, rail: &str) {
+    /// One arrival, as the steps that go back to it tell of it.
+    fn arrival(&mut self, n: usize, steps: &[&HopReport], rail: &str) {
+        let Some(first) = steps.first() else { return };
         let mut text = String::from("arrived");
-        if let Some(transit) = transit(self.message, n, step) {
+        if let Some(transit) = steps.iter().find_map(|s| transit(self.message, n, s)) {
             put(
                 &mut text,
                 format_args!(", {} on the wire", bounded(transit)),
             );
         }
-        if let Some(queue_id) = &step.queue_id {
+        if let Some(queue_id) = steps.iter().find_map(|s| s.queue_id.as_ref()) {
             put(&mut text, format_args!(", queue id {}", plain(queue_id)));
         }
-        if let Some(size) = step.size {
+        if let Some(size) = steps.iter().find_map(|s| s.size) {
             put(&mut text, format_args!(", {size} octets"));
         }
-        let time = self.time(n, step.arrived_us());
+        let time = self.time(n, first.arrived_us());
         self.timed(rail, &time, &text, Style::new());
     }
 
-    /// What a step did with its recipients; those with the same fate together.
-    fn step(&mut self, n: usize, step: &HopReport, rail: &str) {
-        let mut groups: Vec<Vec<&RecipientStatus>> = Vec::new();
-        for recipient in &step.recipients {
-            let same = groups
-                .iter_mut()
-                .find(|g| g.first().is_some_and(|f| alike(step, f, recipient)));
-            match same {
-                Some(group) => group.push(recipient),
-                None => groups.push(vec![recipient]),
-            }
+    /// What a step did with recipients who fared alike.
+    fn fate(&mut self, n: usize, step: &HopReport, group: &[&RecipientStatus], rail: &str) {
+        let Some(first) = group.first() else { return };
+        let at_us = fate_us(step, first);
+        let mut text = sentence(first);
+        let mut style = event_style(first.event);
+        let stay = self.message.stays.get(n);
+        if let Some(over_us) = stay.and_then(|stay| over_us(stay, group, at_us)) {
+            put(&mut text, format_args!(" until {}", self.time(n, over_us)));
+            // What still waits stands out; this is history.
+            style = DIM;
+        } else if let Some(dwell) = step.dwell_us(first) {
+            put(&mut text, format_args!(" after {}", duration(dwell)));
         }
-        for group in groups {
-            let Some(first) = group.first() else { continue };
-            let at = step.ended_us(first).unwrap_or_else(|| step.arrived_us());
-            let mut text = sentence(first);
-            if let Some(dwell) = step.dwell_us(first) {
-                put(&mut text, format_args!(" after {}", duration(dwell)));
-            }
-            let time = self.time(n, at);
-            self.timed(rail, &time, &text, event_style(first.event));
+        let time = self.time(n, at_us);
+        self.timed(rail, &time, &text, style);
+        // Who is meant needs no word where there is but one.
+        if self.message.recipients.len() > 1 {
             let names: Vec<String> = group.iter().map(|r| plain(&r.original)).collect();
-            let names = fill(&names.join(", "), room(rail, TIME_WIDTH));
+            let names = fill(&names.join(", "), self.room(rail, TIME_WIDTH));
             self.lines(rail, names, Some(""), Style::new());
-            if let Some(reply) = &first.reply {
-                let reply = format!("“{}”", cut(reply, REPLY_CHARS));
-                self.timed(rail, "", &reply, DIM);
-            }
+        }
+        if let Some(reply) = &first.reply {
+            let reply = format!("“{}”", self.view.cut(reply, REPLY_CHARS));
+            self.timed(rail, "", &reply, DIM);
         }
     }
 
     /// Prose beside a time.
     fn timed(&mut self, rail: &str, time: &str, text: &str, style: Style) {
-        let lines = fill_all(text, room(rail, TIME_WIDTH));
+        let lines = fill_all(text, self.room(rail, TIME_WIDTH));
         self.lines(rail, lines, Some(time), style);
     }
 
@@ -160,6 +159,86 @@ impl Tree<'_> {
             time = "";
         }
     }
+
+    /// The columns left beside a rail and an indent.
+    fn room(&self, rail: &str, indent: usize) -> usize {
+        self.view.room(rail.chars().count() + indent).max(20)
+    }
+}
+
+/// What a stay tells of one moment.
+enum Moment<'a> {
+    /// The message came in; the steps that go back to this arrival.
+    Arrival(Vec<&'a HopReport>),
+    /// A step did this with these recipients.
+    Fate(&'a HopReport, Vec<&'a RecipientStatus>),
+}
+
+/// Everything a stay tells in the order of its clock, µs; nothing stands before its own arrival, whatever
+/// the clock did meanwhile.
+fn moments(stay: &Stay) -> Vec<(i64, Moment<'_>)> {
+    let mut arrivals: BTreeMap<i64, Vec<&HopReport>> = BTreeMap::new();
+    for step in &stay.steps {
+        arrivals.entry(step.arrived_us()).or_default().push(step);
+    }
+    let fates = stay.steps.iter().flat_map(|step| {
+        let at_us = |group: &[&RecipientStatus]| group.first().map(|first| fate_us(step, first));
+        groups(step).into_iter().filter_map(move |group| {
+            let at_us = at_us(&group)?.max(step.arrived_us());
+            Some((at_us, Moment::Fate(step, group)))
+        })
+    });
+    let fates: Vec<_> = fates.collect();
+    let arrivals = arrivals.into_iter();
+    let mut moments: Vec<_> = arrivals
+        .map(|(at_us, steps)| (at_us, Moment::Arrival(steps)))
+        .chain(fates)
+        .collect();
+    // Stable: an arrival goes before what happened at the same time.
+    moments.sort_by_key(|(at_us, _)| *at_us);
+    moments
+}
+
+/// The recipients of a step, those who fared alike together.
+fn groups(step: &HopReport) -> Vec<Vec<&RecipientStatus>> {
+    let mut groups: Vec<Vec<&RecipientStatus>> = Vec::new();
+    for recipient in &step.recipients {
+        let same = groups
+            .iter_mut()
+            .find(|g| g.first().is_some_and(|f| alike(step, f, recipient)));
+        match same {
+            Some(group) => group.push(recipient),
+            None => groups.push(vec![recipient]),
+        }
+    }
+    groups
+}
+
+/// When a step was over for a recipient, µs of its hop's clock.
+fn fate_us(step: &HopReport, recipient: &RecipientStatus) -> i64 {
+    step.ended_us(recipient)
+        .unwrap_or_else(|| step.arrived_us())
+}
+
+/// When the wait of all these recipients was over at this stay, µs of its clock; `None` if one of them
+/// waits still, or none ever did.
+fn over_us(stay: &Stay, waiting: &[&RecipientStatus], from_us: i64) -> Option<i64> {
+    let over = |waiting: &&RecipientStatus| {
+        if !matches!(waiting.event, Event::Delayed | Event::Held) {
+            return None;
+        }
+        let address = waiting.original.to_lowercase();
+        let fates = stay
+            .steps
+            .iter()
+            .flat_map(|step| step.recipients.iter().map(move |r| (fate_us(step, r), r)));
+        let ends = fates.filter(|(at_us, r)| {
+            *at_us >= from_us && r.event.is_final() && r.original.to_lowercase() == address
+        });
+        ends.map(|(at_us, _)| at_us).min()
+    };
+    let all: Option<Vec<i64>> = waiting.iter().map(over).collect();
+    all?.into_iter().max()
 }
 
 /// What to know of a hop's clock before reading its times.
@@ -184,12 +263,6 @@ fn remark(stay: &Stay) -> Option<String> {
     })
 }
 
-/// The columns left beside a rail and an indent.
-fn room(rail: &str, indent: usize) -> usize {
-    let used = rail.chars().count() + indent;
-    WIDTH.saturating_sub(used).max(20)
-}
-
 /// Whether two recipients of a step make one entry: the same happened to both, at a time.
 fn alike(step: &HopReport, a: &RecipientStatus, b: &RecipientStatus) -> bool {
     /// The replies after the dot come one after the other (RFC 2033, 4.2).
@@ -209,7 +282,7 @@ fn sentence(recipient: &RecipientStatus) -> String {
     match recipient.event {
         Event::Accepted => "accepted".to_owned(),
         Event::Transferred => format!("transferred to {next}"),
-        Event::Relayed => format!("relayed to {next} (not equipped, the trail ends)"),
+        Event::Relayed => format!("relayed to {next} (sends no reports)"),
         Event::Expanded => "expanded to addresses not shown (the trail ends)".to_owned(),
         Event::Delayed => format!("delayed by {next}"),
         Event::Held => "held, not seen leaving".to_owned(),

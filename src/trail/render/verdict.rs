@@ -1,5 +1,7 @@
 //! The answer in one line: what became of a message.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::View;
 use super::format::{bounded, plain, put};
 use crate::trail::clock::{Bounds, Offset};
@@ -35,10 +37,7 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
 }
 
 fn phrase(recipient: &Recipient, message: &Message, view: &View, short: bool) -> String {
-    let name = |host: &str| {
-        let label = if short { host.split('.').next() } else { None };
-        plain(label.filter(|l| !l.is_empty()).unwrap_or(host))
-    };
+    let name = |host: &str| plain(if short { first_label(host) } else { host });
     let host = name(&recipient.host);
     let remote = recipient
         .remote
@@ -66,6 +65,17 @@ fn phrase(recipient: &Recipient, message: &Message, view: &View, short: bool) ->
         State::Expanded if short => format!("sent on by {host} to others"),
         State::Expanded => format!("sent on by {host} to others, where the trail ends"),
         State::Delivered => "delivered".to_owned(),
+    }
+}
+
+/// The first label of a host's name; an IP address whole, also with a port or in brackets.
+fn first_label(host: &str) -> &str {
+    let address = host.starts_with('[')
+        || host.parse::<IpAddr>().is_ok()
+        || host.parse::<SocketAddr>().is_ok();
+    match host.split('.').next() {
+        Some(label) if !address && !label.is_empty() => label,
+        _ => host,
     }
 }
 

@@ -14,6 +14,8 @@ const HEAD_OCTETS: u64 = 64 * 1024;
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum NotAMaildir {
+    #[error("{0}: no such Maildir yet? reports arrive as mail; give the Maildir your mail goes to")]
+    Missing(PathBuf),
     #[error("{path}: cannot be read: {why}")]
     Unreadable { path: PathBuf, why: io::Error },
     #[error("{0} is a file; a Maildir is a directory that holds `new` and `cur`")]
@@ -37,7 +39,10 @@ pub fn visit(
         path: path.to_owned(),
         why,
     };
-    let meta = fs::metadata(maildir).map_err(|why| unreadable(maildir, why))?;
+    let meta = fs::metadata(maildir).map_err(|why| match why.kind() {
+        io::ErrorKind::NotFound => NotAMaildir::Missing(maildir.to_owned()),
+        _ => unreadable(maildir, why),
+    })?;
     if !meta.is_dir() {
         return Err(NotAMaildir::File(maildir.to_owned()));
     }
@@ -153,6 +158,7 @@ mod tests {
         let file = dir.path().join("mbox");
         fs::write(&file, "From x").unwrap();
         assert!(error(&file).contains("is a file"));
-        assert!(error(&dir.path().join("none")).contains("cannot be read"));
+        assert!(error(&dir.path().join("none")).contains("the Maildir your mail goes to"));
+        assert!(error(&file.join("below")).contains("cannot be read"));
     }
 }

@@ -15,7 +15,7 @@ fn shown(trails: &Trails) -> String {
         text.push_str("\n----\n");
         text.push_str(&terminal::message(message, &view()));
     }
-    text.push_str(&terminal::not_ours(&trails.not_ours));
+    text.push_str(&terminal::not_ours(&trails.not_ours, &view()));
     let text = anstream::adapter::strip_str(&text).to_string();
     for line in text.lines() {
         let whole = line.trim_matches([' ', '│', ',']);
@@ -289,6 +289,64 @@ fn a_report_on_two_and_days_later() {
     reports[1].recipients[1].attempted_us = reports[1].recipients[0].attempted_us.map(|t| t + 900);
     reports[0].recipients[0].reply = Some(format!("451 4.7.1 see https://{}", "x".repeat(90)));
     insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+/// Where nobody counts columns (a pipe, a file) nothing is cut or broken: a message is a line.
+#[test]
+fn in_a_pipe_nothing_is_cut() {
+    let id = "a-mailing-of-november-and-so-on-0123456789@mail.example.org";
+    let mut reports = delayed();
+    reports.truncate(2);
+    let named = [
+        ("bob@example.net", Event::Failed),
+        ("carol@example.net", Event::Delayed),
+        (
+            "somebody.with.a.long.name@department.example.net",
+            Event::Held,
+        ),
+    ];
+    let mut report = HOP1.report(7, None, &named);
+    report.id = crate::track::TrackingId::new(id).unwrap();
+    report.recipients[0].reply = Some("no ".repeat(100).trim_end().to_owned());
+    reports.push(report);
+    let mut trails = read(&reports);
+    trails.not_ours.push(crate::trail::NotOurs {
+        id: crate::track::TrackingId::new(&"i".repeat(100)).unwrap(),
+        host: "h".repeat(100),
+        from: Some("f".repeat(100)),
+    });
+    let pipe = crate::trail::render::View {
+        width: None,
+        ..view()
+    };
+    let list = terminal::list(&trails, &pipe);
+    let list = anstream::adapter::strip_str(&list).to_string();
+    insta::assert_snapshot!(list);
+    let apart = terminal::not_ours(&trails.not_ours, &pipe);
+    let all = trails.messages.iter().map(|m| terminal::message(m, &pipe));
+    let all = all.collect::<String>() + &apart;
+    assert!(all.contains(&"no ".repeat(99)), "{all}");
+    for long in ["i", "h", "f"] {
+        assert!(all.contains(&long.repeat(100)), "{all}");
+    }
+    assert!(!all.contains('…') && !list.contains('…'), "{all}");
+}
+
+/// Reports without the key beside those with it, and a message that has only such.
+#[test]
+fn the_proof_and_what_lacks_it_agree() {
+    let mut trails = read(&three_hops(&["bob@example.net"])[..1]);
+    let header = |trails: &Trails| {
+        let text = terminal::message(&trails.messages[0], &view());
+        let text = anstream::adapter::strip_str(&text).to_string();
+        text.lines().take(6).collect::<Vec<_>>().join("\n")
+    };
+    trails.messages[0].unproved = 1;
+    let one = header(&trails);
+    trails.messages[0].unproved = 2;
+    assert!(header(&trails).contains("2 other reports have no such key and are left out"));
+    let forged = read_by(&three_hops(&["bob@example.net"]), None, Some(&secret()));
+    insta::assert_snapshot!(format!("{one}\n----\n{}", header(&forged)));
 }
 
 #[test]

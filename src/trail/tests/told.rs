@@ -2,13 +2,13 @@
 
 use proptest::prelude::*;
 
-use super::world::{HOP1, HOP2, read, read_by, secret, three_hops, view};
+use super::world::{HOP1, HOP2, Leg, read, read_by, secret, three_hops, view};
 use crate::track::{Event, Secret, StepId, TrackingId};
 use crate::trail::clock::Offset;
 use crate::trail::render::{json, terminal, verdict};
 use crate::trail::verify::Truth;
 use crate::trail::way::{self, way};
-use crate::trail::{Outcome, State, state};
+use crate::trail::{Outcome, State};
 
 #[test]
 fn the_same_report_twice_counts_once() {
@@ -42,6 +42,8 @@ fn a_proof_is_needed_where_there_are_proofs() {
     let mut trails = read(&reports);
     assert_eq!(trails.messages[0].truth, Truth::Verified);
     trails = read_by(&reports, None, Some(&secret()));
+    assert_eq!(trails.messages[0].truth, Truth::Unproved);
+    trails = read_by(&reports, None, None);
     assert_eq!(trails.messages[0].truth, Truth::Unverifiable);
     trails = read_by(&reports, Some(&Secret::new([9; 32])), Some(&secret()));
     assert!(trails.messages.is_empty());
@@ -71,7 +73,108 @@ fn an_unproved_report_changes_no_verdict() {
         panic!("{trails:?}")
     };
     assert_eq!((message.unproved, message.stays.len()), (1, 2));
-    assert_eq!(state::outcome(&message.recipients), Outcome::Open);
+    assert_eq!(message.outcome(), Outcome::Open);
+}
+
+/// Who knows a tracking id can claim its end; only without a secret there is nothing better to go by.
+#[test]
+fn an_unproved_end_is_no_answer_to_who_has_a_secret() {
+    for (event, claimed) in [
+        (Event::Delivered, Outcome::Delivered),
+        (Event::Failed, Outcome::Failed),
+    ] {
+        let reports = [HOP1.report(1, None, &[("bob@example.net", event)])];
+        let outcome =
+            |reader: Option<&Secret>| read_by(&reports, None, reader).messages[0].outcome();
+        let own = secret();
+        assert_eq!(outcome(Some(&own)), Outcome::Open, "{event}");
+        assert_eq!(outcome(None), claimed);
+        assert_eq!(read(&reports).messages[0].outcome(), claimed, "proved");
+    }
+}
+
+/// A message that comes back to a hop again and again: arrival, departure, arrival, departure.
+#[test]
+fn what_a_hop_did_is_told_in_the_order_of_its_clock() {
+    let pass = |n: i64, step: u64| {
+        let leg = Leg {
+            came_ms: 1000 * n,
+            went_ms: 1000 * n + 500,
+            ..HOP1
+        };
+        let bob = [("bob@example.net", Event::Accepted)];
+        let mut entrance = leg.report(step, None, &bob);
+        entrance.role = crate::track::Role::Ingress;
+        entrance.recipients[0].attempted_us = Some(entrance.arrived_us());
+        let exit = leg.report(
+            step + 10,
+            Some(step),
+            &[("bob@example.net", Event::Transferred)],
+        );
+        [entrance, exit]
+    };
+    let trails = read(&[pass(1, 3), pass(2, 2), pass(3, 1)].concat());
+    let message = &trails.messages[0];
+    let steps: Vec<_> = message.stays[0].steps.iter().map(|s| s.step.0).collect();
+    assert_eq!(steps, [3, 13, 2, 12, 1, 11]);
+    let text = anstream::adapter::strip_str(&terminal::message(message, &view())).to_string();
+    let (_, tree) = text.split_once('●').unwrap();
+    let times = |text: &str| -> Vec<String> {
+        let first = text.lines().map(|l| l.trim_start_matches([' ', '│']));
+        let times = first.filter(|l| l.starts_with("17:"));
+        times.map(|l| l[..12].to_owned()).collect()
+    };
+    let mut sorted = times(tree);
+    sorted.sort();
+    assert_eq!(times(tree), sorted, "{tree}");
+    assert_eq!(sorted.len(), 9, "an arrival is told once:\n{tree}");
+    assert_eq!(tree.matches("  arrived, ").count(), 3, "{tree}");
+}
+
+/// A hop often knows its queue id only after the first attempt; that is no second arrival.
+#[test]
+fn an_arrival_is_told_once_with_all_that_is_known_of_it() {
+    let bob = [("bob@example.net", Event::Delayed)];
+    let mut reports = [HOP1.report(1, None, &bob), HOP1.report(2, None, &bob)];
+    reports[0].queue_id = None;
+    let trails = read(&reports);
+    let text = terminal::message(&trails.messages[0], &view());
+    assert_eq!(text.matches("arrived").count(), 1, "{text}");
+    assert!(text.contains("arrived, queue id 4F001"), "{text}");
+}
+
+#[test]
+fn an_ip_address_keeps_all_its_parts_in_the_list() {
+    for (next, shown) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1:2525", "127.0.0.1:2525"),
+        ("[127.0.0.1]", "[127.0.0.1]"),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.1"),
+        ("mx3.example.net", "mx3"),
+    ] {
+        let leg = Leg { next, ..HOP1 };
+        let trails = read(&[leg.report(1, None, &[("bob@example.net", Event::Relayed)])]);
+        let verdict = verdict::verdict(&trails.messages[0], &view(), true);
+        assert_eq!(verdict, format!("relayed to {shown}, trail ends"));
+    }
+}
+
+/// A steering character in the address a forger mails from comes out of its encoding; as an escape it
+/// steers nobody's terminal, and means the same.
+#[test]
+fn json_on_a_terminal_steers_nothing() {
+    let mut trails = read(&three_hops(&["bob@example.net"]));
+    let from = "\u{9b}31m\u{202e}\u{7f}\"\\é\n@example.net";
+    trails.not_ours.push(crate::trail::NotOurs {
+        id: TrackingId::new("x").unwrap(),
+        host: "mx".to_owned(),
+        from: Some(from.to_owned()),
+    });
+    let text = json::document(&trails, 0);
+    let steers = |c: char| c != '\n' && crate::track::clean::is_hidden(c);
+    assert!(!text.contains(steers), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["not_ours"][0]["from"], from);
 }
 
 /// A hop that carried another mail of this user knows that mail's key, not this one's.
@@ -87,7 +190,7 @@ fn a_key_of_another_message_does_not_open_this_one() {
         .messages
         .iter()
         .find(|m| m.message_id.as_deref() == Some("m1@example.org"));
-    assert_eq!(state::outcome(&mine.unwrap().recipients), Outcome::Open);
+    assert_eq!(mine.unwrap().outcome(), Outcome::Open);
     assert_eq!(trails.messages.len(), 2);
 }
 
