@@ -126,6 +126,31 @@ fn an_answer_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
     }
 }
 
+/// A script that took "cannot print" for "nothing was sent" would send twice.
+#[test]
+fn a_mail_that_was_taken_is_never_said_to_be_unsent() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let sink = Sink::smtp().offer("TRACK NOW").start();
+    let mail = home.path().join("mail.eml");
+    fs::write(&mail, "From: a@b.test\n\nx\n").expect("a file can be written");
+    let server = sink.address().to_string();
+    let output = Command::new(BINARY)
+        .args([
+            "send",
+            "--server",
+            &server,
+            "--file",
+            shown(&mail),
+            "c@d.test",
+        ])
+        .env("HOPTRAIL_HOME", home.path())
+        .stdout(fs::File::create("/dev/full").expect("a device"))
+        .output()
+        .expect("the binary can be run");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(sink.wait_for(1).len(), 1);
+}
+
 fn process_group_lives(group: u32) -> bool {
     let probe = Command::new("bash")
         .args(["-c", &format!("kill -0 -- -{group}")])

@@ -130,7 +130,11 @@ async fn execute(
         }
     };
     match job.submit(err).await {
-        Ok((outcome, tracked)) => job.tell(&outcome, tracked.as_ref(), out, err),
+        Ok((outcome, tracked)) => {
+            // Whoever cannot be told must not think that nothing was sent, and send it again.
+            let _ = job.tell(&outcome, tracked.as_ref(), out, err);
+            Ok(job.verdict(&outcome))
+        }
         Err(cause) => {
             writeln!(
                 err,
@@ -253,7 +257,7 @@ impl Job {
         tracked: Option<&TrackingId>,
         out: &mut dyn Write,
         err: &mut dyn Write,
-    ) -> io::Result<u8> {
+    ) -> io::Result<()> {
         for (recipient, words) in &outcome.refused {
             let recipient = plain(recipient.as_ref());
             writeln!(err, "hoptrail: refused: {recipient}: {}", plain(words))?;
@@ -265,11 +269,7 @@ impl Job {
                 err,
                 "hoptrail: nothing was sent: {server} refused every recipient"
             )?;
-            let for_now = outcome
-                .refused
-                .iter()
-                .all(|(_, words)| words.starts_with('4'));
-            return Ok(if for_now { LATER } else { REFUSED });
+            return Ok(());
         }
         writeln!(out, "{server} took it for {accepted} of {all} recipients")?;
         if let Some(id) = tracked {
@@ -278,7 +278,22 @@ impl Job {
             let from = plain(self.from.as_ref());
             writeln!(out, "(MAILDIR is where the mail to {from} arrives)")?;
         }
-        Ok(if accepted == all { SENT } else { REFUSED })
+        Ok(())
+    }
+
+    /// The exit code of what the server said.
+    fn verdict(&self, outcome: &Outcome) -> u8 {
+        let for_now = || {
+            outcome
+                .refused
+                .iter()
+                .all(|(_, words)| words.starts_with('4'))
+        };
+        match outcome.accepted.len() {
+            0 if for_now() => LATER,
+            accepted if accepted == self.recipients.len() => SENT,
+            _ => REFUSED,
+        }
     }
 }
 
