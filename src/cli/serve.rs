@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::hop::listener::serve;
 use crate::hop::route::Names;
-use crate::hop::{Arriving, Hop, Site, Tracking};
+use crate::hop::{Arriving, Crowd, Hop, Site, Tracking};
 use crate::observe;
 use crate::report::{Mailing, notification, write};
 use crate::store::transport::Transport;
@@ -45,7 +45,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let mut server = Server::start(config, Clock::system()).await?;
+        let mut server = Server::start(config, Clock::system())
+            .await
+            .with_context(|| args.config.display().to_string())?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -61,7 +63,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn reload(server: &mut Server, path: &Path) {
     let done = match config::load(path) {
-        Ok(config) => server.reload(config).await,
+        Ok(config) => {
+            let done = server.reload(config).await;
+            done.with_context(|| path.display().to_string())
+        }
         Err(error) => Err(error.into()),
     };
     match done {
@@ -82,6 +87,8 @@ pub struct Server {
     names: Arc<Names>,
     /// Shared by what was configured before a reload and after.
     arriving: Arriving,
+    /// As is this.
+    crowd: Crowd,
     /// Each listener by its address; who drops the sender closes the socket.
     sites: HashMap<SocketAddr, watch::Sender<Arc<Site>>>,
     listeners: JoinSet<()>,
@@ -127,6 +134,7 @@ impl Server {
             config,
             names: Arc::new(names),
             arriving,
+            crowd: Crowd::default(),
             clock,
             store,
             stop,
@@ -176,6 +184,7 @@ impl Server {
         let hop = Arc::new(Hop {
             reports_arrivals: config.reports_arrivals(),
             names: Arc::clone(&self.names),
+            crowd: self.crowd.clone(),
             hostname: config.hostname.clone(),
             clock: self.clock,
             tracking,
@@ -231,7 +240,7 @@ async fn bind(
     for listen in addresses {
         let socket = TcpListener::bind(listen)
             .await
-            .with_context(|| format!("cannot listen on {listen}"))?;
+            .with_context(|| format!("listen: cannot listen on {listen}"))?;
         sockets.push((listen, socket));
     }
     Ok(sockets)

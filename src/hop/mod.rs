@@ -3,28 +3,34 @@
 //! knows nothing of how a report is written or mailed.
 //!
 //! - `listener`: accepts, bounds, drains.
+//! - `admit`, `proxy`, `networks`: who gets a session, and who a client behind a balancer is.
 //! - `ingress`: the verbatim dialogue in front of an MTA.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`: where its recipients go, and the transaction at each next hop.
 //! - `passage`, `notify`: what is told of it.
+//! - `introduce`: how an MTA learns who the client is.
 //! - `client`, `wire`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
 //!   are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
 //! whatever fails on the tracking side costs a report and a log line.
 
+mod admit;
 mod body;
 mod chunk;
 mod client;
 mod connect;
 mod dispatch;
 mod ingress;
+pub mod introduce;
 mod leg;
 pub mod limits;
 pub mod listener;
+pub mod networks;
 pub mod next_hop;
 mod notify;
 mod passage;
+mod proxy;
 pub mod route;
 pub mod tls;
 mod transaction;
@@ -44,6 +50,7 @@ use crate::smtp::data::header_fields;
 use crate::store::Store;
 use crate::track::carry::{CARRY, Carry, Keyring, Opened};
 use crate::track::{Step, StepId, TrackRequest, TrackingId};
+pub use admit::Crowd;
 use body::Head;
 use client::Client;
 use limits::{Limits, Timeouts};
@@ -68,6 +75,8 @@ pub struct Hop {
     pub limits: Limits,
     /// Waits.
     pub timeouts: Timeouts,
+    /// Who has how many sessions.
+    pub crowd: Crowd,
     /// Turns true when hoptrail is told to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -216,7 +225,7 @@ impl Site {
             && self
                 .listener
                 .policy
-                .allows(client.address.ip(), client.authenticated)
+                .allows(client.ends.client.ip(), client.authenticated)
     }
 
     /// Takes up a request, unless its reverse-path is null or no text (there is nobody to report to) or it has
