@@ -142,7 +142,6 @@ fn whatever_an_mta_says_wrong_is_no_success_and_no_hang() {
 
 #[test]
 fn whatever_a_next_hop_says_wrong_is_a_delay() {
-    // An egress that is refused EHLO tries HELO: that fault is for this stage to end with the connection.
     let hop = Hop::before(faulty());
     for stage in STAGES {
         for (fault, _, _) in faults() {
