@@ -5,16 +5,18 @@ mod tls;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use crate::hop::limits::{Limits, Timeouts};
+use crate::hop::introduce::ClientAddress;
+use crate::hop::limits::{Limits, Timeouts, within};
 use crate::hop::listener::Listener;
-use crate::hop::next_hop::{ClientAddress, Protocol};
+use crate::hop::networks::Networks;
+use crate::hop::next_hop::{NextHopAddr, Protocol};
 use crate::hop::route::{NextHop, Routes};
 use crate::hop::tls::NextHopTls;
 use crate::smtp::data::BareNewline;
@@ -55,7 +57,10 @@ pub struct Reports {
     #[serde(default)]
     pub accepted: Accepted,
     /// How long steps are remembered, days.
-    #[serde(default = "retention_days")]
+    #[serde(
+        default = "retention_days",
+        deserialize_with = "within::<1, 3650, _, _>"
+    )]
     pub retention_days: u32,
 }
 
@@ -92,12 +97,12 @@ impl Config {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file itself.
-    #[error("{path}: {source}")]
+    #[error("{path}: {why}")]
     Unreadable {
         /// The file.
         path: String,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// Something in it.
     #[error("{path}:{line}: {message}")]
@@ -114,9 +119,9 @@ pub enum ConfigError {
 /// Reads and checks a configuration file.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+    let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Unreadable {
         path: name.clone(),
-        source,
+        why,
     })?;
     parse(&text, &name)
 }
@@ -183,6 +188,9 @@ struct RawListener {
     tls: Option<tls::RawServerTls>,
     next_hop_tls: Option<Spanned<tls::RawNextHopTls>>,
     #[serde(default)]
+    proxy_from: Networks,
+    clients: Option<Spanned<Networks>>,
+    #[serde(default)]
     client_address: Option<Spanned<ClientAddress>>,
     #[serde(default)]
     mta_trusts_proxy_address: Option<bool>,
@@ -219,6 +227,7 @@ impl File {
             ));
         }
         check_addresses(&self.listener)?;
+        check_loops(&self.listener)?;
         let listeners = self
             .listener
             .into_iter()
@@ -273,9 +282,13 @@ impl RawListener {
             .client_address
             .as_ref()
             .map(|c| (*c.get_ref(), c.span()));
-        if let Some((ClientAddress::None, _)) | None = client_address
+        let how = client_address
+            .as_ref()
+            .map_or(ClientAddress::None, |(how, _)| *how);
+        // Behind a balancer strangers reach a loopback address too.
+        if !how.counts_for_the_mta()
             && self.role == Role::Ingress
-            && !listen.ip().is_loopback()
+            && !(listen.ip().is_loopback() && self.proxy_from.is_empty())
             && self.mta_trusts_proxy_address != Some(false)
         {
             return at(
@@ -286,11 +299,19 @@ impl RawListener {
                  mta_trusts_proxy_address = false if it grants hoptrail's address nothing",
             );
         }
-        if let Some((address, span)) = client_address.clone()
+        if let Some((address, span)) = client_address
             && self.role != Role::Ingress
             && address != ClientAddress::None
         {
             return at(span, "client_address: concerns an ingress only");
+        }
+        if let Some(clients) = &self.clients
+            && self.role == Role::Ingress
+        {
+            return at(
+                clients.span(),
+                "clients: concerns an egress and a delivery; whom an ingress serves is the MTA's to say",
+            );
         }
         let next_hop_tls = match self.next_hop_tls {
             Some(table) => {
@@ -306,7 +327,11 @@ impl RawListener {
             routes,
             tls: self.tls.map(tls::RawServerTls::check).transpose()?,
             next_hop_tls,
-            client_address: client_address.map_or(ClientAddress::None, |(address, _)| address),
+            client_address: how,
+            proxy_from: self.proxy_from,
+            clients: self
+                .clients
+                .map_or_else(Networks::loopback, Spanned::into_inner),
             bare_newline: self.bare_newline,
             safe_keywords: self.safe_keywords,
             policy: self.policy.unwrap_or_else(|| policy.clone()),
@@ -324,6 +349,45 @@ fn check_addresses(listeners: &[Spanned<RawListener>]) -> Result<(), Wrong> {
             format!("listen: {} is another listener's already", twice.get_ref()),
         )),
     }
+}
+
+/// No listener's mail goes to a listener of the same hop: it would never leave.
+fn check_loops(listeners: &[Spanned<RawListener>]) -> Result<(), Wrong> {
+    let ours = |to: &NextHop| match to {
+        NextHop::Fixed(to) => listeners
+            .iter()
+            .map(|raw| *raw.get_ref().listen.get_ref())
+            .find(|listen| leads_to(to, *listen)),
+        NextHop::Mx => None,
+    };
+    for raw in listeners.iter().map(Spanned::get_ref) {
+        let next_hop = (raw.next_hop.span(), "next_hop", raw.next_hop.get_ref());
+        let routes = raw
+            .routes
+            .iter()
+            .map(|(domain, to)| (domain.span(), "routes", to));
+        for (span, key, to) in std::iter::once(next_hop).chain(routes) {
+            if let Some(listen) = ours(to) {
+                let text = format!(
+                    "{key}: {to} is hoptrail's own listener {listen}: mail would go in circles"
+                );
+                return Err((span.start, text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a connection to this next hop comes to the listener, as far as can be told without asking.
+fn leads_to(to: &NextHopAddr, listen: SocketAddr) -> bool {
+    let ips: Vec<IpAddr> = if to.host.eq_ignore_ascii_case("localhost") {
+        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+    } else {
+        to.host.parse().into_iter().collect()
+    };
+    let own = listen.ip().to_canonical();
+    let is_own = |ip: IpAddr| ip == own || (own.is_unspecified() && ip.is_loopback());
+    to.port == listen.port() && ips.iter().any(|ip| is_own(ip.to_canonical()))
 }
 
 /// A name that can stand in a greeting and in a report: RFC 5321's Domain, one label or more.

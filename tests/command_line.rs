@@ -251,7 +251,10 @@ fn a_port_in_use_is_named() {
     let address = taken.local_addr().expect("an address");
     let (code, said) = serve(home.path(), &config(home.path(), address));
     assert_eq!(code, Some(2), "{said}");
-    let expected = format!("cannot listen on {address}: Address already in use");
+    let expected = format!(
+        "{}/hop.toml: listen: cannot listen on {address}: Address already in use",
+        home.path().display()
+    );
     assert!(said.contains(&expected), "{said}");
 }
 
@@ -266,6 +269,8 @@ fn a_configuration_that_is_not_there_is_named() {
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stderr);
     assert!(said.contains("/nowhere/hop.toml: No such file"), "{said}");
+    assert_eq!(said.matches("No such file").count(), 1, "said once: {said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 // ---- timeline

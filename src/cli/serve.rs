@@ -20,7 +20,7 @@ use crate::config::{self, Config};
 use crate::hop::listener::{self, serve};
 use crate::hop::route::Names;
 use crate::hop::workers::Workers;
-use crate::hop::{Arriving, Hop, Site, Tracking};
+use crate::hop::{Arriving, Crowd, Hop, Site, Tracking};
 use crate::observe;
 use crate::report::{Mailing, notification, write};
 use crate::store::transport::Transport;
@@ -49,7 +49,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let mut server = Server::start(config, Clock::system())?;
+        let mut server = Server::start(config, Clock::system())
+            .with_context(|| args.config.display().to_string())?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -65,7 +66,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn reload(server: &mut Server, path: &Path) {
     let done = match config::load(path) {
-        Ok(config) => server.reload(config),
+        Ok(config) => server
+            .reload(config)
+            .with_context(|| path.display().to_string()),
         Err(error) => Err(error.into()),
     };
     match done {
@@ -88,6 +91,8 @@ pub struct Server {
     names: Arc<Names>,
     /// Shared by what was configured before a reload and after.
     arriving: Arriving,
+    /// As is this.
+    crowd: Crowd,
     /// Each listener by its address; who drops the sender closes the socket.
     sites: HashMap<SocketAddr, watch::Sender<Arc<Site>>>,
     listeners: JoinSet<()>,
@@ -136,6 +141,7 @@ impl Server {
             workers,
             names: Arc::new(names),
             arriving,
+            crowd: Crowd::default(),
             clock,
             store,
             stop,
@@ -186,6 +192,7 @@ impl Server {
         let hop = Arc::new(Hop {
             reports_arrivals: config.reports_arrivals(),
             names: Arc::clone(&self.names),
+            crowd: self.crowd.clone(),
             hostname: config.hostname.clone(),
             clock: self.clock,
             tracking,
@@ -241,8 +248,8 @@ fn bind(addresses: impl Iterator<Item = SocketAddr>, workers: &Workers) -> anyho
     let mut sockets = Sockets::new();
     for listen in addresses {
         let worker = workers.next();
-        let socket =
-            listener::open(listen, worker).with_context(|| format!("cannot listen on {listen}"))?;
+        let socket = listener::open(listen, worker)
+            .with_context(|| format!("listen: cannot listen on {listen}"))?;
         sockets.insert(listen, (socket, worker.clone()));
     }
     Ok(sockets)

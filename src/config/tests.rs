@@ -184,10 +184,136 @@ fn a_listener_that_would_make_an_open_relay_is_refused() {
     );
     for cure in [
         "client_address = \"xclient\"",
+        "client_address = \"proxy-v2\"",
+        "client_address = \"xforward\"\nmta_trusts_proxy_address = false",
         "mta_trusts_proxy_address = false",
     ] {
         let text = GOOD.replace("127.0.0.1:2525\"", &format!("0.0.0.0:25\"\n{cure}"));
         assert!(parse(&text, "x").is_ok(), "{cure} is a cure");
+    }
+    // XFORWARD is for the MTA's log alone; and a balancer brings strangers to a loopback address.
+    for (listen, more) in [
+        ("0.0.0.0:25", "client_address = \"xforward\""),
+        ("0.0.0.0:25", "mta_trusts_proxy_address = true"),
+        ("127.0.0.1:2525", "proxy_from = [\"127.0.0.1\"]"),
+    ] {
+        let message = error("127.0.0.1:2525\"", &format!("{listen}\"\n{more}"));
+        assert!(
+            message.starts_with("hoptrail.toml:10: listen:"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_named() {
+    for (table, key, wrong) in [
+        ("limits", "sessions_max", &[0, -1, 1_000_001][..]),
+        ("limits", "sessions_per_client_max", &[-1]),
+        ("limits", "command_octets_max", &[0, 511, 1 << 30]),
+        ("limits", "auth_octets_max", &[511]),
+        ("limits", "reply_octets_max", &[511, 1 << 30]),
+        ("limits", "header_octets_max", &[0, 1 << 30]),
+        ("limits", "recipients_max", &[0]),
+        ("limits", "bad_commands_max", &[-1, 1 << 32]),
+        ("timeouts", "connect_s", &[0, -1, 604_801]),
+        ("timeouts", "proxy_header_s", &[0, 604_801]),
+        ("timeouts", "handshake_s", &[0, 604_801]),
+        ("timeouts", "client_s", &[0, 604_801]),
+        ("timeouts", "session_s", &[0, 604_801]),
+        ("timeouts", "reply_s", &[0, 604_801]),
+        ("timeouts", "final_reply_s", &[0, 604_801]),
+        ("timeouts", "write_s", &[0, 604_801]),
+        ("timeouts", "store_ms", &[0, 604_800_001]),
+        ("timeouts", "drain_s", &[0, i64::MAX]),
+    ] {
+        for number in wrong {
+            let message = error(
+                "[reports]",
+                &format!("[{table}]\n{key} = {number}\n[reports]"),
+            );
+            assert!(
+                message.starts_with("hoptrail.toml:5: ")
+                    && message.contains(&format!("{key} = {number}")),
+                "{message}"
+            );
+        }
+    }
+    for days in [0, 3651] {
+        let message = error("[reports]", &format!("[reports]\nretention_days = {days}"));
+        assert!(
+            message.starts_with("hoptrail.toml:5: ") && message.contains("retention_days"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn mail_does_not_go_in_circles() {
+    let listener = |listen: &str, next_hop: &str, routes: &str| {
+        let text = format!(
+            "{GOOD}[[listener]]\nrole = \"egress\"\nlisten = \"{listen}\"\nprotocol = \"lmtp\"\n\
+             next_hop = \"{next_hop}\"\nroutes = {{ {routes} }}\n"
+        );
+        parse(&text, "hoptrail.toml").map_err(|error| error.to_string())
+    };
+    for (listen, next_hop, routes, place) in [
+        ("127.0.0.1:26", "lmtp://127.0.0.1:26", "", "17: next_hop:"),
+        ("127.0.0.1:26", "lmtp://LocalHost:26", "", "17: next_hop:"),
+        ("0.0.0.0:26", "lmtp://127.9.9.9:26", "", "17: next_hop:"),
+        ("[::]:26", "lmtp://localhost:26", "", "17: next_hop:"),
+        ("192.0.2.1:26", "lmtp://192.0.2.1:26", "", "17: next_hop:"),
+        ("127.0.0.1:26", "smtp://127.0.0.1:2525", "", "17: next_hop:"),
+        (
+            "127.0.0.1:26",
+            "mx",
+            "\"x.test\" = \"smtp://127.0.0.1:2525\"",
+            "18: routes:",
+        ),
+    ] {
+        let message = listener(listen, next_hop, routes).unwrap_err();
+        assert!(
+            message.starts_with(&format!("hoptrail.toml:{place}")),
+            "{message}"
+        );
+    }
+    for (listen, next_hop) in [
+        ("127.0.0.1:26", "lmtp://127.0.0.1:27"),
+        ("127.0.0.1:26", "lmtp://127.0.0.2:26"),
+        ("127.0.0.2:26", "lmtp://localhost:26"),
+        ("0.0.0.0:26", "lmtp://192.0.2.1:26"),
+        ("127.0.0.1:26", "lmtp://store.example:26"),
+    ] {
+        assert!(
+            listener(listen, next_hop, "").is_ok(),
+            "{listen} {next_hop}"
+        );
+    }
+}
+
+#[test]
+fn networks_are_those_of_an_egress_and_of_balancers() {
+    let config = parse(GOOD, "x").unwrap();
+    let listener = &config.listeners[0];
+    let (here, there) = (IpAddr::from([127, 9, 9, 9]), IpAddr::from([192, 0, 2, 1]));
+    assert!(!listener.proxy_from.contains(here));
+    assert!(listener.clients.contains(here) && !listener.clients.contains(there));
+    let egress = GOOD.replace(
+        "role = \"ingress\"",
+        "role = \"egress\"\nclients = [\"192.0.2.0/24\", \"::1\"]",
+    );
+    let listener = parse(&egress, "x").unwrap().listeners.remove(0);
+    assert!(!listener.clients.contains(here) && listener.clients.contains(there));
+    for (line, names) in [
+        ("clients = [\"127.0.0.1\"]", "clients: concerns an egress"),
+        ("proxy_from = [\"balancer.test\"]", "balancer.test"),
+        ("proxy_from = \"10.0.0.1\"", "proxy_from"),
+    ] {
+        let message = error("role = \"ingress\"", &format!("role = \"ingress\"\n{line}"));
+        assert!(
+            message.starts_with("hoptrail.toml:10:") && message.contains(names),
+            "{message}"
+        );
     }
 }
 
@@ -215,167 +341,4 @@ fn no_listener_is_a_mistake() {
     );
 }
 
-mod tls {
-    use std::path::Path;
-
-    use super::*;
-    use crate::hop::tls::{ClientMode, ServerMode};
-
-    /// The good configuration with one more line in its listener.
-    fn with(line: &str) -> Result<Config, String> {
-        parse(&format!("{GOOD}{line}\n"), "hoptrail.toml").map_err(|error| error.to_string())
-    }
-
-    /// A certificate and its key, in files.
-    fn write_pair(directory: &Path, name: &str) -> (String, String) {
-        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-        let files = [
-            (".pem", made.cert.pem()),
-            (".key", made.signing_key.serialize_pem()),
-        ];
-        let [cert, key] = files.map(|(end, text)| {
-            let path = directory.join(format!("{name}{end}"));
-            std::fs::write(&path, text).unwrap();
-            path.display().to_string()
-        });
-        (cert, key)
-    }
-
-    #[test]
-    fn a_certificate_and_its_key_are_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let (cert, key) = write_pair(directory.path(), "mx1.example.net");
-        for (word, mode) in [
-            ("starttls", ServerMode::Starttls),
-            ("implicit", ServerMode::Implicit),
-        ] {
-            let line = format!("tls = {{ mode = '{word}', cert = '{cert}', key = '{key}' }}");
-            let config = with(&line).unwrap();
-            assert_eq!(config.listeners[0].tls.as_ref().unwrap().mode, mode);
-        }
-        assert!(with("").unwrap().listeners[0].tls.is_none());
-    }
-
-    #[test]
-    fn certificates_of_no_use_are_mistakes_in_the_configuration() {
-        let directory = tempfile::tempdir().unwrap();
-        let (cert, key) = write_pair(directory.path(), "mx1.example.net");
-        let (_, other) = write_pair(directory.path(), "mx2.example.net");
-        let rubbish = directory.path().join("rubbish.pem");
-        std::fs::write(
-            &rubbish,
-            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        )
-        .unwrap();
-        let rubbish = rubbish.display().to_string();
-        for (cert, key, names) in [
-            (
-                "/nowhere/cert.pem",
-                key.as_str(),
-                "tls.cert: /nowhere/cert.pem: No such file",
-            ),
-            (
-                &cert,
-                "/nowhere/key.pem",
-                "tls.key: /nowhere/key.pem: No such file",
-            ),
-            (&key, &key, "no PEM certificate in it"),
-            (&cert, &cert, "no PEM private key in it"),
-            (
-                &cert,
-                &other,
-                "mx2.example.net.key: not the key of the certificate in",
-            ),
-            (&rubbish, &key, "tls.cert: "),
-        ] {
-            let line = format!("tls = {{ mode = 'starttls', cert = '{cert}', key = '{key}' }}");
-            let error = with(&line).unwrap_err();
-            assert!(
-                error.starts_with("hoptrail.toml:13: tls.") && error.contains(names),
-                "{names}: {error}"
-            );
-        }
-        for (table, names) in [
-            ("{ mode = 'starttls', cert = '/x' }", "key"),
-            ("{ mode = 'ssl', cert = '/x', key = '/x' }", "mode"),
-            (
-                "{ mode = 'starttls', cert = '/x', key = '/x', ciphers = 'x' }",
-                "ciphers",
-            ),
-        ] {
-            let error = with(&format!("tls = {table}")).unwrap_err();
-            assert!(
-                error.starts_with("hoptrail.toml:13:") && error.contains(names),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_next_hop_on_this_host_is_spoken_to_in_plaintext_any_other_opportunistically() {
-        let mode = |next_hop: &str| {
-            let text = GOOD.replace(
-                "\nnext_hop = \"smtp://127.0.0.1:10025",
-                &format!("\nnext_hop = \"{next_hop}"),
-            );
-            let listener = parse(&text, "x").unwrap().listeners.remove(0);
-            let host = &listener.routes.fixed().unwrap().host;
-            listener.next_hop_tls.towards(host).map(|tls| tls.mode)
-        };
-        for here in ["smtp://127.1.2.3", "smtp://[::1]:25", "smtp://localhost:25"] {
-            assert_eq!(mode(here), None, "{here}");
-        }
-        for there in ["smtp://192.0.2.1", "smtp://mx.example.com:25"] {
-            assert_eq!(mode(there), Some(ClientMode::Opportunistic), "{there}");
-        }
-    }
-
-    #[test]
-    fn what_a_next_hop_must_offer_is_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let (ca, _) = write_pair(directory.path(), "ca.example.net");
-        let mode = |table: &str| {
-            let config = with(&format!("next_hop_tls = {table}"))?;
-            Ok::<_, String>(
-                config.listeners[0]
-                    .next_hop_tls
-                    .towards("anywhere.example")
-                    .map(|tls| tls.mode),
-            )
-        };
-        assert_eq!(mode("{ mode = 'none' }"), Ok(None));
-        assert_eq!(
-            mode("{ mode = 'opportunistic' }"),
-            Ok(Some(ClientMode::Opportunistic))
-        );
-        for (word, wanted) in [
-            ("required", ClientMode::Required),
-            ("implicit", ClientMode::Implicit),
-        ] {
-            let table = format!("{{ mode = '{word}', ca = '{ca}', name = 'mx.example.com' }}");
-            assert_eq!(mode(&table), Ok(Some(wanted)));
-        }
-        for (table, names) in [
-            (
-                "{ mode = 'required', ca = '/nowhere/ca.pem' }",
-                "next_hop_tls.ca: /nowhere",
-            ),
-            (
-                "{ mode = 'opportunistic', name = 'x' }",
-                "next_hop_tls.name: only \"required\" and \"implicit\" verify",
-            ),
-            ("{ mode = 'none', ca = '/x' }", "next_hop_tls.ca: only"),
-            (
-                "{ mode = 'required', name = 'a b' }",
-                "next_hop_tls.name: \"a b\"",
-            ),
-            ("{ mode = 'dane' }", "mode"),
-        ] {
-            let error = mode(table).unwrap_err();
-            assert!(
-                error.starts_with("hoptrail.toml:13:") && error.contains(names),
-                "{error}"
-            );
-        }
-    }
-}
+mod tls;

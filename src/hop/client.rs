@@ -2,13 +2,13 @@
 //! told leaves in one write when nothing more of it waits, and every way a session can end.
 
 use std::future::Future;
-use std::net::SocketAddr;
 
 use thiserror::Error;
 use tracing::{debug, warn};
 
 use super::body::{Body, BodyError};
 use super::chunk::{Chunk, Size};
+use super::proxy::Ends;
 use super::tls::{ServerMode, ServerTls};
 use super::wire::{Incoming, Wire, WireError};
 use super::{Hop, Site};
@@ -86,10 +86,8 @@ pub enum Heard<T> {
 
 /// The client's side of a session.
 pub struct Client {
-    /// Where it connects from.
-    pub address: SocketAddr,
-    /// Where it connected to.
-    pub local: SocketAddr,
+    /// Where it connects from, and where it connected to.
+    pub ends: Ends,
     /// It passed AUTH.
     pub authenticated: bool,
     wire: Wire,
@@ -100,10 +98,9 @@ pub struct Client {
 
 impl Client {
     /// A client that has just connected.
-    pub fn new(wire: Wire, address: SocketAddr, local: SocketAddr) -> Self {
+    pub fn new(wire: Wire, ends: Ends) -> Self {
         Self {
-            address,
-            local,
+            ends,
             authenticated: false,
             wire,
             out: Vec::new(),
@@ -126,7 +123,7 @@ impl Client {
             if !self.wire.has_line(octets_max) {
                 self.flush().await?;
                 tokio::select! {
-                    read = self.wire.fill_within(hop.timeouts.client()) => had(read)?,
+                    read = self.wire.fill_within(hop.timeouts.client()) => self.had(read)?,
                     heard = &mut other => return Ok(Heard::Other(heard)),
                     _ = stopping.wait_for(|stop| *stop), if idle => {
                         return Err(End::Refuse(Reply::new(421, "4.3.2", "service is stopping")));
@@ -266,13 +263,20 @@ impl Client {
         let _ = self.flush().await;
         self.wire.shut().await;
     }
-}
 
-/// What reading from a client came to: a client that is silent for too long is told so.
-fn had(read: Result<(), WireError>) -> Result<(), End> {
-    match read {
-        Ok(()) => Ok(()),
-        Err(WireError::TimedOut) => Err(End::Refuse(Reply::new(421, "4.4.2", "idle for too long"))),
-        Err(error) => Err(End::Client(error)),
+    /// What reading from the client came to: one that is silent, or stays, for too long is told so.
+    fn had(&self, read: Result<(), WireError>) -> Result<(), End> {
+        match read {
+            Ok(()) => Ok(()),
+            Err(WireError::TimedOut) => {
+                let why = if self.wire.is_over() {
+                    "the session has lasted too long"
+                } else {
+                    "idle for too long"
+                };
+                Err(End::Refuse(Reply::new(421, "4.4.2", why)))
+            }
+            Err(error) => Err(End::Client(error)),
+        }
     }
 }

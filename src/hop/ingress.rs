@@ -7,6 +7,7 @@
 //! themselves, a DATA behind a refused MAIL gets the MTA's own 503, and an MTA without PIPELINING is safe.
 
 mod arrival;
+mod forward;
 mod message;
 
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use message::Chunks;
 
 use super::Site;
 use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
-use super::next_hop::introduce;
+use super::introduce::introduce;
 use super::transaction::{Envelope, Recipient, Times, Tracked};
 use super::wire::{Wire, WireError};
 use crate::smtp::capability::{Capabilities, UNDERSTOOD};
@@ -60,10 +61,9 @@ pub async fn run(site: &Site, mut client: Client) {
     let Some(next_hop) = listener.routes.fixed() else {
         return;
     };
-    let ends = (client.address, client.local);
     let met = introduce(
         next_hop,
-        ends,
+        client.ends,
         listener.client_address,
         site.manners(next_hop),
     )
@@ -88,6 +88,7 @@ pub async fn run(site: &Site, mut client: Client) {
         offer: None,
         track_offered: false,
         hello: None,
+        xforward: None,
         forgotten: false,
         envelope: None,
         chunks: None,
@@ -112,6 +113,8 @@ struct Ingress<'a> {
     offer: Option<Capabilities>,
     track_offered: bool,
     hello: Option<Exchange>,
+    /// What the MTA is told about the client before each transaction, if it wants that.
+    xforward: Option<Vec<u8>>,
     /// The MTA still knows a hello from before STARTTLS, which no longer counts.
     forgotten: bool,
     envelope: Option<Envelope>,
@@ -231,6 +234,9 @@ impl Ingress<'_> {
     }
 
     async fn hello(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
+        if command.verb == Verb::Helo {
+            self.ask_for_offer(command).await?;
+        }
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(line).await?;
         if !reply.is_positive() {
@@ -250,6 +256,7 @@ impl Ingress<'_> {
             return self.answer(&reply);
         }
         let offer = Capabilities::of(&reply);
+        self.note_forward(&offer);
         let mut shown = offer.clone();
         let mechanisms = mechanisms(&offer).filter(|_| self.may_log_in());
         let safe = &self.site.listener.safe_keywords;
@@ -272,7 +279,11 @@ impl Ingress<'_> {
 
     fn may_log_in(&self) -> bool {
         let (client, next) = (&self.client, &self.next);
-        login_is_private(client.is_secure(), next.is_secure(), client.address.ip())
+        login_is_private(
+            client.is_secure(),
+            next.is_secure(),
+            client.ends.client.ip(),
+        )
     }
 
     async fn starttls(&mut self) -> Result<(), End> {
@@ -328,6 +339,7 @@ impl Ingress<'_> {
             Err(refusal) => return self.refuse(&refusal),
         };
         let (tracked, line) = self.outgoing_mail(&mail, tracked);
+        self.forward().await?;
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(&line).await?;
         let reply_us = self.site.hop.clock.now_us();

@@ -7,14 +7,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use super::admit::{Admitted, admit, turn_away};
 use super::client::Client;
-use super::next_hop::{ClientAddress, Protocol};
+use super::introduce::ClientAddress;
+use super::networks::Networks;
+use super::next_hop::Protocol;
 use super::route::Routes;
 use super::tls::{NextHopTls, ServerMode, ServerTls};
 use super::wire::Wire;
@@ -40,6 +43,10 @@ pub struct Listener {
     pub role: Role,
     /// Its address.
     pub listen: SocketAddr,
+    /// Balancers, which begin with a PROXY header.
+    pub proxy_from: Networks,
+    /// Whom an egress or a delivery serves.
+    pub clients: Networks,
     /// What clients speak to it.
     pub protocol: Protocol,
     /// TLS with its clients.
@@ -114,16 +121,19 @@ pub async fn serve(
         let open = PLACES as usize - places.available_permits();
         let place = Arc::clone(&places).try_acquire_owned();
         let (true, Ok(place)) = (open < site.hop.limits.sessions_max, place) else {
-            worker.spawn(turn_away(stream, site));
+            worker.spawn(async move { turn_away(stream, &site, busy(&site)).await });
             continue;
         };
         number += 1;
-        let span = info_span!("session", role = site.listener.role.as_str(), n = number, client = %address);
-        let session = async move {
-            session(&site, stream, address).await;
+        worker.spawn(async move {
+            if let Some(admitted) = admit(&site, stream, address).await {
+                let client = admitted.ends.client;
+                let span =
+                    info_span!("session", role = site.listener.role.as_str(), n = number, %client);
+                session(&site, admitted).instrument(span).await;
+            }
             drop(place);
-        };
-        worker.spawn(session.instrument(span));
+        });
     }
     drop(socket);
     let site = Arc::clone(&site.borrow());
@@ -146,20 +156,19 @@ async fn drain(site: &Site, places: &Semaphore, mut stopping: watch::Receiver<bo
 }
 
 /// One client from the first octet to the last.
-async fn session(site: &Site, stream: TcpStream, address: SocketAddr) {
-    let prepared = stream
-        .local_addr()
-        .and_then(|local| Ok((local, Wire::new(stream, site.hop.timeouts.write())?)));
-    let (local, mut wire) = match prepared {
-        Ok(prepared) => prepared,
+async fn session(site: &Site, admitted: Admitted) {
+    let timeouts = &site.hop.timeouts;
+    let mut wire = match Wire::new(admitted.stream, timeouts.write()) {
+        Ok(wire) => wire,
         Err(error) => return debug!("client gone at once: {error}"),
     };
+    wire.end_reads_at(Instant::now() + timeouts.session());
     if let Some(tls) = implicit(&site.listener)
-        && let Err(error) = tls.accept(&mut wire, site.hop.timeouts.handshake()).await
+        && let Err(error) = tls.accept(&mut wire, timeouts.handshake()).await
     {
         return debug!("no TLS with the client: {error}");
     }
-    let client = Client::new(wire, address, local);
+    let client = Client::new(wire, admitted.ends);
     match site.listener.role {
         Role::Ingress => ingress::run(site, client).await,
         Role::Egress | Role::Delivery => transfer::run(site, client).await,
@@ -171,17 +180,11 @@ fn implicit(listener: &Listener) -> Option<&ServerTls> {
     (tls.mode == ServerMode::Implicit).then_some(tls)
 }
 
-/// Tells a client over the limit to come back, without a session's resources.
-async fn turn_away(mut stream: TcpStream, site: Arc<Site>) {
-    if implicit(&site.listener).is_some() {
-        // Plaintext would mean nothing to it, and a handshake is what we have no room for.
-        return;
-    }
+/// What a client is told that comes when there is no room.
+fn busy(site: &Site) -> Reply {
     let text = format!(
         "{} too many connections, try again later",
         site.hop.hostname
     );
-    let busy = Reply::new(421, "4.3.2", &text);
-    // The client may be gone; it has lost nothing.
-    let _ = tokio::time::timeout(Duration::from_secs(5), stream.write_all(busy.raw())).await;
+    Reply::new(421, "4.3.2", &text)
 }

@@ -3,16 +3,19 @@
 //! knows nothing of how a report is written or mailed.
 //!
 //! - `listener`: accepts, bounds, drains. `workers`: the threads that do the rest.
+//! - `admit`, `proxy`, `networks`: who gets a session, and who a client behind a balancer is.
 //! - `ingress`: the verbatim dialogue in front of an MTA.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`: where its recipients go, and the transaction at each next hop.
 //! - `passage`, `notify`: what is told of it.
+//! - `introduce`: how an MTA learns who the client is.
 //! - `client`, `wire`, `buffer`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
 //!   are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
 //! whatever fails on the tracking side costs a report and a log line.
 
+mod admit;
 mod body;
 mod buffer;
 mod chunk;
@@ -20,12 +23,15 @@ mod client;
 mod connect;
 mod dispatch;
 mod ingress;
+pub mod introduce;
 mod leg;
 pub mod limits;
 pub mod listener;
+pub mod networks;
 pub mod next_hop;
 mod notify;
 mod passage;
+mod proxy;
 pub mod route;
 pub mod tls;
 mod transaction;
@@ -48,6 +54,7 @@ use crate::smtp::envelope::EnvelopeCommand;
 use crate::store::Store;
 use crate::track::carry::{CARRY, Carry, Keyring, Opened};
 use crate::track::{Step, StepId, TrackRequest, TrackingId};
+pub use admit::Crowd;
 use body::Head;
 use client::{Client, MALFORMED_TRACK};
 use limits::{Limits, Timeouts};
@@ -72,6 +79,8 @@ pub struct Hop {
     pub limits: Limits,
     /// Waits.
     pub timeouts: Timeouts,
+    /// Who has how many sessions.
+    pub crowd: Crowd,
     /// Turns true when hoptrail is told to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -220,7 +229,7 @@ impl Site {
             && self
                 .listener
                 .policy
-                .allows(client.address.ip(), client.authenticated)
+                .allows(client.ends.client.ip(), client.authenticated)
     }
 
     /// What MAIL asks for, if this client may ask. A stranger's TRACK is dropped in silence; one that saw

@@ -1,8 +1,8 @@
-//! Where mail goes from a listener: the address, the connection, the greeting and the EHLO; and how the
-//! MTA behind an ingress learns who its client is. Knows nothing of tracking.
+//! Where mail goes from a listener: the address, the connection, the greeting and the EHLO. Knows nothing of
+//! tracking.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -104,21 +104,6 @@ impl fmt::Display for NextHopAddr {
     }
 }
 
-/// How the MTA behind an ingress learns who the client is. An MTA that sees hoptrail's own address for
-/// everybody is an open relay if it trusts that address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClientAddress {
-    /// It does not.
-    None,
-    /// A PROXY protocol line before anything else.
-    ProxyV1,
-    /// The binary PROXY protocol header before anything else.
-    ProxyV2,
-    /// Postfix's XCLIENT command.
-    Xclient,
-}
-
 /// Why a next hop could not be used.
 #[derive(Debug, Error)]
 pub enum ConnectError {
@@ -181,103 +166,6 @@ impl Manners<'_> {
             .await?;
         self.reply(wire).await
     }
-}
-
-/// A connection for an ingress: the MTA told who the client is, nothing else said, and the greeting that
-/// is for the client to read.
-pub async fn introduce(
-    to: &NextHopAddr,
-    client: (SocketAddr, SocketAddr),
-    how: ClientAddress,
-    manners: Manners<'_>,
-) -> Result<(Wire, Reply), ConnectError> {
-    let prelude = match how {
-        ClientAddress::ProxyV1 => proxy_v1(client.0, client.1),
-        ClientAddress::ProxyV2 => proxy_v2(client.0, client.1),
-        ClientAddress::None | ClientAddress::Xclient => Vec::new(),
-    };
-    let (mut wire, greeting) = open(to, &prelude, manners).await?;
-    if how != ClientAddress::Xclient || !greeting.is_positive() {
-        return Ok((wire, greeting));
-    }
-    let greeting = xclient(&mut wire, client.0, manners).await?;
-    Ok((wire, greeting))
-}
-
-/// Tells a Postfix who the client is; it answers with the greeting of a new session. Refused or not
-/// offered, the session must not go on: the MTA would take the client for us.
-async fn xclient(
-    wire: &mut Wire,
-    client: SocketAddr,
-    manners: Manners<'_>,
-) -> Result<Reply, ConnectError> {
-    let hello = manners.hello("EHLO", wire).await?;
-    if !hello.is_positive() {
-        return Err(ConnectError::Refused(hello));
-    }
-    if !Capabilities::of(&hello).offers("XCLIENT") {
-        return Err(ConnectError::NoXclient);
-    }
-    let address = match client.ip().to_canonical() {
-        std::net::IpAddr::V4(v4) => v4.to_string(),
-        std::net::IpAddr::V6(v6) => format!("IPV6:{v6}"),
-    };
-    let line = format!(
-        "XCLIENT NAME=[UNAVAILABLE] ADDR={address} PORT={}\r\n",
-        client.port()
-    );
-    wire.write(line.as_bytes()).await?;
-    let greeting = manners.reply(wire).await?;
-    if greeting.code == 220 {
-        Ok(greeting)
-    } else {
-        Err(ConnectError::NoXclient)
-    }
-}
-
-/// PROXY protocol, version 1: one line, at most 107 octets.
-fn proxy_v1(client: SocketAddr, listener: SocketAddr) -> Vec<u8> {
-    let (from, to) = (client.ip().to_canonical(), listener.ip().to_canonical());
-    let family = if from.is_ipv4() && to.is_ipv4() {
-        "TCP4"
-    } else {
-        "TCP6"
-    };
-    let text = |ip: std::net::IpAddr| match ip {
-        std::net::IpAddr::V4(v4) if family == "TCP6" => v4.to_ipv6_mapped().to_string(),
-        ip => ip.to_string(),
-    };
-    let (sport, dport) = (client.port(), listener.port());
-    format!(
-        "PROXY {family} {} {} {sport} {dport}\r\n",
-        text(from),
-        text(to)
-    )
-    .into_bytes()
-}
-
-/// PROXY protocol, version 2: a 16-octet header and the addresses.
-fn proxy_v2(client: SocketAddr, listener: SocketAddr) -> Vec<u8> {
-    let mut out = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
-    match (client.ip().to_canonical(), listener.ip().to_canonical()) {
-        (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) => {
-            out.extend([0x11, 0, 12]);
-            out.extend(from.octets());
-            out.extend(to.octets());
-        }
-        (from, to) => {
-            let wide = |ip| match ip {
-                std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-                std::net::IpAddr::V6(v6) => v6,
-            };
-            out.extend([0x21, 0, 36]);
-            out.extend(wide(from).octets());
-            out.extend(wide(to).octets());
-        }
-    }
-    out.extend(client.port().to_be_bytes());
-    out.extend(listener.port().to_be_bytes());
-    out
 }
 
 /// A next hop that greeted us and answered our hello: egress and delivery speak to it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsStream;
 
 use super::buffer;
@@ -68,6 +68,8 @@ pub struct Wire {
     input: Vec<u8>,
     taken: usize,
     write_limit: Duration,
+    /// Nothing is read for longer.
+    reads_end: Option<Instant>,
 }
 
 impl Wire {
@@ -80,7 +82,18 @@ impl Wire {
             input: Vec::new(),
             taken: 0,
             write_limit,
+            reads_end: None,
         })
+    }
+
+    /// From `end` on every wait for the peer's octets has timed out.
+    pub fn end_reads_at(&mut self, end: Instant) {
+        self.reads_end = Some(end);
+    }
+
+    /// Whether that time has come.
+    pub fn is_over(&self) -> bool {
+        self.reads_end.is_some_and(|end| end <= Instant::now())
     }
 
     /// Goes over to TLS by this handshake, with empty buffers. Octets that came before it void the
@@ -164,6 +177,11 @@ impl Wire {
 
     /// [`fill`](Self::fill) with a time limit.
     pub async fn fill_within(&mut self, limit: Duration) -> Result<(), WireError> {
+        if self.is_over() {
+            return Err(WireError::TimedOut);
+        }
+        let left = |end: Instant| end.saturating_duration_since(Instant::now());
+        let limit = self.reads_end.map_or(limit, |end| limit.min(left(end)));
         timeout(limit, self.fill())
             .await
             .map_err(|_| WireError::TimedOut)?

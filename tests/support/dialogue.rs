@@ -48,7 +48,8 @@ impl Dialogue {
         self.secure(authority, name);
     }
 
-    fn secure(&mut self, authority: &Authority, name: &str) {
+    /// Goes over to TLS without a word.
+    pub fn secure(&mut self, authority: &Authority, name: &str) {
         assert!(self.stream.buffer().is_empty(), "{}", self.transcript());
         let stream = authority.connect(share(&self.socket), name);
         self.stream = BufReader::new(Box::new(stream));
@@ -137,6 +138,11 @@ impl Dialogue {
     /// Breaks the connection off, with no QUIT.
     pub fn break_off(self) {
         let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Says that no more will come, and goes on reading.
+    pub fn half_close(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     /// Whether the server has closed the connection and said nothing more.

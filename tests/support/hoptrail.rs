@@ -18,20 +18,31 @@ pub struct Hoptrail {
     child: Child,
     home: TempDir,
     listeners: Vec<SocketAddrV4>,
+    files_max: Option<u32>,
 }
 
 impl Hoptrail {
     /// Runs `serve` with this configuration (all but `state_dir`, which is put in front) and waits until
     /// every listener answers.
     pub fn serve(config: &str) -> Self {
+        Self::start(config, None)
+    }
+
+    /// The same with no more than `files_max` open files.
+    pub fn serve_with_files(config: &str, files_max: u32) -> Self {
+        Self::start(config, Some(files_max))
+    }
+
+    fn start(config: &str, files_max: Option<u32>) -> Self {
         let home = TempDir::with_prefix("hoptrail-hop-").expect("a temporary directory");
         let state_dir = home.path().join("state");
         fs::create_dir(&state_dir).expect("a directory can be made");
         let text = format!("state_dir = '{}'\n{config}", state_dir.display());
         fs::write(home.path().join("hoptrail.toml"), &text).expect("a file can be written");
         let mut hop = Self {
-            child: spawn(home.path()),
+            child: spawn(home.path(), files_max),
             listeners: listeners(&text),
+            files_max,
             home,
         };
         hop.wait_until_ready();
@@ -58,11 +69,16 @@ impl Hoptrail {
         if let Ok(Some(status)) = self.child.try_wait() {
             return status;
         }
-        self.signal("TERM");
+        self.terminate();
         wait_until(PATIENCE, "hoptrail ends after SIGTERM", || {
             let status = self.child.try_wait().map_err(|error| error.to_string())?;
             status.ok_or_else(|| "it still runs".to_owned())
         })
+    }
+
+    /// Asks it to end, and does not wait.
+    pub fn terminate(&self) {
+        self.signal("TERM");
     }
 
     fn signal(&self, name: &str) {
@@ -101,7 +117,7 @@ impl Hoptrail {
     pub fn start_again(&mut self) {
         let ended = self.child.try_wait();
         assert!(matches!(ended, Ok(Some(_))), "it still runs");
-        self.child = spawn(self.home.path());
+        self.child = spawn(self.home.path(), self.files_max);
         self.wait_until_ready();
     }
 
@@ -133,13 +149,25 @@ impl Drop for Hoptrail {
     }
 }
 
-fn spawn(home: &Path) -> Child {
+fn spawn(home: &Path, files_max: Option<u32>) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(home.join("log"))
         .expect("a file can be made");
-    Command::new(BINARY)
+    let mut command = match files_max {
+        None => Command::new(BINARY),
+        Some(max) => {
+            let mut shell = Command::new("bash");
+            shell.args([
+                "-c",
+                &format!("ulimit -n {max}; exec \"$0\" \"$@\""),
+                BINARY,
+            ]);
+            shell
+        }
+    };
+    command
         .args(["serve", "--config"])
         .arg(home.join("hoptrail.toml"))
         .stdin(Stdio::null())

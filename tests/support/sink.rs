@@ -43,7 +43,7 @@ impl fmt::Debug for Transaction {
 
 /// A server to be started. Replies are chosen by the beginning of the command line, whatever its case;
 /// the dot counts as a line `DOT`, over LMTP `DOT <recipient>` for each recipient. The reply `close`
-/// closes the connection instead.
+/// closes the connection instead, and `silence` is none.
 #[derive(Clone, Default)]
 pub struct Script {
     lmtp: bool,
@@ -52,6 +52,7 @@ pub struct Script {
     once: Vec<(String, String)>,
     always: Vec<(String, String)>,
     pause: Duration,
+    piecemeal: bool,
     tls: Option<Server>,
     implicit: bool,
     secret_keywords: Vec<String>,
@@ -181,6 +182,12 @@ impl Script {
     /// Waits this long before each reply.
     pub fn pause(mut self, pause: Duration) -> Self {
         self.pause = pause;
+        self
+    }
+
+    /// Says everything octet by octet.
+    pub fn piecemeal(mut self) -> Self {
+        self.piecemeal = true;
         self
     }
 
@@ -427,9 +434,21 @@ impl Session {
             self.socket.shutdown(Shutdown::Both)?;
             return Err(std::io::ErrorKind::ConnectionAborted.into());
         }
+        if reply == "silence" {
+            return Ok(());
+        }
+        let text = format!("{reply}\r\n");
+        let octets = if lock(&self.script).piecemeal {
+            self.socket.set_nodelay(true)?;
+            1
+        } else {
+            text.len()
+        };
         let stream = self.stream.get_mut();
-        stream.write_all(format!("{reply}\r\n").as_bytes())?;
-        stream.flush()
+        text.as_bytes().chunks(octets).try_for_each(|piece| {
+            stream.write_all(piece)?;
+            stream.flush()
+        })
     }
 
     /// Whatever came before the handshake is forgotten.

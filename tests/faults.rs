@@ -1,0 +1,301 @@
+//! Next hops and clients that misbehave: never a 250 that the next hop did not give, never a message completed
+//! that was broken off, never a wait past the configured time-outs.
+
+#![allow(clippy::expect_used)]
+
+mod support;
+
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
+
+use support::dialogue::Dialogue;
+use support::hoptrail::Hoptrail;
+use support::mail::Mail;
+use support::net;
+use support::sink::{Script, Sink};
+
+const MESSAGE: &[u8] = b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\n.dot\r\nlast\r\n";
+const STAGES: [&str; 5] = ["EHLO", "MAIL", "RCPT", "DATA", "DOT"];
+/// One second for whatever the next hop has to say, and for the client.
+const SHORT: &str = "timeouts = { reply_s = 1, final_reply_s = 1, client_s = 2 }";
+/// Longer than any sum of the waits in one transaction.
+const SOON: Duration = Duration::from_secs(8);
+
+/// An ingress and an egress before the same next hop.
+struct Hop {
+    next: Sink,
+    ingress: SocketAddrV4,
+    egress: SocketAddrV4,
+    reports: tempfile::TempDir,
+    _hoptrail: Hoptrail,
+}
+
+impl Hop {
+    fn before(next: Script) -> Self {
+        let next = next.start();
+        let reports = tempfile::tempdir().expect("a temporary directory");
+        let (ingress, egress) = (net::address(), net::address());
+        let hoptrail = Hoptrail::serve(&format!(
+            "hostname = 'mx1.test'\n{SHORT}\n\
+             [reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:{}'\naccepted = 'always'\n\
+             [[listener]]\nrole = 'ingress'\nlisten = '{ingress}'\nprotocol = 'smtp'\nnext_hop = '{to}'\n\
+             [[listener]]\nrole = 'egress'\nlisten = '{egress}'\nprotocol = 'lmtp'\nnext_hop = '{to}'\n",
+            reports.path().display(),
+            to = next.next_hop(),
+        ));
+        Self {
+            next,
+            ingress,
+            egress,
+            reports,
+            _hoptrail: hoptrail,
+        }
+    }
+
+    fn reports(&self) -> usize {
+        Mail::in_maildir(self.reports.path()).len()
+    }
+}
+
+/// A tracked transaction as far as it is let: the first reply that is not as it should be, or the last.
+fn attempt(client: &mut Dialogue, hello: &str) -> String {
+    let last = |client: &mut Dialogue| client.reply().pop().unwrap_or_default();
+    for (line, code) in [
+        ("", "220"),
+        (hello, "250"),
+        ("MAIL FROM:<alice@origin.test> TRACK=NOW", "250"),
+        ("RCPT TO:<bob@dest.test>", "250"),
+        ("DATA", "354"),
+    ] {
+        if !line.is_empty() {
+            client.send(format!("{line}\r\n"));
+        }
+        let reply = last(client);
+        if !reply.starts_with(code) {
+            return reply;
+        }
+    }
+    client.send(
+        [
+            b"Message-ID: <m1@origin.test>\r\n\r\nbody\r\n",
+            &b".\r\n"[..],
+        ]
+        .concat(),
+    );
+    last(client)
+}
+
+/// Each fault, and what a client of the ingress is told.
+fn faults() -> [(&'static str, String, &'static str); 6] {
+    let long = "250-2.0.0 words, words, words, words, words\r\n".repeat(2500) + "250 2.0.0 end";
+    [
+        ("silence", "silence".to_owned(), "4"),
+        ("100 KB of text", long, "4"),
+        ("one long line", format!("250 {}", "x".repeat(100_000)), "4"),
+        ("garbage", "\u{1}\u{2} hello, is it me?".to_owned(), "4"),
+        ("two codes", "250-2.0.0 yes\r\n550 5.0.0 no".to_owned(), "4"),
+        (
+            "421",
+            "421 4.3.2 mx.test going down".to_owned(),
+            "421 4.3.2 mx.test going down",
+        ),
+    ]
+}
+
+/// Every stage meets every fault once, in the order of the stages.
+fn faulty() -> Script {
+    let all = STAGES
+        .iter()
+        .flat_map(|stage| faults().map(|fault| (stage, fault.1)));
+    all.fold(Sink::smtp(), |script, (stage, reply)| {
+        script.once(stage, &reply)
+    })
+}
+
+#[test]
+fn whatever_an_mta_says_wrong_is_no_success_and_no_hang() {
+    let hop = Hop::before(faulty());
+    for stage in STAGES {
+        for (fault, _, told) in faults() {
+            let (mut client, started) = (Dialogue::connect(hop.ingress), Instant::now());
+            let reply = attempt(&mut client, "EHLO client.test");
+            assert!(
+                reply.starts_with(told) && (told == "4" || reply == told),
+                "{fault} at {stage}: {}",
+                client.transcript()
+            );
+            assert!(client.is_closed(), "{fault} at {stage}");
+            assert!(
+                started.elapsed() < SOON,
+                "{fault} at {stage}: {:?}",
+                started.elapsed()
+            );
+        }
+    }
+    assert_eq!(hop.reports(), 0, "nothing arrived for certain");
+    let mut client = Dialogue::connect(hop.ingress);
+    assert!(
+        attempt(&mut client, "EHLO client.test").starts_with("250"),
+        "the faults are used up"
+    );
+}
+
+#[test]
+fn whatever_a_next_hop_says_wrong_is_a_delay() {
+    let hop = Hop::before(faulty());
+    for stage in STAGES {
+        for (fault, _, _) in faults() {
+            let (mut mta, started) = (Dialogue::connect(hop.egress), Instant::now());
+            let reply = attempt(&mut mta, "LHLO mta.test");
+            assert!(
+                reply.starts_with('4') && mta.transcript().contains("354"),
+                "{fault} at {stage}: {}",
+                mta.transcript()
+            );
+            assert!(
+                started.elapsed() < SOON,
+                "{fault} at {stage}: {:?}",
+                started.elapsed()
+            );
+            // The MTA's own session goes on.
+            mta.command("RSET", "250");
+        }
+    }
+    let mut mta = Dialogue::connect(hop.egress);
+    assert!(
+        attempt(&mut mta, "LHLO mta.test").starts_with("250"),
+        "the faults are used up"
+    );
+}
+
+#[test]
+fn a_greeting_that_is_none_costs_a_421() {
+    for (fault, greeting, told) in faults() {
+        let hop = Hop::before(Sink::smtp().greet(&greeting));
+        let (mut client, started) = (Dialogue::connect(hop.ingress), Instant::now());
+        let reply = client.reply().join("\n");
+        assert!(
+            reply.starts_with("421") && (told == "4" || reply == told),
+            "{fault}: {reply}"
+        );
+        assert!(client.is_closed());
+        let mut mta = Dialogue::connect(hop.egress);
+        let reply = attempt(&mut mta, "LHLO mta.test");
+        assert!(reply.starts_with('4'), "{fault}: {reply}");
+        assert!(started.elapsed() < SOON);
+    }
+}
+
+#[test]
+fn a_next_hop_that_speaks_octet_by_octet_is_understood() {
+    let mta = Sink::smtp()
+        .piecemeal()
+        .greet("220-mx.test\r\n220 speaks slowly")
+        .offer("PIPELINING")
+        .always(
+            "DOT",
+            "250-2.0.0 first line\r\n250 2.0.0 Ok: queued as 4F1A2B3C",
+        );
+    let hop = Hop::before(mta);
+    for (address, hello) in [
+        (hop.ingress, "EHLO client.test"),
+        (hop.egress, "LHLO mta.test"),
+    ] {
+        let mut client = Dialogue::connect(address);
+        let reply = attempt(&mut client, hello);
+        assert_eq!(reply, "250 2.0.0 Ok: queued as 4F1A2B3C");
+        assert!(client.transcript().contains("S: 250-2.0.0 first line"));
+        client.command("QUIT", "221");
+    }
+    assert_eq!(hop.next.wait_for(2).len(), 2);
+}
+
+#[test]
+fn a_client_that_speaks_octet_by_octet_is_understood() {
+    let hop = Hop::before(Sink::smtp());
+    for (address, hello) in [
+        (hop.ingress, "EHLO client.test"),
+        (hop.egress, "LHLO mta.test"),
+    ] {
+        let mut client = Dialogue::open(address);
+        let mut say = |text: &[u8]| {
+            for octet in text.chunks(1) {
+                client.send(octet);
+            }
+            client.reply().pop().unwrap_or_default()
+        };
+        say(format!("{hello}\r\n").as_bytes());
+        say(b"MAIL FROM:<alice@origin.test>\r\n");
+        say(b"RCPT TO:<bob@dest.test>\r\n");
+        assert!(say(b"DATA\r\n").starts_with("354"));
+        let dot = say(b"Subject: x\r\n\r\n..\r\n.x\r\n.\r\n");
+        assert!(dot.starts_with("250"), "{dot}");
+    }
+    for seen in hop.next.wait_for(2) {
+        assert_eq!(seen.data, b"Subject: x\r\n\r\n..\r\n.x\r\n");
+    }
+}
+
+#[test]
+fn a_client_that_half_closes_gets_every_reply() {
+    let hop = Hop::before(Sink::smtp());
+    for (address, hello) in [
+        (hop.ingress, "EHLO client.test"),
+        (hop.egress, "LHLO mta.test"),
+    ] {
+        let mut client = Dialogue::connect(address);
+        let message = String::from_utf8_lossy(MESSAGE).replace("\r\n.", "\r\n..");
+        client.send(format!(
+            "{hello}\r\nMAIL FROM:<alice@origin.test>\r\nRCPT TO:<bob@dest.test>\r\nDATA\r\n{message}.\r\nNOOP\r\n"
+        ));
+        client.half_close();
+        for code in ["220", "250", "250", "250", "354", "250", "250"] {
+            client.expect(code);
+        }
+        assert!(client.is_closed());
+    }
+    assert_eq!(hop.next.wait_for(2).len(), 2);
+}
+
+#[test]
+fn a_client_that_half_closes_in_its_message_has_sent_none() {
+    let hop = Hop::before(Sink::smtp());
+    for (address, hello) in [
+        (hop.ingress, "EHLO client.test"),
+        (hop.egress, "LHLO mta.test"),
+    ] {
+        let mut client = Dialogue::open(address);
+        client.command(hello, "250");
+        client.command("MAIL FROM:<alice@origin.test>", "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        client.command("DATA", "354");
+        client.send("Subject: x\r\n\r\nhalf\r\n.");
+        client.half_close();
+        assert!(client.is_closed());
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(hop.next.transactions().is_empty());
+}
+
+#[test]
+fn a_client_that_idles_is_told_and_let_go() {
+    let hop = Hop::before(Sink::smtp());
+    for (address, hello) in [
+        (hop.ingress, "EHLO client.test"),
+        (hop.egress, "LHLO mta.test"),
+    ] {
+        let (mut client, started) = (Dialogue::open(address), Instant::now());
+        client.expect("421 4.4.2");
+        assert!(client.is_closed());
+        let mut halfway = Dialogue::open(address);
+        halfway.command(hello, "250");
+        halfway.command("MAIL FROM:<alice@origin.test>", "250");
+        halfway.command("RCPT TO:<bob@dest.test>", "250");
+        halfway.command("DATA", "354");
+        halfway.send("Subject: x\r\n\r\nhalf");
+        assert!(halfway.is_closed());
+        let took = started.elapsed();
+        assert!(took > Duration::from_secs(3) && took < SOON, "{took:?}");
+    }
+    assert!(hop.next.transactions().is_empty());
+}
