@@ -7,6 +7,7 @@
 // Every test file is a crate of its own and uses only some of this; a helper that fails fails the test.
 #![allow(dead_code, clippy::expect_used)]
 
+pub mod corpus;
 pub mod dialogue;
 pub mod dns;
 pub mod dovecot;

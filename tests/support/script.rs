@@ -325,7 +325,7 @@ fn pieces(text: &str, raw: bool) -> Vec<Piece> {
     let mut octets = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(['\\', '{']) {
-        octets.extend_from_slice(rest[..at].as_bytes());
+        octets.extend_from_slice(&rest.as_bytes()[..at]);
         rest = &rest[at..];
         if let Some(behind) = rest.strip_prefix("{number}") {
             all.push(Piece::Octets(std::mem::take(&mut octets)));
@@ -354,7 +354,7 @@ fn pieces(text: &str, raw: bool) -> Vec<Piece> {
 
 /// The octet an escape stands for, and how long the escape is.
 fn escaped(text: &str) -> (u8, usize) {
-    match text.as_bytes().get(1) {
+    match text.as_bytes().get(1).copied() {
         Some(b'r') => (b'\r', 2),
         Some(b'n') => (b'\n', 2),
         Some(b'0') => (0, 2),
