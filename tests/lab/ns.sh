@@ -17,6 +17,7 @@ outside() {
     [ "$(id -u)" = 0 ] || { echo "mail lab: namespaces need root (tests/run uses sudo where there is one)" >&2; exit 77; }
     mkdir -p "$state"/{etc,run,var/{lib,log,mail,spool,tmp}}
     chmod 1777 "$state/var/tmp"
+    ln -sfn /run "$state/var/run"
     for name in etc var; do
         if [ -d "$package/$name" ]; then cp -an "$package/$name/." "$state/$name/"; fi
     done
@@ -33,6 +34,10 @@ Debian-exim:x:61003:61003:exim:/var/spool/exim4:/usr/sbin/nologin
 dovecot:x:61004:61004:dovecot:/usr/lib/dovecot:/usr/sbin/nologin
 dovenull:x:61005:61005:dovenull:/nonexistent:/usr/sbin/nologin
 vmail:x:61006:61006:vmail:/var/mail:/usr/sbin/nologin
+opensmtpd:x:61007:61007:opensmtpd:/var/lib/opensmtpd/empty:/usr/sbin/nologin
+opensmtpq:x:61008:61008:opensmtpd queue:/var/lib/opensmtpd/empty:/usr/sbin/nologin
+smmta:x:61009:61009:sendmail:/var/lib/sendmail:/usr/sbin/nologin
+smmsp:x:61010:61010:sendmail submission:/var/lib/sendmail:/usr/sbin/nologin
 END
     { sed -E 's/^([^:]*):x:[0-9]*:([0-9]*):.*/\1:x:\2:/; s/^nobody:/nogroup:/' "$state/etc/passwd"; echo postdrop:x:61002:; } \
         >"$state/etc/group"
@@ -53,6 +58,8 @@ inside() {
     install -d -o postfix /var/lib/postfix
     install -d -o Debian-exim /var/spool/exim4 /var/log/exim4
     install -d -o vmail -g vmail /var/mail
+    install -d -m 711 /var/spool/smtpd /var/lib/opensmtpd/empty
+    install -d -m 700 /var/spool/mqueue
     exec 3<&0
     cat <&3 >/dev/null &
     "$@" </dev/null 3<&- &

@@ -42,7 +42,7 @@ impl Lab {
         })
     }
 
-    /// The unpacked package of that name: `postfix`, `exim` or `dovecot`.
+    /// The unpacked package of that name, as `tests/lab/packages` calls it.
     pub fn package(&self, name: &str) -> PathBuf {
         self.packages.join(name)
     }

@@ -1,5 +1,5 @@
 //! What the integration tests share: real MTAs in private namespaces ([`lab`], [`mta`], [`dovecot`]), the
-//! built binary ([`hoptrail`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`]) and a reading of mail
+//! built binary ([`hoptrail`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]) and a reading of mail
 //! that is independent of the library's own ([`mail`]). It knows nothing of hoptrail's inside.
 //!
 //! Whatever a test starts ends in its `Drop`, and tells its log there if the test is failing.
@@ -7,6 +7,7 @@
 // Every test file is a crate of its own and uses only some of this; a helper that fails fails the test.
 #![allow(dead_code, clippy::expect_used)]
 
+pub mod corpus;
 pub mod dialogue;
 pub mod dns;
 pub mod dovecot;
@@ -15,6 +16,7 @@ pub mod lab;
 pub mod mail;
 pub mod mta;
 pub mod net;
+pub mod script;
 pub mod sink;
 pub mod tls;
 pub mod tls_hop;

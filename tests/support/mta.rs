@@ -1,5 +1,5 @@
-//! Postfix and Exim as relays: everything goes to one next hop, but for the domains routed elsewhere.
-//! What is deferred they try again within three seconds.
+//! Postfix, Exim, `OpenSMTPD` and Sendmail as relays: everything goes to one next hop; Postfix and Exim know
+//! domains that are routed elsewhere, and try again within three seconds what is deferred.
 
 use std::fmt::Write;
 use std::net::SocketAddrV4;
@@ -12,6 +12,8 @@ use super::net::{self, NextHop};
 enum Software {
     Postfix,
     Exim,
+    OpenSmtpd,
+    Sendmail,
 }
 
 /// An MTA to be started.
@@ -41,6 +43,16 @@ impl Mta {
     /// An Exim that calls itself `hostname`.
     pub fn exim(hostname: &str) -> Setup {
         Setup::new(Software::Exim, hostname)
+    }
+
+    /// An `OpenSMTPD` that calls itself `hostname`.
+    pub fn opensmtpd(hostname: &str) -> Setup {
+        Setup::new(Software::OpenSmtpd, hostname)
+    }
+
+    /// A Sendmail that calls itself `hostname`.
+    pub fn sendmail(hostname: &str) -> Setup {
+        Setup::new(Software::Sendmail, hostname)
     }
 
     /// Where its smtpd listens.
@@ -90,7 +102,7 @@ impl Setup {
         self
     }
 
-    /// Where the mail of one domain goes.
+    /// Where the mail of one domain goes (Postfix and Exim only).
     pub fn route(mut self, domain: &str, next_hop: NextHop) -> Self {
         self.routes.push((domain.to_owned(), next_hop));
         self
@@ -119,6 +131,8 @@ impl Setup {
         let daemon = match self.software {
             Software::Postfix => self.start_postfix(),
             Software::Exim => self.start_exim(),
+            Software::OpenSmtpd => self.start_opensmtpd(),
+            Software::Sendmail => self.start_sendmail(),
         };
         Mta {
             address: self.address,
@@ -181,6 +195,45 @@ impl Setup {
             &["exim4", "-bdf", "-q1s"],
             &["var/log/exim4/mainlog", "var/log/exim4/paniclog"],
         )
+    }
+
+    fn start_opensmtpd(&self) -> Daemon {
+        let state = State::new();
+        let next_hop = self.only_next_hop().to_string();
+        let text = include_str!("../lab/smtpd.conf.in").replace("@NEXT_HOP@", &next_hop);
+        state.write("etc/smtpd.conf", &self.fill(&text));
+        self.run("opensmtpd", state, &["smtpd", "-d"], &[])
+    }
+
+    fn start_sendmail(&self) -> Daemon {
+        let state = State::new();
+        let (to, lmtp) = match self.only_next_hop() {
+            NextHop::Smtp(to) => (to, "dnl"),
+            NextHop::Lmtp(to) => (to, "MODIFY_MAILER_FLAGS(`RELAY', `+z')dnl"),
+        };
+        let text = include_str!("../lab/sendmail.mc.in")
+            .replace("@NEXT_IP@", &to.ip().to_string())
+            .replace("@NEXT_PORT@", &to.port().to_string())
+            .replace("@LMTP@", lmtp);
+        state.write("etc/mail/sendmail.mc", &self.fill(&text));
+        state.write("etc/mail/access", "Connect:127 RELAY\n");
+        state.write("etc/mail/aliases", "");
+        state.write("etc/mail/local-host-names", "");
+        state.write("etc/mail/service.switch", "hosts files\naliases files\n");
+        state.write("etc/mail/start", include_str!("../lab/sendmail.sh"));
+        self.run(
+            "sendmail",
+            state,
+            &["bash", "/etc/mail/start"],
+            &["var/log/traffic"],
+        )
+    }
+
+    /// For software that is set up here without routes.
+    fn only_next_hop(&self) -> NextHop {
+        let plain = self.routes.is_empty() && self.local_domain.is_empty();
+        assert!(plain && self.settings.is_empty(), "it only relays here");
+        self.next_hop.expect("a relay has a next hop")
     }
 
     fn fill(&self, template: &str) -> String {

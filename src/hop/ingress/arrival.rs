@@ -6,6 +6,7 @@ use tracing::info;
 use crate::hop::body::Head;
 use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, is_report};
 use crate::hop::{Arrival, Site, log_step};
+use crate::smtp::data::takes_field_before;
 use crate::smtp::reply::Reply;
 use crate::track::carry::{Carry, Opened};
 use crate::track::{Event, Form, HopReport, Role, Stage, Step};
@@ -43,6 +44,12 @@ pub async fn prepare(
     if let Some(why) = untrackable(envelope, &head) {
         if envelope.tracked.take().is_some() {
             info!(hop = %site.hop.hostname, "{why}: untracked");
+        }
+        return (head.text, None);
+    }
+    if !takes_field_before(&head.text) {
+        if let Some(tracked) = envelope.tracked.take() {
+            info!(hop = %site.hop.hostname, envid = %tracked.id, "begins with no header field: untracked");
         }
         return (head.text, None);
     }

@@ -228,6 +228,33 @@ fn policies_are_words() {
 }
 
 #[test]
+fn a_field_goes_before_a_field_or_an_empty_line() {
+    for sound in [
+        "Subject: x\r\n",
+        "x-odd!:\r\n",
+        "Subject \t: x\r\n",
+        "\r\nbody",
+        // More may come.
+        "",
+        "\r",
+        "Subj",
+    ] {
+        assert!(takes_field_before(sound.as_bytes()), "{sound:?}");
+    }
+    for unsound in [
+        " folded: x\r\n",
+        "\t",
+        "From alice@origin.test Mon Nov 23 16:05:09 2026\r\nTo: x\r\n",
+        ">From alice\r\n",
+        "text\r\nSubject: x\r\n",
+        ": x\r\n",
+        "J\u{fc}rgen: x\r\n",
+    ] {
+        assert!(!takes_field_before(unsound.as_bytes()), "{unsound:?}");
+    }
+}
+
+#[test]
 fn the_header_ends_at_the_empty_line() {
     assert_eq!(header_end(b"\r\nbody\r\n\r\n"), Some(2));
     assert_eq!(header_end(b"A: b\r\n\r\nbody"), Some(8));
