@@ -748,7 +748,7 @@ fn the_carry_header_goes_into_the_first_chunk() {
             "{seen}"
         );
         assert_eq!(
-            seen.contains("msg=-"),
+            seen.contains("msg=-;"),
             cut != text.len(),
             "bound only if the block was seen: {seen}"
         );
