@@ -18,6 +18,7 @@ pub mod mta;
 pub mod net;
 pub mod script;
 pub mod sink;
+pub mod strict;
 pub mod tls;
 pub mod tls_hop;
 
