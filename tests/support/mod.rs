@@ -16,6 +16,7 @@ pub mod lab;
 pub mod mail;
 pub mod mta;
 pub mod net;
+pub mod says;
 pub mod script;
 pub mod sink;
 pub mod strict;
