@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 /// The size of a buffer, octets.
-pub const OCTETS: usize = 16 * 1024;
+pub const OCTETS: usize = 64 * 1024;
 
 /// Spare buffers of a thread. More than a few are in use at a time only while peers are slow.
 const SPARE_MAX: usize = 16;

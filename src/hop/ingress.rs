@@ -61,12 +61,14 @@ pub async fn run(site: &Site, mut client: Client) {
     let Some(next_hop) = listener.routes.fixed() else {
         return;
     };
-    let met = introduce(
+    // Most sessions wait most of the time, so what a waiting one does not need is boxed, here and below.
+    let manners = site.manners(next_hop);
+    let met = Box::pin(introduce(
         next_hop,
         client.ends,
         listener.client_address,
-        site.manners(next_hop),
-    )
+        manners,
+    ))
     .await;
     let (next, greeting) = match met {
         Ok(met) => met,
@@ -162,7 +164,7 @@ impl Ingress<'_> {
             Verb::Ehlo | Verb::Helo => self.hello(&command, line).await,
             Verb::Mail => self.mail(&command).await,
             Verb::Rcpt => self.rcpt(&command).await,
-            Verb::Data => self.data(line).await,
+            Verb::Data => Box::pin(self.data(line)).await,
             Verb::Rset => self.rset(line).await,
             Verb::Auth => self.auth(line).await,
             Verb::Noop | Verb::Vrfy | Verb::Expn | Verb::Help => {
@@ -172,7 +174,7 @@ impl Ingress<'_> {
                 self.exchange(line).await?;
                 Err(End::Done)
             }
-            Verb::Bdat => self.bdat(&command, line).await,
+            Verb::Bdat => Box::pin(self.bdat(&command, line)).await,
             _ if self.is_safe(&command) => self.exchange(line).await.map(drop),
             _ => self.refuse(&NOT_IMPLEMENTED),
         }

@@ -101,7 +101,7 @@ impl Transfer<'_> {
             }
             Verb::Mail => self.mail(&command),
             Verb::Rcpt => self.rcpt(&command),
-            Verb::Data => self.data().await,
+            Verb::Data => Box::pin(self.data()).await,
             Verb::Starttls => self.starttls().await,
             Verb::Quit => {
                 self.client.say(221, "2.0.0", "Bye");

@@ -2,13 +2,15 @@
 //! has taken yet. Lines and replies come out whole, every wait has an end. Knows nothing of what the
 //! lines mean.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsStream;
@@ -250,6 +252,19 @@ impl Wire {
 
     /// Writes all of `octets`.
     pub async fn write(&mut self, octets: &[u8]) -> Result<(), WireError> {
+        let mut written = 0;
+        if let Stream::Plain(stream) = &mut self.stream {
+            // Most writes are taken whole at once, and then need no timer.
+            let at_once =
+                poll_fn(|context| Poll::Ready(Pin::new(&mut *stream).poll_write(context, octets)));
+            if let Poll::Ready(taken) = at_once.await {
+                written = taken?;
+            }
+            if written == octets.len() {
+                return Ok(());
+            }
+        }
+        let octets = &octets[written..];
         let all = async {
             match &mut self.stream {
                 Stream::Plain(stream) => stream.write_all(octets).await,

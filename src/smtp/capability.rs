@@ -24,23 +24,15 @@ pub const UNDERSTOOD: &[&str] = &[
     "EXPN",
 ];
 
-/// What a server offers: its greeting line and one line for each keyword, as they came.
+/// What a server offers: its greeting line and one line for each keyword, as they came. Kept as the one
+/// piece that it came as, because a session holds on to it.
 #[derive(Clone, Debug)]
-pub struct Capabilities {
-    reply: Reply,
-    /// The text of each line, the greeting first.
-    lines: Vec<Vec<u8>>,
-    changed: bool,
-}
+pub struct Capabilities(Reply);
 
 impl Capabilities {
     /// Takes a reply to EHLO or LHLO apart.
     pub fn of(reply: &Reply) -> Self {
-        Self {
-            lines: reply.lines().map(<[u8]>::to_vec).collect(),
-            reply: reply.clone(),
-            changed: false,
-        }
+        Self(reply.clone())
     }
 
     /// Whether the keyword is among the lines, in any case.
@@ -73,40 +65,32 @@ impl Capabilities {
     /// Hides every line whose keyword, in upper case, is not to be kept. The old form `AUTH=LOGIN` counts as
     /// AUTH.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        let before = self.lines.len();
-        let mut greeting = true;
-        self.lines.retain(|line| {
-            std::mem::take(&mut greeting)
-                || keep(&String::from_utf8_lossy(keyword(line)).to_ascii_uppercase())
-        });
-        self.changed |= self.lines.len() != before;
+        let kept = |line: &[u8]| keep(&String::from_utf8_lossy(keyword(line)).to_ascii_uppercase());
+        let lines = self.0.lines().enumerate();
+        let kept: Vec<_> = lines
+            .filter(|(at, line)| *at == 0 || kept(line))
+            .map(|(_, line)| line)
+            .collect();
+        if kept.len() < self.0.lines().count() {
+            self.0 = Reply::of_lines(self.0.code, &kept);
+        }
     }
 
     /// Shows one more line. What is not printable ASCII becomes `?`.
     pub fn add(&mut self, line: &str) {
-        self.lines.push(printable(line.as_bytes()).into_bytes());
-        self.changed = true;
+        let line = printable(line.as_bytes());
+        let lines: Vec<_> = self.0.lines().chain([line.as_bytes()]).collect();
+        self.0 = Reply::of_lines(self.0.code, &lines);
     }
 
     /// The reply to send on; octet by octet what came, if nothing was hidden or added.
     pub fn to_reply(&self) -> Vec<u8> {
-        if !self.changed {
-            return self.reply.raw().to_vec();
-        }
-        let last = self.lines.len().saturating_sub(1);
-        let mut raw = Vec::with_capacity(self.reply.raw().len() + 80);
-        for (at, line) in self.lines.iter().enumerate() {
-            let separator = if at == last { ' ' } else { '-' };
-            raw.extend_from_slice(format!("{}{separator}", self.reply.code).as_bytes());
-            raw.extend_from_slice(line);
-            raw.extend_from_slice(b"\r\n");
-        }
-        raw
+        self.0.raw().to_vec()
     }
 
     /// The arguments of each line with this keyword.
     fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.lines.iter().skip(1).filter_map(move |line| {
+        self.0.lines().skip(1).filter_map(move |line| {
             let keyword = keyword(line);
             keyword
                 .eq_ignore_ascii_case(name.as_bytes())

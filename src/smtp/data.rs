@@ -10,8 +10,11 @@
 use std::iter;
 use std::ops::Range;
 
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memchr_iter, memchr2, memmem};
 use serde::Deserialize;
+
+/// Octets of text that are looked at together, each with the two behind it.
+const BLOCK: usize = 256;
 
 /// What is done with a lone CR or LF in message text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -94,8 +97,8 @@ impl Scanner {
         }
     }
 
-    /// How many octets at the start of `input` pass as they are. Searches with vector instructions and
-    /// stops once a line, or not even that.
+    /// How many octets at the start of `input` pass as they are. Searches with vector instructions,
+    /// block by block and line by line where a block has something odd.
     fn pass(&mut self, input: &[u8]) -> usize {
         let mut at = 0;
         loop {
@@ -109,6 +112,13 @@ impl Scanner {
                 | (_, []) => return at,
                 (State::LineStart | State::OtherLineStart | State::Within, rest) => {
                     self.state = State::Within;
+                    if let Some(last) = plain_len(rest).checked_sub(1) {
+                        at += last + 1;
+                        if rest[last] == b'\n' {
+                            self.state = State::LineStart;
+                        }
+                        continue;
+                    }
                     let Some(len) = memchr2(b'\r', b'\n', rest) else {
                         return input.len();
                     };
@@ -157,12 +167,42 @@ impl Scanner {
     }
 }
 
+/// How much of `text`, whose first octet may stand where it does unless it is an LF, passes by a look at whole
+/// blocks. Ends within a line or behind its CRLF.
+fn plain_len(text: &[u8]) -> usize {
+    let mut len = 0;
+    while let Some(block) = text[len..].first_chunk()
+        && text[0] != b'\n'
+        && is_plain(block)
+    {
+        len += BLOCK;
+    }
+    match text[..len].last() {
+        Some(b'\r') => len - 1,
+        _ => len,
+    }
+}
+
+/// Whether every CR is followed by LF and only LF follows it, and no line begins with a dot or NUL. Without a
+/// branch for each octet, so that the compiler makes vector instructions of it.
+fn is_plain(block: &[u8; BLOCK + 2]) -> bool {
+    let is = |octet: &u8, wanted: u8| u8::from(*octet == wanted);
+    let triples = block[..BLOCK].iter().zip(&block[1..]).zip(&block[2..]);
+    let odd = triples.map(|((a, b), c)| {
+        (is(a, b'\r') ^ is(b, b'\n')) | (is(b, b'\n') & (is(c, b'.') | is(c, 0)))
+    });
+    odd.fold(0, |all, odd| all | odd) == 0
+}
+
 /// The offset just behind the empty line that ends a header block, in scanned text.
 pub fn header_end(buf: &[u8]) -> Option<usize> {
     if buf.starts_with(b"\r\n") {
         return Some(2);
     }
-    memmem::find(buf, b"\r\n\r\n").map(|at| at + 4)
+    memchr_iter(b'\n', buf)
+        .map(|at| at + 1)
+        .find(|at| buf[*at..].starts_with(b"\r\n"))
+        .map(|at| at + 2)
 }
 
 /// Whether a header field can be put before this text so that everything else reads as it did.
@@ -191,7 +231,7 @@ pub fn header_fields(block: &[u8]) -> impl Iterator<Item = Range<usize>> {
         }
         loop {
             let line = &block[at..];
-            at += memmem::find(line, b"\r\n").map_or(line.len(), |len| len + 2);
+            at += memchr(b'\n', line).map_or(line.len(), |len| len + 1);
             if !matches!(block.get(at), Some(b' ' | b'\t')) {
                 return Some(start..at);
             }

@@ -121,6 +121,18 @@ impl Reply {
         Self { code, raw }
     }
 
+    /// A reply of these lines, which hold no CR or LF; at least one.
+    pub(super) fn of_lines(code: u16, lines: &[&[u8]]) -> Self {
+        let mut raw = Vec::with_capacity(lines.iter().map(|line| line.len() + 6).sum());
+        for (at, line) in lines.iter().enumerate() {
+            let separator = if at + 1 < lines.len() { '-' } else { ' ' };
+            raw.extend_from_slice(format!("{code}{separator}").as_bytes());
+            raw.extend_from_slice(line);
+            raw.extend_from_slice(b"\r\n");
+        }
+        Self { code, raw }
+    }
+
     /// Every line as it came, CRLF included.
     pub fn raw(&self) -> &[u8] {
         &self.raw

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use memchr::memmem;
 use proptest::prelude::*;
 
 /// What a caller gets out of a scanner.
@@ -349,6 +350,22 @@ proptest! {
         let strict_end = input.starts_with(b".\r\n").then_some(3)
             .or_else(|| memmem::find(&input, b"\r\n.\r\n").map(|at| at + 5));
         prop_assert_eq!(outcome.ended, strict_end);
+    }
+
+    /// Long text is looked at in blocks, octets that come one by one are not.
+    #[test]
+    fn a_block_is_seen_as_its_octets_are(
+        lines in proptest::collection::vec("[a.]{0,60}\r\n", 8..40),
+        odd in hostile(),
+        at in 0usize..1200,
+    ) {
+        let mut input = lines.concat().into_bytes();
+        let at = at.min(input.len());
+        input.splice(at..at, odd);
+        let every: Vec<usize> = (0..input.len()).collect();
+        for policy in [BareNewline::Normalize, BareNewline::Reject] {
+            prop_assert_eq!(run(policy, &input, &every), run(policy, &input, &[]));
+        }
     }
 
     /// Fields in order cover the whole block.
