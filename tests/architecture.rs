@@ -18,7 +18,7 @@ const USES: [(&str, &[&str]); 10] = [
     ("observe", &[]),
     ("report", &["track"]),
     ("store", &["track", "clock"]),
-    ("hop", &["smtp", "track", "store", "clock"]),
+    ("hop", &["smtp", "track", "store", "clock", "observe"]),
     ("trail", &["report", "track", "clock"]),
     ("config", &["hop", "smtp", "store", "track"]),
     (

@@ -25,7 +25,8 @@ pub struct Admitted {
     /// Who the client is.
     pub ends: Ends,
     /// Its place among the sessions of this client, if they are counted.
-    _place: Option<Place>,
+    /// Its place among the sessions of its client; given back when this is dropped.
+    pub place: Option<Place>,
 }
 
 /// Finds out who has connected, and turns away who is not to have a session.
@@ -67,7 +68,7 @@ pub async fn admit(site: &Site, mut stream: TcpStream, address: SocketAddr) -> O
     Some(Admitted {
         stream,
         ends,
-        _place: place,
+        place,
     })
 }
 
@@ -107,7 +108,7 @@ pub struct Crowd(Arc<Mutex<HashMap<Key, usize>>>);
 type Key = (SocketAddr, IpAddr);
 
 /// One session in the crowd; over when this is dropped.
-struct Place {
+pub struct Place {
     of: Crowd,
     key: Key,
 }

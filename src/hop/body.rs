@@ -1,11 +1,13 @@
 //! A message on its way through: the header block held for a look, the body passed on as it comes.
 //! Never holds more than the header limit and one buffer; never completes what the client did not.
 
+use std::mem;
 use std::ops::Range;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use super::deadline::Wait;
 use super::transaction::message_id;
 use super::wire::{Wire, WireError};
 use crate::clock::Clock;
@@ -29,9 +31,18 @@ pub enum BodyError {
 }
 
 /// The DATA text of one message, read from its client.
+///
+/// What is to be written is `changed` and then the first `same` octets of the client's buffer. Text that
+/// passes as it came is never copied: it goes from that buffer to the next hop, with its end of data.
 pub struct Body<'a> {
     client: &'a mut Wire,
     scanner: Scanner,
+    /// Text that differs from what came, with all that stood before it.
+    changed: Vec<u8>,
+    /// Octets at the start of the client's buffer that pass as they are.
+    same: usize,
+    /// Octets there that the scanner has seen: those behind `same` it holds back.
+    seen: usize,
     wait: Duration,
     ended: bool,
     bare: bool,
@@ -77,37 +88,47 @@ impl<'a> Body<'a> {
         Self {
             client,
             scanner: Scanner::new(policy),
+            changed: Vec::new(),
+            same: 0,
+            seen: 0,
             wait,
             ended: false,
             bare: false,
             octets: 0,
-            dot_us: clock.now_us(),
+            dot_us: 0,
             clock,
         }
     }
 
-    /// Reads until the header block is whole, the message ends, or the block is longer than
-    /// `octets_max`.
+    /// Waits for the header block: until it is whole, the message ends, or it is longer than `octets_max`; in
+    /// the last case there is `None`.
+    pub async fn header(&mut self, octets_max: usize) -> Result<Option<&[u8]>, BodyError> {
+        let header = self.header_len(octets_max).await?;
+        Ok(header.and_then(|len| self.held().get(..len)))
+    }
+
+    /// Takes the start of the message out: the header block and whatever of the body came with it.
     pub async fn head(&mut self, octets_max: usize) -> Result<Head, BodyError> {
-        let mut text = Vec::new();
+        let header = self.header_len(octets_max).await?;
+        self.settle();
+        let ending = self.changed.len() - self.ending();
+        let ending = self.changed.split_off(ending);
+        let text = mem::replace(&mut self.changed, ending);
+        Ok(Head { text, header })
+    }
+
+    async fn header_len(&mut self, octets_max: usize) -> Result<Option<usize>, BodyError> {
         loop {
-            if let Some(end) = header_end(&text) {
-                return Ok(Head {
-                    text,
-                    header: Some(end).filter(|end| *end <= octets_max),
-                });
+            self.scan();
+            let held = self.held();
+            let (end, whole) = (header_end(held), held.len());
+            if end.is_some() || whole > octets_max {
+                return Ok(end.filter(|end| *end <= octets_max));
             }
             if self.ended {
-                let all = text.len();
-                return Ok(Head {
-                    text,
-                    header: Some(all),
-                });
+                return Ok(Some(whole - self.ending()));
             }
-            if text.len() > octets_max {
-                return Ok(Head { text, header: None });
-            }
-            self.read(&mut text).await?;
+            self.fill().await?;
         }
     }
 
@@ -120,101 +141,120 @@ impl<'a> Body<'a> {
     }
 
     /// Writes `head` and then the rest of the message to every sink, with the end of data; stops when none is
-    /// left. Returns which ones broke off. One write for a message that is here already; no copy for the
-    /// buffers of a long one.
+    /// left. Returns which ones broke off. One write for a message that is here already.
     pub async fn pass_to(
         &mut self,
-        head: Vec<u8>,
+        mut head: Vec<u8>,
         sinks: &mut [Option<&mut Wire>],
     ) -> Result<Vec<(usize, WireError)>, BodyError> {
-        let mut out = head;
+        if !head.is_empty() {
+            head.append(&mut self.changed);
+            self.changed = head;
+        }
         let mut broken = Vec::new();
         while sinks.iter().any(Option::is_some) {
-            while !self.ended && !self.bare && !self.client.buffered().is_empty() {
-                if let Some(clean) = self.absorb(&mut out) {
-                    write_all(sinks, &out, &mut broken).await;
-                    out.clear();
-                    write_all(sinks, &self.client.buffered()[..clean], &mut broken).await;
-                    self.client.take(clean);
-                }
-            }
+            self.scan();
             if self.bare {
                 return Err(BodyError::Bare);
             }
             if self.ended {
-                out.extend_from_slice(DOT);
                 self.dot_us = self.clock.now_us();
-                write_all(sinks, &out, &mut broken).await;
+            }
+            write_all(sinks, self.held(), &mut broken).await;
+            self.drop_held();
+            if self.ended {
                 break;
             }
-            write_all(sinks, &out, &mut broken).await;
-            out.clear();
-            self.client
-                .fill_within(self.wait)
-                .await
-                .map_err(BodyError::Client)?;
+            self.fill().await?;
         }
         Ok(broken)
     }
 
     /// Reads the rest of a message that goes nowhere, so that what follows is a command again.
     pub async fn drain(&mut self) -> Result<(), BodyError> {
-        let mut nowhere = Vec::new();
-        while !self.ended {
-            self.read(&mut nowhere).await?;
-            nowhere.clear();
-        }
-        Ok(())
-    }
-
-    /// Scans what is buffered, or what comes next, into `out`.
-    async fn read(&mut self, out: &mut Vec<u8>) -> Result<(), BodyError> {
-        if self.client.buffered().is_empty() {
-            self.client
-                .fill_within(self.wait)
-                .await
-                .map_err(BodyError::Client)?;
-        }
-        while !self.ended && !self.client.buffered().is_empty() {
-            if let Some(clean) = self.absorb(out) {
-                out.extend_from_slice(&self.client.buffered()[..clean]);
-                self.client.take(clean);
+        loop {
+            self.scan();
+            self.drop_held();
+            if self.ended {
+                return Ok(());
             }
+            self.fill().await?;
         }
-        Ok(())
     }
 
-    /// One step of the scanner over what is buffered: its piece goes to `out`, except that a whole buffer
-    /// of clean text stays where it is, for the caller to take; then its length is returned.
-    fn absorb(&mut self, out: &mut Vec<u8>) -> Option<usize> {
-        let input = self.client.buffered();
-        let whole = input.len();
-        let (consumed, piece) = self.scanner.next(input);
-        let clean = match piece {
-            Piece::Text(octets) => {
-                self.octets += octets as u64;
-                if octets == whole {
-                    return Some(octets);
+    async fn fill(&mut self) -> Result<(), BodyError> {
+        let read = self.client.fill_within(Wait::For(self.wait)).await;
+        read.map_err(BodyError::Client)
+    }
+
+    /// Looks at all that is here and was not looked at, up to the end of data.
+    fn scan(&mut self) {
+        while !self.ended && self.seen < self.client.buffered().len() {
+            let (consumed, piece) = self.scanner.next(&self.client.buffered()[self.seen..]);
+            self.seen += consumed;
+            match piece {
+                Piece::Text(octets) => {
+                    self.octets += octets as u64;
+                    self.same = self.seen;
                 }
-                &input[..octets]
+                Piece::Insert(octets) => {
+                    self.octets += octets.len() as u64;
+                    self.becomes(octets);
+                }
+                Piece::Nothing => {}
+                Piece::End => {
+                    self.ended = true;
+                    self.becomes(DOT);
+                }
+                Piece::Bare => {
+                    self.bare = true;
+                    self.becomes(&[]);
+                }
             }
-            Piece::Insert(octets) => {
-                self.octets += octets.len() as u64;
-                octets
-            }
-            Piece::Nothing => &[],
-            Piece::End => {
-                self.ended = true;
-                &[]
-            }
-            Piece::Bare => {
-                self.bare = true;
-                &[]
-            }
-        };
-        out.extend_from_slice(clean);
-        self.client.take(consumed);
-        None
+        }
+    }
+
+    /// What was held back, and the octet behind it, turns out to be `octets`: mostly just what came.
+    fn becomes(&mut self, octets: &[u8]) {
+        if &self.client.buffered()[self.same..self.seen] == octets {
+            self.same = self.seen;
+            return;
+        }
+        let held_back = self.seen - self.same;
+        self.settle();
+        self.changed.extend_from_slice(octets);
+        self.client.take(held_back);
+        self.seen = 0;
+    }
+
+    /// Moves what passes out of the client's buffer.
+    fn settle(&mut self) {
+        self.changed
+            .extend_from_slice(&self.client.buffered()[..self.same]);
+        self.client.take(self.same);
+        self.seen -= self.same;
+        self.same = 0;
+    }
+
+    /// All that can be written now.
+    fn held(&mut self) -> &[u8] {
+        if self.changed.is_empty() {
+            return &self.client.buffered()[..self.same];
+        }
+        self.settle();
+        &self.changed
+    }
+
+    fn drop_held(&mut self) {
+        self.changed.clear();
+        self.client.take(self.same);
+        self.seen -= self.same;
+        self.same = 0;
+    }
+
+    /// How much of what is held is the end of data.
+    fn ending(&self) -> usize {
+        if self.ended { DOT.len() } else { 0 }
     }
 
     /// Whether a lone CR or LF was met where they are refused.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::body::{BodyError, Head};
+use super::deadline::Wait;
 use super::wire::Wire;
 use crate::smtp::data::header_end;
 
@@ -96,7 +97,7 @@ impl<'a> Chunk<'a> {
     async fn ready(&mut self) -> Result<usize, BodyError> {
         if self.client.buffered().is_empty() {
             self.client
-                .fill_within(self.wait)
+                .fill_within(Wait::For(self.wait))
                 .await
                 .map_err(BodyError::Client)?;
         }

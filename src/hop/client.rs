@@ -1,14 +1,17 @@
 //! The client's side of a session, the same for both dialogues: its lines come in one by one, what it is
 //! told leaves in one write when nothing more of it waits, and every way a session can end.
 
-use std::future::Future;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
 
 use thiserror::Error;
 use tracing::{debug, warn};
 
 use super::body::{Body, BodyError};
 use super::chunk::{Chunk, Size};
+use super::deadline::Wait;
 use super::proxy::Ends;
+use super::stopping::Stopping;
 use super::tls::{ServerMode, ServerTls};
 use super::wire::{Incoming, Wire, WireError};
 use super::{Hop, Site};
@@ -77,11 +80,18 @@ pub fn bare_newline(code: u16) -> Reply {
 }
 
 /// What came while a command was awaited.
-pub enum Heard<T> {
+pub enum Heard {
     /// A command line with its CRLF.
     Line(Vec<u8>),
-    /// The other side of the session came first.
-    Other(T),
+    /// The mail server spoke first, or went away.
+    NextHop(Result<(), WireError>),
+}
+
+/// What a wait for the client's next octets came to.
+enum Came {
+    Octets(Result<(), WireError>),
+    NextHop(Result<(), WireError>),
+    Stop,
 }
 
 /// The client's side of a session.
@@ -94,38 +104,42 @@ pub struct Client {
     /// Replies not yet written: those to a pipelined group leave together.
     out: Vec<u8>,
     bad_commands: u32,
+    stopping: Stopping,
 }
 
 impl Client {
     /// A client that has just connected.
-    pub fn new(wire: Wire, ends: Ends) -> Self {
+    pub fn new(wire: Wire, ends: Ends, stopping: Stopping) -> Self {
         Self {
             ends,
             authenticated: false,
             wire,
             out: Vec::new(),
             bad_commands: 0,
+            stopping,
         }
     }
 
-    /// Waits for the next command line; what is due is written before. `other` is what else may come
-    /// while nothing is there to do; `idle` lets the session end when hoptrail stops.
-    pub async fn listen<T>(
+    /// Waits for the next command line; what is due is written before. `next` is the mail server behind an
+    /// ingress, which may speak unasked; `idle` lets the session end when hoptrail stops.
+    pub async fn listen(
         &mut self,
         hop: &Hop,
         idle: bool,
-        other: impl Future<Output = T>,
-    ) -> Result<Heard<T>, End> {
+        mut next: Option<&mut Wire>,
+    ) -> Result<Heard, End> {
         let octets_max = hop.limits.command_octets_max;
-        let mut stopping = hop.stopping.clone();
-        tokio::pin!(other);
         loop {
             if !self.wire.has_line(octets_max) {
                 self.flush().await?;
-                tokio::select! {
-                    read = self.wire.fill_within(hop.timeouts.client()) => self.had(read)?,
-                    heard = &mut other => return Ok(Heard::Other(heard)),
-                    _ = stopping.wait_for(|stop| *stop), if idle => {
+                let mut wait = Wait::For(hop.timeouts.client());
+                let came = poll_fn(|context| {
+                    self.poll_came(idle, next.as_deref_mut(), &mut wait, context)
+                });
+                match came.await {
+                    Came::Octets(read) => self.had(read)?,
+                    Came::NextHop(heard) => return Ok(Heard::NextHop(heard)),
+                    Came::Stop => {
                         return Err(End::Refuse(Reply::new(421, "4.3.2", "service is stopping")));
                     }
                 }
@@ -138,6 +152,27 @@ impl Client {
                 Err(error) => return Err(End::Client(error)),
             }
         }
+    }
+
+    fn poll_came(
+        &mut self,
+        idle: bool,
+        next: Option<&mut Wire>,
+        wait: &mut Wait,
+        context: &mut Context<'_>,
+    ) -> Poll<Came> {
+        if let Poll::Ready(read) = self.wire.poll_fill_within(wait, context) {
+            return Poll::Ready(Came::Octets(read));
+        }
+        if let Some(next) = next
+            && let Poll::Ready(heard) = next.poll_fill(context)
+        {
+            return Poll::Ready(Came::NextHop(heard));
+        }
+        if idle && self.stopping.poll(context).is_ready() {
+            return Poll::Ready(Came::Stop);
+        }
+        Poll::Pending
     }
 
     /// The listener's TLS, if this client may still say STARTTLS.
@@ -177,6 +212,12 @@ impl Client {
         let limit = site.hop.timeouts.handshake();
         let done = tls.accept(&mut self.wire, limit).await;
         done.map(|()| true).map_err(End::Client)
+    }
+
+    /// Goes over to TLS before the first word.
+    pub async fn implicit_tls(&mut self, site: &Site, tls: &ServerTls) -> Result<(), WireError> {
+        let handshake = tls.accept(&mut self.wire, site.hop.timeouts.handshake());
+        Box::pin(handshake).await
     }
 
     /// A line that is no command: an answer in an AUTH exchange.
@@ -219,6 +260,15 @@ impl Client {
         self.out.extend_from_slice(octets);
     }
 
+    /// Passes a reply on when it is time.
+    pub fn answer(&mut self, reply: Reply) {
+        if self.out.is_empty() {
+            self.out = reply.into_raw();
+        } else {
+            self.tell(reply.raw());
+        }
+    }
+
     /// Says a reply of our own.
     pub fn say(&mut self, code: u16, status: &str, text: &str) {
         self.tell(Reply::new(code, status, text).raw());
@@ -248,7 +298,7 @@ impl Client {
     }
 
     /// Says why, and closes.
-    pub async fn close(mut self, hop: &Hop, end: End) {
+    pub async fn close(&mut self, hop: &Hop, end: End) {
         match end {
             End::Done => {}
             End::Client(error) => return debug!("client: {error}"),

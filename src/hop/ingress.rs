@@ -55,34 +55,12 @@ const TLS_FIRST: Refusal = Refusal {
 };
 
 /// Serves one client of an ingress.
-pub async fn run(site: &Site, mut client: Client) {
-    let listener = &site.listener;
-    // The configuration lets no other route stand behind an ingress.
-    let Some(next_hop) = listener.routes.fixed() else {
+///
+/// Most sessions wait most of the time, so what a waiting one does not need is boxed, here and below.
+pub async fn run(site: &Site, client: &mut Client) {
+    let Some((next, end)) = Box::pin(meet(site, client)).await else {
         return;
     };
-    // Most sessions wait most of the time, so what a waiting one does not need is boxed, here and below.
-    let manners = site.manners(next_hop);
-    let met = Box::pin(introduce(
-        next_hop,
-        client.ends,
-        listener.client_address,
-        manners,
-    ))
-    .await;
-    let (next, greeting) = match met {
-        Ok(met) => met,
-        Err(error) => {
-            warn!(%next_hop, "{error}");
-            let text = format!(
-                "{} cannot reach its mail server, try again later",
-                site.hop.hostname
-            );
-            let busy = Reply::new(421, error.status(), &text);
-            return client.close(&site.hop, End::Refuse(busy)).await;
-        }
-    };
-    client.tell(greeting.raw());
     let mut session = Ingress {
         site,
         client,
@@ -95,21 +73,41 @@ pub async fn run(site: &Site, mut client: Client) {
         envelope: None,
         chunks: None,
     };
-    let end = if greeting.code == 421 {
-        End::Done
-    } else {
-        session.dialogue().await
+    let end = match end {
+        Some(end) => end,
+        None => session.dialogue().await,
     };
-    let Ingress {
-        client, mut next, ..
-    } = session;
-    client.close(&site.hop, end).await;
-    next.shut().await;
+    Box::pin(session.part(end)).await;
+}
+
+/// Connects to the MTA in the client's name and passes its greeting on; the end of the session, if that greeting
+/// is one. A client whose MTA cannot be reached is told so.
+async fn meet(site: &Site, client: &mut Client) -> Option<(Wire, Option<End>)> {
+    let listener = &site.listener;
+    // The configuration lets no other route stand behind an ingress.
+    let next_hop = listener.routes.fixed()?;
+    let manners = site.manners(next_hop);
+    match introduce(next_hop, client.ends, listener.client_address, manners).await {
+        Ok((next, greeting)) => {
+            client.tell(greeting.raw());
+            Some((next, (greeting.code == 421).then_some(End::Done)))
+        }
+        Err(error) => {
+            warn!(%next_hop, "{error}");
+            let text = format!(
+                "{} cannot reach its mail server, try again later",
+                site.hop.hostname
+            );
+            let busy = Reply::new(421, error.status(), &text);
+            client.close(&site.hop, End::Refuse(busy)).await;
+            None
+        }
+    }
 }
 
 struct Ingress<'a> {
     site: &'a Site,
-    client: Client,
+    client: &'a mut Client,
     next: Wire,
     /// What the MTA offered to the last EHLO.
     offer: Option<Capabilities>,
@@ -130,17 +128,22 @@ impl Ingress<'_> {
             let idle = self.envelope.is_none();
             let heard = self
                 .client
-                .listen(&self.site.hop, idle, self.next.fill())
+                .listen(&self.site.hop, idle, Some(&mut self.next))
                 .await;
             let step = match heard {
                 Ok(Heard::Line(line)) => self.follow(&line).await,
-                Ok(Heard::Other(heard)) => self.unasked(heard).await,
+                Ok(Heard::NextHop(heard)) => self.unasked(heard).await,
                 Err(end) => Err(end),
             };
             if let Err(end) = step {
                 return end;
             }
         }
+    }
+
+    async fn part(mut self, end: End) {
+        self.client.close(&self.site.hop, end).await;
+        self.next.shut().await;
     }
 
     /// The MTA said something nobody asked for (421, most likely): its words go to the client, then both
@@ -160,13 +163,13 @@ impl Ingress<'_> {
         };
         match command.verb {
             Verb::Mail | Verb::Auth if self.forgotten => self.refuse(&HELLO_FIRST),
-            Verb::Starttls => self.starttls().await,
-            Verb::Ehlo | Verb::Helo => self.hello(&command, line).await,
-            Verb::Mail => self.mail(&command).await,
-            Verb::Rcpt => self.rcpt(&command).await,
+            Verb::Starttls => Box::pin(self.starttls()).await,
+            Verb::Ehlo | Verb::Helo => Box::pin(self.hello(&command, line)).await,
+            Verb::Mail => self.mail(&command, line).await,
+            Verb::Rcpt => self.rcpt(&command, line).await,
             Verb::Data => Box::pin(self.data(line)).await,
             Verb::Rset => self.rset(line).await,
-            Verb::Auth => self.auth(line).await,
+            Verb::Auth => Box::pin(self.auth(line)).await,
             Verb::Noop | Verb::Vrfy | Verb::Expn | Verb::Help => {
                 self.exchange(line).await.map(drop)
             }
@@ -205,11 +208,12 @@ impl Ingress<'_> {
         self.client.refuse(&self.site.hop, refusal)
     }
 
-    /// One command to the MTA and its reply to the client, both as they are.
-    async fn exchange(&mut self, line: &[u8]) -> Result<Reply, End> {
+    /// One command to the MTA and its reply to the client, both as they are; the reply's code.
+    async fn exchange(&mut self, line: &[u8]) -> Result<u16, End> {
         let reply = self.ask(line).await?;
-        self.answer(&reply)?;
-        Ok(reply)
+        let code = reply.code;
+        self.answer(reply)?;
+        Ok(code)
     }
 
     async fn ask(&mut self, line: &[u8]) -> Result<Reply, End> {
@@ -226,13 +230,10 @@ impl Ingress<'_> {
     }
 
     /// Passes a reply on. After a 421 the MTA is gone (RFC 5321, 3.8), and so are we.
-    fn answer(&mut self, reply: &Reply) -> Result<(), End> {
-        self.client.tell(reply.raw());
-        if reply.code == 421 {
-            Err(End::Done)
-        } else {
-            Ok(())
-        }
+    fn answer(&mut self, reply: Reply) -> Result<(), End> {
+        let code = reply.code;
+        self.client.answer(reply);
+        if code == 421 { Err(End::Done) } else { Ok(()) }
     }
 
     async fn hello(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
@@ -242,7 +243,7 @@ impl Ingress<'_> {
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(line).await?;
         if !reply.is_positive() {
-            return self.answer(&reply);
+            return self.answer(reply);
         }
         self.forget();
         self.forgotten = false;
@@ -255,7 +256,7 @@ impl Ingress<'_> {
         if command.verb == Verb::Helo {
             self.offer = None;
             self.track_offered = false;
-            return self.answer(&reply);
+            return self.answer(reply);
         }
         let offer = Capabilities::of(&reply);
         self.note_forward(&offer);
@@ -267,7 +268,7 @@ impl Ingress<'_> {
         if let Some(mechanisms) = &mechanisms {
             shown.add(&format!("AUTH {mechanisms}"));
         }
-        self.track_offered = self.site.offers_track(&self.client, mechanisms.is_some());
+        self.track_offered = self.site.offers_track(self.client, mechanisms.is_some());
         if self.client.starttls(self.site).is_some() {
             shown.add("STARTTLS");
         }
@@ -306,12 +307,12 @@ impl Ingress<'_> {
         if !self.may_log_in() {
             return self.refuse(&TLS_FIRST);
         }
-        let mut reply = self.exchange(line).await?;
-        while reply.code == 334 {
+        let mut code = self.exchange(line).await?;
+        while code == 334 {
             let response = self.client.response(&self.site.hop).await?;
-            reply = self.exchange(&response).await?;
+            code = self.exchange(&response).await?;
         }
-        if reply.code == 235 {
+        if code == 235 {
             self.client.authenticated = true;
         }
         Ok(())
@@ -324,26 +325,26 @@ impl Ingress<'_> {
     }
 
     async fn rset(&mut self, line: &[u8]) -> Result<(), End> {
-        let reply = self.exchange(line).await?;
-        if reply.is_positive() {
+        if self.exchange(line).await? / 100 == 2 {
             self.forget();
         }
         Ok(())
     }
 
-    async fn mail(&mut self, command: &Command<'_>) -> Result<(), End> {
+    async fn mail(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
         let mail = match command.envelope() {
             Ok(mail) => mail,
             Err(refusal) => return self.refuse(&refusal),
         };
-        let tracked = match self.site.request(&self.client, &mail, self.track_offered) {
+        let tracked = match self.site.request(self.client, &mail, self.track_offered) {
             Ok(tracked) => tracked,
             Err(refusal) => return self.refuse(&refusal),
         };
-        let (tracked, line) = self.outgoing_mail(&mail, tracked);
+        let (tracked, changed) = self.outgoing_mail(&mail, tracked);
+        let line = changed.as_deref().unwrap_or(line);
         self.forward().await?;
         let command_us = self.site.hop.clock.now_us();
-        let reply = self.ask(&line).await?;
+        let reply = self.ask(line).await?;
         let reply_us = self.site.hop.clock.now_us();
         if reply.is_positive() {
             let mut times = Times::after(self.hello);
@@ -351,19 +352,23 @@ impl Ingress<'_> {
             self.forget();
             self.envelope = Some(Envelope::of(&mail, tracked, times));
         }
-        self.answer(&reply)
+        self.answer(reply)
     }
 
-    /// The MAIL line for the MTA: without TRACK where the MTA does not offer it, and with a SIZE= that
-    /// has room for the carry header. A message that would only then be too large goes on untracked.
+    /// The MAIL line for the MTA, where it is not as written: without TRACK where the MTA does not offer it, and
+    /// with a SIZE= that has room for the carry header. A message that would only then be too large goes on
+    /// untracked.
     fn outgoing_mail(
         &self,
         mail: &EnvelopeCommand<'_>,
-        tracked: Option<Tracked>,
-    ) -> (Option<Tracked>, Vec<u8>) {
+        tracked: Option<Box<Tracked>>,
+    ) -> (Option<Box<Tracked>>, Option<Vec<u8>>) {
+        if tracked.is_none() && mail.param("TRACK").is_none() {
+            return (None, None);
+        }
         let crlf = |mut line: Vec<u8>| {
             line.extend_from_slice(b"\r\n");
-            line
+            Some(line)
         };
         let Some(tracked) = tracked else {
             return (None, crlf(mail.without("TRACK")));
@@ -409,15 +414,14 @@ impl Ingress<'_> {
         Some(request)
     }
 
-    async fn rcpt(&mut self, command: &Command<'_>) -> Result<(), End> {
+    async fn rcpt(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
         let rcpt = match command.envelope() {
             Ok(rcpt) => rcpt,
             Err(refusal) => return self.refuse(&refusal),
         };
-        let mut line = self.outgoing_rcpt(&rcpt);
-        line.extend_from_slice(b"\r\n");
+        let changed = self.outgoing_rcpt(&rcpt);
         let command_us = self.site.hop.clock.now_us();
-        let reply = self.ask(&line).await?;
+        let reply = self.ask(changed.as_deref().unwrap_or(line)).await?;
         let reply_us = self.site.hop.clock.now_us();
         if let Some(envelope) = &mut self.envelope {
             envelope.times.record(Stage::Rcpt, command_us, reply_us);
@@ -425,23 +429,28 @@ impl Ingress<'_> {
                 envelope.admit(Recipient::of(&rcpt), self.site.hop.limits.recipients_max);
             }
         }
-        self.answer(&reply)
+        self.answer(reply)
     }
 
-    /// RCPT as written; for a tracked message with the ORCPT that lets an alias be seen behind the MTA,
-    /// where the client gave none (RFC 3461, 5.2.1 d allows a relay to add it).
-    fn outgoing_rcpt(&self, rcpt: &EnvelopeCommand<'_>) -> Vec<u8> {
+    /// The RCPT line for the MTA, where it is not as written: for a tracked message with the ORCPT that lets an
+    /// alias be seen behind the MTA, where the client gave none (RFC 3461, 5.2.1 d allows a relay to add it).
+    fn outgoing_rcpt(&self, rcpt: &EnvelopeCommand<'_>) -> Option<Vec<u8>> {
         let tracked = self
             .envelope
             .as_ref()
             .is_some_and(|envelope| envelope.tracked.is_some());
         let offered = self.offer.as_ref().is_some_and(|offer| offer.offers("DSN"));
         let mailbox = rcpt.mailbox();
-        if tracked && offered && rcpt.param("ORCPT").is_none() && mailbox.is_ascii() {
+        let mut line = if tracked && offered && rcpt.param("ORCPT").is_none() && mailbox.is_ascii()
+        {
             rcpt.with_value("ORCPT", &format!("rfc822;{}", xtext::encode(mailbox)))
-        } else {
+        } else if rcpt.param("TRACK").is_some() {
             rcpt.without("TRACK")
-        }
+        } else {
+            return None;
+        };
+        line.extend_from_slice(b"\r\n");
+        Some(line)
     }
 }
 

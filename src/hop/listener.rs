@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{debug, info, warn};
 
 use super::admit::{Admitted, admit, turn_away};
 use super::client::Client;
@@ -19,10 +19,12 @@ use super::introduce::ClientAddress;
 use super::networks::Networks;
 use super::next_hop::Protocol;
 use super::route::Routes;
+use super::stopping::Stopping;
 use super::tls::{NextHopTls, ServerMode, ServerTls};
 use super::wire::Wire;
 use super::workers::Workers;
 use super::{Site, ingress, transfer};
+use crate::observe::session::Session;
 use crate::smtp::data::BareNewline;
 use crate::smtp::reply::Reply;
 use crate::track::Role;
@@ -126,12 +128,7 @@ pub async fn serve(
         };
         number += 1;
         worker.spawn(async move {
-            if let Some(admitted) = admit(&site, stream, address).await {
-                let client = admitted.ends.client;
-                let span =
-                    info_span!("session", role = site.listener.role.as_str(), n = number, %client);
-                session(&site, admitted).instrument(span).await;
-            }
+            serve_one(&site, number, stream, address).await;
             drop(place);
         });
     }
@@ -155,23 +152,42 @@ async fn drain(site: &Site, places: &Semaphore, mut stopping: watch::Receiver<bo
     }
 }
 
-/// One client from the first octet to the last.
-async fn session(site: &Site, admitted: Admitted) {
+/// One client, if it is to have a session.
+async fn serve_one(site: &Site, number: u64, stream: TcpStream, address: SocketAddr) {
+    let Some(Admitted {
+        stream,
+        ends,
+        place: _place,
+    }) = Box::pin(admit(site, stream, address)).await
+    else {
+        return;
+    };
     let timeouts = &site.hop.timeouts;
-    let mut wire = match Wire::new(admitted.stream, timeouts.write()) {
+    let mut wire = match Wire::new(stream, timeouts.write()) {
         Ok(wire) => wire,
         Err(error) => return debug!("client gone at once: {error}"),
     };
     wire.end_reads_at(Instant::now() + timeouts.session());
+    let stopping = Stopping::new(site.hop.stopping.clone());
+    let mut client = Client::new(wire, ends, stopping);
+    let who = Session {
+        role: site.listener.role.as_str(),
+        number,
+        client: ends.client,
+    };
+    who.of(session(site, &mut client)).await;
+}
+
+/// A session from the first octet to the last.
+async fn session(site: &Site, client: &mut Client) {
     if let Some(tls) = implicit(&site.listener)
-        && let Err(error) = tls.accept(&mut wire, timeouts.handshake()).await
+        && let Err(error) = client.implicit_tls(site, tls).await
     {
         return debug!("no TLS with the client: {error}");
     }
-    let client = Client::new(wire, admitted.ends);
     match site.listener.role {
         Role::Ingress => ingress::run(site, client).await,
-        Role::Egress | Role::Delivery => transfer::run(site, client).await,
+        Role::Egress | Role::Delivery => Box::pin(transfer::run(site, client)).await,
     }
 }
 

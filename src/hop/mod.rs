@@ -9,7 +9,7 @@
 //! - `route`, `dispatch`, `leg`: where its recipients go, and the transaction at each next hop.
 //! - `passage`, `notify`: what is told of it.
 //! - `introduce`: how an MTA learns who the client is.
-//! - `client`, `wire`, `buffer`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
+//! - `client`, `wire`, `buffer`, `deadline`, `stopping`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
 //!   are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
@@ -21,6 +21,7 @@ mod buffer;
 mod chunk;
 mod client;
 mod connect;
+mod deadline;
 mod dispatch;
 mod ingress;
 pub mod introduce;
@@ -33,6 +34,7 @@ mod notify;
 mod passage;
 mod proxy;
 pub mod route;
+mod stopping;
 pub mod tls;
 mod transaction;
 mod transfer;
@@ -239,7 +241,7 @@ impl Site {
         client: &Client,
         mail: &EnvelopeCommand<'_>,
         offered: bool,
-    ) -> Result<Option<Tracked>, Refusal> {
+    ) -> Result<Option<Box<Tracked>>, Refusal> {
         let Some(value) = mail.param("TRACK").filter(|_| offered) else {
             return Ok(None);
         };
@@ -261,7 +263,7 @@ impl Site {
         mut request: TrackRequest,
         reverse_path: &[u8],
         envid: Option<&str>,
-    ) -> Option<Tracked> {
+    ) -> Option<Box<Tracked>> {
         let nobody = reverse_path.is_empty() || !can_be_told(reverse_path);
         if nobody || request.exhausted() {
             return None;
@@ -269,7 +271,7 @@ impl Site {
         let step = self.hop.step_id()?;
         let random = u128::from(getrandom::u64().ok()?) << 64 | u128::from(getrandom::u64().ok()?);
         let id = identify(&mut request, envid, TrackingId::mint(random));
-        Some(Tracked { id, step, request })
+        Some(Box::new(Tracked { id, step, request }))
     }
 
     /// Takes every carry header that one of our keys made out of a message's start, and opens the first.

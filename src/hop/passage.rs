@@ -60,7 +60,7 @@ impl Passage {
                 since_ms: site.hop.clock.now_ms(),
                 carried: false,
                 reoriginated: false,
-                tracked,
+                tracked: *tracked,
             }),
             (None, None) => None,
         }

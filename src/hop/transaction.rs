@@ -22,14 +22,14 @@ pub struct Envelope {
     /// not on record would be taken for a member of an alias behind the MTA.
     pub overflown: bool,
     /// The tracking of this transaction, if there is any.
-    pub tracked: Option<Tracked>,
+    pub tracked: Option<Box<Tracked>>,
     /// The exchanges with the client.
     pub times: Times,
 }
 
 impl Envelope {
     /// An accepted MAIL.
-    pub fn of(mail: &EnvelopeCommand<'_>, tracked: Option<Tracked>, times: Times) -> Self {
+    pub fn of(mail: &EnvelopeCommand<'_>, tracked: Option<Box<Tracked>>, times: Times) -> Self {
         Self {
             reverse_path: mail.mailbox().to_vec(),
             envid: envid(mail),

@@ -6,9 +6,6 @@
 //! Over LMTP there is a reply for each recipient; over SMTP there is one, so a transaction takes one
 //! recipient (452 4.5.3 for more).
 
-use std::convert::Infallible;
-use std::future::pending;
-
 use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
 use super::dispatch::{Dispatched, Peers, dispatch};
 use super::leg::{MAIL_PARAMETERS, Mail, RCPT_PARAMETERS};
@@ -24,12 +21,9 @@ use crate::smtp::reply::Reply;
 use crate::track::{Exchange, Stage};
 
 /// Serves one client of an egress or a delivery.
-pub async fn run(site: &Site, mut client: Client) {
-    client.say(
-        220,
-        "",
-        &format!("{} {}", site.hop.hostname, greeting(site)),
-    );
+pub async fn run(site: &Site, client: &mut Client) {
+    let greeting = format!("{} {}", site.hop.hostname, greeting(site));
+    client.say(220, "", &greeting);
     let mut session = Transfer {
         site,
         client,
@@ -53,7 +47,7 @@ fn greeting(site: &Site) -> &'static str {
 
 struct Transfer<'a> {
     site: &'a Site,
-    client: Client,
+    client: &'a mut Client,
     /// Connections to next hops, kept for the next transaction.
     peers: Peers,
     hello: Option<Exchange>,
@@ -65,13 +59,10 @@ impl Transfer<'_> {
     async fn dialogue(&mut self) -> End {
         loop {
             let idle = self.mail.is_none();
-            let heard = self
-                .client
-                .listen(&self.site.hop, idle, pending::<Infallible>())
-                .await;
-            let step = match heard {
+            let step = match self.client.listen(&self.site.hop, idle, None).await {
                 Ok(Heard::Line(line)) => self.follow(&line).await,
-                Ok(Heard::Other(never)) => match never {},
+                // Nobody else is listened to.
+                Ok(Heard::NextHop(_)) => Err(End::Done),
                 Err(end) => Err(end),
             };
             if let Err(end) = step {
@@ -157,7 +148,7 @@ impl Transfer<'_> {
             self.client.say(250, "", &hostname);
             return;
         }
-        self.track_offered = self.site.offers_track(&self.client, false);
+        self.track_offered = self.site.offers_track(self.client, false);
         let mut offer = Capabilities::of(&Reply::new(250, "", &hostname));
         for keyword in [
             "PIPELINING",
@@ -202,7 +193,7 @@ impl Transfer<'_> {
         if let Some(refusal) = unknown_parameter(&mail, &MAIL_PARAMETERS) {
             return self.refuse(&refusal);
         }
-        let tracked = match self.site.request(&self.client, &mail, self.track_offered) {
+        let tracked = match self.site.request(self.client, &mail, self.track_offered) {
             Ok(tracked) => tracked,
             Err(refusal) => return self.refuse(&refusal),
         };

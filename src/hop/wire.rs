@@ -5,17 +5,18 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
-use std::pin::Pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsStream;
 
 use super::buffer;
+use super::deadline::{Timer, Wait};
 use crate::smtp::line::{Line, next_line};
 use crate::smtp::reply::{Reply, ReplyParse, ReplyReader};
 
@@ -63,6 +64,27 @@ enum Stream {
     Lost,
 }
 
+impl Stream {
+    /// Writes `octets` and forgets what is written.
+    fn poll_send(&mut self, octets: &mut &[u8], context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !octets.is_empty() {
+            let sent = match self {
+                Self::Plain(stream) => Pin::new(stream).poll_write(context, octets),
+                Self::Tls(stream) => Pin::new(stream).poll_write(context, octets),
+                Self::Lost => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            };
+            match ready!(sent)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => *octets = &octets[sent..],
+            }
+        }
+        match self {
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Plain(_) | Self::Lost => Poll::Ready(Ok(())),
+        }
+    }
+}
+
 /// A socket and what was read from it.
 #[derive(Debug)]
 pub struct Wire {
@@ -72,6 +94,7 @@ pub struct Wire {
     write_limit: Duration,
     /// Nothing is read for longer.
     reads_end: Option<Instant>,
+    timer: Timer,
 }
 
 impl Wire {
@@ -85,6 +108,7 @@ impl Wire {
             taken: 0,
             write_limit,
             reads_end: None,
+            timer: Timer::default(),
         })
     }
 
@@ -141,52 +165,58 @@ impl Wire {
         }
     }
 
-    /// Reads more into the buffer; cancel-safe. `Closed` at the end of the stream; an end of the socket
-    /// under TLS that the peer did not announce is an error of the TLS layer.
-    pub async fn fill(&mut self) -> Result<(), WireError> {
+    /// Reads more into the buffer. `Closed` at the end of the stream; an end of the socket under TLS that the
+    /// peer did not announce is an error of the TLS layer.
+    pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         if self.taken > 0 {
             self.input.drain(..self.taken);
             self.taken = 0;
         }
-        match &mut self.stream {
+        let read = match &mut self.stream {
             Stream::Plain(stream) => {
                 // An idle session holds no buffer: it is taken only when octets are there.
-                stream.readable().await?;
-                if self.input.is_empty() {
-                    buffer::give(mem::replace(&mut self.input, buffer::take()));
-                } else {
-                    self.input.reserve(buffer::OCTETS);
-                }
-                match stream.read_buf(&mut self.input).await? {
-                    0 => Err(WireError::Closed),
-                    _ => Ok(()),
-                }
+                ready!(stream.poll_read_ready(context))?;
+                buffer::make_room(&mut self.input);
+                ready!(pin!(stream.read_buf(&mut self.input)).poll(context))?
             }
             Stream::Tls(stream) => {
-                let octets = stream.fill_buf().await?;
+                let octets = ready!(Pin::new(&mut *stream).poll_fill_buf(context))?;
                 let read = octets.len();
                 self.input.extend_from_slice(octets);
                 stream.consume(read);
-                if read == 0 {
-                    Err(WireError::Closed)
-                } else {
-                    Ok(())
-                }
+                read
             }
-            Stream::Lost => Err(WireError::Closed),
+            Stream::Lost => 0,
+        };
+        Poll::Ready(if read == 0 {
+            Err(WireError::Closed)
+        } else {
+            Ok(())
+        })
+    }
+
+    /// The same with a time limit.
+    pub fn poll_fill_within(
+        &mut self,
+        wait: &mut Wait,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), WireError>> {
+        let at_once = matches!(wait, Wait::For(_));
+        match self.poll_fill(context) {
+            // Who never lets us wait must not outstay the session's time either.
+            Poll::Ready(_) if at_once && self.is_over() => Poll::Ready(Err(WireError::TimedOut)),
+            Poll::Ready(read) => Poll::Ready(read),
+            Poll::Pending => {
+                let end = self.reads_end.map_or(wait.end(), |end| end.min(wait.end()));
+                ready!(self.timer.poll(end, context));
+                Poll::Ready(Err(WireError::TimedOut))
+            }
         }
     }
 
-    /// [`fill`](Self::fill) with a time limit.
-    pub async fn fill_within(&mut self, limit: Duration) -> Result<(), WireError> {
-        if self.is_over() {
-            return Err(WireError::TimedOut);
-        }
-        let left = |end: Instant| end.saturating_duration_since(Instant::now());
-        let limit = self.reads_end.map_or(limit, |end| limit.min(left(end)));
-        timeout(limit, self.fill())
-            .await
-            .map_err(|_| WireError::TimedOut)?
+    /// Reads more into the buffer within this time; cancel-safe.
+    pub async fn fill_within(&mut self, mut wait: Wait) -> Result<(), WireError> {
+        poll_fn(|context| self.poll_fill_within(&mut wait, context)).await
     }
 
     /// Whether a whole line (good or bad) waits in the buffer.
@@ -207,7 +237,7 @@ impl Wire {
                     self.take(len);
                     return Ok(Incoming::Line(line));
                 }
-                Line::Partial => self.fill_within(limit).await?,
+                Line::Partial => self.fill_within(Wait::For(limit)).await?,
                 Line::Bare => return Ok(Incoming::Bare),
                 Line::TooLong => {
                     self.skip_line(limit).await?;
@@ -225,60 +255,42 @@ impl Wire {
                 return Ok(());
             }
             self.take(self.buffered().len());
-            self.fill_within(limit).await?;
+            self.fill_within(Wait::For(limit)).await?;
         }
     }
 
     /// The peer's next reply, read within `limit`.
     pub async fn reply(&mut self, octets_max: usize, limit: Duration) -> Result<Reply, WireError> {
-        let whole = async {
-            let mut reader = ReplyReader::default();
-            loop {
-                match reader.next(self.buffered(), octets_max) {
-                    ReplyParse::Complete { reply, len } => {
-                        self.take(len);
-                        return Ok(reply);
-                    }
-                    ReplyParse::Partial => self.fill().await?,
-                    ReplyParse::Malformed => return Err(WireError::Malformed),
-                    ReplyParse::TooLong => return Err(WireError::TooLong),
+        let mut wait = Wait::For(limit);
+        let mut reader = ReplyReader::default();
+        loop {
+            match reader.next(self.buffered(), octets_max) {
+                ReplyParse::Complete { reply, len } => {
+                    self.take(len);
+                    return Ok(reply);
                 }
+                ReplyParse::Partial => {
+                    poll_fn(|context| self.poll_fill_within(&mut wait, context)).await?;
+                }
+                ReplyParse::Malformed => return Err(WireError::Malformed),
+                ReplyParse::TooLong => return Err(WireError::TooLong),
             }
-        };
-        timeout(limit, whole)
-            .await
-            .map_err(|_| WireError::TimedOut)?
+        }
     }
 
     /// Writes all of `octets`.
-    pub async fn write(&mut self, octets: &[u8]) -> Result<(), WireError> {
-        let mut written = 0;
-        if let Stream::Plain(stream) = &mut self.stream {
-            // Most writes are taken whole at once, and then need no timer.
-            let at_once =
-                poll_fn(|context| Poll::Ready(Pin::new(&mut *stream).poll_write(context, octets)));
-            if let Poll::Ready(taken) = at_once.await {
-                written = taken?;
-            }
-            if written == octets.len() {
-                return Ok(());
-            }
-        }
-        let octets = &octets[written..];
-        let all = async {
-            match &mut self.stream {
-                Stream::Plain(stream) => stream.write_all(octets).await,
-                Stream::Tls(stream) => {
-                    stream.write_all(octets).await?;
-                    stream.flush().await
+    pub async fn write(&mut self, mut octets: &[u8]) -> Result<(), WireError> {
+        let mut wait = Wait::For(self.write_limit);
+        poll_fn(
+            |context| match self.stream.poll_send(&mut octets, context) {
+                Poll::Ready(sent) => Poll::Ready(sent.map_err(WireError::from)),
+                Poll::Pending => {
+                    ready!(self.timer.poll(wait.end(), context));
+                    Poll::Ready(Err(WireError::TimedOut))
                 }
-                Stream::Lost => Err(io::ErrorKind::NotConnected.into()),
-            }
-        };
-        timeout(self.write_limit, all)
-            .await
-            .map_err(|_| WireError::TimedOut)??;
-        Ok(())
+            },
+        )
+        .await
     }
 
     /// Says no more, so that the peer sees the end after our last octets.

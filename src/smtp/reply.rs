@@ -138,6 +138,11 @@ impl Reply {
         &self.raw
     }
 
+    /// The same, for who needs nothing else of it.
+    pub fn into_raw(self) -> Vec<u8> {
+        self.raw
+    }
+
     /// The first digit.
     pub fn class(&self) -> u8 {
         u8::try_from(self.code / 100).unwrap_or(u8::MAX)

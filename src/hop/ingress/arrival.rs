@@ -4,11 +4,11 @@
 use tracing::info;
 
 use crate::hop::body::Head;
-use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, is_report};
+use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, field_value, is_report};
 use crate::hop::{Arrival, Site, log_step};
-use crate::smtp::data::takes_field_before;
+use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
-use crate::track::carry::{Carry, Opened};
+use crate::track::carry::{CARRY, Carry, Opened};
 use crate::track::{Event, Form, HopReport, Role, Stage, Step};
 
 /// How a message came, for what is done with its start.
@@ -21,6 +21,16 @@ pub struct Manner {
     /// In chunks: a header block that goes on behind the first one is not looked at, and the carry header
     /// binds no Message-ID.
     pub chunked: bool,
+}
+
+/// Whether there is anything to do about a message: its sender asks, or a carry header stands in it, whoever
+/// made that. Any other message passes without its start being taken out of the stream.
+pub fn concerns_us(site: &Site, envelope: Option<&Envelope>, header: Option<&[u8]>) -> bool {
+    let tracked = envelope.is_some_and(|envelope| envelope.tracked.is_some());
+    let carries = |block: &[u8]| {
+        header_fields(block).any(|field| field_value(&block[field], CARRY).is_some())
+    };
+    site.hop.tracking.is_some() && (tracked || header.is_some_and(carries))
 }
 
 /// Looks at the start of a message: takes out a carry header of our own making, honours it where it is a
@@ -92,7 +102,7 @@ async fn take_up(
     opened: Opened,
     envelope: &Envelope,
     message_id: Option<&str>,
-) -> Option<Tracked> {
+) -> Option<Box<Tracked>> {
     let (hop, now_ms) = (&site.hop, site.hop.clock.now_ms());
     let carry = &opened.carry;
     if hop.recall(carry.step).await.is_some() {

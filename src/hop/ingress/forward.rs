@@ -45,7 +45,7 @@ impl Ingress<'_> {
         };
         let reply = self.ask(&line).await?;
         if reply.code == 421 {
-            return self.answer(&reply);
+            return self.answer(reply);
         }
         if reply.is_positive() {
             self.xforward = Some(line);

@@ -4,7 +4,7 @@
 use tracing::{debug, warn};
 
 use super::Ingress;
-use super::arrival::{Manner, arrived, arriving, prepare};
+use super::arrival::{Manner, arrived, arriving, concerns_us, prepare};
 use crate::hop::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::Size;
@@ -37,9 +37,9 @@ impl Ingress<'_> {
             return self.refuse(&MIXED);
         }
         let command_us = self.site.hop.clock.now_us();
-        let reply = self.exchange(line).await?;
+        let code = self.exchange(line).await?;
         let reply_us = self.site.hop.clock.now_us();
-        if reply.code != 354 {
+        if code != 354 {
             return Ok(());
         }
         // A 354 without a MAIL we saw accepted is the MTA's business; there is nothing to track then.
@@ -52,18 +52,24 @@ impl Ingress<'_> {
 
     /// The message itself, from behind the 354 to the MTA's last word about it.
     async fn message(&mut self, mut envelope: Option<Envelope>) -> Result<(), End> {
-        let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(&self.client));
+        let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(self.client));
         let mut body = self
             .client
             .body(&self.site.hop, self.site.listener.bare_newline)
             .await?;
-        let head = body.head(self.site.hop.limits.header_octets_max).await?;
-        let manner = Manner {
-            may_ask,
-            passes,
-            chunked: false,
+        let octets_max = self.site.hop.limits.header_octets_max;
+        let header = body.header(octets_max).await?;
+        let (text, noted) = if concerns_us(self.site, envelope.as_ref(), header) {
+            let head = body.head(octets_max).await?;
+            let manner = Manner {
+                may_ask,
+                passes,
+                chunked: false,
+            };
+            Box::pin(prepare(self.site, manner, head, envelope.as_mut())).await
+        } else {
+            (Vec::new(), None)
         };
-        let (text, noted) = prepare(self.site, manner, head, envelope.as_mut()).await;
         let _arrival = arriving(self.site, envelope.as_ref());
         let sent = body.pass(text, &mut self.next).await;
         let octets = body.octets;
@@ -73,7 +79,7 @@ impl Ingress<'_> {
             Err(BodyError::NextHop(error)) => {
                 debug!("next hop went away in the message: {error}");
                 body.drain().await?;
-                self.last_words().await
+                Box::pin(self.last_words()).await
             }
             Err(BodyError::Bare) => {
                 body.drain().await?;
@@ -81,10 +87,13 @@ impl Ingress<'_> {
             }
             Err(error @ BodyError::Client(_)) => return Err(error.into()),
         };
-        if let (Some(envelope), true) = (envelope, reply.is_positive()) {
-            arrived(self.site, envelope, noted, octets, dot_us, &reply).await;
+        if let Some(envelope) = envelope
+            && envelope.tracked.is_some()
+            && reply.is_positive()
+        {
+            Box::pin(arrived(self.site, envelope, noted, octets, dot_us, &reply)).await;
         }
-        self.answer(&reply)
+        self.answer(reply)
     }
 
     async fn final_reply(&mut self) -> Result<Reply, End> {
@@ -165,12 +174,12 @@ impl Ingress<'_> {
                 arrived(self.site, envelope, message_id, octets, chunk_us, &reply).await;
             }
         }
-        self.answer(&reply)
+        self.answer(reply)
     }
 
     /// One chunk to the MTA, and its reply.
     async fn chunk(&mut self, size: Size, line: &[u8]) -> Result<(Reply, Option<Arrival>), End> {
-        let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(&self.client));
+        let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(self.client));
         let mut chunk = self.client.chunk(&self.site.hop, size).await?;
         let start = if let Some(chunks) = &mut self.chunks {
             chunks.octets = chunks.octets.saturating_add(size.octets);
