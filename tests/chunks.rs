@@ -96,10 +96,13 @@ fn exims_chunks_reach_postfix_as_it_takes_them() {
             .next_hop(dovecot.lmtp()),
     ]);
     let ingress = format!("protocol = 'smtp'\nnext_hop = 'smtp://{}'", relay.address());
+    let sink = Sink::smtp().offer("CHUNKING").start();
     let egress = format!(
-        "protocol = 'lmtp'\nnext_hop = 'smtp://{}'\nroutes = {{ 'plain.test' = 'smtp://{}' }}",
+        "protocol = 'lmtp'\nnext_hop = 'smtp://{}'\n\
+         routes = {{ 'plain.test' = 'smtp://{}', 'sink.test' = '{}' }}",
         takes.address(),
-        plain.address()
+        plain.address(),
+        sink.next_hop()
     );
     let _hoptrail = serve(
         &reports,
@@ -113,17 +116,25 @@ fn exims_chunks_reach_postfix_as_it_takes_them() {
     );
     client.command("RCPT TO:<bob@takes.test>", "250");
     client.command("RCPT TO:<carol@plain.test>", "250");
-    client.data(&wire(MESSAGE));
+    client.command("RCPT TO:<dora@sink.test>", "250");
+    // Long enough for more than one chunk of Exim's.
+    let message = [MESSAGE, &b"..\n.\nand on\n".repeat(100_000)].concat();
+    client.data(&wire(&message));
     client.expect("250");
 
-    for user in ["bob", "carol"] {
-        let mail = dovecot.wait_for(user, 1).remove(0);
-        assert!(mail.below_trace() == MESSAGE, "changed: {mail:?}");
-        assert_eq!(mail.hoptrail_fields(), Vec::<String>::new(), "{mail:?}");
+    let mut mails = vec![Mail::new(&sink.wait_for(1)[0].data)];
+    mails.extend(["bob", "carol"].map(|user| dovecot.wait_for(user, 1).remove(0)));
+    for mail in mails {
+        assert!(mail.below_trace() == message, "changed");
+        assert_eq!(mail.hoptrail_fields(), Vec::<String>::new());
     }
+    let commands = sink.commands();
+    let chunks = commands.iter().filter(|line| line.starts_with("BDAT"));
+    assert!(chunks.count() > 1, "{commands:?}");
     // Exim's K is a message that went in chunks; Postfix counts the octets of those alone.
     let log = fs::read_to_string(relay.daemon().state().path("var/log/exim4/mainlog"));
     let log = log.expect("Exim's log");
+    assert!(!log.contains(" == "), "nothing is put off: {log}");
     let sent = |to: &str| {
         let mut lines = log
             .lines()
@@ -139,7 +150,7 @@ fn exims_chunks_reach_postfix_as_it_takes_them() {
         let report = mails.first().and_then(Mail::report);
         report.ok_or_else(|| format!("{mails:?}"))
     });
-    assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["relayed"; 2]);
+    assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["relayed"; 3]);
 }
 
 #[test]

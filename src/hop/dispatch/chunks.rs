@@ -17,31 +17,31 @@ impl<'a> Dispatch<'a> {
         &mut self,
         start: Vec<u8>,
         chunk: &mut Chunk<'_>,
-        size: Size,
+        last: bool,
     ) -> Result<(), BodyError> {
         let octets = start.len() as u64 + chunk.left();
-        if octets == 0 && !size.last {
+        if octets == 0 && !last {
             return Ok(());
         }
-        if size.last {
+        if last {
             // Stamped before the command: a next hop that stamps when it has it must not be earlier.
             self.ends(Framing::Chunks);
         }
-        let mut counted = size.command(octets);
+        let mut counted = Size { octets, last }.command(octets);
         let mut part = start;
         loop {
             chunk.read(&mut part).await?;
             let over = chunk.left() == 0;
             counted.extend_from_slice(&part);
             self.send(Framing::Chunks, &counted).await;
-            self.send_text(&part, over && size.last).await;
+            self.send_text(&part, over && last).await;
             if over {
                 break;
             }
             counted.clear();
             part.clear();
         }
-        if !size.last {
+        if !last {
             join_all(self.legs.iter_mut().map(Leg::chunk_taken)).await;
         }
         Ok(())

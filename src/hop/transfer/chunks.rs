@@ -115,7 +115,8 @@ impl<'a> Transfer<'a> {
         let mut chunk = self.client.chunk(hop, size).await?;
         let head = chunk.head_behind(start.text, octets_max, size.last).await?;
         let octets = chunk.left();
-        if head.header.is_none() && head.text.len() <= octets_max {
+        let more_to_come = head.header.is_none() && head.text.len() <= octets_max;
+        if more_to_come {
             let text = head.text;
             self.chunks = Some(Chunks::Held(Held { text, arrival_us }));
             self.client.say(250, "2.0.0", "Ok");
@@ -138,7 +139,7 @@ impl<'a> Transfer<'a> {
     ) -> Result<(), End> {
         flow.octets = flow.octets.saturating_add(size.octets);
         let mut chunk = self.client.chunk(&self.site.hop, size).await?;
-        flow.dispatch.chunk(start, &mut chunk, size).await?;
+        flow.dispatch.chunk(start, &mut chunk, size.last).await?;
         if !size.last {
             self.chunks = Some(Chunks::Flowing(flow));
             self.client.say(250, "2.0.0", "Ok");
