@@ -292,6 +292,12 @@ fn assert_complete(timeline: &serde_json::Value, reports: &[Report]) {
     );
     for hop in hops {
         assert_eq!(hop["missing"], false, "{timeline:#}");
+        // One machine, one clock: whether by DATA or in chunks, no stamp says otherwise.
+        let bound = |end: &str| hop["clock"]["offset"][end].as_i64().expect("a known clock");
+        assert!(
+            bound("low_us") <= 0 && bound("high_us") >= 0,
+            "{timeline:#}"
+        );
         assert_eq!(
             hop["steps"].as_array().map(Vec::len),
             Some(1),

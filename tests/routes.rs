@@ -39,15 +39,26 @@ impl Egress {
     }
 
     fn send(&self, rcpts: &[&str]) -> Vec<String> {
-        let mut mta = Dialogue::open(self.exit);
-        mta.command("LHLO mta.test", "250");
-        mta.command("MAIL FROM:<alice@origin.test>", "250");
-        for rcpt in rcpts {
-            mta.command(&format!("RCPT TO:<{rcpt}>"), "250");
-        }
+        let mut mta = self.transaction("MAIL FROM:<alice@origin.test>", rcpts);
         mta.command("DATA", "354");
         mta.send([MESSAGE, b".\r\n"].concat());
         rcpts.iter().map(|_| mta.reply().join("\n")).collect()
+    }
+
+    fn send_chunks(&self, mail: &str, rcpts: &[&str], chunks: &[&[u8]]) -> Vec<String> {
+        let mut mta = self.transaction(mail, rcpts);
+        mta.chunks(chunks);
+        rcpts.iter().map(|_| mta.reply().join("\n")).collect()
+    }
+
+    fn transaction(&self, mail: &str, rcpts: &[&str]) -> Dialogue {
+        let mut mta = Dialogue::open(self.exit);
+        mta.command("LHLO mta.test", "250");
+        mta.command(mail, "250");
+        for rcpt in rcpts {
+            mta.command(&format!("RCPT TO:<{rcpt}>"), "250");
+        }
+        mta
     }
 }
 
@@ -100,6 +111,59 @@ fn one_message_fans_out_by_domain_and_each_recipient_gets_his_own_reply() {
     assert_eq!(a.wait_for(1)[0].data, MESSAGE);
     assert_eq!(b.wait_for(1)[0].data, MESSAGE);
     assert!(c.transactions().is_empty());
+}
+
+#[test]
+fn chunks_fan_out_as_each_next_hop_takes_them() {
+    let binary = Sink::smtp().offer("CHUNKING").offer("BINARYMIME").start();
+    let chunks = Sink::lmtp()
+        .offer("CHUNKING")
+        .once("DOT <c2@", "452 4.2.2 full")
+        .start();
+    let plain = Sink::lmtp().offer("BINARYMIME").start();
+    let moody = Sink::smtp()
+        .offer("CHUNKING")
+        .always("BDAT 8", "552 5.3.4 enough")
+        .start();
+    let routes = format!(
+        "'chunks.test' = '{}', 'plain.test' = '{}', 'moody.test' = '{}'",
+        chunks.next_hop(),
+        plain.next_hop(),
+        moody.next_hop()
+    );
+    let egress = Egress::with("lmtp", None, &binary.next_hop().to_string(), &routes);
+    let rcpts = [
+        "p@plain.test",
+        "c1@chunks.test",
+        "m@moody.test",
+        "b@binary.test",
+        "c2@chunks.test",
+    ];
+    let message: [&[u8]; 3] = [b"Subject: x\r\n\r\n.", b"a\n.\r\0\r\n.", b"."];
+    let replies = egress.send_chunks("MAIL FROM:<a@x.test>", &rcpts, &message);
+    let taken = "250 2.0.0 ok, taken";
+    assert_eq!(
+        replies,
+        [taken, taken, "552 5.3.4 enough", taken, "452 4.2.2 full"]
+    );
+    assert_eq!(chunks.wait_for(1)[0].data, message.concat());
+    assert_eq!(binary.wait_for(1)[0].data, message.concat());
+    let text = b"Subject: x\r\n\r\n..a\r\n..\r\n\0\r\n...\r\n";
+    assert_eq!(plain.wait_for(1)[0].data, text);
+    assert!(moody.transactions().is_empty());
+
+    let mail = "MAIL FROM:<a@x.test> BODY=BINARYMIME";
+    let replies = egress.send_chunks(mail, &rcpts, &message);
+    let refused = "554 5.6.1 the next hop does not take binary mail";
+    assert_eq!(replies, [refused, refused, refused, taken, refused]);
+    let seen = &binary.wait_for(2)[1];
+    assert_eq!(
+        (seen.mail_from.as_str(), &seen.data),
+        (mail, &message.concat())
+    );
+    for sink in [&chunks, &plain] {
+        assert_eq!(sink.transactions().len(), 1);
+    }
 }
 
 #[test]

@@ -88,6 +88,26 @@ impl Hop {
         replies
     }
 
+    /// The same in chunks, to bob alone, who gets it.
+    fn leave_in_chunks(&self, chunks: &[&[u8]]) {
+        let mut mta = Dialogue::open(self.exit);
+        mta.command("LHLO mta.test", "250");
+        mta.command("MAIL FROM:<alice@origin.test>", "250");
+        mta.command("RCPT TO:<bob@dest.test>", "250");
+        mta.chunks(chunks);
+        mta.expect("250 2.0.0 ok, taken");
+        mta.command("QUIT", "221");
+    }
+
+    fn report_of(&self, step: &str) -> Report {
+        support::wait_until(support::PATIENCE, "its report", || {
+            let mails = Mail::in_maildir(self.reports.path());
+            let mut reports = mails.iter().filter_map(Mail::report);
+            let found = reports.find(|report| report.field("X-Hoptrail-Step") == step);
+            found.ok_or_else(|| format!("not among {}", mails.len()))
+        })
+    }
+
     fn report(&self) -> Report {
         support::wait_until(support::PATIENCE, "a report", || {
             let mails = Mail::in_maildir(self.reports.path());
@@ -144,6 +164,11 @@ fn towards_a_hop_that_tracks_the_request_is_put_back() {
         ]
     );
     assert_eq!(seen.data, LEFT);
+    assert_eq!(
+        report.field("X-Hoptrail-Size"),
+        LEFT.len().to_string(),
+        "without the carry header"
+    );
     assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["transferred"; 2]);
     assert_eq!(
         report.of_recipients("X-Hoptrail-Queue-Id"),
@@ -160,6 +185,45 @@ fn towards_a_hop_that_tracks_the_request_is_put_back() {
         1,
         "one report per hop"
     );
+}
+
+#[test]
+fn chunks_are_tracked_as_data_is_wherever_the_header_is_cut() {
+    let tracks = || Sink::smtp().offer("TRACK NOW").offer("DSN");
+    for (next, verb) in [(tracks().offer("CHUNKING"), "BDAT"), (tracks(), "DATA")] {
+        let hop = Hop::egress(next);
+        let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+        let text = unstuffed(&[b"Received: by mta.test\r\n", &wire[..]].concat());
+        let (left, seen) = (unstuffed(LEFT), [LEFT.to_vec(), unstuffed(LEFT)]);
+        let seen = &seen[usize::from(verb == "BDAT")];
+        for (count, cut) in [0, 1, 30, 60, text.len() - 20, text.len()]
+            .iter()
+            .enumerate()
+        {
+            let (first, rest) = text.split_at(*cut);
+            hop.leave_in_chunks(&[first, rest, b""]);
+            let transaction = &hop.next.wait_for(count + 1)[count];
+            assert!(&transaction.data == seen, "cut at {cut}: {transaction:?}");
+            let (_, step) = transaction
+                .mail_from
+                .split_once(" ENVID=E1 TRACK=NOW:hop/1:up/")
+                .expect("the request is put back");
+            let report = hop.report_of(step);
+            assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["transferred"]);
+            assert_eq!(report.field("X-Hoptrail-Size"), left.len().to_string());
+            let times = report.field("X-Hoptrail-Times-Out");
+            assert_eq!(times.contains("data="), verb == "DATA", "{times}");
+            assert!(times.contains("dot="), "{times}");
+        }
+        let commands = hop.next.commands();
+        assert!(commands.iter().any(|line| line.starts_with(verb)));
+    }
+}
+
+/// Text as it is counted in a chunk.
+fn unstuffed(text: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(text.to_vec()).expect("text");
+    text.replace("\r\n.", "\r\n").into_bytes()
 }
 
 #[test]
@@ -365,8 +429,6 @@ fn parameters_nobody_knows_are_refused() {
     mta.command("MAIL FROM:<alice@origin.test> XFOO=1", "555 5.5.4");
     mta.command("MAIL FROM:<alice@origin.test>", "250");
     mta.command("RCPT TO:<bob@dest.test> XBAR", "555 5.5.4");
-    mta.command("BDAT 10 LAST", "502");
-    assert!(mta.is_closed(), "what follows are octets, not commands");
 }
 
 #[test]
@@ -380,6 +442,8 @@ fn the_offer_is_made_before_the_next_hop_is_known() {
             "250-PIPELINING",
             "250-ENHANCEDSTATUSCODES",
             "250-8BITMIME",
+            "250-CHUNKING",
+            "250-BINARYMIME",
             "250-SMTPUTF8",
             "250-SIZE",
             "250-DSN",

@@ -1,12 +1,21 @@
 //! A message that comes in counted chunks (BDAT, RFC 3030): so many octets, whatever they hold. Nothing in
-//! them is looked for but the end of the header block, and only in the first chunk.
+//! them is looked for but the end of the header block.
 
 use std::time::Duration;
+
+use memchr::memchr_iter;
 
 use super::body::{BodyError, Head};
 use super::deadline::Wait;
 use super::wire::Wire;
-use crate::smtp::data::header_end;
+use crate::smtp::command::Refusal;
+use crate::smtp::reply::Reply;
+
+/// DATA and BDAT do not go together (RFC 3030, 2).
+pub const DATA_AFTER_BDAT: Refusal = Refusal::new(503, "5.5.1", "DATA after BDAT");
+/// What a chunk is answered with that belongs to no message.
+pub const STRAY_CHUNK: Refusal =
+    Refusal::new(503, "5.5.1", "BDAT without a recipient, or after an error");
 
 /// The argument of BDAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +41,12 @@ impl Size {
         digits.then(|| size.parse().ok().map(|octets| Self { octets, last }))?
     }
 
+    /// What a client is told, for the last time, whose size cannot be read.
+    pub fn unreadable() -> Reply {
+        let text = "a chunk size is a number; the next command is lost";
+        Reply::new(501, "5.5.4", text)
+    }
+
     /// The command line for a chunk of another length.
     pub fn command(self, octets: u64) -> Vec<u8> {
         format!("BDAT {octets}{}\r\n", if self.last { " LAST" } else { "" }).into_bytes()
@@ -55,21 +70,43 @@ impl<'a> Chunk<'a> {
         }
     }
 
+    /// Octets of the chunk that nobody has taken yet.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Reads the start of a first chunk, until the header block is whole, the chunk ends, or the block is
     /// longer than `octets_max`. `last`: nothing follows this chunk, so what it holds is all.
     pub async fn head(&mut self, octets_max: usize, last: bool) -> Result<Head, BodyError> {
-        let mut text = Vec::new();
+        self.head_behind(Vec::new(), octets_max, last).await
+    }
+
+    /// The same for a chunk behind others, of which `text` is held.
+    pub async fn head_behind(
+        &mut self,
+        mut text: Vec<u8>,
+        octets_max: usize,
+        last: bool,
+    ) -> Result<Head, BodyError> {
         loop {
-            let found = header_end(&text);
+            let found = block_end(&text);
             if found.is_some() || self.left == 0 || text.len() > octets_max {
                 let all = (last && self.left == 0).then_some(text.len());
                 let header = found.or(all).filter(|end| *end <= octets_max);
                 return Ok(Head { text, header });
             }
+            self.read(&mut text).await?;
+        }
+    }
+
+    /// Reads the next octets of the chunk, if any are left, behind what `out` holds.
+    pub async fn read(&mut self, out: &mut Vec<u8>) -> Result<(), BodyError> {
+        if self.left > 0 {
             let octets = self.ready().await?;
-            text.extend_from_slice(&self.client.buffered()[..octets]);
+            out.extend_from_slice(&self.client.buffered()[..octets]);
             self.took(octets);
         }
+        Ok(())
     }
 
     /// Passes what is left of the chunk on.
@@ -111,6 +148,17 @@ impl<'a> Chunk<'a> {
     }
 }
 
+/// The offset just behind the empty line that ends a header block, in octets in which a lone LF may end a line:
+/// whoever reads the message next may take it for one, and what stands behind is no header then.
+fn block_end(text: &[u8]) -> Option<usize> {
+    let empty_line = |at: usize| match &text[at..] {
+        [b'\r', b'\n', ..] => Some(at + 2),
+        [b'\n', ..] => Some(at + 1),
+        _ => None,
+    };
+    empty_line(0).or_else(|| memchr_iter(b'\n', text).find_map(|at| empty_line(at + 1)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +181,23 @@ mod tests {
             "99999999999999999999",
         ] {
             assert_eq!(Size::parse(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_header_ends_at_an_empty_line_of_either_kind() {
+        for (text, end) in [
+            ("A: b\r\n\r\nbody\n\n", Some(8)),
+            ("A: b\n\nC: d\r\n\r\n", Some(6)),
+            ("A: b\n\r\nbody", Some(7)),
+            ("A: b\r\n\nbody", Some(7)),
+            ("\r\nbody", Some(2)),
+            ("\nbody", Some(1)),
+            ("A: b\r\n\r", None),
+            ("A: b\n", None),
+            ("", None),
+        ] {
+            assert_eq!(block_end(text.as_bytes()), end, "{text:?}");
         }
     }
 }

@@ -1,15 +1,18 @@
 //! A transaction of an egress or a delivery spread over its destinations: the legs are opened side by
 //! side, the message streams to all of them at once, and the outcomes come back in the client's order.
 
+mod chunks;
+
 use futures_util::future::join_all;
 
 use super::Site;
 use super::body::{Body, BodyError};
-use super::leg::{Leg, Mail};
+use super::leg::{Framing, Leg, Mail};
 use super::next_hop::Peer;
 use super::passage::Passage;
 use super::route::Destination;
 use super::transaction::{Outcome, Times};
+use crate::smtp::data::stuff::Stuffer;
 
 /// Connections a session keeps for its next transaction.
 const KEPT_MAX: usize = 8;
@@ -48,31 +51,64 @@ impl Peers {
     }
 }
 
-/// Carries a message to every recipient's next hop. An error is the client's going away: then every
-/// connection is cut, so that nothing is completed.
-pub async fn dispatch(
-    site: &Site,
-    peers: &mut Peers,
-    mail: &Mail,
-    passage: Option<&Passage>,
-    head: Vec<u8>,
-    body: &mut Body<'_>,
-) -> Result<Dispatched, BodyError> {
-    let mut legs: Vec<Leg<'_>> = destinations(site, mail)
-        .into_iter()
-        .map(|(to, members)| {
-            let peer = peers.take(&to);
-            Leg::new(site, to, members, peer)
-        })
-        .collect();
-    join_all(legs.iter_mut().map(|leg| leg.open(mail, passage))).await;
-    if let Err(error) = stream(&mut legs, head, body).await {
-        legs.iter_mut().for_each(Leg::abort);
-        return Err(error);
+/// A transaction under way. Dropped before its end, as when the client goes away, it cuts every connection, so
+/// that no next hop completes what the client did not.
+pub struct Dispatch<'a> {
+    site: &'a Site,
+    legs: Vec<Leg<'a>>,
+    recipients: usize,
+    /// What chunks become for next hops that take none.
+    stuffer: Stuffer,
+}
+
+impl<'a> Dispatch<'a> {
+    /// Opens the transaction at every recipient's next hop, for a message that came so.
+    pub async fn open(
+        site: &'a Site,
+        peers: &mut Peers,
+        mail: &Mail,
+        passage: Option<&Passage>,
+        came: Framing,
+    ) -> Self {
+        let mut legs: Vec<Leg<'_>> = destinations(site, mail)
+            .into_iter()
+            .map(|(to, members)| {
+                let peer = peers.take(&to);
+                Leg::new(site, to, members, peer)
+            })
+            .collect();
+        join_all(legs.iter_mut().map(|leg| leg.open(mail, passage, came))).await;
+        Self {
+            site,
+            legs,
+            recipients: mail.rcpts.len(),
+            stuffer: Stuffer::new(site.listener.bare_newline),
+        }
     }
-    let dot_us = body.dot_us;
-    join_all(legs.iter_mut().map(|leg| leg.finish(dot_us))).await;
-    Ok(gather(legs, mail.rcpts.len(), peers))
+
+    /// A message that came behind DATA, to every leg that awaits it; a leg that breaks off drops out, the
+    /// others go on.
+    pub async fn body(&mut self, head: Vec<u8>, body: &mut Body<'_>) -> Result<(), BodyError> {
+        let broken = {
+            let mut sinks: Vec<_> = self.legs.iter_mut().map(Leg::sink).collect();
+            body.pass_to(head, &mut sinks).await?
+        };
+        for (place, error) in broken {
+            if let Some(leg) = self.legs.get_mut(place) {
+                leg.failed(error).await;
+            }
+        }
+        body.drain().await?;
+        let dot_us = body.dot_us;
+        self.legs.iter_mut().for_each(|leg| leg.ends(dot_us));
+        Ok(())
+    }
+
+    /// The message is over: how everybody fared.
+    pub async fn finish(mut self, peers: &mut Peers) -> Dispatched {
+        join_all(self.legs.iter_mut().map(Leg::finish)).await;
+        gather(self.legs, self.recipients, peers)
+    }
 }
 
 /// The recipients by where they go, in a fixed order.
@@ -86,20 +122,6 @@ fn destinations(site: &Site, mail: &Mail) -> Vec<(Destination, Vec<usize>)> {
         }
     }
     groups
-}
-
-/// The message to every leg that awaits it; a leg that breaks off drops out, the others go on.
-async fn stream(legs: &mut [Leg<'_>], head: Vec<u8>, body: &mut Body<'_>) -> Result<(), BodyError> {
-    let broken = {
-        let mut sinks: Vec<_> = legs.iter_mut().map(Leg::sink).collect();
-        body.pass_to(head, &mut sinks).await?
-    };
-    for (place, error) in broken {
-        if let Some(leg) = legs.get_mut(place) {
-            leg.failed(error).await;
-        }
-    }
-    body.drain().await
 }
 
 fn gather(legs: Vec<Leg<'_>>, recipients: usize, peers: &mut Peers) -> Dispatched {

@@ -7,28 +7,25 @@ use tracing::{debug, warn};
 
 use super::Site;
 use super::next_hop::{ConnectError, NextHopAddr, Peer};
+use super::onward::{mail_line, rcpt_line};
 use super::passage::Passage;
 use super::route::Destination;
 use super::transaction::{Envelope, Outcome, Times};
 use super::wire::{Wire, WireError};
-use crate::smtp::capability::Capabilities;
-use crate::smtp::command::Command;
 use crate::smtp::reply::Reply;
-use crate::smtp::xtext;
 use crate::track::Stage;
 
-/// MAIL parameters that are passed on, each with the keyword a next hop must offer for it.
-pub const MAIL_PARAMETERS: [(&str, &str); 5] = [
-    ("SIZE", "SIZE"),
-    ("BODY", "8BITMIME"),
-    ("SMTPUTF8", "SMTPUTF8"),
-    ("RET", "DSN"),
-    ("ENVID", "DSN"),
-];
-/// The same for RCPT.
-pub const RCPT_PARAMETERS: [(&str, &str); 2] = [("NOTIFY", "DSN"), ("ORCPT", "DSN")];
 /// How long a next hop that broke off is listened to for its reason.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How a message goes over the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Behind DATA, up to the dot.
+    Data,
+    /// In chunks, by count (RFC 3030).
+    Chunks,
+}
 
 /// A transaction as the client wrote it.
 pub struct Mail {
@@ -57,6 +54,10 @@ pub struct Leg<'a> {
     members: Vec<usize>,
     /// How they fared, beside `members`; `None` while the next hop has it in hand.
     fates: Vec<Option<Outcome>>,
+    /// How the message goes to it.
+    framing: Framing,
+    /// The moment just before the end of the message went out, µs.
+    end_us: i64,
     /// The exchanges with the next hop.
     pub times: Times,
     /// The next hop was given the request: it will report by itself.
@@ -73,14 +74,16 @@ impl<'a> Leg<'a> {
             peer,
             members,
             fates,
+            framing: Framing::Data,
+            end_us: 0,
             times: Times::default(),
             tracks: false,
         }
     }
 
-    /// MAIL, RCPT and DATA. Afterwards the next hop awaits the message ([`sink`](Self::sink)), or every
-    /// member's fate is sealed.
-    pub async fn open(&mut self, mail: &Mail, passage: Option<&Passage>) {
+    /// MAIL, RCPT and, unless the message came in chunks and can go on so, DATA. Afterwards the next hop
+    /// awaits the message ([`sink`](Self::sink)), or every member's fate is sealed.
+    pub async fn open(&mut self, mail: &Mail, passage: Option<&Passage>, came: Framing) {
         if let Err(outcome) = self.mail_accepted(mail, passage).await {
             return self.seal(&outcome);
         }
@@ -88,6 +91,14 @@ impl<'a> Leg<'a> {
         if self.fates.iter().all(Option::is_some) {
             return self.reset().await;
         }
+        if came == Framing::Chunks && self.offers("CHUNKING") {
+            self.framing = Framing::Chunks;
+        } else {
+            self.data().await;
+        }
+    }
+
+    async fn data(&mut self) {
         let Some(peer) = self.peer.as_mut() else {
             return;
         };
@@ -97,20 +108,20 @@ impl<'a> Leg<'a> {
         self.times.record(Stage::Data, command_us, clock.now_us());
         match reply {
             Ok(reply) if reply.code == 354 => {}
-            Ok(reply) => {
-                let outcome = self.outcome(not_positive(reply));
-                self.seal(&outcome);
-                self.reset().await;
-            }
+            Ok(reply) => self.refused(reply).await,
             Err(error) => self.broke(&error),
         }
     }
 
+    /// How the message goes to the next hop, if it awaits it.
+    pub fn awaits(&self) -> Option<Framing> {
+        let open = self.peer.is_some() && self.fates.iter().any(Option::is_none);
+        open.then_some(self.framing)
+    }
+
     /// Where the message goes, if the next hop awaits it.
     pub fn sink(&mut self) -> Option<&mut Wire> {
-        if self.fates.iter().all(Option::is_some) {
-            return None;
-        }
+        self.awaits()?;
         self.peer.as_mut().map(|peer| &mut peer.wire)
     }
 
@@ -122,24 +133,56 @@ impl<'a> Leg<'a> {
             None => None,
         };
         match last {
-            Some(reply) => {
-                let outcome = self.outcome(not_positive(reply));
-                self.seal(&outcome);
-                self.peer = None;
-            }
+            Some(reply) => self.give_up(not_positive(reply)),
             None => self.broke(&error),
         }
     }
 
-    /// The message is over: reads the replies to the dot, which went out at `dot_us`.
-    pub async fn finish(&mut self, dot_us: i64) {
+    /// Sends octets of the message; a next hop that breaks off drops out.
+    pub async fn send(&mut self, octets: &[u8]) {
+        if let Some(wire) = self.sink()
+            && let Err(error) = wire.write(octets).await
+        {
+            self.failed(error).await;
+        }
+    }
+
+    /// Reads the reply to a chunk that is not the last.
+    pub async fn chunk_taken(&mut self) {
+        if self.awaits() != Some(Framing::Chunks) {
+            return;
+        }
+        let Some(peer) = self.peer.as_mut() else {
+            return;
+        };
+        match peer.reply().await {
+            Ok(reply) if reply.is_positive() => {}
+            Ok(reply) => self.refused(reply).await,
+            Err(error) => self.broke(&error),
+        }
+    }
+
+    /// What the next hop has of the message must not be completed: this is its members' fate.
+    pub fn give_up(&mut self, reply: Reply) {
+        let outcome = self.outcome(reply);
+        self.seal(&outcome);
+        self.peer = None;
+    }
+
+    /// The end of the message goes out at `end_us`: the dot, or the last chunk from its command on.
+    pub fn ends(&mut self, end_us: i64) {
+        self.end_us = end_us;
+    }
+
+    /// The message is over: reads the replies to its end.
+    pub async fn finish(&mut self) {
         let waiting = self.fates.iter().filter(|fate| fate.is_none()).count();
         let clock = self.site.hop.clock;
         let Some(peer) = self.peer.as_mut().filter(|_| waiting > 0) else {
             return;
         };
         let replies = peer.final_replies(waiting).await;
-        self.times.record(Stage::Dot, dot_us, clock.now_us());
+        self.times.record(Stage::Dot, self.end_us, clock.now_us());
         match replies {
             Ok(replies) => {
                 let mut outcomes: Vec<_> = replies
@@ -152,11 +195,6 @@ impl<'a> Leg<'a> {
             }
             Err(error) => self.broke(&error),
         }
-    }
-
-    /// Cuts the connection: what was sent of the message must not be completed.
-    pub fn abort(&mut self) {
-        self.peer = None;
     }
 
     /// The members with their fates, and the connection if it can be used again.
@@ -283,7 +321,7 @@ impl<'a> Leg<'a> {
             else {
                 return;
             };
-            let line = only_offered(rcpt, &RCPT_PARAMETERS, &peer.capabilities);
+            let line = rcpt_line(rcpt, &peer.capabilities);
             let command_us = clock.now_us();
             let reply = peer.command(&line).await;
             self.times.record(Stage::Rcpt, command_us, clock.now_us());
@@ -301,6 +339,13 @@ impl<'a> Leg<'a> {
         for fate in &mut self.fates {
             fate.get_or_insert_with(|| outcome.clone());
         }
+    }
+
+    /// The next hop wants no more of this transaction.
+    async fn refused(&mut self, reply: Reply) {
+        let outcome = self.outcome(not_positive(reply));
+        self.seal(&outcome);
+        self.reset().await;
     }
 
     /// Ends a transaction that came to nothing, so that the connection can be used again.
@@ -332,61 +377,8 @@ impl<'a> Leg<'a> {
     /// The connection broke: it is given up, and with it everybody whose fate is open.
     fn broke(&mut self, error: &WireError) {
         warn!(next_hop = %self.to, "{error}");
-        let outcome = self.outcome(broken());
-        self.seal(&outcome);
-        self.peer = None;
+        self.give_up(broken());
     }
-}
-
-/// The MAIL line for a next hop: what it does not offer is left out, a lost ENVID is restored, TRACK is
-/// added. Internationalised mail cannot go where it is not offered (RFC 6531, 3.6).
-fn mail_line(
-    mail: &Mail,
-    passage: Option<&Passage>,
-    track: Option<&str>,
-    offer: &Capabilities,
-) -> Result<Vec<u8>, Reply> {
-    let mut line = only_offered(&mail.line, &MAIL_PARAMETERS, offer);
-    let asked = |line: &[u8], keyword: &str| {
-        Command::parse(line)
-            .and_then(|c| Ok(c.envelope()?.param(keyword).is_some()))
-            .unwrap_or(false)
-    };
-    if asked(&mail.line, "SMTPUTF8") && !offer.offers("SMTPUTF8") {
-        return Err(Reply::new(
-            550,
-            "5.6.7",
-            "the next hop does not take internationalised mail",
-        ));
-    }
-    if let Some(envid) = passage.and_then(Passage::envid)
-        && offer.offers("DSN")
-        && !asked(&line, "ENVID")
-    {
-        line = with_value(line, "ENVID", &xtext::encode(envid.as_bytes()));
-    }
-    if let Some(track) = track {
-        line = with_value(line, "TRACK", track);
-    }
-    Ok(line)
-}
-
-fn with_value(line: Vec<u8>, keyword: &str, value: &str) -> Vec<u8> {
-    Command::parse(&line)
-        .and_then(|command| Ok(command.envelope()?.with_value(keyword, value)))
-        .unwrap_or(line)
-}
-
-/// The line without the parameters whose keyword is not offered.
-fn only_offered(line: &[u8], parameters: &[(&str, &str)], offer: &Capabilities) -> Vec<u8> {
-    parameters
-        .iter()
-        .filter(|(_, keyword)| !offer.offers(keyword))
-        .fold(line.to_vec(), |line, (name, _)| {
-            Command::parse(&line)
-                .and_then(|command| Ok(command.envelope()?.without(name)))
-                .unwrap_or(line)
-        })
 }
 
 fn broken() -> Reply {

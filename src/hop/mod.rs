@@ -6,7 +6,7 @@
 //! - `admit`, `proxy`, `networks`: who gets a session, and who a client behind a balancer is.
 //! - `ingress`: the verbatim dialogue in front of an MTA.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
-//! - `route`, `dispatch`, `leg`: where its recipients go, and the transaction at each next hop.
+//! - `route`, `dispatch`, `leg`, `onward`: where its recipients go, and the transaction at each next hop.
 //! - `passage`, `notify`: what is told of it.
 //! - `introduce`: how an MTA learns who the client is.
 //! - `client`, `wire`, `buffer`, `deadline`, `stopping`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
@@ -31,6 +31,7 @@ pub mod listener;
 pub mod networks;
 pub mod next_hop;
 mod notify;
+mod onward;
 mod passage;
 mod proxy;
 pub mod route;

@@ -234,11 +234,16 @@ impl Peer {
     /// Sends one command line (without CRLF) and reads its reply.
     pub async fn command(&mut self, line: &[u8]) -> Result<Reply, WireError> {
         self.wire.write(&[line, b"\r\n"].concat()).await?;
+        self.reply().await
+    }
+
+    /// Reads one reply.
+    pub async fn reply(&mut self) -> Result<Reply, WireError> {
         let (octets_max, limit) = (self.limits.reply_octets_max, self.timeouts.reply());
         self.wire.reply(octets_max, limit).await
     }
 
-    /// Reads the reply, or over LMTP the replies, to the end of data: one for each of `accepted` recipients.
+    /// Reads the reply, or over LMTP the replies, to the end of a message: one for each of `accepted` recipients.
     pub async fn final_replies(&mut self, accepted: usize) -> Result<Vec<Reply>, WireError> {
         let (octets_max, limit) = (self.limits.reply_octets_max, self.timeouts.final_reply());
         match self.protocol {

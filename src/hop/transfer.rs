@@ -1,16 +1,21 @@
 //! The dialogue of egress and delivery. Whether a message is tracked, and by whom, stands in its header,
 //! so greeting, hello, MAIL, RCPT and DATA are answered here; then the transaction is opened at the next
-//! hop, the message streams on, and each recipient gets the next hop's own reply after the dot. Nothing is
-//! ever accepted on our own account.
+//! hop, the message streams on, and each recipient gets the next hop's own reply after the dot, or after the
+//! last chunk. Nothing is ever accepted on our own account.
 //!
 //! Over LMTP there is a reply for each recipient; over SMTP there is one, so a transaction takes one
 //! recipient (452 4.5.3 for more).
 
+mod chunks;
+
+use super::body::Head;
+use super::chunk::DATA_AFTER_BDAT;
 use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
-use super::dispatch::{Dispatched, Peers, dispatch};
-use super::leg::{MAIL_PARAMETERS, Mail, RCPT_PARAMETERS};
+use super::dispatch::{Dispatch, Dispatched, Peers};
+use super::leg::{Framing, Mail};
 use super::next_hop::Protocol;
 use super::notify::notification;
+use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
 use super::passage::{Passage, Wired};
 use super::transaction::{Envelope, Recipient, Times};
 use super::{Site, log_step};
@@ -19,6 +24,13 @@ use crate::smtp::command::{Command, Refusal, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::track::{Exchange, Stage};
+use chunks::Chunks;
+
+const NO_RECIPIENT: Refusal = Refusal::new(503, "5.5.1", "need RCPT command");
+/// RFC 3030, 3.
+const BINARY_IN_DATA: Refusal = Refusal::new(503, "5.5.1", "BODY=BINARYMIME needs BDAT");
+/// The next hops have been told of those that came before.
+const RCPT_AFTER_BDAT: Refusal = Refusal::new(503, "5.5.1", "RCPT after BDAT");
 
 /// Serves one client of an egress or a delivery.
 pub async fn run(site: &Site, client: &mut Client) {
@@ -31,8 +43,10 @@ pub async fn run(site: &Site, client: &mut Client) {
         hello: None,
         track_offered: false,
         mail: None,
+        chunks: None,
     };
     let end = session.dialogue().await;
+    session.forget();
     let Transfer { client, peers, .. } = session;
     client.close(&site.hop, end).await;
     peers.quit().await;
@@ -53,6 +67,8 @@ struct Transfer<'a> {
     hello: Option<Exchange>,
     track_offered: bool,
     mail: Option<Mail>,
+    /// Its message, where it comes in chunks, from the first to the last.
+    chunks: Option<Chunks<'a>>,
 }
 
 impl Transfer<'_> {
@@ -98,21 +114,22 @@ impl Transfer<'_> {
                 self.client.say(221, "2.0.0", "Bye");
                 Err(End::Done)
             }
-            // Its octets follow at once, whatever is answered (RFC 3030, 2).
-            Verb::Bdat => Err(End::Refuse(Reply::new(
-                502,
-                "5.5.1",
-                "CHUNKING is not offered",
-            ))),
+            Verb::Bdat => Box::pin(self.bdat(&command)).await,
             verb => self.small_talk(verb),
         }
+    }
+
+    /// There is no transaction any more; what next hops have of its message is not completed.
+    fn forget(&mut self) {
+        self.mail = None;
+        self.chunks = None;
     }
 
     /// Commands that move no mail.
     fn small_talk(&mut self, verb: Verb) -> Result<(), End> {
         match verb {
             Verb::Rset => {
-                self.mail = None;
+                self.forget();
                 self.client.say(250, "2.0.0", "Ok");
             }
             Verb::Noop => self.client.say(250, "2.0.0", "Ok"),
@@ -141,7 +158,7 @@ impl Transfer<'_> {
     /// Our own offer, the same whatever the next hops take: it is made before they are known.
     fn hello(&mut self, extended: bool) {
         let command_us = self.site.hop.clock.now_us();
-        self.mail = None;
+        self.forget();
         let hostname = self.site.hop.hostname.clone();
         if !extended {
             self.track_offered = false;
@@ -154,6 +171,8 @@ impl Transfer<'_> {
             "PIPELINING",
             "ENHANCEDSTATUSCODES",
             "8BITMIME",
+            "CHUNKING",
+            "BINARYMIME",
             "SMTPUTF8",
             "SIZE",
         ] {
@@ -210,6 +229,9 @@ impl Transfer<'_> {
     }
 
     fn rcpt(&mut self, command: &Command<'_>) -> Result<(), End> {
+        if self.chunks.is_some() {
+            return self.refuse(&RCPT_AFTER_BDAT);
+        }
         let rcpt = match command.envelope() {
             Ok(rcpt) => rcpt,
             Err(refusal) => return self.refuse(&refusal),
@@ -243,12 +265,16 @@ impl Transfer<'_> {
 
     async fn data(&mut self) -> Result<(), End> {
         let command_us = self.site.hop.clock.now_us();
+        if self.chunks.is_some() {
+            // RFC 3030, 2: the state is indeterminate, until RSET.
+            self.chunks = Some(Chunks::Failed);
+            return self.refuse(&DATA_AFTER_BDAT);
+        }
         if self.mail.as_ref().is_none_or(|mail| mail.rcpts.is_empty()) {
-            return self.refuse(&Refusal {
-                code: 503,
-                status: "5.5.1",
-                text: "need RCPT command",
-            });
+            return self.refuse(&NO_RECIPIENT);
+        }
+        if self.mail.as_ref().is_some_and(|mail| is_binary(&mail.line)) {
+            return self.refuse(&BINARY_IN_DATA);
         }
         let Some(mut mail) = self.mail.take() else {
             return Ok(());
@@ -268,27 +294,30 @@ impl Transfer<'_> {
             .body(&site.hop, site.listener.bare_newline)
             .await?;
         let mut head = body.head(site.hop.limits.header_octets_max).await?;
-        let carried = site.take_carry(&mut head);
-        let message_id = head.message_id();
-        let passage = Passage::of(site, &mut mail.envelope, carried, message_id.as_deref()).await;
-
-        let Dispatched { fates, times } = dispatch(
-            site,
-            &mut self.peers,
-            &mail,
-            passage.as_ref(),
-            head.text,
-            &mut body,
-        )
-        .await?;
+        let known = Known::of(site, &mut mail, &mut head, arrival_us).await;
+        let passage = known.passage.as_ref();
+        let mut dispatch =
+            Dispatch::open(site, &mut self.peers, &mail, passage, Framing::Data).await;
+        dispatch.body(head.text, &mut body).await?;
         let octets = body.octets;
-        if let Some(step) = notification(site, &mail, message_id.as_deref(), &fates, arrival_us) {
+        let dispatched = dispatch.finish(&mut self.peers).await;
+        self.conclude(mail, known, octets, dispatched).await;
+        Ok(())
+    }
+
+    /// What is to be told of a message of so many octets that is over, and the replies to the client.
+    async fn conclude(&mut self, mail: Mail, known: Known, octets: u64, dispatched: Dispatched) {
+        let (site, Dispatched { fates, times }) = (self.site, dispatched);
+        let message_id = known.message_id;
+        let notification =
+            notification(site, &mail, message_id.as_deref(), &fates, known.arrival_us);
+        if let Some(step) = notification {
             site.hop.record(step).await;
         }
-        if let Some(passage) = passage {
+        if let Some(passage) = known.passage {
             let wired = Wired {
-                arrival_us,
-                octets,
+                arrival_us: known.arrival_us,
+                octets: octets - known.removed,
                 times_out: times,
             };
             if let Some(step) = passage.step(site, mail.envelope, message_id, &fates, wired) {
@@ -299,7 +328,32 @@ impl Transfer<'_> {
         for fate in fates {
             self.client.tell(fate.outcome.reply.raw());
         }
-        Ok(())
+    }
+}
+
+/// What is known of a message once its header block has been looked at.
+struct Known {
+    /// When it began to come, µs.
+    arrival_us: i64,
+    message_id: Option<String>,
+    passage: Option<Passage>,
+    /// Octets of carry headers, which were taken out.
+    removed: u64,
+}
+
+impl Known {
+    async fn of(site: &Site, mail: &mut Mail, head: &mut Head, arrival_us: i64) -> Self {
+        let whole = head.text.len();
+        let carried = site.take_carry(head);
+        let message_id = head.message_id();
+        let removed = (whole - head.text.len()) as u64;
+        let passage = Passage::of(site, &mut mail.envelope, carried, message_id.as_deref()).await;
+        Self {
+            arrival_us,
+            message_id,
+            passage,
+            removed,
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 //!
 //! Must not know what the text says, beyond where its header ends.
 
+pub mod stuff;
+
 use std::iter;
 use std::ops::Range;
 

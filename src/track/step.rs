@@ -39,9 +39,9 @@ pub enum Stage {
     Mail,
     /// The first RCPT to the last RCPT's reply.
     Rcpt,
-    /// DATA and its 354.
+    /// DATA and its 354; a message in chunks has none.
     Data,
-    /// The end of data and the (last) final reply.
+    /// The end of data, or the last chunk (RFC 3030), and the (last) final reply.
     Dot,
 }
 

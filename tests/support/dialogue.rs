@@ -124,6 +124,20 @@ impl Dialogue {
         self.send(wire);
     }
 
+    /// Sends a message in these chunks (RFC 3030), all in one go, and hears the reply to each but the last.
+    pub fn chunks(&mut self, chunks: &[&[u8]]) {
+        let mut wire = Vec::new();
+        for (at, chunk) in chunks.iter().enumerate() {
+            let last = if at + 1 == chunks.len() { " LAST" } else { "" };
+            wire.extend_from_slice(format!("BDAT {}{last}\r\n", chunk.len()).as_bytes());
+            wire.extend_from_slice(chunk);
+        }
+        self.send(wire);
+        for _ in 1..chunks.len() {
+            self.expect("250");
+        }
+    }
+
     /// Says EHLO and hands over one message by SMTP; gives the server's reply to the dot.
     pub fn submit(&mut self, from: &str, to: &[&str], message: &[u8]) -> String {
         self.command("EHLO client.test", "250");

@@ -15,7 +15,8 @@ pub struct Dovecot {
 }
 
 impl Dovecot {
-    /// Starts a store with these users; everybody else is refused at RCPT with 550 5.1.1.
+    /// Starts a store with these users; everybody else is refused at RCPT with 550 5.1.1. A user `full` has
+    /// no room: every mail to him is refused after its end.
     pub fn start(hostname: &str, users: &[&str]) -> Self {
         let address = net::address();
         let state = State::new();
@@ -26,8 +27,16 @@ impl Dovecot {
         state.write("etc/dovecot/dovecot.conf", &config);
         let mut table = String::new();
         for user in users {
+            let room = if *user == "full" {
+                "bytes=1"
+            } else {
+                "bytes=0"
+            };
             // The ids of vmail in tests/lab/ns.sh.
-            let _ = writeln!(table, "{user}:{{PLAIN}}x:61006:61006::/var/mail/{user}::");
+            let _ = writeln!(
+                table,
+                "{user}:{{PLAIN}}x:61006:61006::/var/mail/{user}::userdb_quota_rule=*:{room}"
+            );
         }
         state.write("etc/dovecot/users", &table);
         let daemon = Daemon::start(

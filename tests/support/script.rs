@@ -74,10 +74,12 @@ pub enum Cut {
 }
 
 /// The line of a hello that the client gets from an egress or a delivery.
-const OWN_OFFER: [&str; 7] = [
+const OWN_OFFER: [&str; 9] = [
     "PIPELINING",
     "ENHANCEDSTATUSCODES",
     "8BITMIME",
+    "CHUNKING",
+    "BINARYMIME",
     "SMTPUTF8",
     "SIZE",
     "DSN",

@@ -317,16 +317,14 @@ impl Session {
                 .next()
                 .unwrap_or_default()
                 .to_ascii_uppercase();
-            let last = verb == "BDAT" && self.take_chunk(&line)?;
-            let scripted = lock(&self.script).reply_to(if last { "DOT" } else { &line });
+            if verb == "BDAT" && self.take_chunk(&line)? {
+                self.finish()?;
+                continue;
+            }
+            let scripted = lock(&self.script).reply_to(&line);
             let reply = scripted.unwrap_or_else(|| self.usual_reply(&verb));
             self.say(&reply)?;
             self.after(&verb, line, &reply)?;
-            if last && reply.starts_with('2') {
-                let mut transaction = std::mem::take(&mut self.transaction);
-                transaction.replies = vec![reply];
-                lock(&self.seen).transactions.push(transaction);
-            }
             if verb == "QUIT" {
                 return Ok(());
             }
@@ -385,7 +383,7 @@ impl Session {
         Ok(())
     }
 
-    /// Reads a chunk (over SMTP); whether it is the last.
+    /// Reads a chunk; whether it is the last.
     fn take_chunk(&mut self, line: &str) -> std::io::Result<bool> {
         let mut words = line.split(' ').skip(1);
         let octets = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
@@ -408,8 +406,13 @@ impl Session {
                 break;
             }
         }
+        self.transaction.data = data;
+        self.finish()
+    }
+
+    /// The message is there: the replies to its end.
+    fn finish(&mut self) -> std::io::Result<()> {
         let mut transaction = std::mem::take(&mut self.transaction);
-        transaction.data = data;
         transaction.replies = self.replies_to_dot(&transaction.recipients);
         let replies = transaction.replies.clone();
         lock(&self.seen).transactions.push(transaction);

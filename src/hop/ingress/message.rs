@@ -7,19 +7,12 @@ use super::Ingress;
 use super::arrival::{Manner, arrived, arriving, concerns_us, prepare};
 use crate::hop::Arrival;
 use crate::hop::body::BodyError;
-use crate::hop::chunk::Size;
+use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
 use crate::hop::client::{End, bare_newline};
 use crate::hop::transaction::Envelope;
-use crate::smtp::command::{Command, Refusal};
+use crate::smtp::command::Command;
 use crate::smtp::reply::Reply;
 use crate::track::Stage;
-
-/// DATA and BDAT do not go together (RFC 3030, 2).
-const MIXED: Refusal = Refusal::new(503, "5.5.1", "DATA after BDAT");
-/// A chunk that belongs to no message; the MTA is not bothered with it, since not every one would read
-/// its octets as octets.
-const STRAY_CHUNK: Refusal =
-    Refusal::new(503, "5.5.1", "BDAT without a recipient, or after an error");
 
 /// A message that comes in chunks.
 pub(super) struct Chunks {
@@ -34,7 +27,7 @@ impl Ingress<'_> {
     /// DATA, as it was written.
     pub(super) async fn data(&mut self, line: &[u8]) -> Result<(), End> {
         if self.chunks.is_some() {
-            return self.refuse(&MIXED);
+            return self.refuse(&DATA_AFTER_BDAT);
         }
         let command_us = self.site.hop.clock.now_us();
         let code = self.exchange(line).await?;
@@ -136,12 +129,7 @@ impl Ingress<'_> {
     /// BDAT: the command with what the carry header adds to its count, the octets, and the MTA's reply.
     pub(super) async fn bdat(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
         let Some(size) = Size::parse(command.argument()) else {
-            let lost = Reply::new(
-                501,
-                "5.5.4",
-                "a chunk size is a number; the next command is lost",
-            );
-            return Err(End::Refuse(lost));
+            return Err(End::Refuse(Size::unreadable()));
         };
         let offered = self
             .offer
@@ -153,6 +141,7 @@ impl Ingress<'_> {
             .is_some_and(|envelope| !envelope.recipients.is_empty());
         let failed = self.chunks.as_ref().is_some_and(|chunks| chunks.failed);
         if !offered || !ready || failed {
+            // The MTA is not bothered with it: not every one would read its octets as octets.
             self.client
                 .chunk(&self.site.hop, size)
                 .await?

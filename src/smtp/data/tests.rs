@@ -7,16 +7,16 @@ use proptest::prelude::*;
 
 /// What a caller gets out of a scanner.
 #[derive(Debug, PartialEq, Eq)]
-struct Outcome {
+pub(super) struct Outcome {
     /// What is written, up to the first refusal; with the end mark once the end came.
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     bare: bool,
     /// Octets of input up to the end of data.
-    ended: Option<usize>,
+    pub(super) ended: Option<usize>,
 }
 
 /// Feeds the scanner as the proxy does, the input cut at `cuts`.
-fn run(policy: BareNewline, input: &[u8], cuts: &[usize]) -> Outcome {
+pub(super) fn run(policy: BareNewline, input: &[u8], cuts: &[usize]) -> Outcome {
     let mut scanner = Scanner::new(policy);
     let mut outcome = Outcome {
         out: Vec::new(),
@@ -57,7 +57,7 @@ fn normalized(input: &[u8]) -> Outcome {
 }
 
 /// Splits at line ends as a receiver sees them; the line ends are not part of the lines.
-fn lines(text: &[u8], lax: bool) -> Vec<Vec<u8>> {
+pub(super) fn lines(text: &[u8], lax: bool) -> Vec<Vec<u8>> {
     let mut lines = vec![Vec::new()];
     let mut rest = text;
     loop {
@@ -76,7 +76,11 @@ fn lines(text: &[u8], lax: bool) -> Vec<Vec<u8>> {
 }
 
 /// The message as a receiver stores it, and what it takes for the next command.
-fn receive(sent: &[u8], lax: bool, seen: fn(&[u8]) -> Vec<u8>) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
+pub(super) fn receive(
+    sent: &[u8],
+    lax: bool,
+    seen: fn(&[u8]) -> Vec<u8>,
+) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
     let lines: Vec<_> = lines(sent, lax).iter().map(|line| seen(line)).collect();
     let end = lines.iter().position(|line| line == b".")?;
     let content = lines[..end].iter().flat_map(|line| {
@@ -86,7 +90,7 @@ fn receive(sent: &[u8], lax: bool, seen: fn(&[u8]) -> Vec<u8>) -> Option<(Vec<u8
     Some((content.collect(), lines[end + 1..].to_vec()))
 }
 
-fn as_it_is(line: &[u8]) -> Vec<u8> {
+pub(super) fn as_it_is(line: &[u8]) -> Vec<u8> {
     line.to_vec()
 }
 
@@ -94,12 +98,12 @@ fn cut_at_nul(line: &[u8]) -> Vec<u8> {
     line.split(|b| *b == 0).next().unwrap_or_default().to_vec()
 }
 
-fn without_nul(line: &[u8]) -> Vec<u8> {
+pub(super) fn without_nul(line: &[u8]) -> Vec<u8> {
     line.iter().filter(|b| **b != 0).copied().collect()
 }
 
 /// Every receiver, strict or lax, finds the end at our end and nothing behind it.
-fn assert_one_reading(out: &[u8]) {
+pub(super) fn assert_one_reading(out: &[u8]) {
     for lax in [false, true] {
         for seen in [as_it_is, cut_at_nul, without_nul] {
             let (_, behind) = receive(out, lax, seen).unwrap();
@@ -109,7 +113,7 @@ fn assert_one_reading(out: &[u8]) {
 }
 
 /// The published smuggling sequences.
-const SMUGGLING: [&[u8]; 12] = [
+pub(super) const SMUGGLING: [&[u8]; 12] = [
     b"\n.\n",
     b"\n.\r",
     b"\r.\n",
@@ -293,7 +297,7 @@ fn meant(input: &[u8]) -> Option<Vec<u8>> {
     Some(lines.join(&b"\r\n"[..]))
 }
 
-fn hostile() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn hostile() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(
         prop_oneof![4 => Just(b'\r'), 4 => Just(b'\n'), 4 => Just(b'.'), 2 => Just(b'a'), 1 => Just(0)],
         0..24,

@@ -1,0 +1,96 @@
+//! The MAIL and RCPT lines for a next hop: as the client wrote them, with what this next hop takes. Nothing here
+//! speaks to it.
+
+use super::leg::Mail;
+use super::passage::Passage;
+use crate::smtp::capability::Capabilities;
+use crate::smtp::command::Command;
+use crate::smtp::reply::Reply;
+use crate::smtp::xtext;
+
+/// MAIL parameters that are passed on, each with the keyword a next hop must offer for it.
+pub const MAIL_PARAMETERS: [(&str, &str); 5] = [
+    ("SIZE", "SIZE"),
+    ("BODY", "8BITMIME"),
+    ("SMTPUTF8", "SMTPUTF8"),
+    ("RET", "DSN"),
+    ("ENVID", "DSN"),
+];
+/// The same for RCPT.
+pub const RCPT_PARAMETERS: [(&str, &str); 2] = [("NOTIFY", "DSN"), ("ORCPT", "DSN")];
+
+/// The MAIL line for a next hop: what it does not offer is left out, a lost ENVID is restored, TRACK is
+/// added. A mail that cannot go there as it is goes not at all; the error is what its recipients are told.
+pub fn mail_line(
+    mail: &Mail,
+    passage: Option<&Passage>,
+    track: Option<&str>,
+    offer: &Capabilities,
+) -> Result<Vec<u8>, Reply> {
+    let binary = is_binary(&mail.line);
+    let needed = MAIL_PARAMETERS.map(|(name, keyword)| match name {
+        "BODY" if binary => (name, "BINARYMIME"),
+        _ => (name, keyword),
+    });
+    let mut line = only_offered(&mail.line, &needed, offer);
+    if asks(&mail.line, "SMTPUTF8") && !offer.offers("SMTPUTF8") {
+        // RFC 6531, 3.6.
+        let text = "the next hop does not take internationalised mail";
+        return Err(Reply::new(550, "5.6.7", text));
+    }
+    if binary && !(offer.offers("CHUNKING") && offer.offers("BINARYMIME")) {
+        // RFC 3030, 3: it is converted or comes back, and to convert it is not ours.
+        let text = "the next hop does not take binary mail";
+        return Err(Reply::new(554, "5.6.1", text));
+    }
+    if let Some(envid) = passage.and_then(Passage::envid)
+        && offer.offers("DSN")
+        && !asks(&line, "ENVID")
+    {
+        line = with_value(line, "ENVID", &xtext::encode(envid.as_bytes()));
+    }
+    if let Some(track) = track {
+        line = with_value(line, "TRACK", track);
+    }
+    Ok(line)
+}
+
+/// The RCPT line for a next hop.
+pub fn rcpt_line(rcpt: &[u8], offer: &Capabilities) -> Vec<u8> {
+    only_offered(rcpt, &RCPT_PARAMETERS, offer)
+}
+
+/// Whether a MAIL line says that the message may hold any octets (RFC 3030, 3).
+pub fn is_binary(line: &[u8]) -> bool {
+    let is = |wanted: &str, octets: &[u8]| octets.eq_ignore_ascii_case(wanted.as_bytes());
+    let binary = |(keyword, value): (&[u8], Option<&[u8]>)| {
+        is("BODY", keyword) && value.is_some_and(|value| is("BINARYMIME", value))
+    };
+    Command::parse(line)
+        .and_then(|command| Ok(command.envelope()?.params().any(binary)))
+        .unwrap_or(false)
+}
+
+fn asks(line: &[u8], keyword: &str) -> bool {
+    Command::parse(line)
+        .and_then(|command| Ok(command.envelope()?.param(keyword).is_some()))
+        .unwrap_or(false)
+}
+
+fn with_value(line: Vec<u8>, keyword: &str, value: &str) -> Vec<u8> {
+    Command::parse(&line)
+        .and_then(|command| Ok(command.envelope()?.with_value(keyword, value)))
+        .unwrap_or(line)
+}
+
+/// The line without the parameters whose keyword is not offered.
+fn only_offered(line: &[u8], parameters: &[(&str, &str)], offer: &Capabilities) -> Vec<u8> {
+    parameters
+        .iter()
+        .filter(|(_, keyword)| !offer.offers(keyword))
+        .fold(line.to_vec(), |line, (name, _)| {
+            Command::parse(&line)
+                .and_then(|command| Ok(command.envelope()?.without(name)))
+                .unwrap_or(line)
+        })
+}
