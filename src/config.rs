@@ -2,6 +2,7 @@
 //! nothing but its own file and the certificates and keys it names: no sockets, no state.
 
 mod tls;
+mod wish;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -23,6 +24,7 @@ use crate::smtp::data::BareNewline;
 use crate::store::transport::Via;
 use crate::track::Role;
 use crate::track::policy::Policy;
+use crate::track::wish::Rule;
 
 /// A configuration that can be run.
 #[derive(Clone, Debug)]
@@ -199,6 +201,8 @@ struct RawListener {
     #[serde(default)]
     safe_keywords: Vec<String>,
     policy: Option<Policy>,
+    request_header: Option<Spanned<String>>,
+    track: Option<Spanned<Vec<Rule>>>,
 }
 
 /// An offset into the file and what is wrong there.
@@ -335,6 +339,7 @@ impl RawListener {
             bare_newline: self.bare_newline,
             safe_keywords: self.safe_keywords,
             policy: self.policy.unwrap_or_else(|| policy.clone()),
+            wishes: wish::check(self.role, self.request_header, self.track)?,
         })
     }
 }

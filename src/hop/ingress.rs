@@ -9,12 +9,12 @@
 mod arrival;
 mod forward;
 mod message;
+mod wish;
 
 use std::net::IpAddr;
 
-use tracing::{info, warn};
+use tracing::warn;
 
-use arrival::carry;
 use message::Chunks;
 
 use super::Site;
@@ -27,6 +27,7 @@ use crate::smtp::command::{Command, Refusal, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
+use crate::track::wish::Wish;
 use crate::track::{Exchange, Stage, TrackRequest};
 
 /// Mechanisms whose exchange is lines and leaves the stream as it is. Others put a security layer
@@ -340,7 +341,11 @@ impl Ingress<'_> {
             Ok(tracked) => tracked,
             Err(refusal) => return self.refuse(&refusal),
         };
-        let (tracked, line) = self.outgoing_mail(&mail, tracked);
+        let wish = match tracked {
+            Some(_) => None,
+            None => self.wish(&mail),
+        };
+        let (line, room) = self.outgoing_mail(&mail, tracked.as_ref(), wish);
         self.forward().await?;
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(&line).await?;
@@ -349,51 +354,37 @@ impl Ingress<'_> {
             let mut times = Times::after(self.hello);
             times.record(Stage::Mail, command_us, reply_us);
             self.forget();
-            self.envelope = Some(Envelope::of(&mail, tracked, times));
+            self.envelope = Some(Envelope {
+                wish: wish.filter(|_| room),
+                ..Envelope::of(&mail, tracked.filter(|_| room), times)
+            });
         }
         self.answer(&reply)
     }
 
-    /// The MAIL line for the MTA: without TRACK where the MTA does not offer it, and with a SIZE= that
-    /// has room for the carry header. A message that would only then be too large goes on untracked.
+    /// The MAIL line for the MTA: without TRACK where the MTA does not offer it, and with a SIZE= that has
+    /// room for the carry header that may come; false if that would be too large.
     fn outgoing_mail(
         &self,
         mail: &EnvelopeCommand<'_>,
-        tracked: Option<Tracked>,
-    ) -> (Option<Tracked>, Vec<u8>) {
-        let crlf = |mut line: Vec<u8>| {
-            line.extend_from_slice(b"\r\n");
-            line
-        };
-        let Some(tracked) = tracked else {
-            return (None, crlf(mail.without("TRACK")));
-        };
-        if self.next_hop_tracks() {
-            let value = self.passed_on(&tracked).map(|request| request.to_value());
-            let line = value.map_or_else(
-                || mail.without("TRACK"),
-                |value| mail.with_value("TRACK", &value),
-            );
-            return (Some(tracked), crlf(line));
-        }
+        tracked: Option<&Tracked>,
+        wish: Option<Wish>,
+    ) -> (Vec<u8>, bool) {
         let stripped = mail.without("TRACK");
-        let size = mail
-            .param("SIZE")
-            .flatten()
-            .and_then(|v| std::str::from_utf8(v).ok()?.parse::<u64>().ok());
-        let (Some(size), Some(tracking)) = (size, &self.site.hop.tracking) else {
-            return (Some(tracked), crlf(stripped));
+        let (mut line, room) = match tracked {
+            Some(tracked) if self.next_hop_tracks() => {
+                let value = self.passed_on(tracked).map(|request| request.to_value());
+                let line = value.map(|value| mail.with_value("TRACK", &value));
+                (line.unwrap_or(stripped), true)
+            }
+            None if wish.is_none() => (stripped, true),
+            _ => match self.roomy(mail, &stripped, tracked) {
+                Some(line) => (line, true),
+                None => (stripped, false),
+            },
         };
-        let grown = size.saturating_add(carry(self.site, &tracked).octets_max(&tracking.keys));
-        let size_max = self.offer.as_ref().and_then(Capabilities::size_max);
-        if size_max.is_some_and(|max| grown > max) {
-            info!(hop = %self.site.hop.hostname, envid = %tracked.id, "no room for the carry header: untracked");
-            return (None, crlf(stripped));
-        }
-        let line = Command::parse(&stripped)
-            .and_then(|command| Ok(command.envelope()?.with_value("SIZE", &grown.to_string())))
-            .unwrap_or(stripped);
-        (Some(tracked), crlf(line))
+        line.extend_from_slice(b"\r\n");
+        (line, room)
     }
 
     fn next_hop_tracks(&self) -> bool {
@@ -414,7 +405,8 @@ impl Ingress<'_> {
             Ok(rcpt) => rcpt,
             Err(refusal) => return self.refuse(&refusal),
         };
-        let mut line = self.outgoing_rcpt(&rcpt);
+        let wish = self.wish_with(&rcpt);
+        let mut line = self.outgoing_rcpt(&rcpt, wish);
         line.extend_from_slice(b"\r\n");
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(&line).await?;
@@ -422,19 +414,19 @@ impl Ingress<'_> {
         if let Some(envelope) = &mut self.envelope {
             envelope.times.record(Stage::Rcpt, command_us, reply_us);
             if reply.is_positive() {
+                envelope.wish = wish;
                 envelope.admit(Recipient::of(&rcpt), self.site.hop.limits.recipients_max);
             }
         }
         self.answer(&reply)
     }
 
-    /// RCPT as written; for a tracked message with the ORCPT that lets an alias be seen behind the MTA,
+    /// RCPT as written; for a message known to be tracked with the ORCPT that lets an alias be seen behind the MTA,
     /// where the client gave none (RFC 3461, 5.2.1 d allows a relay to add it).
-    fn outgoing_rcpt(&self, rcpt: &EnvelopeCommand<'_>) -> Vec<u8> {
-        let tracked = self
-            .envelope
-            .as_ref()
-            .is_some_and(|envelope| envelope.tracked.is_some());
+    fn outgoing_rcpt(&self, rcpt: &EnvelopeCommand<'_>, wish: Option<Wish>) -> Vec<u8> {
+        let envelope = self.envelope.as_ref();
+        let tracked = wish == Some(Wish::Ruled)
+            || envelope.is_some_and(|envelope| envelope.tracked.is_some());
         let offered = self.offer.as_ref().is_some_and(|offer| offer.offers("DSN"));
         let mailbox = rcpt.mailbox();
         if tracked && offered && rcpt.param("ORCPT").is_none() && mailbox.is_ascii() {
