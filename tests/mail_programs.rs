@@ -152,6 +152,32 @@ fn written(path: &Path, text: impl AsRef<[u8]>) -> PathBuf {
 }
 
 #[test]
+fn by_either_name_wrong_use_is_told_and_is_64() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let link = home.path().join("sendmail");
+    symlink(BINARY, &link).expect("a link can be made");
+    for (program, name) in [(Path::new(BINARY), &["sendmail"][..]), (&link, &[])] {
+        let ended = |word: &str| {
+            let mut command = Command::new(program);
+            let output = command.args(name).arg(word).stdin(Stdio::null()).output();
+            let output = output.expect("the binary can be run");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.stdout.is_empty() || word == "--help", "{output:?}");
+            (output.status.code(), said)
+        };
+        for (word, says) in [
+            ("-bp", "no queue to show"),
+            ("-q", "'-q'"),
+            ("-Nx", "success"),
+        ] {
+            let (code, said) = ended(word);
+            assert!(code == Some(64) && said.contains(says), "{code:?} {said}");
+        }
+        assert_eq!(ended("--help").0, Some(0));
+    }
+}
+
+#[test]
 fn mutt_sends_and_its_sender_is_told() {
     let desk = Desk::new();
     let settings = format!(

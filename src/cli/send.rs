@@ -1,6 +1,6 @@
 //! `hoptrail send`: submits a message and asks every hop on its way to report.
 //!
-//! What the message was is what arrives, but for this: line ends become CRLF, a Bcc field is removed, and
+//! What the message was is what arrives, but for this: line ends become CRLF, Bcc and Resent-Bcc are removed, and
 //! Message-ID and Date are put above the header when they are missing.
 //!
 //! Must not know how hops treat the request; what it means for a reader is `trail`'s.

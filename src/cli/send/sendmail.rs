@@ -24,8 +24,11 @@ use crate::trail::render::format::plain;
 /// The name by which mail programs know the command.
 pub const NAME: &str = "sendmail";
 
-/// The exit codes of sendmail (sysexits.h). Wrong use.
+// The exit codes that programs know from sendmail (sysexits.h).
+
+/// Wrong use.
 pub const EX_USAGE: u8 = 64;
+/// Accepted for every recipient.
 const EX_OK: u8 = 0;
 /// The message is not usable.
 const EX_DATAERR: u8 = 65;
