@@ -2,6 +2,7 @@
 //! nothing but its own file and the certificates and keys it names: no sockets, no state.
 
 mod tls;
+mod wish;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -9,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use toml::Spanned;
 
@@ -23,6 +25,7 @@ use crate::smtp::data::BareNewline;
 use crate::store::transport::Via;
 use crate::track::Role;
 use crate::track::policy::Policy;
+use crate::track::wish::Rule;
 
 /// A configuration that can be run.
 #[derive(Clone, Debug)]
@@ -128,17 +131,26 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 
 /// Checks the text of a configuration; `name` stands for the file in errors.
 pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
-    let wrong = |offset: usize, message: String| ConfigError::Wrong {
+    let file: File = from_toml(text, name)?;
+    file.check()
+        .map_err(|(offset, message)| wrong(text, name, offset, message))
+}
+
+/// Reads any TOML file, mistakes named by file, line and key.
+pub fn from_toml<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        let message = explain(text, &span, error.message());
+        wrong(text, name, span.start, message)
+    })
+}
+
+fn wrong(text: &str, name: &str, offset: usize, message: String) -> ConfigError {
+    ConfigError::Wrong {
         path: name.to_owned(),
         line: text.get(..offset).unwrap_or(text).matches('\n').count() + 1,
         message,
-    };
-    let file: File = toml::from_str(text).map_err(|error| {
-        let span = error.span().unwrap_or(0..0);
-        wrong(span.start, explain(text, &span, error.message()))
-    })?;
-    file.check()
-        .map_err(|(offset, message)| wrong(offset, message))
+    }
 }
 
 /// The parser's message, and the line it is about, so that the key is seen.
@@ -199,6 +211,8 @@ struct RawListener {
     #[serde(default)]
     safe_keywords: Vec<String>,
     policy: Option<Policy>,
+    request_header: Option<Spanned<String>>,
+    track: Option<Spanned<Vec<Rule>>>,
 }
 
 /// An offset into the file and what is wrong there.
@@ -335,6 +349,7 @@ impl RawListener {
             bare_newline: self.bare_newline,
             safe_keywords: self.safe_keywords,
             policy: self.policy.unwrap_or_else(|| policy.clone()),
+            wishes: wish::check(self.role, self.request_header, self.track)?,
         })
     }
 }

@@ -6,12 +6,15 @@ pub mod send;
 mod serve;
 pub mod timeline;
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use jiff::tz::TimeZone;
 
+use self::send::sendmail;
 use crate::clock::Clock;
 use crate::trail::render::format::plain_lines;
 use crate::trail::render::{TERMINAL_COLUMNS, View};
@@ -30,6 +33,8 @@ enum Command {
     Serve(serve::Args),
     /// Submit a message and ask for tracking
     Send(send::Args),
+    /// Submit a message as sendmail does, for mail programs, cron and scripts
+    Sendmail(sendmail::Args),
     /// Show where tracked mail is, from the reports in a Maildir
     Timeline(timeline::Args),
     /// Watch it work: three hops on this machine, no configuration
@@ -38,9 +43,15 @@ enum Command {
 
 /// Runs the command line; an error is told on standard error and ends with exit code 2.
 pub fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let words = words(std::env::args_os().collect());
+    let cli = match Cli::try_parse_from(&words) {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error, &words),
+    };
+    let outcome = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Send(args) => block_on(send::run(args)),
+        Command::Sendmail(args) => block_on(sendmail::run(args)),
         Command::Timeline(args) => timeline::run(args),
         Command::Demo => block_on(demo::run()),
     };
@@ -48,6 +59,25 @@ pub fn run() -> ExitCode {
         eprintln!("hoptrail: {}", plain_lines(&format!("{error:#}")));
         ExitCode::from(2)
     })
+}
+
+/// The command line; a program that is called sendmail is `hoptrail sendmail`.
+fn words(mut words: Vec<OsString>) -> Vec<OsString> {
+    let called = words.first().map(Path::new).and_then(Path::file_name);
+    if called.is_some_and(|name| name == sendmail::NAME) {
+        words.insert(1, sendmail::NAME.into());
+    }
+    words
+}
+
+/// Says what is wrong with the command line, or the help it asks for.
+fn misused(error: &clap::Error, words: &[OsString]) -> ExitCode {
+    // Who cannot be told gets the exit code.
+    let _ = error.print();
+    if error.use_stderr() && words.get(1).is_some_and(|word| word == sendmail::NAME) {
+        return ExitCode::from(sendmail::EX_USAGE);
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

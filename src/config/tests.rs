@@ -53,6 +53,7 @@ fn the_example_is_good_and_names_every_key() {
         include_str!("tls.rs"),
         include_str!("../hop/limits.rs"),
         include_str!("../track/policy.rs"),
+        include_str!("../track/wish.rs"),
     ];
     let keys = sources.iter().flat_map(|source| fields(source));
     for key in keys {
@@ -310,6 +311,47 @@ fn networks_are_those_of_an_egress_and_of_balancers() {
         ("proxy_from = \"10.0.0.1\"", "proxy_from"),
     ] {
         let message = error("role = \"ingress\"", &format!("role = \"ingress\"\n{line}"));
+        assert!(
+            message.starts_with("hoptrail.toml:10:") && message.contains(names),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn wishes_are_an_ingress_own() {
+    let config = parse(GOOD, "x").unwrap();
+    assert!(config.listeners[0].wishes.header.is_none());
+    assert!(config.listeners[0].wishes.rules.is_empty());
+    let good = "role = \"ingress\"\nrequest_header = \"X-Track\"\ntrack = [{ one_in = 1000 }]";
+    let config = parse(&GOOD.replace("role = \"ingress\"", good), "x").unwrap();
+    let wishes = &config.listeners[0].wishes;
+    assert_eq!(wishes.header.as_deref(), Some("X-Track"));
+    assert_eq!(wishes.rules.len(), 1);
+    for (line, names) in [
+        (
+            "request_header = \"Subject\"",
+            "request_header: \"Subject\"",
+        ),
+        ("request_header = \"X-\"", "request_header"),
+        ("request_header = \"X-Tr ack\"", "request_header"),
+        ("request_header = \"X-Track:\"", "request_header"),
+        ("track = [{ }]", "track = [{ }]"),
+        ("track = [{ form = \"x.test\" }]", "form"),
+        ("track = [{ from = \"x test\" }]", "x test"),
+        ("track = [{ one_in = 0 }]", "one_in = 0"),
+    ] {
+        let message = error("role = \"ingress\"", &format!("role = \"ingress\"\n{line}"));
+        assert!(
+            message.starts_with("hoptrail.toml:10:") && message.contains(names),
+            "{message}"
+        );
+    }
+    for (line, names) in [
+        ("request_header = \"X-Track\"", "request_header: concerns"),
+        ("track = [{ one_in = 1 }]", "track: concerns"),
+    ] {
+        let message = error("role = \"ingress\"", &format!("role = \"egress\"\n{line}"));
         assert!(
             message.starts_with("hoptrail.toml:10:") && message.contains(names),
             "{message}"

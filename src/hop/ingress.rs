@@ -9,12 +9,12 @@
 mod arrival;
 mod forward;
 mod message;
+mod wish;
 
 use std::net::IpAddr;
 
-use tracing::{info, warn};
+use tracing::warn;
 
-use arrival::carry;
 use message::Chunks;
 
 use super::Site;
@@ -27,6 +27,7 @@ use crate::smtp::command::{Command, Refusal, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
+use crate::track::wish::Wish;
 use crate::track::{Exchange, Stage, TrackRequest};
 
 /// Mechanisms whose exchange is lines and leaves the stream as it is. Others put a security layer
@@ -340,7 +341,11 @@ impl Ingress<'_> {
             Ok(tracked) => tracked,
             Err(refusal) => return self.refuse(&refusal),
         };
-        let (tracked, changed) = self.outgoing_mail(&mail, tracked);
+        let wish = match tracked {
+            Some(_) => None,
+            None => self.wish(&mail),
+        };
+        let (changed, room) = self.outgoing_mail(&mail, tracked.as_deref(), wish);
         let line = changed.as_deref().unwrap_or(line);
         self.forward().await?;
         let command_us = self.site.hop.clock.now_us();
@@ -350,55 +355,40 @@ impl Ingress<'_> {
             let mut times = Times::after(self.hello);
             times.record(Stage::Mail, command_us, reply_us);
             self.forget();
-            self.envelope = Some(Envelope::of(&mail, tracked, times));
+            self.envelope = Some(Envelope {
+                wish: wish.filter(|_| room),
+                ..Envelope::of(&mail, tracked.filter(|_| room), times)
+            });
         }
         self.answer(reply)
     }
 
     /// The MAIL line for the MTA, where it is not as written: without TRACK where the MTA does not offer it, and
-    /// with a SIZE= that has room for the carry header. A message that would only then be too large goes on
-    /// untracked.
+    /// with a SIZE= that has room for the carry header that may come; false if that would be too large.
     fn outgoing_mail(
         &self,
         mail: &EnvelopeCommand<'_>,
-        tracked: Option<Box<Tracked>>,
-    ) -> (Option<Box<Tracked>>, Option<Vec<u8>>) {
-        if tracked.is_none() && mail.param("TRACK").is_none() {
-            return (None, None);
-        }
-        let crlf = |mut line: Vec<u8>| {
-            line.extend_from_slice(b"\r\n");
-            Some(line)
-        };
-        let Some(tracked) = tracked else {
-            return (None, crlf(mail.without("TRACK")));
-        };
-        if self.next_hop_tracks() {
-            let value = self.passed_on(&tracked).map(|request| request.to_value());
-            let line = value.map_or_else(
-                || mail.without("TRACK"),
-                |value| mail.with_value("TRACK", &value),
-            );
-            return (Some(tracked), crlf(line));
+        tracked: Option<&Tracked>,
+        wish: Option<Wish>,
+    ) -> (Option<Vec<u8>>, bool) {
+        if tracked.is_none() && wish.is_none() && mail.param("TRACK").is_none() {
+            return (None, true);
         }
         let stripped = mail.without("TRACK");
-        let size = mail
-            .param("SIZE")
-            .flatten()
-            .and_then(|v| std::str::from_utf8(v).ok()?.parse::<u64>().ok());
-        let (Some(size), Some(tracking)) = (size, &self.site.hop.tracking) else {
-            return (Some(tracked), crlf(stripped));
+        let (mut line, room) = match tracked {
+            Some(tracked) if self.next_hop_tracks() => {
+                let value = self.passed_on(tracked).map(|request| request.to_value());
+                let line = value.map(|value| mail.with_value("TRACK", &value));
+                (line.unwrap_or(stripped), true)
+            }
+            None if wish.is_none() => (stripped, true),
+            _ => match self.roomy(mail, &stripped, tracked) {
+                Some(line) => (line, true),
+                None => (stripped, false),
+            },
         };
-        let grown = size.saturating_add(carry(self.site, &tracked).octets_max(&tracking.keys));
-        let size_max = self.offer.as_ref().and_then(Capabilities::size_max);
-        if size_max.is_some_and(|max| grown > max) {
-            info!(hop = %self.site.hop.hostname, envid = %tracked.id, "no room for the carry header: untracked");
-            return (None, crlf(stripped));
-        }
-        let line = Command::parse(&stripped)
-            .and_then(|command| Ok(command.envelope()?.with_value("SIZE", &grown.to_string())))
-            .unwrap_or(stripped);
-        (Some(tracked), crlf(line))
+        line.extend_from_slice(b"\r\n");
+        (Some(line), room)
     }
 
     fn next_hop_tracks(&self) -> bool {
@@ -419,26 +409,28 @@ impl Ingress<'_> {
             Ok(rcpt) => rcpt,
             Err(refusal) => return self.refuse(&refusal),
         };
-        let changed = self.outgoing_rcpt(&rcpt);
+        let wish = self.wish_with(&rcpt);
+        let changed = self.outgoing_rcpt(&rcpt, wish);
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(changed.as_deref().unwrap_or(line)).await?;
         let reply_us = self.site.hop.clock.now_us();
         if let Some(envelope) = &mut self.envelope {
             envelope.times.record(Stage::Rcpt, command_us, reply_us);
             if reply.is_positive() {
+                envelope.wish = wish;
                 envelope.admit(Recipient::of(&rcpt), self.site.hop.limits.recipients_max);
             }
         }
         self.answer(reply)
     }
 
-    /// The RCPT line for the MTA, where it is not as written: for a tracked message with the ORCPT that lets an
-    /// alias be seen behind the MTA, where the client gave none (RFC 3461, 5.2.1 d allows a relay to add it).
-    fn outgoing_rcpt(&self, rcpt: &EnvelopeCommand<'_>) -> Option<Vec<u8>> {
-        let tracked = self
-            .envelope
-            .as_ref()
-            .is_some_and(|envelope| envelope.tracked.is_some());
+    /// The RCPT line for the MTA, where it is not as written: for a message known to be tracked with the ORCPT that
+    /// lets an alias be seen behind the MTA, where the client gave none (RFC 3461, 5.2.1 d allows a relay to add
+    /// it).
+    fn outgoing_rcpt(&self, rcpt: &EnvelopeCommand<'_>, wish: Option<Wish>) -> Option<Vec<u8>> {
+        let envelope = self.envelope.as_ref();
+        let tracked = wish == Some(Wish::Ruled)
+            || envelope.is_some_and(|envelope| envelope.tracked.is_some());
         let offered = self.offer.as_ref().is_some_and(|offer| offer.offers("DSN"));
         let mailbox = rcpt.mailbox();
         let mut line = if tracked && offered && rcpt.param("ORCPT").is_none() && mailbox.is_ascii()

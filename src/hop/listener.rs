@@ -29,6 +29,7 @@ use crate::smtp::data::BareNewline;
 use crate::smtp::reply::Reply;
 use crate::track::Role;
 use crate::track::policy::Policy;
+use crate::track::wish::Wishes;
 
 /// Connections that may wait to be accepted; the system may set a lower limit.
 const BACKLOG: u32 = 4096;
@@ -66,6 +67,8 @@ pub struct Listener {
     pub safe_keywords: Vec<String>,
     /// Who may ask here.
     pub policy: Policy,
+    /// What an ingress takes for a request besides TRACK, from clients that may ask.
+    pub wishes: Wishes,
 }
 
 /// Opens a listening socket that belongs to this worker.

@@ -5,6 +5,7 @@ use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
+use crate::track::wish::Wish;
 use crate::track::{
     Event, Exchange, RecipientStatus, Stage, Status, StepId, TrackRequest, TrackingId,
 };
@@ -23,6 +24,8 @@ pub struct Envelope {
     pub overflown: bool,
     /// The tracking of this transaction, if there is any.
     pub tracked: Option<Box<Tracked>>,
+    /// What may still ask for it, where MAIL did not.
+    pub wish: Option<Wish>,
     /// The exchanges with the client.
     pub times: Times,
 }
@@ -36,6 +39,7 @@ impl Envelope {
             recipients: Vec::new(),
             overflown: false,
             tracked,
+            wish: None,
             times,
         }
     }

@@ -25,6 +25,8 @@ use super::{StepId, TrackRequest, TrackingId};
 
 /// The field name.
 pub const CARRY: &str = "Hoptrail-Carry";
+/// More octets than [`Carry::write`] gives for any request, whoever the mail is from.
+pub const CARRY_OCTETS_MAX: u64 = 1100;
 /// How long a carry header is honoured, ms: longer than MTAs keep mail in their queues (5 days).
 pub const CARRY_AGE_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
 /// How far ahead of our clock a carry header's `at` may lie, ms: hops that share a key differ a little.

@@ -12,6 +12,7 @@ pub mod id;
 pub mod policy;
 pub mod request;
 pub mod step;
+pub mod wish;
 
 pub use action::{Event, Status};
 pub use certificate::{Certificate, Secret};

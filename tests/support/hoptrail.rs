@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use super::net;
 use super::{PATIENCE, show_logs, wait_until};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_hoptrail");
+/// The program itself.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_hoptrail");
 
 /// A running `hoptrail serve` with a state directory of its own. Dropped, it is gone.
 pub struct Hoptrail {
@@ -196,6 +197,11 @@ impl User {
     pub fn stranger() -> Self {
         let home = TempDir::with_prefix("hoptrail-user-").expect("a temporary directory");
         Self { home }
+    }
+
+    /// Their hoptrail directory, for programs that run the binary by themselves.
+    pub fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// Runs the binary with these arguments and this standard input.

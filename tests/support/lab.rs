@@ -28,17 +28,16 @@ impl Lab {
     /// Finds the packages, or gets them; test processes that come at the same time wait for the first.
     pub fn get() -> &'static Self {
         static LAB: OnceLock<Lab> = OnceLock::new();
-        LAB.get_or_init(|| {
-            let directory = directory();
-            let got = Command::new(format!("{SCRIPTS}/packages"))
-                .arg(&directory)
-                .output()
-                .expect("tests/lab/packages can be run");
-            let said = String::from_utf8_lossy(&got.stderr);
-            assert!(got.status.success(), "no mail lab: {said}");
-            Self {
-                packages: directory.join("pkg"),
-            }
+        LAB.get_or_init(|| Self {
+            packages: unpacked("mtas", "pkg"),
+        })
+    }
+
+    /// The same for the mail programs.
+    pub fn of_clients() -> &'static Self {
+        static LAB: OnceLock<Lab> = OnceLock::new();
+        LAB.get_or_init(|| Self {
+            packages: unpacked("clients", "clients"),
         })
     }
 
@@ -46,6 +45,19 @@ impl Lab {
     pub fn package(&self, name: &str) -> PathBuf {
         self.packages.join(name)
     }
+}
+
+/// Where a set of packages lies, after `tests/lab/packages` got it if need be.
+fn unpacked(set: &str, place: &str) -> PathBuf {
+    let directory = directory();
+    let got = Command::new(format!("{SCRIPTS}/packages"))
+        .arg(&directory)
+        .arg(set)
+        .output()
+        .expect("tests/lab/packages can be run");
+    let said = String::from_utf8_lossy(&got.stderr);
+    assert!(got.status.success(), "no mail lab: {said}");
+    directory.join(place)
 }
 
 /// The files a daemon will find under its private root: made before it starts.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use clap::Parser;
+use lettre::transport::smtp::authentication::Credentials;
 
 use super::tests::{Desk, Line, MESSAGE};
 use super::*;
@@ -79,12 +80,9 @@ async fn what_is_to_be_encrypted_does_not_go_in_clear() {
     // A server elsewhere and a user: certificate checked, or nothing at all.
     let parse = |words: &[&str]| {
         let line = ["send", "--user", "alice", "b@c.d"].iter().chain(words);
-        access(
-            &Line::try_parse_from(line).unwrap().args,
-            Some("pw".to_owned()),
-            "host",
-        )
-        .unwrap()
+        let args = Line::try_parse_from(line).unwrap().args;
+        let account = chosen(&args, Account::default());
+        account.access(Some("pw".to_owned()), "host").unwrap()
     };
     let elsewhere = parse(&["--server", "mail.example.com"]);
     assert_eq!(
@@ -110,4 +108,44 @@ async fn what_is_to_be_encrypted_does_not_go_in_clear() {
             .iter()
             .any(|c| c.starts_with("AUTH") || c.starts_with("MAIL"))
     );
+}
+
+/// A password goes to the server and for the user that it was written down for, and to no other.
+#[tokio::test]
+async fn the_file_is_the_account_unless_a_server_is_named() {
+    let desk = Desk::new();
+    let home = desk.home.path().join("hoptrail");
+    std::fs::create_dir(&home).unwrap();
+    let file = "server = 'mail.test:587'\nuser = 'alice'\npassword_command = 'echo pw'\n\
+                from = 'a@file.test'\n";
+    std::fs::write(home.join(FILE), file).unwrap();
+    let job = |words: &[&str]| {
+        let line = ["send", "b@c.d"].iter().chain(words);
+        let surroundings = Surroundings {
+            input: &mut MESSAGE.as_bytes(),
+            home: Ok(home.clone()),
+            password: Some("environment".to_owned()),
+            clock: Clock::system(),
+        };
+        let job = prepare(&Line::try_parse_from(line).unwrap().args, surroundings).unwrap();
+        let from = job.envelope.from.unwrap().to_string();
+        (job.access.peer.to_string(), job.access.login, from)
+    };
+    let login = |user: &str, password: &str| {
+        let (user, password) = (user.to_owned(), password.to_owned());
+        Some(Credentials::new(user, password))
+    };
+    let (server, from) = ("mail.test:587".to_owned(), "a@file.test".to_owned());
+    assert_eq!(
+        job(&[]),
+        (server.clone(), login("alice", "pw"), from.clone())
+    );
+    let other = job(&["--user", "bob", "--from", "b@x.test"]);
+    assert_eq!(
+        other,
+        (server, login("bob", "environment"), "b@x.test".to_owned())
+    );
+    let elsewhere = job(&["--server", "evil.test"]);
+    let (evil, alice) = ("evil.test:25".to_owned(), "alice@example.com".to_owned());
+    assert_eq!(elsewhere, (evil, None, alice));
 }

@@ -8,10 +8,24 @@ use std::ops::Range;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use lettre::Address;
-use mail_parser::MessageParser;
+use mail_builder::headers::Header;
+use mail_builder::headers::address::Address as Mailbox;
+use mail_parser::{HeaderName, MessageParser};
 
 /// Longest host part of an id; with 32 random digits and `@` an ENVID has to stay within 100 octets.
 const ID_HOST_OCTETS_MAX: usize = 64;
+
+/// The fields that name recipients, and those that do in a message sent again (RFC 5322, 3.6.3 and 3.6.6).
+const TO: [(&str, HeaderName<'_>); 3] = [
+    ("To", HeaderName::To),
+    ("Cc", HeaderName::Cc),
+    ("Bcc", HeaderName::Bcc),
+];
+const RESENT_TO: [(&str, HeaderName<'_>); 3] = [
+    ("Resent-To", HeaderName::ResentTo),
+    ("Resent-Cc", HeaderName::ResentCc),
+    ("Resent-Bcc", HeaderName::ResentBcc),
+];
 
 /// Why a message cannot be sent as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +43,8 @@ pub(super) enum MessageError {
     From,
     #[error("{0:?} in the {1} field is not an address that can be sent to")]
     Recipient(String, &'static str),
+    #[error("{0:?} is not an address that can be sent to")]
+    Address(String),
     #[error("the To, Cc and Bcc fields name nobody")]
     NoRecipients,
 }
@@ -40,6 +56,8 @@ pub(super) struct Draft {
     fields: Vec<Field>,
     /// Where the empty line or, without one, the end is.
     header_end: usize,
+    /// A field that is put on top.
+    on_top: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,32 +84,77 @@ impl Draft {
         if input.is_empty() {
             return Err(MessageError::Empty);
         }
-        let octets = with_crlf(input);
-        let mut fields: Vec<Field> = Vec::new();
-        let mut at = 0;
+        match Self::take_apart(with_crlf(input)) {
+            (draft, None) => Ok(draft),
+            (_, Some(line)) => Err(MessageError::NotAField(line)),
+        }
+    }
+
+    /// The same for any text, as sendmail takes it: what is no header is the body, and the `From ` line of an mbox
+    /// is left out.
+    pub(super) fn parse_any(input: &[u8]) -> Self {
+        let mut octets = with_crlf(input);
+        if octets.starts_with(b"From ") {
+            let end = memchr::memchr(b'\n', &octets).map_or(octets.len(), |at| at + 1);
+            octets.drain(..end);
+        }
+        let (mut draft, not_a_field) = Self::take_apart(octets);
+        if not_a_field.is_some() {
+            let at = draft.header_end;
+            draft.octets.splice(at..at, *b"\r\n");
+        }
+        draft
+    }
+
+    /// The message, and the number of the line, from 1, that ends the header though it is not empty.
+    fn take_apart(octets: Vec<u8>) -> (Self, Option<usize>) {
+        let mut draft = Self {
+            octets: Vec::new(),
+            fields: Vec::new(),
+            header_end: 0,
+            on_top: None,
+        };
+        let mut not_a_field = None;
         for (index, line) in octets.split_inclusive(|b| *b == b'\n').enumerate() {
             if line == b"\r\n" {
                 break;
             }
-            let next = at + line.len();
-            match (line.first(), fields.last_mut()) {
-                (Some(b' ' | b'\t'), Some(field)) => field.octets.end = next,
-                _ => fields.push(Field {
-                    name: field_name(line).ok_or(MessageError::NotAField(index + 1))?,
-                    octets: at..next,
+            let next = draft.header_end + line.len();
+            match (line.first(), draft.fields.last_mut(), field_name(line)) {
+                (Some(b' ' | b'\t'), Some(field), _) => field.octets.end = next,
+                (_, _, Some(name)) => draft.fields.push(Field {
+                    name,
+                    octets: draft.header_end..next,
                 }),
+                _ => {
+                    not_a_field = Some(index + 1);
+                    break;
+                }
             }
-            at = next;
+            draft.header_end = next;
         }
-        Ok(Self {
-            octets,
-            fields,
-            header_end: at,
-        })
+        draft.octets = octets;
+        (draft, not_a_field)
     }
 
-    /// The single address of the From field.
-    pub(super) fn sender(&self) -> Result<Address, MessageError> {
+    /// Whether there is such a field; `name` is in lower case.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|field| field.name == name)
+    }
+
+    /// Puts a From field on top; `name` is the person's own.
+    pub(super) fn with_from(self, name: Option<&str>, address: &Address) -> Self {
+        let mut field = b"From: ".to_vec();
+        let column = field.len();
+        Mailbox::new_address(name, address.to_string()).write_header(&mut field, column);
+        Self {
+            on_top: Some(field),
+            ..self
+        }
+    }
+
+    /// The single address of the From field. `domain` is that of a name without one.
+    pub(super) fn sender(&self, domain: Option<&str>) -> Result<Address, MessageError> {
         let message = self.header();
         let mut named = message
             .iter()
@@ -100,25 +163,29 @@ impl Draft {
         match (named.next(), named.next()) {
             (Some(one), None) => one
                 .address()
-                .and_then(|text| text.parse().ok())
+                .or(one.name())
+                .and_then(|text| complete(text, domain))
                 .ok_or(MessageError::From),
             _ => Err(MessageError::From),
         }
     }
 
-    /// The addresses of To, Cc and Bcc, each once, in their order.
-    pub(super) fn recipients(&self) -> Result<Vec<Address>, MessageError> {
+    /// The addresses of To, Cc and Bcc, each once, in their order; of their Resent- twins, where there are any.
+    pub(super) fn recipients(&self, domain: Option<&str>) -> Result<Vec<Address>, MessageError> {
         let message = self.header().ok_or(MessageError::NoRecipients)?;
-        let to = message.all_to().map(|field| ("To", field));
-        let cc = message.all_cc().map(|field| ("Cc", field));
-        let bcc = message.all_bcc().map(|field| ("Bcc", field));
+        let resent = |(_, name): &(_, HeaderName<'static>)| message.header(name.clone()).is_some();
+        let fields = if RESENT_TO.iter().any(resent) {
+            RESENT_TO
+        } else {
+            TO
+        };
         let mut recipients = Vec::new();
-        for (field, addresses) in to.chain(cc).chain(bcc) {
-            for named in addresses.iter() {
+        for (field, name) in fields {
+            let lists = message.header_values(name).filter_map(|v| v.as_address());
+            for named in lists.flat_map(|list| list.iter()) {
                 let text = named.address().or(named.name()).unwrap_or_default();
-                let address: Address = text
-                    .parse()
-                    .map_err(|_| MessageError::Recipient(text.to_owned(), field))?;
+                let address = complete(text, domain)
+                    .ok_or_else(|| MessageError::Recipient(text.to_owned(), field))?;
                 if !recipients.contains(&address) {
                     recipients.push(address);
                 }
@@ -144,10 +211,12 @@ impl Draft {
             let line = format!("Message-ID: <{random:032x}@{host}>\r\n");
             octets.extend_from_slice(line.as_bytes());
         }
-        if !self.fields.iter().any(|f| f.name == "date") {
+        if !self.has("date") {
             octets.extend_from_slice(format!("Date: {}\r\n", date(sent_ms)).as_bytes());
         }
-        for field in self.fields.iter().filter(|f| f.name != "bcc") {
+        octets.extend_from_slice(self.on_top.as_deref().unwrap_or_default());
+        let hidden = |f: &&Field| !["bcc", "resent-bcc"].contains(&f.name.as_str());
+        for field in self.fields.iter().filter(hidden) {
             octets.extend_from_slice(&self.octets[field.octets.clone()]);
         }
         let header_is_utf8 = !octets.is_ascii() && std::str::from_utf8(&octets).is_ok();
@@ -185,14 +254,35 @@ impl Draft {
     }
 }
 
+/// An address, or one in the making: `domain` is that of a name without one.
+fn complete(text: &str, domain: Option<&str>) -> Option<Address> {
+    let missing = domain.filter(|_| !text.contains('@'));
+    match missing {
+        Some(domain) => Address::new(text, domain).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// The addresses in a text such as `Bob <bob@example.org>, root`.
+pub(super) fn addresses(text: &str, domain: &str) -> Result<Vec<Address>, MessageError> {
+    let wrong = || MessageError::Address(text.to_owned());
+    if text.contains(char::is_control) {
+        return Err(wrong());
+    }
+    let draft = Draft::parse_any(format!("To: {text}\r\n").as_bytes());
+    draft.recipients(Some(domain)).map_err(|_| wrong())
+}
+
 /// The host part of fresh ids: the sender's domain where that is a plain name, else this host's.
-pub(super) fn id_host<'a>(sender: &'a Address, own_host: &'a str) -> &'a str {
+pub(super) fn id_host<'a>(sender: Option<&'a Address>, own_host: &'a str) -> &'a str {
     let plain = |text: &&str| {
         let harmless = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
         !text.is_empty() && text.len() <= ID_HOST_OCTETS_MAX && text.bytes().all(harmless)
     };
-    [sender.domain(), own_host]
+    sender
+        .map(Address::domain)
         .into_iter()
+        .chain([own_host])
         .find(plain)
         .unwrap_or("localhost")
 }

@@ -17,7 +17,7 @@ fn finished(text: &str) -> String {
 fn recipients(header: &str) -> Result<Vec<String>, MessageError> {
     let draft = Draft::parse(format!("{header}\n\ntext To: no@no.no\n").as_bytes())?;
     Ok(draft
-        .recipients()?
+        .recipients(None)?
         .iter()
         .map(ToString::to_string)
         .collect())
@@ -122,7 +122,7 @@ fn recipients_that_cannot_be_meant_are_refused() {
 fn the_sender_is_the_one_address_in_from() {
     let sender = |from: &str| {
         let draft = Draft::parse(format!("{from}\n\n").as_bytes()).unwrap();
-        draft.sender().map(|a| a.to_string())
+        draft.sender(None).map(|a| a.to_string())
     };
     assert_eq!(sender("From: A <a@b.c>").unwrap(), "a@b.c");
     assert_eq!(sender("fROM:\n a@b.c (A)").unwrap(), "a@b.c");
@@ -153,10 +153,58 @@ fn a_line_that_is_no_field_is_named() {
 
 #[test]
 fn ids_get_a_host_part_that_fits() {
-    let host = |sender: &str, own| id_host(&sender.parse().unwrap(), own).to_owned();
+    let host = |sender: &str, own| id_host(Some(&sender.parse().unwrap()), own).to_owned();
     assert_eq!(host("a@example.com", "own"), "example.com");
     assert_eq!(host("a@[127.0.0.1]", "own.example"), "own.example");
     assert_eq!(host("a@münchen.example", ""), "localhost");
     let long = format!("a@{}.example", "x".repeat(60));
     assert_eq!(host(&long, "own"), "own");
+}
+
+#[test]
+fn a_message_sent_again_goes_to_its_resent_fields() {
+    let header =
+        "To: first@example.org\nResent-To: second@example.org\nResent-Cc: third@example.org";
+    assert_eq!(
+        recipients(header).unwrap(),
+        ["second@example.org", "third@example.org"]
+    );
+}
+
+#[test]
+fn names_without_a_domain_get_the_one_there_is() {
+    let all = |text| {
+        addresses(text, "here.test").map(|all| {
+            all.iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+    };
+    for (text, expected) in [
+        ("root", "root@here.test"),
+        ("<root>", "root@here.test"),
+        ("Bob <bob@x.test>, root", "bob@x.test root@here.test"),
+        ("bob@x.test (Bob)", "bob@x.test"),
+        ("friends: a, b@x.test;", "a@here.test b@x.test"),
+    ] {
+        assert_eq!(all(text).as_deref(), Ok(expected), "{text}");
+    }
+    for text in [
+        "",
+        ",",
+        "a b",
+        "a@b@c",
+        "@x.test",
+        "a\r\nCc: b",
+        "a@x.test,\0",
+    ] {
+        assert!(all(text).is_err(), "{text:?}: {:?}", all(text));
+    }
+    let draft = Draft::parse(b"From: root (Cron Daemon)\n\n").unwrap();
+    assert_eq!(
+        draft.sender(Some("here.test")).unwrap().to_string(),
+        "root@here.test"
+    );
+    assert!(draft.sender(None).is_err());
 }

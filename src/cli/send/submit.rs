@@ -16,7 +16,7 @@ use lettre::transport::smtp::extension::{
 use lettre::transport::smtp::response::Response;
 use tokio::time::timeout;
 
-use super::Tls;
+use super::account::Tls;
 use super::message::Message;
 use crate::store::dialogue::{
     COMMAND_SECONDS, Keywords, MESSAGE_SECONDS, OPEN_SECONDS, QUIT_SECONDS, connect,
@@ -46,6 +46,18 @@ pub(super) struct Access {
     pub(super) clear_password: bool,
 }
 
+/// Who sends, who gets it, and how.
+pub(super) struct Envelope {
+    /// `None` is the null reverse-path.
+    pub(super) from: Option<Address>,
+    pub(super) recipients: Vec<Address>,
+    /// Which notifications are wanted, NOTIFY and RET (RFC 3461, 4.1 and 4.3); nothing where DSN is not offered.
+    pub(super) notify: Option<String>,
+    pub(super) ret: Option<String>,
+    /// Nobody gets it where one recipient is refused.
+    pub(super) all_or_none: bool,
+}
+
 /// A session in which mail can be sent.
 pub(super) struct Server {
     connection: AsyncSmtpConnection,
@@ -64,6 +76,14 @@ pub(super) struct Request {
 pub(super) struct Outcome {
     pub(super) accepted: Vec<Address>,
     pub(super) refused: Vec<(Address, String)>,
+}
+
+impl Outcome {
+    /// Whether whoever was refused may be accepted later.
+    pub(super) fn is_for_now(&self) -> bool {
+        let mut refused = self.refused.iter();
+        refused.all(|(_, words)| words.starts_with('4'))
+    }
 }
 
 impl Server {
@@ -111,16 +131,18 @@ impl Server {
     /// One transaction. It goes on while one recipient is left.
     pub(super) async fn submit(
         &mut self,
-        from: &Address,
-        recipients: &[Address],
+        envelope: &Envelope,
         message: &Message,
         request: Option<&Request>,
     ) -> Result<Outcome, SubmitError> {
-        let parameters = self.mail_parameters(from, recipients, message, request)?;
-        let mail = Mail::new(Some(from.clone()), parameters);
+        let parameters = self.mail_parameters(envelope, message, request)?;
+        let mail = Mail::new(envelope.from.clone(), parameters);
         self.command(mail, "the sender").await?;
         let with_orcpt = request.is_some_and(|r| r.envelope_id.is_some());
-        let outcome = self.recipients(recipients, with_orcpt).await?;
+        let mut outcome = self.recipients(envelope, with_orcpt).await?;
+        if envelope.all_or_none && !outcome.refused.is_empty() {
+            outcome.accepted.clear();
+        }
         if outcome.accepted.is_empty() {
             return Ok(outcome);
         }
@@ -137,15 +159,21 @@ impl Server {
 
     async fn recipients(
         &mut self,
-        recipients: &[Address],
+        envelope: &Envelope,
         with_orcpt: bool,
     ) -> Result<Outcome, SubmitError> {
         let mut outcome = Outcome {
             accepted: Vec::new(),
             refused: Vec::new(),
         };
-        for recipient in recipients {
-            let rcpt = Rcpt::new(recipient.clone(), orcpt(recipient, with_orcpt));
+        let notify = envelope.notify.as_ref().filter(|_| self.offers_dsn());
+        for recipient in &envelope.recipients {
+            let mut parameters = orcpt(recipient, with_orcpt);
+            parameters.extend(notify.map(|events| RcptParameter::Other {
+                keyword: "NOTIFY".to_owned(),
+                value: Some(events.clone()),
+            }));
+            let rcpt = Rcpt::new(recipient.clone(), parameters);
             let exchange = self.connection.command(rcpt);
             match timeout(Duration::from_secs(COMMAND_SECONDS), exchange).await {
                 Ok(Ok(_)) => outcome.accepted.push(recipient.clone()),
@@ -161,8 +189,7 @@ impl Server {
 
     fn mail_parameters(
         &self,
-        from: &Address,
-        recipients: &[Address],
+        envelope: &Envelope,
         message: &Message,
         request: Option<&Request>,
     ) -> Result<Vec<MailParameter>, SubmitError> {
@@ -178,7 +205,7 @@ impl Server {
             needs("8BITMIME", "the message holds octets beyond ASCII")?;
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        let addresses = recipients.iter().chain([from]);
+        let addresses = envelope.recipients.iter().chain(&envelope.from);
         if addresses.map(AsRef::<str>::as_ref).any(|a| !a.is_ascii()) {
             needs("SMTPUTF8", "an address holds characters beyond ASCII")?;
             parameters.push(MailParameter::SmtpUtfEight);
@@ -189,11 +216,13 @@ impl Server {
         if self.offers.has("SIZE") {
             parameters.push(MailParameter::Size(message.octets.len()));
         }
+        let other = |keyword: &str, value: &str| MailParameter::Other {
+            keyword: keyword.to_owned(),
+            value: Some(value.to_owned()),
+        };
+        let ret = envelope.ret.as_ref().filter(|_| self.offers_dsn());
+        parameters.extend(ret.map(|what| other("RET", what)));
         if let Some(request) = request {
-            let other = |keyword: &str, value: &str| MailParameter::Other {
-                keyword: keyword.to_owned(),
-                value: Some(value.to_owned()),
-            };
             parameters.extend(request.envelope_id.iter().map(|id| other("ENVID", id)));
             parameters.push(other("TRACK", &request.track));
         }

@@ -26,7 +26,7 @@ pub(super) struct Told {
 }
 
 pub(super) struct Desk {
-    home: TempDir,
+    pub(super) home: TempDir,
     pub(super) password: Option<String>,
 }
 
@@ -437,8 +437,11 @@ proptest! {
     #[test]
     fn any_input_is_taken_or_refused(input in prop::collection::vec(any::<u8>(), 0..300)) {
         if let Ok(draft) = Draft::parse(&input) {
-            let _ = (draft.sender(), draft.recipients());
+            let _ = (draft.sender(None), draft.recipients(None));
             let _ = draft.finish("example.com", 7, 0);
         }
+        let draft = Draft::parse_any(&input);
+        let _ = (draft.sender(Some("x.test")), draft.recipients(Some("x.test")));
+        let _ = draft.finish("example.com", 7, 0);
     }
 }

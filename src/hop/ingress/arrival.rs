@@ -3,12 +3,14 @@
 
 use tracing::info;
 
+use super::wish::{grant, take_request};
 use crate::hop::body::Head;
 use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, field_value, is_report};
 use crate::hop::{Arrival, Site, log_step};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
 use crate::track::carry::{CARRY, Carry, Opened};
+use crate::track::wish::Wish;
 use crate::track::{Event, Form, HopReport, Role, Stage, Step};
 
 /// How a message came, for what is done with its start.
@@ -16,25 +18,31 @@ use crate::track::{Event, Form, HopReport, Role, Stage, Step};
 pub struct Manner {
     /// A carry header of another hop is honoured from this client.
     pub may_ask: bool,
-    /// The MTA tracks by itself: it has the request, and needs no carry header.
+    /// The MTA tracks by itself: it needs no carry header where MAIL brought the request.
     pub passes: bool,
     /// In chunks: a header block that goes on behind the first one is not looked at, and the carry header
     /// binds no Message-ID.
     pub chunked: bool,
 }
 
-/// Whether there is anything to do about a message: its sender asks, or a carry header stands in it, whoever
-/// made that. Any other message passes without its start being taken out of the stream.
+/// Whether there is anything to do about a message: its sender asks, or a field stands in its header that may be
+/// a request, whoever made that. Any other message passes without its start being taken out of the stream.
 pub fn concerns_us(site: &Site, envelope: Option<&Envelope>, header: Option<&[u8]>) -> bool {
-    let tracked = envelope.is_some_and(|envelope| envelope.tracked.is_some());
-    let carries = |block: &[u8]| {
-        header_fields(block).any(|field| field_value(&block[field], CARRY).is_some())
+    let asks =
+        |envelope: &Envelope| envelope.tracked.is_some() || envelope.wish == Some(Wish::Ruled);
+    let asking_field = site.listener.wishes.header.as_deref();
+    let may_ask = |field: &[u8]| {
+        let named = |name: &str| field_value(field, name).is_some();
+        named(CARRY) || asking_field.is_some_and(named)
     };
-    site.hop.tracking.is_some() && (tracked || header.is_some_and(carries))
+    let holds = |block: &[u8]| header_fields(block).any(|field| may_ask(&block[field]));
+    site.hop.tracking.is_some() && (envelope.is_some_and(asks) || header.is_some_and(holds))
 }
 
-/// Looks at the start of a message: takes out a carry header of our own making, honours it where it is a
-/// request from a hop that shares our key, and puts ours on top. Returns what to send, and the Message-ID.
+/// Looks at the start of a message: takes out a carry header of our own making and a field that asks, honours
+/// what is a request (a carry header if a hop that shares our key made it; no other counts beside it, or a message
+/// that came back would be tracked anew), and puts our carry header on top. Returns what to send, and the
+/// Message-ID.
 pub async fn prepare(
     site: &Site,
     manner: Manner,
@@ -48,35 +56,38 @@ pub async fn prepare(
         return (head.text, None);
     }
     let carried = site.take_carry(&mut head);
+    let asked = if manner.may_ask {
+        take_request(site, &mut head)
+    } else {
+        None
+    };
     let Some(envelope) = envelope else {
         return (head.text, None);
     };
     if let Some(why) = untrackable(envelope, &head) {
-        if envelope.tracked.take().is_some() {
-            info!(hop = %site.hop.hostname, "{why}: untracked");
-        }
-        return (head.text, None);
-    }
-    if !takes_field_before(&head.text) {
         if let Some(tracked) = envelope.tracked.take() {
-            info!(hop = %site.hop.hostname, envid = %tracked.id, "begins with no header field: untracked");
+            info!(hop = %site.hop.hostname, envid = %tracked.id, "{why}: untracked");
         }
         return (head.text, None);
     }
     let message_id = head.message_id();
-    if let (Some(opened), None) = (carried, &envelope.tracked) {
-        envelope.tracked = take_up(
-            site,
-            manner.may_ask,
-            opened,
-            envelope,
-            message_id.as_deref(),
-        )
-        .await;
+    let told = manner.passes && envelope.tracked.is_some();
+    if envelope.tracked.is_none() {
+        envelope.tracked = match carried {
+            Some(opened) => {
+                take_up(
+                    site,
+                    manner.may_ask,
+                    opened,
+                    envelope,
+                    message_id.as_deref(),
+                )
+                .await
+            }
+            None => grant(site, asked, envelope),
+        };
     }
-    if let (Some(tracked), false, Some(tracking)) =
-        (&envelope.tracked, manner.passes, &site.hop.tracking)
-    {
+    if let (Some(tracked), false, Some(tracking)) = (&envelope.tracked, told, &site.hop.tracking) {
         let id = message_id.as_deref().map(str::as_bytes);
         let mut carry = carry(site, tracked).write(&tracking.keys, &envelope.reverse_path, id);
         carry.extend_from_slice(&head.text);
@@ -89,6 +100,9 @@ pub async fn prepare(
 fn untrackable(envelope: &Envelope, head: &Head) -> Option<&'static str> {
     if envelope.overflown {
         return Some("more recipients than the limit");
+    }
+    if !takes_field_before(&head.text) {
+        return Some("begins with no header field");
     }
     is_report(head.block()).then_some("a tracking report itself")
 }

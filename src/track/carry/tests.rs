@@ -92,6 +92,34 @@ fn every_line_is_short_even_with_the_longest_id() {
     assert_eq!(field.len() as u64, long.octets_max(&keys()));
 }
 
+/// The longest of everything at once.
+#[test]
+fn the_named_bound_holds_for_any_request() {
+    let request = TrackRequest {
+        certificate: Some(Certificate::new([9; 32])),
+        id: TrackingId::new(&"x".repeat(64)),
+        hop: u8::MAX,
+        up: Some(StepId(u64::MAX)),
+        sent_ms: Some(u64::MAX),
+        max: Some(u8::MAX),
+        ttl_s: Some(u32::MAX),
+        others: (0..99).map(|n| (format!("x{n}"), "v".repeat(64))).collect(),
+    };
+    let longest = Carry {
+        id: TrackingId::new(&";".repeat(100)).unwrap(),
+        step: StepId(u64::MAX),
+        at_ms: i64::MIN,
+        told: true,
+        request,
+    };
+    let octets = longest.write(&keys(), b"a@b", Some(b"m")).len() as u64;
+    assert!(
+        octets > CARRY_OCTETS_MAX - 200,
+        "{octets}: the bound is no waste"
+    );
+    assert!(octets < CARRY_OCTETS_MAX, "{octets}");
+}
+
 #[test]
 fn a_refolded_header_is_still_ours() {
     let field = String::from_utf8(carry().write(&keys(), b"a@b", None)).unwrap();

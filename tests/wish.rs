@@ -1,0 +1,222 @@
+//! How people ask whose client does not speak TRACK: a header field and rules of the configuration, at an
+//! ingress in front of a scripted MTA. What passes and what is taken out, octet for octet, is in
+//! `tests/dialogues/ingress-request-header*.txt` and `ingress-rules.txt`.
+
+#![allow(clippy::expect_used)]
+
+mod support;
+
+use std::net::SocketAddrV4;
+
+use support::dialogue::Dialogue;
+use support::hoptrail::Hoptrail;
+use support::mail::{Mail, Report};
+use support::net;
+use support::sink::{Script, Sink};
+
+const SENDER: &str = "alice@origin.test";
+const MESSAGE: &str = "Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\nbody\r\n";
+/// B, as somebody with a secret would set it.
+const B: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk";
+
+/// An ingress that takes wishes, and where its reports land.
+struct Hop {
+    _hoptrail: Hoptrail,
+    mta: Sink,
+    entrance: SocketAddrV4,
+    reports: tempfile::TempDir,
+}
+
+impl Hop {
+    /// With these lines in its listener, and those for the top.
+    fn start(mta: Script, wishes: &str, more: &str) -> Self {
+        let mta = mta.start();
+        let reports = tempfile::tempdir().expect("a temporary directory");
+        let entrance = net::address();
+        let hoptrail = Hoptrail::serve(&format!(
+            "hostname = 'mx1.test'\n{more}\n\
+             [reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:{}'\n\
+             [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\n\
+             next_hop = '{}'\n{wishes}\n",
+            reports.path().display(),
+            mta.next_hop(),
+        ));
+        Self {
+            _hoptrail: hoptrail,
+            mta,
+            entrance,
+            reports,
+        }
+    }
+
+    fn client(&self) -> Dialogue {
+        let mut client = Dialogue::open(self.entrance);
+        client.command("EHLO client.test", "250");
+        client
+    }
+
+    fn reports(&self, count: usize) -> Vec<Report> {
+        support::wait_until(support::PATIENCE, "reports", || {
+            let mails = Mail::in_maildir(self.reports.path());
+            let reports: Vec<Report> = mails.iter().filter_map(Mail::report).collect();
+            if reports.len() >= count {
+                Ok(reports)
+            } else {
+                Err(format!("{} reports", reports.len()))
+            }
+        })
+    }
+
+    /// The last of so many messages at the MTA.
+    fn seen(&self, count: usize) -> String {
+        let transactions = self.mta.wait_for(count);
+        let last = transactions.last().expect("one at least");
+        String::from_utf8(last.data.clone()).expect("text")
+    }
+}
+
+/// One transaction in a session that has said hello.
+fn submit(client: &mut Dialogue, parameters: &str, message: &str) {
+    client.command(&format!("MAIL FROM:<{SENDER}>{parameters}"), "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(message.as_bytes());
+    client.expect("250");
+}
+
+#[test]
+fn a_header_field_asks_as_the_parameter_does() {
+    let hop = Hop::start(Sink::smtp(), "request_header = 'X-Track'", "");
+    let message =
+        format!("X-Track: NOW:c256/{B}\r\n :t/1795478400000:id/mine (please)\r\n{MESSAGE}");
+    submit(&mut hop.client(), "", &message);
+    let seen = hop.seen(1);
+    let (carry, rest) = seen.split_at(seen.find("Message-ID:").expect("the message"));
+    assert!(
+        carry.starts_with("Hoptrail-Carry: v=1; kid=") && rest == MESSAGE,
+        "{seen}"
+    );
+
+    let report = &hop.reports(1)[0];
+    assert_eq!(report.field("Original-Envelope-Id"), "mine");
+    assert_eq!(report.field("X-Hoptrail-Message-Id"), "m1@origin.test");
+    assert!(report.field("X-Hoptrail-Auth").starts_with("hmac-sha256"));
+    assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["accepted"]);
+    let mail = &Mail::in_maildir(hop.reports.path())[0];
+    assert_eq!(mail.field("To"), Some(format!("<{SENDER}>")));
+}
+
+#[test]
+fn what_was_said_at_mail_outranks_the_header_and_that_a_rule() {
+    let both = "request_header = 'X-Track'\ntrack = [{ from = 'origin.test' }]";
+    let hop = Hop::start(Sink::smtp(), both, "");
+    let mut client = hop.client();
+    let asking = format!("X-Track: NOW:id/header:c256/{B}\r\n{MESSAGE}");
+    submit(&mut client, " TRACK=NOW:id/parameter", &asking);
+    assert!(hop.seen(1).ends_with(MESSAGE) && !hop.seen(1).contains("X-Track"));
+    submit(&mut client, "", &asking);
+    submit(&mut client, " ENVID=envelope", MESSAGE);
+    let mut reports = hop.reports(3);
+    reports.sort_by_key(|report| report.field("Original-Envelope-Id"));
+    let ids: Vec<String> = reports
+        .iter()
+        .map(|r| r.field("Original-Envelope-Id"))
+        .collect();
+    assert_eq!(ids, ["envelope", "header", "parameter"]);
+    let proved: Vec<bool> = reports
+        .iter()
+        .map(|report| format!("{report:?}").contains("X-Hoptrail-Auth"))
+        .collect();
+    assert_eq!(proved, [false, true, false], "a rule has no certificate");
+}
+
+#[test]
+fn only_who_may_ask_asks_and_a_login_makes_the_difference() {
+    let mta = Sink::smtp()
+        .offer("AUTH PLAIN")
+        .once("AUTH", "235 2.7.0 ok");
+    let wishes = "request_header = 'X-Track'\ntrack = [{ one_in = 1 }]";
+    let hop = Hop::start(mta, wishes, "[policy]\nallow = ['authenticated']");
+    let mut client = hop.client();
+    let asking = format!("X-Track: NOW\r\n{MESSAGE}");
+    submit(&mut client, "", &asking);
+    assert_eq!(hop.seen(1), asking, "a stranger's mail passes as it is");
+    client.command("AUTH PLAIN AGFsaWNlAHB3", "235");
+    submit(&mut client, "", &asking);
+    assert!(hop.seen(2).starts_with("Hoptrail-Carry:") && hop.seen(2).ends_with(MESSAGE));
+    assert_eq!(hop.reports(1).len(), 1);
+}
+
+#[test]
+fn one_in_n_is_about_one_in_n() {
+    const MESSAGES: usize = 200;
+    let hop = Hop::start(
+        Sink::smtp(),
+        "track = [{ to = 'dest.test', one_in = 4 }]",
+        "",
+    );
+    let mut client = hop.client();
+    for _ in 0..MESSAGES {
+        client.command(&format!("MAIL FROM:<{SENDER}>"), "250");
+        for recipient in ["bob", "carol", "dora", "eve"] {
+            client.command(&format!("RCPT TO:<{recipient}@dest.test>"), "250");
+        }
+        client.data(MESSAGE.as_bytes());
+        client.expect("250");
+    }
+    let seen = hop.mta.wait_for(MESSAGES);
+    let tracked = seen
+        .iter()
+        .filter(|t| t.data.starts_with(b"Hoptrail-Carry:"));
+    let tracked = tracked.count();
+    // 50 are to be expected; fewer than 15 or more than 95 come once in a billion runs.
+    assert!((15..=95).contains(&tracked), "{tracked} of {MESSAGES}");
+}
+
+#[test]
+fn a_message_that_came_back_is_not_asked_for_anew() {
+    let both = "request_header = 'X-Track'\ntrack = [{ from = 'origin.test' }]";
+    let hop = Hop::start(Sink::smtp(), both, "");
+    let mut client = hop.client();
+    submit(&mut client, "", MESSAGE);
+    let carried = hop.seen(1);
+    assert!(carried.starts_with("Hoptrail-Carry:"), "{carried}");
+    submit(&mut client, "", &format!("X-Track: NOW\r\n{carried}"));
+    assert_eq!(hop.seen(2), MESSAGE);
+    assert_eq!(hop.reports(1).len(), 1);
+}
+
+/// Such an MTA would take the request with MAIL, but that has gone by.
+#[test]
+fn a_late_request_crosses_by_carry_header_whatever_the_mta_offers() {
+    let both = "request_header = 'X-Track'\ntrack = [{ to = 'dest.test' }]";
+    let hop = Hop::start(Sink::smtp().offer("TRACK NOW"), both, "");
+    let mut client = hop.client();
+    for (count, message) in [
+        (1, format!("X-Track: NOW\r\n{MESSAGE}")),
+        (2, MESSAGE.to_owned()),
+    ] {
+        submit(&mut client, "", &message);
+        let seen = hop.seen(count);
+        assert!(
+            seen.starts_with("Hoptrail-Carry:") && seen.ends_with(MESSAGE),
+            "{seen}"
+        );
+    }
+    submit(&mut client, " TRACK=NOW", MESSAGE);
+    assert_eq!(hop.seen(3), MESSAGE, "this one came in time");
+}
+
+#[test]
+fn reports_and_the_null_sender_are_tracked_by_no_rule() {
+    let hop = Hop::start(Sink::smtp(), "track = [{ one_in = 1 }]", "");
+    let mut client = hop.client();
+    let report =
+        "Content-Type: multipart/report; report-type=tracking-status; boundary=x\r\n\r\n--x--\r\n";
+    submit(&mut client, "", report);
+    assert_eq!(hop.seen(1), report);
+    client.command("MAIL FROM:<>", "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE.as_bytes());
+    client.expect("250");
+    assert_eq!(hop.seen(2), MESSAGE);
+}
