@@ -189,13 +189,23 @@ fn listeners(config: &str) -> Vec<SocketAddrV4> {
 /// A user of the client, with a secret of their own.
 pub struct User {
     home: TempDir,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl User {
     /// Somebody who has never used hoptrail.
     pub fn stranger() -> Self {
         let home = TempDir::with_prefix("hoptrail-user-").expect("a temporary directory");
-        Self { home }
+        Self {
+            home,
+            environment: Vec::new(),
+        }
+    }
+
+    /// With this path in its environment.
+    pub fn env(mut self, name: &'static str, path: PathBuf) -> Self {
+        self.environment.push((name, path));
+        self
     }
 
     /// Runs the binary with these arguments and this standard input.
@@ -204,6 +214,7 @@ impl User {
             .args(args)
             .env("HOPTRAIL_HOME", self.home.path())
             .env("NO_COLOR", "1")
+            .envs(self.environment.clone())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::net::SocketAddrV4;
 use std::thread;
 
-use super::lab::{Daemon, State};
+use super::lab::{Daemon, State, package};
 use super::net::{self, NextHop};
 
 #[derive(Clone, Copy)]
@@ -114,7 +114,8 @@ impl Setup {
         self
     }
 
-    /// One more line of main.cf (Postfix only).
+    /// One more line of main.cf (Postfix), of the main section (Exim), or more words for the line with its
+    /// listener (`OpenSMTPD`).
     pub fn setting(mut self, line: &str) -> Self {
         self.settings.push(line.to_owned());
         self
@@ -174,7 +175,6 @@ impl Setup {
 
     fn start_exim(&self) -> Daemon {
         assert!(self.local_domain.is_empty(), "Exim only relays here");
-        assert!(self.settings.is_empty(), "main.cf is Postfix's");
         let mut routers = String::new();
         for (count, (domain, next_hop)) in self.routes.iter().enumerate() {
             let _ = writeln!(
@@ -187,7 +187,9 @@ impl Setup {
             let _ = writeln!(routers, "rest:\n{}", exim_router(next_hop));
         }
         let state = State::new();
-        let text = include_str!("../lab/exim.conf.in").replace("@ROUTERS@", &routers);
+        let text = include_str!("../lab/exim.conf.in")
+            .replace("@SETTINGS@", &self.settings.join("\n"))
+            .replace("@ROUTERS@", &routers);
         state.write("etc/exim4/exim4.conf", &self.fill(&text));
         self.run(
             "exim",
@@ -200,12 +202,15 @@ impl Setup {
     fn start_opensmtpd(&self) -> Daemon {
         let state = State::new();
         let next_hop = self.only_next_hop().to_string();
-        let text = include_str!("../lab/smtpd.conf.in").replace("@NEXT_HOP@", &next_hop);
+        let text = include_str!("../lab/smtpd.conf.in")
+            .replace("@SETTINGS@", &self.settings.join(" "))
+            .replace("@NEXT_HOP@", &next_hop);
         state.write("etc/smtpd.conf", &self.fill(&text));
         self.run("opensmtpd", state, &["smtpd", "-d"], &[])
     }
 
     fn start_sendmail(&self) -> Daemon {
+        assert!(self.settings.is_empty(), "Sendmail has none here");
         let state = State::new();
         let (to, lmtp) = match self.only_next_hop() {
             NextHop::Smtp(to) => (to, "dnl"),
@@ -232,7 +237,7 @@ impl Setup {
     /// For software that is set up here without routes.
     fn only_next_hop(&self) -> NextHop {
         let plain = self.routes.is_empty() && self.local_domain.is_empty();
-        assert!(plain && self.settings.is_empty(), "it only relays here");
+        assert!(plain, "it only relays here");
         self.next_hop.expect("a relay has a next hop")
     }
 
@@ -245,11 +250,12 @@ impl Setup {
             .replace("@LOCAL_DOMAIN@", &self.local_domain)
     }
 
-    fn run(&self, package: &str, state: State, command: &[&str], logs: &[&str]) -> Daemon {
+    fn run(&self, name: &str, state: State, command: &[&str], logs: &[&str]) -> Daemon {
         for (path, text) in &self.files {
             state.write(path, text);
         }
-        Daemon::start(package, &self.hostname, self.address, state, command, logs)
+        let package = package("mtas", name);
+        Daemon::start(&package, &self.hostname, self.address, state, command, logs)
     }
 }
 

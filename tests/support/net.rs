@@ -2,7 +2,7 @@
 //! address of its own. All of 127/8 is on `lo` without being added.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub fn address() -> SocketAddrV4 {
 }
 
 /// Whether something accepts connections there.
-pub fn answers(address: SocketAddrV4) -> bool {
+pub fn answers(address: impl Into<SocketAddr>) -> bool {
     TcpStream::connect_timeout(&address.into(), Duration::from_secs(1)).is_ok()
 }
 
