@@ -361,15 +361,9 @@ fn every_client_logs_in_under_tls_and_its_mail_arrives_as_it_was_written() {
     }
     for (mechanism, logins) in [("PLAIN", 8), ("LOGIN", 4), ("CRAM-MD5", 3)] {
         let words = format!("sasl_method={mechanism}, sasl_username=alice");
-        wait_until(PATIENCE, "Postfix logs every login", || {
-            let file = server.postfix.daemon().state().path("var/log/mail.log");
-            let log = std::fs::read_to_string(file).unwrap_or_default();
-            if log.matches(&words).count() == logins {
-                Ok(())
-            } else {
-                Err(log)
-            }
-        });
+        // Each was logged before its message was taken.
+        let log = server.postfix.daemon().wait_for_log(&words);
+        assert_eq!(log.matches(&words).count(), logins, "{words} in\n{log}");
     }
 }
 

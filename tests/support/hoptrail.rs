@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -17,7 +17,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_hoptrail");
 pub struct Hoptrail {
     child: Child,
     home: TempDir,
-    listeners: Vec<SocketAddrV4>,
+    listeners: Vec<SocketAddr>,
     files_max: Option<u32>,
 }
 
@@ -177,7 +177,7 @@ fn spawn(home: &Path, files_max: Option<u32>) -> Child {
         .expect("the binary can be run")
 }
 
-fn listeners(config: &str) -> Vec<SocketAddrV4> {
+fn listeners(config: &str) -> Vec<SocketAddr> {
     let config: toml::Table = config.parse().expect("the configuration is TOML");
     let listeners = config.get("listener").and_then(toml::Value::as_array);
     let address = |listener: &toml::Value| listener.get("listen")?.as_str()?.parse().ok();

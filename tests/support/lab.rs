@@ -120,6 +120,20 @@ impl Daemon {
         &self.state
     }
 
+    /// Waits until its logs hold these words, and gives them.
+    pub fn wait_for_log(&self, words: &str) -> String {
+        let what = format!("{} logs {words:?}", self.hostname);
+        wait_until(PATIENCE, &what, || {
+            let logs = self.logs.iter().map(fs::read_to_string);
+            let log: String = logs.filter_map(Result::ok).collect();
+            if log.contains(words) {
+                Ok(log)
+            } else {
+                Err(log)
+            }
+        })
+    }
+
     /// The process namespace, as the kernel names it; ask it while the daemon runs.
     pub fn namespace(&self) -> String {
         let link = format!("/proc/{}/ns/pid_for_children", self.child.id());

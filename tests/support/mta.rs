@@ -2,7 +2,7 @@
 //! domains that are routed elsewhere, and try again within three seconds what is deferred.
 
 use std::fmt::Write;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::thread;
 
 use super::lab::{Daemon, State, package};
@@ -21,6 +21,7 @@ pub struct Setup {
     software: Software,
     hostname: String,
     address: SocketAddrV4,
+    also: Option<SocketAddrV6>,
     next_hop: Option<NextHop>,
     routes: Vec<(String, NextHop)>,
     local_domain: String,
@@ -77,6 +78,7 @@ impl Setup {
             software,
             hostname: hostname.to_owned(),
             address: net::address(),
+            also: None,
             next_hop: None,
             routes: Vec::new(),
             local_domain: String::new(),
@@ -121,6 +123,12 @@ impl Setup {
         self
     }
 
+    /// Listens here as well (Postfix only).
+    pub fn listen_also(mut self, address: SocketAddrV6) -> Self {
+        self.also = Some(address);
+        self
+    }
+
     /// A file it finds at `/` + `path`.
     pub fn file(mut self, path: &str, text: &str) -> Self {
         self.files.push((path.to_owned(), text.to_owned()));
@@ -156,10 +164,11 @@ impl Setup {
         );
         let main = format!("{main}\n{}\n", self.settings.join("\n"));
         state.write("etc/postfix/main.cf", &self.fill(&main));
-        state.write(
-            "etc/postfix/master.cf",
-            &self.fill(include_str!("../lab/postfix-master.cf.in")),
-        );
+        let mut master = include_str!("../lab/postfix-master.cf.in").to_owned();
+        if let Some(also) = self.also {
+            let _ = writeln!(master, "{also} inet n - n - - smtpd");
+        }
+        state.write("etc/postfix/master.cf", &self.fill(&master));
         let mut table = String::new();
         for (domain, next_hop) in &self.routes {
             let _ = writeln!(table, "{domain} {}", transport(*next_hop));
