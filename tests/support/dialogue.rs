@@ -159,6 +159,15 @@ impl Dialogue {
         self.expect("250").join("\n")
     }
 
+    /// Whatever else the server says until it closes the connection.
+    pub fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        // What came before a reset is kept.
+        let _ = self.stream.read_to_end(&mut rest);
+        self.note("S", &rest);
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
     /// Breaks the connection off, with no QUIT.
     pub fn break_off(self) {
         let _ = self.socket.shutdown(Shutdown::Both);
