@@ -17,7 +17,7 @@ use support::sink::{Script, Sink};
 const MESSAGE: &[u8] = b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\n.dot\r\nlast\r\n";
 const STAGES: [&str; 5] = ["EHLO", "MAIL", "RCPT", "DATA", "DOT"];
 /// One second for whatever the next hop has to say, and for the client.
-const SHORT: &str = "timeouts = { reply_s = 1, final_reply_s = 1, client_s = 2 }";
+const SHORT: &str = "timeouts = { reply_s = 1, final_reply_s = 1, client_s = 2, write_s = 2 }";
 /// Longer than any sum of the waits in one transaction.
 const SOON: Duration = Duration::from_secs(8);
 
@@ -59,6 +59,14 @@ impl Hop {
 
 /// A tracked transaction as far as it is let: the first reply that is not as it should be, or the last.
 fn attempt(client: &mut Dialogue, hello: &str) -> String {
+    attempt_with(
+        client,
+        hello,
+        b"Message-ID: <m1@origin.test>\r\n\r\nbody\r\n",
+    )
+}
+
+fn attempt_with(client: &mut Dialogue, hello: &str, message: &[u8]) -> String {
     let last = |client: &mut Dialogue| client.reply().pop().unwrap_or_default();
     for (line, code) in [
         ("", "220"),
@@ -75,21 +83,17 @@ fn attempt(client: &mut Dialogue, hello: &str) -> String {
             return reply;
         }
     }
-    client.send(
-        [
-            b"Message-ID: <m1@origin.test>\r\n\r\nbody\r\n",
-            &b".\r\n"[..],
-        ]
-        .concat(),
-    );
+    client.send([message, b".\r\n"].concat());
     last(client)
 }
 
 /// Each fault, and what a client of the ingress is told.
-fn faults() -> [(&'static str, String, &'static str); 6] {
+fn faults() -> [(&'static str, String, &'static str); 8] {
     let long = "250-2.0.0 words, words, words, words, words\r\n".repeat(2500) + "250 2.0.0 end";
     [
         ("silence", "silence".to_owned(), "4"),
+        ("the end", "close".to_owned(), "4"),
+        ("half a reply", "half".to_owned(), "4"),
         ("100 KB of text", long, "4"),
         ("one long line", format!("250 {}", "x".repeat(100_000)), "4"),
         ("garbage", "\u{1}\u{2} hello, is it me?".to_owned(), "4"),
@@ -298,4 +302,41 @@ fn a_client_that_idles_is_told_and_let_go() {
         assert!(took > Duration::from_secs(3) && took < SOON, "{took:?}");
     }
     assert!(hop.next.transactions().is_empty());
+}
+
+/// Whether each side of a hop gives up in time on a next hop that behaves like this at that stage.
+fn gives_up(stage: &str, manners: &str, message: &[u8]) {
+    let hop = Hop::before(Sink::smtp().always(stage, manners));
+    std::thread::scope(|scope| {
+        for (address, hello) in [
+            (hop.ingress, "EHLO client.test"),
+            (hop.egress, "LHLO mta.test"),
+        ] {
+            scope.spawn(move || {
+                let (mut client, started) = (Dialogue::connect(address), Instant::now());
+                let reply = attempt_with(&mut client, hello, message);
+                assert!(reply.starts_with('4'), "{manners} at {stage}: {reply}");
+                assert!(started.elapsed() < SOON, "{manners} at {stage}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_reply_without_end_is_given_up() {
+    std::thread::scope(|scope| {
+        for stage in STAGES {
+            scope.spawn(move || gives_up(stage, "endless", MESSAGE));
+        }
+    });
+}
+
+#[test]
+fn a_next_hop_that_takes_no_more_of_a_message_is_given_up() {
+    // More than the system holds for it.
+    let line = b"0123456789abcdefghijklmnopqrstuvwxyz\r\n";
+    let message = [b"\r\n", &line.repeat(200_000)[..]].concat();
+    for manners in ["deaf", "gone"] {
+        gives_up("DATA", manners, &message);
+    }
 }
