@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
@@ -302,6 +303,32 @@ fn a_client_that_idles_is_told_and_let_go() {
         assert!(took > Duration::from_secs(3) && took < SOON, "{took:?}");
     }
     assert!(hop.next.transactions().is_empty());
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_not_asked_for() {
+    let reply = format!("250 {}", "x".repeat(60_000));
+    let hop = Hop::before(Sink::smtp().always("NOOP", &reply));
+    let mut client = Dialogue::open(hop.ingress);
+    client.command("EHLO client.test", "250");
+    client.send("NOOP\r\n".repeat(5000));
+    // The system takes some megabytes of replies, hoptrail next to none.
+    let asked = || hop.next.commands().len();
+    support::wait_until(support::PATIENCE, "it stops asking", || {
+        let before = asked();
+        std::thread::sleep(Duration::from_millis(300));
+        if asked() == before {
+            Ok(())
+        } else {
+            Err(format!("{before} replies"))
+        }
+    });
+    assert!(asked() < 1000, "{} replies are owed", asked());
+    // Nor does it wait for ever.
+    support::wait_until(SOON, "the connection is given up", || {
+        let written = client.socket().write(b"N");
+        written.map_or(Ok(()), |_| Err("it is open".to_owned()))
+    });
 }
 
 /// Whether each side of a hop gives up in time on a next hop that behaves like this at that stage.

@@ -16,6 +16,9 @@ use crate::smtp::command::Refusal;
 use crate::smtp::data::BareNewline;
 use crate::smtp::reply::Reply;
 
+/// Octets of replies that may wait for the rest of a pipelined group; a client that does not read them waits too.
+const OWED_MAX: usize = 16 * 1024;
+
 /// What a verb is answered with that a listener does not know.
 pub const NOT_IMPLEMENTED: Refusal = Refusal {
     code: 502,
@@ -120,6 +123,9 @@ impl Client {
         let mut stopping = hop.stopping.clone();
         tokio::pin!(other);
         loop {
+            if self.out.len() > OWED_MAX {
+                self.flush().await?;
+            }
             if !self.wire.has_line(octets_max) {
                 self.flush().await?;
                 tokio::select! {
