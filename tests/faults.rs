@@ -306,6 +306,25 @@ fn a_client_that_idles_is_told_and_let_go() {
 }
 
 #[test]
+fn a_client_that_drips_a_command_is_told_and_let_go() {
+    let hop = Hop::before(Sink::smtp());
+    std::thread::scope(|scope| {
+        for address in [hop.ingress, hop.egress] {
+            scope.spawn(move || {
+                let (mut client, started) = (Dialogue::open(address), Instant::now());
+                // Two seconds from the first octet, not from the last.
+                while started.elapsed() < Duration::from_millis(1500) {
+                    client.send("x");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                client.expect("421 4.4.2");
+                assert!(started.elapsed() < Duration::from_millis(3300));
+            });
+        }
+    });
+}
+
+#[test]
 fn a_client_that_reads_nothing_is_not_asked_for() {
     let reply = format!("250 {}", "x".repeat(60_000));
     let hop = Hop::before(Sink::smtp().always("NOOP", &reply));

@@ -4,6 +4,7 @@
 use std::future::Future;
 
 use thiserror::Error;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::body::{Body, BodyError};
@@ -120,6 +121,7 @@ impl Client {
         other: impl Future<Output = T>,
     ) -> Result<Heard<T>, End> {
         let octets_max = hop.limits.command_octets_max;
+        let mut end = None;
         let mut stopping = hop.stopping.clone();
         tokio::pin!(other);
         loop {
@@ -128,8 +130,10 @@ impl Client {
             }
             if !self.wire.has_line(octets_max) {
                 self.flush().await?;
+                // For all of a command, however it drips.
+                let end = *end.get_or_insert_with(|| Instant::now() + hop.timeouts.client());
                 tokio::select! {
-                    read = self.wire.fill_within(hop.timeouts.client()) => self.had(read)?,
+                    read = self.wire.fill_by(end) => self.had(read)?,
                     heard = &mut other => return Ok(Heard::Other(heard)),
                     _ = stopping.wait_for(|stop| *stop), if idle => {
                         return Err(End::Refuse(Reply::new(421, "4.3.2", "service is stopping")));

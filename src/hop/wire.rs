@@ -12,7 +12,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsStream;
 
 use super::buffer;
@@ -179,12 +179,16 @@ impl Wire {
 
     /// [`fill`](Self::fill) with a time limit.
     pub async fn fill_within(&mut self, limit: Duration) -> Result<(), WireError> {
-        if self.is_over() {
+        self.fill_by(Instant::now() + limit).await
+    }
+
+    /// [`fill`](Self::fill) up to a moment.
+    pub async fn fill_by(&mut self, end: Instant) -> Result<(), WireError> {
+        let end = self.reads_end.map_or(end, |last| last.min(end));
+        if end <= Instant::now() {
             return Err(WireError::TimedOut);
         }
-        let left = |end: Instant| end.saturating_duration_since(Instant::now());
-        let limit = self.reads_end.map_or(limit, |end| limit.min(left(end)));
-        timeout(limit, self.fill())
+        timeout_at(end, self.fill())
             .await
             .map_err(|_| WireError::TimedOut)?
     }
@@ -194,12 +198,13 @@ impl Wire {
         !matches!(next_line(self.buffered(), octets_max), Line::Partial)
     }
 
-    /// The next command line, read within `limit`.
+    /// The next command line, all of it read within `limit`.
     pub async fn line(
         &mut self,
         octets_max: usize,
         limit: Duration,
     ) -> Result<Incoming, WireError> {
+        let mut end = None;
         loop {
             match next_line(self.buffered(), octets_max) {
                 Line::Complete { len } => {
@@ -207,7 +212,10 @@ impl Wire {
                     self.take(len);
                     return Ok(Incoming::Line(line));
                 }
-                Line::Partial => self.fill_within(limit).await?,
+                Line::Partial => {
+                    let end = end.get_or_insert_with(|| Instant::now() + limit);
+                    self.fill_by(*end).await?;
+                }
                 Line::Bare => return Ok(Incoming::Bare),
                 Line::TooLong => {
                     self.skip_line(limit).await?;
@@ -219,13 +227,14 @@ impl Wire {
 
     /// Skips to behind the next LF, holding no more than a buffer of the line.
     async fn skip_line(&mut self, limit: Duration) -> Result<(), WireError> {
+        let until = Instant::now() + limit;
         loop {
             if let Some(end) = memchr::memchr(b'\n', self.buffered()) {
                 self.take(end + 1);
                 return Ok(());
             }
             self.take(self.buffered().len());
-            self.fill_within(limit).await?;
+            self.fill_by(until).await?;
         }
     }
 
