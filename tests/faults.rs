@@ -251,10 +251,14 @@ fn a_client_that_half_closes_gets_every_reply() {
         let mut client = Dialogue::connect(address);
         let message = String::from_utf8_lossy(MESSAGE).replace("\r\n.", "\r\n..");
         client.send(format!(
-            "{hello}\r\nMAIL FROM:<alice@origin.test>\r\nRCPT TO:<bob@dest.test>\r\nDATA\r\n{message}.\r\nNOOP\r\n"
+            "{hello}\r\nMAIL FROM:<alice@origin.test>\r\nRCPT TO:<bob@dest.test>\r\nDATA\r\n"
         ));
+        for code in ["220", "250", "250", "250", "354"] {
+            client.expect(code);
+        }
+        client.send(format!("{message}.\r\nNOOP\r\n"));
         client.half_close();
-        for code in ["220", "250", "250", "250", "354", "250", "250"] {
+        for code in ["250", "250"] {
             client.expect(code);
         }
         assert!(client.is_closed());
@@ -276,6 +280,25 @@ fn a_client_that_half_closes_in_its_message_has_sent_none() {
         client.command("DATA", "354");
         client.send("Subject: x\r\n\r\nhalf\r\n.");
         client.half_close();
+        assert!(client.is_closed());
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(hop.next.transactions().is_empty());
+}
+
+#[test]
+fn a_message_that_nobody_asked_for_is_never_completed() {
+    let hop = Hop::before(Sink::smtp());
+    for (address, hello) in [
+        (hop.ingress, "EHLO client.test"),
+        (hop.egress, "LHLO mta.test"),
+    ] {
+        let mut client = Dialogue::open(address);
+        client.command(hello, "250");
+        client.command("MAIL FROM:<alice@origin.test>", "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        client.send("DATA\r\nSubject: x\r\n\r\ntext\r\n.\r\nMAIL FROM:<alice@origin.test>\r\n");
+        client.expect("554 5.5.0");
         assert!(client.is_closed());
     }
     std::thread::sleep(Duration::from_millis(200));

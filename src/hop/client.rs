@@ -80,6 +80,11 @@ pub fn bare_newline(code: u16) -> Reply {
     Reply::new(code, "5.5.2", "a line ends with CR LF, nothing else")
 }
 
+/// What a message is answered with that nobody asked for yet.
+pub fn early_message() -> Reply {
+    Reply::new(554, "5.5.0", "the message came before the 354")
+}
+
 /// What came while a command was awaited.
 pub enum Heard<T> {
     /// A command line with its CRLF.
@@ -205,6 +210,12 @@ impl Client {
             ))),
             Err(error) => Err(End::Client(error)),
         }
+    }
+
+    /// Whether octets came behind DATA before a 354 asked for them. A client that sends a message unasked would have
+    /// sent it behind a refusal too, where its lines are commands (RFC 2920, 3.1: DATA ends its group).
+    pub fn is_early(&self) -> bool {
+        !self.wire.buffered().is_empty()
     }
 
     /// The message behind a 354, which is written first.

@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 
-use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
+use super::client::{Client, End, Heard, NOT_IMPLEMENTED, early_message};
 use super::dispatch::{Dispatched, Peers, dispatch};
 use super::leg::{MAIL_PARAMETERS, Mail, RCPT_PARAMETERS};
 use super::next_hop::Protocol;
@@ -262,6 +262,9 @@ impl Transfer<'_> {
         let Some(mut mail) = self.mail.take() else {
             return Ok(());
         };
+        if self.client.is_early() {
+            return Err(End::Refuse(early_message()));
+        }
         self.client.say(354, "", "go ahead, end with CRLF.CRLF");
         mail.envelope
             .times

@@ -8,7 +8,7 @@ use super::arrival::{Manner, arrived, arriving, prepare};
 use crate::hop::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::Size;
-use crate::hop::client::{End, bare_newline};
+use crate::hop::client::{End, bare_newline, early_message};
 use crate::hop::transaction::Envelope;
 use crate::smtp::command::{Command, Refusal};
 use crate::smtp::reply::Reply;
@@ -37,8 +37,12 @@ impl Ingress<'_> {
             return self.refuse(&MIXED);
         }
         let command_us = self.site.hop.clock.now_us();
-        let reply = self.exchange(line).await?;
+        let reply = self.ask(line).await?;
         let reply_us = self.site.hop.clock.now_us();
+        if reply.code == 354 && self.client.is_early() {
+            return Err(End::Refuse(early_message()));
+        }
+        self.answer(&reply)?;
         if reply.code != 354 {
             return Ok(());
         }
