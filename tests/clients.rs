@@ -378,21 +378,26 @@ fn a_wrong_password_is_refused_in_the_mtas_own_words() {
         .command("AUTH PLAIN AGFsaWNlAHdyb25n", "535")
         .concat();
     let words = refusal["535 ".len()..].trim();
-    for client in Client::ALL {
-        for implicit in [false, true] {
-            let login = Login {
-                implicit,
-                password: "wrong",
-                ..server.login("PLAIN", "bob@dest.test")
-            };
-            let heard = client
-                .submit(&login, MESSAGE)
-                .expect_err("it cannot get in");
-            assert!(
-                heard.contains("535") && heard.contains(words),
-                "{client:?}: {heard}"
-            );
-        }
+    for (client, implicit) in Client::ALL.into_iter().zip([false, true, true, false]) {
+        let login = Login {
+            implicit,
+            password: "wrong",
+            ..server.login("PLAIN", "bob@dest.test")
+        };
+        let heard = client
+            .submit(&login, MESSAGE)
+            .expect_err("it cannot get in");
+        assert!(
+            heard.contains("535") && heard.contains(words),
+            "{client:?}: {heard}"
+        );
+    }
+    let mut cancels = Dialogue::open(server.starttls);
+    cancels.start_tls(&server.setup.authority, &server.starttls.ip().to_string());
+    cancels.command("EHLO client.test", "250");
+    for mechanism in ["LOGIN", "CRAM-MD5"] {
+        cancels.command(&format!("AUTH {mechanism}"), "334 ");
+        cancels.command("*", "501 5.7.0 Authentication aborted");
     }
     let stranger = server.login("", "bob@dest.test");
     let heard = smtplib(&stranger, MESSAGE, &[]).expect_err("nobody relays without a login");
