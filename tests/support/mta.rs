@@ -150,20 +150,8 @@ impl Setup {
     }
 
     fn start_postfix(&self) -> Daemon {
-        let transport = |next_hop: NextHop| match next_hop {
-            NextHop::Smtp(to) => format!("smtp:[{}]:{}", to.ip(), to.port()),
-            NextHop::Lmtp(to) => format!("lmtp:inet:{to}"),
-        };
         let state = State::new();
-        let main = include_str!("../lab/postfix-main.cf.in").replace(
-            "@DEFAULT_TRANSPORT@",
-            &self.next_hop.map_or_else(
-                || "error:5.4.4 this MTA has no next hop".to_owned(),
-                transport,
-            ),
-        );
-        let main = format!("{main}\n{}\n", self.settings.join("\n"));
-        state.write("etc/postfix/main.cf", &self.fill(&main));
+        state.write("etc/postfix/main.cf", &self.main_cf());
         let mut master = include_str!("../lab/postfix-master.cf.in").to_owned();
         if let Some(also) = self.also {
             let _ = writeln!(master, "{also} inet n - n - - smtpd");
@@ -171,7 +159,7 @@ impl Setup {
         state.write("etc/postfix/master.cf", &self.fill(&master));
         let mut table = String::new();
         for (domain, next_hop) in &self.routes {
-            let _ = writeln!(table, "{domain} {}", transport(*next_hop));
+            let _ = writeln!(table, "{domain} {}", postfix_transport(*next_hop));
         }
         state.write("etc/postfix/transport", &table);
         self.run(
@@ -180,6 +168,23 @@ impl Setup {
             &["postfix", "start-fg"],
             &["var/log/mail.log"],
         )
+    }
+
+    /// A parameter set twice is a warning from every process, and enough of those at the start make the log's own
+    /// daemon wait for itself: a setting takes the place of the usual one.
+    fn main_cf(&self) -> String {
+        let usual = include_str!("../lab/postfix-main.cf.in").replace(
+            "@DEFAULT_TRANSPORT@",
+            &self.next_hop.map_or_else(
+                || "error:5.4.4 this MTA has no next hop".to_owned(),
+                postfix_transport,
+            ),
+        );
+        let name = |line: &str| line.split('=').next().map(|name| name.trim().to_owned());
+        let set: Vec<_> = self.settings.iter().map(|line| name(line)).collect();
+        let kept = usual.lines().filter(|line| !set.contains(&name(line)));
+        let settings = self.settings.iter().map(String::as_str);
+        self.fill(&(kept.chain(settings).collect::<Vec<_>>().join("\n") + "\n"))
     }
 
     fn start_exim(&self) -> Daemon {
@@ -265,6 +270,13 @@ impl Setup {
         }
         let package = package("mtas", name);
         Daemon::start(&package, &self.hostname, self.address, state, command, logs)
+    }
+}
+
+fn postfix_transport(next_hop: NextHop) -> String {
+    match next_hop {
+        NextHop::Smtp(to) => format!("smtp:[{}]:{}", to.ip(), to.port()),
+        NextHop::Lmtp(to) => format!("lmtp:inet:{to}"),
     }
 }
 
