@@ -432,25 +432,15 @@ impl Session {
     fn say(&mut self, reply: &str) -> std::io::Result<()> {
         thread::sleep(lock(&self.script).pause);
         match reply {
-            "close" => return self.end(),
-            "half" => {
-                self.write(b"250-half a")?;
-                return self.end();
-            }
+            "close" => return self.end(b"", Duration::ZERO),
+            "half" => return self.end(b"250-half a", Duration::ZERO),
+            "gone" => return self.end(b"354 go on\r\n", Duration::ZERO),
+            "deaf" => return self.end(b"354 go on\r\n", super::PATIENCE),
             "silence" => return Ok(()),
             "endless" => loop {
                 self.write(b"250-and\r\n")?;
                 thread::sleep(Duration::from_millis(100));
             },
-            "deaf" => {
-                self.write(b"354 I hear nothing\r\n")?;
-                thread::sleep(super::PATIENCE);
-                return self.end();
-            }
-            "gone" => {
-                self.write(b"354 and I am off\r\n")?;
-                return self.end();
-            }
             _ => {}
         }
         let text = format!("{reply}\r\n");
@@ -471,7 +461,10 @@ impl Session {
         stream.flush()
     }
 
-    fn end(&self) -> std::io::Result<()> {
+    /// Says this, waits, and closes.
+    fn end(&mut self, words: &[u8], pause: Duration) -> std::io::Result<()> {
+        self.write(words)?;
+        thread::sleep(pause);
         self.socket.shutdown(Shutdown::Both)?;
         Err(std::io::ErrorKind::ConnectionAborted.into())
     }
