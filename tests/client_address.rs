@@ -294,7 +294,7 @@ fn behind_hoptrail_a_real_postfix_is_no_open_relay() {
         known.expect("220");
         known.submit("a@origin.test", &["b@dest.test"], &wire(MESSAGE));
         assert_eq!(sink.wait_for(1)[0].mail().below_trace(), MESSAGE);
-        let log = log(&mta, "client=unknown[127.9.9.9]");
+        let log = mta.daemon().wait_for_log("client=unknown[127.9.9.9]");
         assert!(
             log.contains("RCPT from unknown[192.0.2.77]"),
             "{how}: {log}"
@@ -319,22 +319,10 @@ fn a_real_postfix_logs_the_client_of_each_transaction_by_xforward() {
         transaction(&mut client);
     }
     sink.wait_for(4);
-    let log = log(&mta, "orig_client=");
+    let log = mta.daemon().wait_for_log("orig_client=");
     assert_eq!(
         log.matches("orig_client=unknown[192.0.2.77]").count(),
         4,
         "{log}"
     );
-}
-
-fn log(mta: &Mta, word: &str) -> String {
-    let file = mta.daemon().state().path("var/log/mail.log");
-    wait_until(PATIENCE, "Postfix logs", || {
-        let log = std::fs::read_to_string(&file).unwrap_or_default();
-        if log.contains(word) {
-            Ok(log)
-        } else {
-            Err(log)
-        }
-    })
 }

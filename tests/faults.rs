@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use support::sink::{Script, Sink};
 const MESSAGE: &[u8] = b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\n.dot\r\nlast\r\n";
 const STAGES: [&str; 5] = ["EHLO", "MAIL", "RCPT", "DATA", "DOT"];
 /// One second for whatever the next hop has to say, and for the client.
-const SHORT: &str = "timeouts = { reply_s = 1, final_reply_s = 1, client_s = 2 }";
+const SHORT: &str = "timeouts = { reply_s = 1, final_reply_s = 1, client_s = 2, write_s = 2 }";
 /// Longer than any sum of the waits in one transaction.
 const SOON: Duration = Duration::from_secs(8);
 
@@ -59,6 +60,14 @@ impl Hop {
 
 /// A tracked transaction as far as it is let: the first reply that is not as it should be, or the last.
 fn attempt(client: &mut Dialogue, hello: &str) -> String {
+    attempt_with(
+        client,
+        hello,
+        b"Message-ID: <m1@origin.test>\r\n\r\nbody\r\n",
+    )
+}
+
+fn attempt_with(client: &mut Dialogue, hello: &str, message: &[u8]) -> String {
     let last = |client: &mut Dialogue| client.reply().pop().unwrap_or_default();
     for (line, code) in [
         ("", "220"),
@@ -75,21 +84,17 @@ fn attempt(client: &mut Dialogue, hello: &str) -> String {
             return reply;
         }
     }
-    client.send(
-        [
-            b"Message-ID: <m1@origin.test>\r\n\r\nbody\r\n",
-            &b".\r\n"[..],
-        ]
-        .concat(),
-    );
+    client.send([message, b".\r\n"].concat());
     last(client)
 }
 
 /// Each fault, and what a client of the ingress is told.
-fn faults() -> [(&'static str, String, &'static str); 6] {
+fn faults() -> [(&'static str, String, &'static str); 8] {
     let long = "250-2.0.0 words, words, words, words, words\r\n".repeat(2500) + "250 2.0.0 end";
     [
         ("silence", "silence".to_owned(), "4"),
+        ("the end", "close".to_owned(), "4"),
+        ("half a reply", "half".to_owned(), "4"),
         ("100 KB of text", long, "4"),
         ("one long line", format!("250 {}", "x".repeat(100_000)), "4"),
         ("garbage", "\u{1}\u{2} hello, is it me?".to_owned(), "4"),
@@ -246,10 +251,14 @@ fn a_client_that_half_closes_gets_every_reply() {
         let mut client = Dialogue::connect(address);
         let message = String::from_utf8_lossy(MESSAGE).replace("\r\n.", "\r\n..");
         client.send(format!(
-            "{hello}\r\nMAIL FROM:<alice@origin.test>\r\nRCPT TO:<bob@dest.test>\r\nDATA\r\n{message}.\r\nNOOP\r\n"
+            "{hello}\r\nMAIL FROM:<alice@origin.test>\r\nRCPT TO:<bob@dest.test>\r\nDATA\r\n"
         ));
+        for code in ["220", "250", "250", "250", "354"] {
+            client.expect(code);
+        }
+        client.send(format!("{message}.\r\nNOOP\r\n"));
         client.half_close();
-        for code in ["220", "250", "250", "250", "354", "250", "250"] {
+        for code in ["250", "250"] {
             client.expect(code);
         }
         assert!(client.is_closed());
@@ -278,6 +287,25 @@ fn a_client_that_half_closes_in_its_message_has_sent_none() {
 }
 
 #[test]
+fn a_message_that_nobody_asked_for_is_never_completed() {
+    let hop = Hop::before(Sink::smtp());
+    for (address, hello) in [
+        (hop.ingress, "EHLO client.test"),
+        (hop.egress, "LHLO mta.test"),
+    ] {
+        let mut client = Dialogue::open(address);
+        client.command(hello, "250");
+        client.command("MAIL FROM:<alice@origin.test>", "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        client.send("DATA\r\nSubject: x\r\n\r\ntext\r\n.\r\nMAIL FROM:<alice@origin.test>\r\n");
+        client.expect("554 5.5.0");
+        assert!(client.is_closed());
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(hop.next.transactions().is_empty());
+}
+
+#[test]
 fn a_client_that_idles_is_told_and_let_go() {
     let hop = Hop::before(Sink::smtp());
     for (address, hello) in [
@@ -298,4 +326,86 @@ fn a_client_that_idles_is_told_and_let_go() {
         assert!(took > Duration::from_secs(3) && took < SOON, "{took:?}");
     }
     assert!(hop.next.transactions().is_empty());
+}
+
+#[test]
+fn a_client_that_drips_a_command_is_told_and_let_go() {
+    let hop = Hop::before(Sink::smtp());
+    std::thread::scope(|scope| {
+        for address in [hop.ingress, hop.egress] {
+            scope.spawn(move || {
+                let (mut client, started) = (Dialogue::open(address), Instant::now());
+                // Two seconds from the first octet, not from the last.
+                while started.elapsed() < Duration::from_millis(1500) {
+                    client.send("x");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                client.expect("421 4.4.2");
+                assert!(started.elapsed() < Duration::from_millis(3300));
+            });
+        }
+    });
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_not_asked_for() {
+    let reply = format!("250 {}", "x".repeat(60_000));
+    let hop = Hop::before(Sink::smtp().always("NOOP", &reply));
+    let mut client = Dialogue::open(hop.ingress);
+    client.command("EHLO client.test", "250");
+    client.send("NOOP\r\n".repeat(5000));
+    // The system takes some megabytes of replies, hoptrail next to none.
+    let asked = || hop.next.commands().len();
+    support::wait_until(support::PATIENCE, "it stops asking", || {
+        let before = asked();
+        std::thread::sleep(Duration::from_millis(300));
+        if asked() == before {
+            Ok(())
+        } else {
+            Err(format!("{before} replies"))
+        }
+    });
+    assert!(asked() < 1000, "{} replies are owed", asked());
+    // Nor does it wait for ever.
+    support::wait_until(SOON, "the connection is given up", || {
+        let written = client.socket().write(b"N");
+        written.map_or(Ok(()), |_| Err("it is open".to_owned()))
+    });
+}
+
+/// Whether each side of a hop gives up in time on a next hop that behaves like this at that stage.
+fn gives_up(stage: &str, manners: &str, message: &[u8]) {
+    let hop = Hop::before(Sink::smtp().always(stage, manners));
+    std::thread::scope(|scope| {
+        for (address, hello) in [
+            (hop.ingress, "EHLO client.test"),
+            (hop.egress, "LHLO mta.test"),
+        ] {
+            scope.spawn(move || {
+                let (mut client, started) = (Dialogue::connect(address), Instant::now());
+                let reply = attempt_with(&mut client, hello, message);
+                assert!(reply.starts_with('4'), "{manners} at {stage}: {reply}");
+                assert!(started.elapsed() < SOON, "{manners} at {stage}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_reply_without_end_is_given_up() {
+    std::thread::scope(|scope| {
+        for stage in STAGES {
+            scope.spawn(move || gives_up(stage, "endless", MESSAGE));
+        }
+    });
+}
+
+#[test]
+fn a_next_hop_that_takes_no_more_of_a_message_is_given_up() {
+    // More than the system holds for it.
+    let line = b"0123456789abcdefghijklmnopqrstuvwxyz\r\n";
+    let message = [b"\r\n", &line.repeat(200_000)[..]].concat();
+    for manners in ["deaf", "gone"] {
+        gives_up("DATA", manners, &message);
+    }
 }

@@ -19,7 +19,7 @@ use std::process::{Command, Output, Stdio};
 
 use support::dovecot::Dovecot;
 use support::hoptrail::{BINARY, Hoptrail, User};
-use support::lab::Lab;
+use support::lab;
 use support::mail::{MESSAGE, Mail, wire};
 use support::mta::Mta;
 use support::net;
@@ -87,7 +87,7 @@ impl Desk {
 
     /// One out of an unpacked package.
     fn packaged(&self, package: &str, program: &str) -> Command {
-        let usr = Lab::of_clients().package(package).join("usr");
+        let usr = lab::package("clients", package).join("usr");
         let mut command = self.program(usr.join("bin").join(program));
         command
             .env("LD_LIBRARY_PATH", usr.join("lib/x86_64-linux-gnu"))

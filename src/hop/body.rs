@@ -183,7 +183,7 @@ impl<'a> Body<'a> {
     }
 
     async fn fill(&mut self) -> Result<(), BodyError> {
-        let read = self.client.fill_within(Wait::For(self.wait)).await;
+        let read = self.client.fill_within(&mut Wait::For(self.wait)).await;
         read.map_err(BodyError::Client)
     }
 

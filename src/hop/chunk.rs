@@ -134,7 +134,7 @@ impl<'a> Chunk<'a> {
     async fn ready(&mut self) -> Result<usize, BodyError> {
         if self.client.buffered().is_empty() {
             self.client
-                .fill_within(Wait::For(self.wait))
+                .fill_within(&mut Wait::For(self.wait))
                 .await
                 .map_err(BodyError::Client)?;
         }

@@ -19,6 +19,9 @@ use crate::smtp::command::Refusal;
 use crate::smtp::data::BareNewline;
 use crate::smtp::reply::Reply;
 
+/// Octets of replies that may wait for the rest of a pipelined group; a client that does not read them waits too.
+const OWED_MAX: usize = 16 * 1024;
+
 /// What a verb is answered with that a listener does not know.
 pub const NOT_IMPLEMENTED: Refusal = Refusal {
     code: 502,
@@ -79,6 +82,11 @@ pub fn bare_newline(code: u16) -> Reply {
     Reply::new(code, "5.5.2", "a line ends with CR LF, nothing else")
 }
 
+/// What a message is answered with that nobody asked for yet.
+pub fn early_message() -> Reply {
+    Reply::new(554, "5.5.0", "the message came before the 354")
+}
+
 /// What came while a command was awaited.
 pub enum Heard {
     /// A command line with its CRLF.
@@ -129,10 +137,14 @@ impl Client {
         mut next: Option<&mut Wire>,
     ) -> Result<Heard, End> {
         let octets_max = hop.limits.command_octets_max;
+        // For all of a command, however it drips.
+        let mut wait = Wait::For(hop.timeouts.client());
         loop {
+            if self.out.len() > OWED_MAX {
+                self.flush().await?;
+            }
             if !self.wire.has_line(octets_max) {
                 self.flush().await?;
-                let mut wait = Wait::For(hop.timeouts.client());
                 let came = poll_fn(|context| {
                     self.poll_came(idle, next.as_deref_mut(), &mut wait, context)
                 });
@@ -236,6 +248,12 @@ impl Client {
             ))),
             Err(error) => Err(End::Client(error)),
         }
+    }
+
+    /// Whether octets came behind DATA before a 354 asked for them. A client that sends a message unasked would have
+    /// sent it behind a refusal too, where its lines are commands (RFC 2920, 3.1: DATA ends its group).
+    pub fn is_early(&self) -> bool {
+        !self.wire.buffered().is_empty()
     }
 
     /// The message behind a 354, which is written first.

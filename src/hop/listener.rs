@@ -36,6 +36,9 @@ const BACKLOG: u32 = 4096;
 /// A pause after an accept that failed (out of descriptors, most likely), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Trouble with accepting is told once in this time, or a log grows by what ails the machine anyway.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+
 /// More sessions than any limit allows: each holds one, so that the open ones can be counted and waited for.
 const PLACES: u32 = u32::MAX >> 4;
 
@@ -93,6 +96,29 @@ async fn accept(socket: &TcpListener, worker: &Handle) -> io::Result<(TcpStream,
     .await
 }
 
+/// Accepts that failed, told together.
+#[derive(Default)]
+struct Trouble {
+    told: Option<Instant>,
+    failures: u32,
+}
+
+impl Trouble {
+    fn tell(&mut self, listen: SocketAddr, error: &io::Error) {
+        self.failures += 1;
+        if self
+            .told
+            .is_none_or(|told| told.elapsed() >= COMPLAINT_PAUSE)
+        {
+            warn!(%listen, failures = self.failures, "cannot accept: {error}");
+            *self = Self {
+                told: Some(Instant::now()),
+                failures: 0,
+            };
+        }
+    }
+}
+
 /// Serves clients of `socket` until the hop is told to stop and its sessions have ended or had their time. A
 /// session keeps the `site` it began with; the next one gets the newest. When there will be no newer one the
 /// listener is taken away: the socket closes and its sessions go on.
@@ -104,6 +130,7 @@ pub async fn serve(
     let mut stopping = site.borrow().hop.stopping.clone();
     let places = Arc::new(Semaphore::new(PLACES as usize));
     let mut number: u64 = 0;
+    let mut trouble = Trouble::default();
     loop {
         let worker = workers.next();
         let accepted = tokio::select! {
@@ -118,7 +145,7 @@ pub async fn serve(
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(listen = %site.listener.listen, "cannot accept: {error}");
+                trouble.tell(site.listener.listen, &error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -10,7 +10,7 @@ mod chunks;
 
 use super::body::Head;
 use super::chunk::DATA_AFTER_BDAT;
-use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
+use super::client::{Client, End, Heard, NOT_IMPLEMENTED, early_message};
 use super::dispatch::{Dispatch, Dispatched, Peers};
 use super::leg::{Framing, Mail};
 use super::next_hop::Protocol;
@@ -279,6 +279,9 @@ impl Transfer<'_> {
         let Some(mut mail) = self.mail.take() else {
             return Ok(());
         };
+        if self.client.is_early() {
+            return Err(End::Refuse(early_message()));
+        }
         self.client.say(354, "", "go ahead, end with CRLF.CRLF");
         mail.envelope
             .times

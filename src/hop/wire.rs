@@ -215,8 +215,8 @@ impl Wire {
     }
 
     /// Reads more into the buffer within this time; cancel-safe.
-    pub async fn fill_within(&mut self, mut wait: Wait) -> Result<(), WireError> {
-        poll_fn(|context| self.poll_fill_within(&mut wait, context)).await
+    pub async fn fill_within(&mut self, wait: &mut Wait) -> Result<(), WireError> {
+        poll_fn(|context| self.poll_fill_within(wait, context)).await
     }
 
     /// Whether a whole line (good or bad) waits in the buffer.
@@ -224,12 +224,13 @@ impl Wire {
         !matches!(next_line(self.buffered(), octets_max), Line::Partial)
     }
 
-    /// The next command line, read within `limit`.
+    /// The next command line, all of it read within `limit`.
     pub async fn line(
         &mut self,
         octets_max: usize,
         limit: Duration,
     ) -> Result<Incoming, WireError> {
+        let mut wait = Wait::For(limit);
         loop {
             match next_line(self.buffered(), octets_max) {
                 Line::Complete { len } => {
@@ -237,10 +238,10 @@ impl Wire {
                     self.take(len);
                     return Ok(Incoming::Line(line));
                 }
-                Line::Partial => self.fill_within(Wait::For(limit)).await?,
+                Line::Partial => self.fill_within(&mut wait).await?,
                 Line::Bare => return Ok(Incoming::Bare),
                 Line::TooLong => {
-                    self.skip_line(limit).await?;
+                    self.skip_line(&mut wait).await?;
                     return Ok(Incoming::TooLong);
                 }
             }
@@ -248,14 +249,14 @@ impl Wire {
     }
 
     /// Skips to behind the next LF, holding no more than a buffer of the line.
-    async fn skip_line(&mut self, limit: Duration) -> Result<(), WireError> {
+    async fn skip_line(&mut self, wait: &mut Wait) -> Result<(), WireError> {
         loop {
             if let Some(end) = memchr::memchr(b'\n', self.buffered()) {
                 self.take(end + 1);
                 return Ok(());
             }
             self.take(self.buffered().len());
-            self.fill_within(Wait::For(limit)).await?;
+            self.fill_within(wait).await?;
         }
     }
 
@@ -269,9 +270,7 @@ impl Wire {
                     self.take(len);
                     return Ok(reply);
                 }
-                ReplyParse::Partial => {
-                    poll_fn(|context| self.poll_fill_within(&mut wait, context)).await?;
-                }
+                ReplyParse::Partial => self.fill_within(&mut wait).await?,
                 ReplyParse::Malformed => return Err(WireError::Malformed),
                 ReplyParse::TooLong => return Err(WireError::TooLong),
             }

@@ -1,7 +1,9 @@
 //! A client that says exactly what the test says.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
+
+use tokio::net::TcpSocket;
 
 use super::PATIENCE;
 use super::tls::{Authority, Duplex};
@@ -15,15 +17,37 @@ pub struct Dialogue {
 
 impl Dialogue {
     /// Connects and waits for the 220 greeting.
-    pub fn open(address: SocketAddrV4) -> Self {
+    pub fn open(address: impl Into<SocketAddr>) -> Self {
         let mut dialogue = Self::connect(address);
         dialogue.expect("220");
         dialogue
     }
 
     /// Connects and leaves the greeting unread.
-    pub fn connect(address: SocketAddrV4) -> Self {
-        let socket = TcpStream::connect(address).expect("the server accepts connections");
+    pub fn connect(address: impl Into<SocketAddr>) -> Self {
+        let socket = TcpStream::connect(address.into()).expect("the server accepts connections");
+        Self::over(socket)
+    }
+
+    /// The same, from this address of the machine.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddrV4) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .expect("a runtime");
+        let connecting = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddrV4::new(source, 0).into())?;
+            socket.connect(address.into()).await?.into_std()
+        };
+        let socket = runtime
+            .block_on(connecting)
+            .expect("the server accepts connections");
+        socket.set_nonblocking(false).expect("a socket can block");
+        Self::over(socket)
+    }
+
+    fn over(socket: TcpStream) -> Self {
         socket
             .set_read_timeout(Some(PATIENCE))
             .expect("a time-out can be set");
@@ -147,6 +171,15 @@ impl Dialogue {
         }
         self.data(message);
         self.expect("250").join("\n")
+    }
+
+    /// Whatever else the server says until it closes the connection.
+    pub fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        // What came before a reset is kept.
+        let _ = self.stream.read_to_end(&mut rest);
+        self.note("S", &rest);
+        String::from_utf8_lossy(&rest).into_owned()
     }
 
     /// Breaks the connection off, with no QUIT.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
-use super::lab::{Daemon, State};
+use super::lab::{Daemon, State, package};
 use super::mail::Mail;
 use super::net::{self, NextHop};
 
@@ -40,7 +40,7 @@ impl Dovecot {
         }
         state.write("etc/dovecot/users", &table);
         let daemon = Daemon::start(
-            "dovecot",
+            &package("mtas", "dovecot"),
             hostname,
             address,
             state,

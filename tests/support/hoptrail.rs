@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -18,7 +18,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_hoptrail");
 pub struct Hoptrail {
     child: Child,
     home: TempDir,
-    listeners: Vec<SocketAddrV4>,
+    listeners: Vec<SocketAddr>,
     files_max: Option<u32>,
 }
 
@@ -178,7 +178,7 @@ fn spawn(home: &Path, files_max: Option<u32>) -> Child {
         .expect("the binary can be run")
 }
 
-fn listeners(config: &str) -> Vec<SocketAddrV4> {
+fn listeners(config: &str) -> Vec<SocketAddr> {
     let config: toml::Table = config.parse().expect("the configuration is TOML");
     let listeners = config.get("listener").and_then(toml::Value::as_array);
     let address = |listener: &toml::Value| listener.get("listen")?.as_str()?.parse().ok();
@@ -190,13 +190,23 @@ fn listeners(config: &str) -> Vec<SocketAddrV4> {
 /// A user of the client, with a secret of their own.
 pub struct User {
     home: TempDir,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl User {
     /// Somebody who has never used hoptrail.
     pub fn stranger() -> Self {
         let home = TempDir::with_prefix("hoptrail-user-").expect("a temporary directory");
-        Self { home }
+        Self {
+            home,
+            environment: Vec::new(),
+        }
+    }
+
+    /// With this path in its environment.
+    pub fn env(mut self, name: &'static str, path: PathBuf) -> Self {
+        self.environment.push((name, path));
+        self
     }
 
     /// Their hoptrail directory, for programs that run the binary by themselves.
@@ -210,6 +220,7 @@ impl User {
             .args(args)
             .env("HOPTRAIL_HOME", self.home.path())
             .env("NO_COLOR", "1")
+            .envs(self.environment.clone())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,10 +1,9 @@
 //! The packages, and one daemon out of them in namespaces of its own (`tests/lab/ns.sh`).
 
 use std::fs::{self, File};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
@@ -19,45 +18,19 @@ pub fn directory() -> PathBuf {
     directory
 }
 
-/// The unpacked packages.
-pub struct Lab {
-    packages: PathBuf,
-}
-
-impl Lab {
-    /// Finds the packages, or gets them; test processes that come at the same time wait for the first.
-    pub fn get() -> &'static Self {
-        static LAB: OnceLock<Lab> = OnceLock::new();
-        LAB.get_or_init(|| Self {
-            packages: unpacked("mtas", "pkg"),
-        })
-    }
-
-    /// The same for the mail programs.
-    pub fn of_clients() -> &'static Self {
-        static LAB: OnceLock<Lab> = OnceLock::new();
-        LAB.get_or_init(|| Self {
-            packages: unpacked("clients", "clients"),
-        })
-    }
-
-    /// The unpacked package of that name, as `tests/lab/packages` calls it.
-    pub fn package(&self, name: &str) -> PathBuf {
-        self.packages.join(name)
-    }
-}
-
-/// Where a set of packages lies, after `tests/lab/packages` got it if need be.
-fn unpacked(set: &str, place: &str) -> PathBuf {
+/// Where the unpacked package `name` of a set lies, as `tests/lab/packages` calls both. Gets the set if it is not
+/// there yet; test processes that come at the same time wait for the first.
+pub fn package(set: &str, name: &str) -> PathBuf {
     let directory = directory();
     let got = Command::new(format!("{SCRIPTS}/packages"))
-        .arg(&directory)
-        .arg(set)
+        .args([directory.as_os_str(), set.as_ref()])
         .output()
         .expect("tests/lab/packages can be run");
     let said = String::from_utf8_lossy(&got.stderr);
     assert!(got.status.success(), "no mail lab: {said}");
-    directory.join(place)
+    directory
+        .join(if set == "mtas" { "pkg" } else { set })
+        .join(name)
 }
 
 /// The files a daemon will find under its private root: made before it starts.
@@ -92,20 +65,20 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Runs `command` of that package as the host `hostname` and waits until it accepts connections.
+    /// Runs `command` of an unpacked [`package`] as the host `hostname` and waits until it accepts connections.
     ///
     /// `logs` are the files to show if the test fails.
     pub fn start(
-        package: &str,
+        package: &Path,
         hostname: &str,
-        address: SocketAddrV4,
+        address: impl Into<SocketAddr>,
         state: State,
         command: &[&str],
         logs: &[&str],
     ) -> Self {
         let console = File::create(state.path("console")).expect("a file can be made");
         let child = Command::new(format!("{SCRIPTS}/ns.sh"))
-            .arg(Lab::get().package(package))
+            .arg(package)
             .args([state.0.path().as_os_str(), hostname.as_ref()])
             .args(command)
             .stdin(Stdio::piped())
@@ -120,11 +93,11 @@ impl Daemon {
             logs: logs.collect(),
             state,
         };
-        daemon.wait_until_ready(address);
+        daemon.wait_until_ready(address.into());
         daemon
     }
 
-    fn wait_until_ready(&mut self, address: SocketAddrV4) {
+    fn wait_until_ready(&mut self, address: SocketAddr) {
         let hostname = self.hostname.clone();
         wait_until(
             PATIENCE,
@@ -145,6 +118,20 @@ impl Daemon {
     /// The files under the daemon's private root.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Waits until its logs hold these words, and gives them.
+    pub fn wait_for_log(&self, words: &str) -> String {
+        let what = format!("{} logs {words:?}", self.hostname);
+        wait_until(PATIENCE, &what, || {
+            let logs = self.logs.iter().map(fs::read_to_string);
+            let log: String = logs.filter_map(Result::ok).collect();
+            if log.contains(words) {
+                Ok(log)
+            } else {
+                Err(log)
+            }
+        })
     }
 
     /// The process namespace, as the kernel names it; ask it while the daemon runs.

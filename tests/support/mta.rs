@@ -2,10 +2,10 @@
 //! domains that are routed elsewhere, and try again within three seconds what is deferred.
 
 use std::fmt::Write;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::thread;
 
-use super::lab::{Daemon, State};
+use super::lab::{Daemon, State, package};
 use super::net::{self, NextHop};
 
 #[derive(Clone, Copy)]
@@ -21,6 +21,7 @@ pub struct Setup {
     software: Software,
     hostname: String,
     address: SocketAddrV4,
+    also: Option<SocketAddrV6>,
     next_hop: Option<NextHop>,
     routes: Vec<(String, NextHop)>,
     local_domain: String,
@@ -77,6 +78,7 @@ impl Setup {
             software,
             hostname: hostname.to_owned(),
             address: net::address(),
+            also: None,
             next_hop: None,
             routes: Vec::new(),
             local_domain: String::new(),
@@ -114,9 +116,16 @@ impl Setup {
         self
     }
 
-    /// One more line of main.cf (Postfix only).
+    /// One more line of main.cf (Postfix), of the main section (Exim), or more words for the line with its
+    /// listener (`OpenSMTPD`).
     pub fn setting(mut self, line: &str) -> Self {
         self.settings.push(line.to_owned());
+        self
+    }
+
+    /// Listens here as well (Postfix only).
+    pub fn listen_also(mut self, address: SocketAddrV6) -> Self {
+        self.also = Some(address);
         self
     }
 
@@ -141,27 +150,16 @@ impl Setup {
     }
 
     fn start_postfix(&self) -> Daemon {
-        let transport = |next_hop: NextHop| match next_hop {
-            NextHop::Smtp(to) => format!("smtp:[{}]:{}", to.ip(), to.port()),
-            NextHop::Lmtp(to) => format!("lmtp:inet:{to}"),
-        };
         let state = State::new();
-        let main = include_str!("../lab/postfix-main.cf.in").replace(
-            "@DEFAULT_TRANSPORT@",
-            &self.next_hop.map_or_else(
-                || "error:5.4.4 this MTA has no next hop".to_owned(),
-                transport,
-            ),
-        );
-        let main = format!("{main}\n{}\n", self.settings.join("\n"));
-        state.write("etc/postfix/main.cf", &self.fill(&main));
-        state.write(
-            "etc/postfix/master.cf",
-            &self.fill(include_str!("../lab/postfix-master.cf.in")),
-        );
+        state.write("etc/postfix/main.cf", &self.main_cf());
+        let mut master = include_str!("../lab/postfix-master.cf.in").to_owned();
+        if let Some(also) = self.also {
+            let _ = writeln!(master, "{also} inet n - n - - smtpd");
+        }
+        state.write("etc/postfix/master.cf", &self.fill(&master));
         let mut table = String::new();
         for (domain, next_hop) in &self.routes {
-            let _ = writeln!(table, "{domain} {}", transport(*next_hop));
+            let _ = writeln!(table, "{domain} {}", postfix_transport(*next_hop));
         }
         state.write("etc/postfix/transport", &table);
         self.run(
@@ -172,9 +170,25 @@ impl Setup {
         )
     }
 
+    /// A parameter set twice is a warning from every process, and enough of those at the start make the log's own
+    /// daemon wait for itself: a setting takes the place of the usual one.
+    fn main_cf(&self) -> String {
+        let usual = include_str!("../lab/postfix-main.cf.in").replace(
+            "@DEFAULT_TRANSPORT@",
+            &self.next_hop.map_or_else(
+                || "error:5.4.4 this MTA has no next hop".to_owned(),
+                postfix_transport,
+            ),
+        );
+        let name = |line: &str| line.split('=').next().map(|name| name.trim().to_owned());
+        let set: Vec<_> = self.settings.iter().map(|line| name(line)).collect();
+        let kept = usual.lines().filter(|line| !set.contains(&name(line)));
+        let settings = self.settings.iter().map(String::as_str);
+        self.fill(&(kept.chain(settings).collect::<Vec<_>>().join("\n") + "\n"))
+    }
+
     fn start_exim(&self) -> Daemon {
         assert!(self.local_domain.is_empty(), "Exim only relays here");
-        assert!(self.settings.is_empty(), "main.cf is Postfix's");
         let mut routers = String::new();
         for (count, (domain, next_hop)) in self.routes.iter().enumerate() {
             let _ = writeln!(
@@ -187,7 +201,9 @@ impl Setup {
             let _ = writeln!(routers, "rest:\n{}", exim_router(next_hop));
         }
         let state = State::new();
-        let text = include_str!("../lab/exim.conf.in").replace("@ROUTERS@", &routers);
+        let text = include_str!("../lab/exim.conf.in")
+            .replace("@SETTINGS@", &self.settings.join("\n"))
+            .replace("@ROUTERS@", &routers);
         state.write("etc/exim4/exim4.conf", &self.fill(&text));
         self.run(
             "exim",
@@ -200,12 +216,15 @@ impl Setup {
     fn start_opensmtpd(&self) -> Daemon {
         let state = State::new();
         let next_hop = self.only_next_hop().to_string();
-        let text = include_str!("../lab/smtpd.conf.in").replace("@NEXT_HOP@", &next_hop);
+        let text = include_str!("../lab/smtpd.conf.in")
+            .replace("@SETTINGS@", &self.settings.join(" "))
+            .replace("@NEXT_HOP@", &next_hop);
         state.write("etc/smtpd.conf", &self.fill(&text));
         self.run("opensmtpd", state, &["smtpd", "-d"], &[])
     }
 
     fn start_sendmail(&self) -> Daemon {
+        assert!(self.settings.is_empty(), "Sendmail has none here");
         let state = State::new();
         let (to, lmtp) = match self.only_next_hop() {
             NextHop::Smtp(to) => (to, "dnl"),
@@ -232,7 +251,7 @@ impl Setup {
     /// For software that is set up here without routes.
     fn only_next_hop(&self) -> NextHop {
         let plain = self.routes.is_empty() && self.local_domain.is_empty();
-        assert!(plain && self.settings.is_empty(), "it only relays here");
+        assert!(plain, "it only relays here");
         self.next_hop.expect("a relay has a next hop")
     }
 
@@ -245,11 +264,19 @@ impl Setup {
             .replace("@LOCAL_DOMAIN@", &self.local_domain)
     }
 
-    fn run(&self, package: &str, state: State, command: &[&str], logs: &[&str]) -> Daemon {
+    fn run(&self, name: &str, state: State, command: &[&str], logs: &[&str]) -> Daemon {
         for (path, text) in &self.files {
             state.write(path, text);
         }
-        Daemon::start(package, &self.hostname, self.address, state, command, logs)
+        let package = package("mtas", name);
+        Daemon::start(&package, &self.hostname, self.address, state, command, logs)
+    }
+}
+
+fn postfix_transport(next_hop: NextHop) -> String {
+    match next_hop {
+        NextHop::Smtp(to) => format!("smtp:[{}]:{}", to.ip(), to.port()),
+        NextHop::Lmtp(to) => format!("lmtp:inet:{to}"),
     }
 }
 

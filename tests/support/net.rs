@@ -1,9 +1,11 @@
 //! Loopback addresses, so that tests run beside each other: every listener of every test has an IPv4
-//! address of its own. All of 127/8 is on `lo` without being added.
+//! address of its own, or a port of `::1`. All of 127/8 is on `lo` without being added.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::net::{
+    Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream,
+};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::time::Duration;
 
 /// An address nobody else uses: two octets from the process, one counted up within it.
@@ -21,8 +23,18 @@ pub fn address() -> SocketAddrV4 {
     SocketAddrV4::new(ip, port)
 }
 
+/// A port of `::1`, the only IPv6 address every machine has, that nobody else uses: some are each process's own.
+pub fn address_v6() -> SocketAddrV6 {
+    static LAST: AtomicU16 = AtomicU16::new(0);
+    let count = LAST.fetch_add(1, Ordering::Relaxed);
+    assert!(count < 20, "a test process has 20 ports");
+    let own = u16::try_from(std::process::id() % 600 * 20).expect("it is small");
+    let port = 20_000 + own + count;
+    SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0)
+}
+
 /// Whether something accepts connections there.
-pub fn answers(address: SocketAddrV4) -> bool {
+pub fn answers(address: impl Into<SocketAddr>) -> bool {
     TcpStream::connect_timeout(&address.into(), Duration::from_secs(1)).is_ok()
 }
 

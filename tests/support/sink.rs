@@ -42,8 +42,9 @@ impl fmt::Debug for Transaction {
 }
 
 /// A server to be started. Replies are chosen by the beginning of the command line, whatever its case;
-/// the dot counts as a line `DOT`, over LMTP `DOT <recipient>` for each recipient. The reply `close`
-/// closes the connection instead, and `silence` is none.
+/// the dot counts as a line `DOT`, over LMTP `DOT <recipient>` for each recipient. Some replies are deeds: `close`
+/// closes the connection, `half` does so in the middle of one, `silence` is none, `endless` never comes to an end,
+/// behind `deaf` (a 354) nothing more is read, and behind `gone` (another) the connection is closed.
 #[derive(Clone, Default)]
 pub struct Script {
     lmtp: bool,
@@ -433,12 +434,17 @@ impl Session {
 
     fn say(&mut self, reply: &str) -> std::io::Result<()> {
         thread::sleep(lock(&self.script).pause);
-        if reply == "close" {
-            self.socket.shutdown(Shutdown::Both)?;
-            return Err(std::io::ErrorKind::ConnectionAborted.into());
-        }
-        if reply == "silence" {
-            return Ok(());
+        match reply {
+            "close" => return self.end(b"", Duration::ZERO),
+            "half" => return self.end(b"250-half a", Duration::ZERO),
+            "gone" => return self.end(b"354 go on\r\n", Duration::ZERO),
+            "deaf" => return self.end(b"354 go on\r\n", super::PATIENCE),
+            "silence" => return Ok(()),
+            "endless" => loop {
+                self.write(b"250-and\r\n")?;
+                thread::sleep(Duration::from_millis(100));
+            },
+            _ => {}
         }
         let text = format!("{reply}\r\n");
         let octets = if lock(&self.script).piecemeal {
@@ -447,11 +453,23 @@ impl Session {
         } else {
             text.len()
         };
+        text.as_bytes()
+            .chunks(octets)
+            .try_for_each(|piece| self.write(piece))
+    }
+
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<()> {
         let stream = self.stream.get_mut();
-        text.as_bytes().chunks(octets).try_for_each(|piece| {
-            stream.write_all(piece)?;
-            stream.flush()
-        })
+        stream.write_all(octets)?;
+        stream.flush()
+    }
+
+    /// Says this, waits, and closes.
+    fn end(&mut self, words: &[u8], pause: Duration) -> std::io::Result<()> {
+        self.write(words)?;
+        thread::sleep(pause);
+        self.socket.shutdown(Shutdown::Both)?;
+        Err(std::io::ErrorKind::ConnectionAborted.into())
     }
 
     /// Whatever came before the handshake is forgotten.

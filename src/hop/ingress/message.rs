@@ -8,7 +8,7 @@ use super::arrival::{Manner, arrived, arriving, concerns_us, prepare};
 use crate::hop::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
-use crate::hop::client::{End, bare_newline};
+use crate::hop::client::{End, bare_newline, early_message};
 use crate::hop::transaction::Envelope;
 use crate::smtp::command::Command;
 use crate::smtp::reply::Reply;
@@ -30,8 +30,12 @@ impl Ingress<'_> {
             return self.refuse(&DATA_AFTER_BDAT);
         }
         let command_us = self.site.hop.clock.now_us();
-        let code = self.exchange(line).await?;
-        let reply_us = self.site.hop.clock.now_us();
+        let reply = self.ask(line).await?;
+        let (reply_us, code) = (self.site.hop.clock.now_us(), reply.code);
+        if code == 354 && self.client.is_early() {
+            return Err(End::Refuse(early_message()));
+        }
+        self.answer(reply)?;
         if code != 354 {
             return Ok(());
         }

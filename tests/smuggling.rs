@@ -1,0 +1,183 @@
+//! SMTP smuggling behind real MTAs: in front of each stands an ingress, and a message carries what somebody, somewhere,
+//! has taken for the end of data, followed by a transaction of its own. One message arrives, or none; never two.
+
+#![allow(clippy::expect_used)]
+
+mod support;
+
+use std::fmt::Write;
+use std::net::SocketAddrV4;
+
+use support::dialogue::Dialogue;
+use support::hoptrail::Hoptrail;
+use support::mta::{Mta, Setup};
+use support::net;
+use support::sink::Sink;
+
+/// The published false ends of data; whatever is lax somewhere takes one of them for CR LF dot CR LF.
+const ENDS: [&str; 12] = [
+    "\n.\n",
+    "\n.\r",
+    "\r.\n",
+    "\r.\r",
+    "\n.\r\n",
+    "\r.\r\n",
+    "\r\n.\n",
+    "\r\n.\r",
+    "\r\n\0.\r\n",
+    "\r\n.\0\r\n",
+    "\r\n.\r\r\n",
+    "\r\r\n.\r\r\n",
+];
+
+/// Who sends the message in the message.
+const FORGED: &str = "admin@dest.test";
+
+/// A message to this recipient with a transaction in it that a false end would set free.
+fn message(end: &str, recipient: &str) -> String {
+    format!(
+        "Subject: x\r\n\r\nfirst{end}MAIL FROM:<{FORGED}>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n\
+         Subject: faked\r\n\r\nsecond\r\n"
+    )
+}
+
+/// What was said to a message: the MTA's word on it, and whatever came behind that. Nobody asked for anything more.
+struct Said {
+    verdict: String,
+    more: String,
+}
+
+fn send(to: SocketAddrV4, end: &str, recipient: &str) -> Said {
+    let mut client = ready(to, recipient);
+    client.command("DATA", "354");
+    client.send(format!("{}.\r\n", message(end, recipient)));
+    said(client)
+}
+
+/// The same in one chunk, where the octets are just octets; `None` where chunks are not offered.
+fn send_chunk(to: SocketAddrV4, end: &str, recipient: &str) -> Option<Said> {
+    let mut client = ready(to, recipient);
+    if !client.transcript().contains("CHUNKING") {
+        return None;
+    }
+    let text = message(end, recipient);
+    client.send(format!("BDAT {} LAST\r\n{text}", text.len()));
+    Some(said(client))
+}
+
+fn said(mut client: Dialogue) -> Said {
+    client.half_close();
+    Said {
+        verdict: client.reply().join("\n"),
+        more: client.rest(),
+    }
+}
+
+fn ready(to: SocketAddrV4, recipient: &str) -> Dialogue {
+    let mut client = Dialogue::open(to);
+    client.command("EHLO client.test", "250");
+    client.command("MAIL FROM:<alice@origin.test>", "250");
+    client.command(&format!("RCPT TO:<{recipient}>"), "250");
+    client
+}
+
+/// Every way through hoptrail to the MTA, by name.
+fn ways() -> Vec<(String, SocketAddrV4)> {
+    let roles = ["ingress", "egress"].into_iter();
+    let ways =
+        roles.flat_map(|role| ["normalize", "reject"].map(|policy| format!("{role}-{policy}")));
+    ways.map(|name| (name, net::address())).collect()
+}
+
+fn serve(ways: &[(String, SocketAddrV4)], mta: &Mta) -> Hoptrail {
+    let mut config = "hostname = 'mx1.test'\n[reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:/nonexistent'\n".to_owned();
+    for (name, listen) in ways {
+        let (role, policy) = name.split_once('-').expect("two words");
+        let _ = write!(
+            config,
+            "[[listener]]\nrole = '{role}'\nlisten = '{listen}'\nprotocol = 'smtp'\nnext_hop = 'smtp://{}'\nbare_newline = '{policy}'\n",
+            mta.address()
+        );
+    }
+    Hoptrail::serve(&config)
+}
+
+fn nothing_is_smuggled(mta: Setup) {
+    let sink = Sink::smtp().offer("8BITMIME").start();
+    let mta = mta.next_hop(sink.next_hop()).start();
+    let ways = ways();
+    let _hoptrail = serve(&ways, &mta);
+    let mut taken = Vec::new();
+    for (name, entrance) in &ways {
+        for (number, end) in ENDS.iter().enumerate() {
+            let (text, chunk) = (
+                format!("{number}.{name}.text@dest.test"),
+                format!("{number}.{name}.chunk@dest.test"),
+            );
+            let said = send(*entrance, end, &text);
+            let lone = end.replace("\r\n", "").contains(['\r', '\n']);
+            let refused = name.ends_with("reject") && lone;
+            assert_eq!(
+                said.verdict.starts_with("550 5.5.2"),
+                refused,
+                "{text}: {}",
+                said.verdict
+            );
+            for (to, said) in [
+                (text, Some(said)),
+                (chunk.clone(), send_chunk(*entrance, end, &chunk)),
+            ] {
+                let Some(said) = said else { continue };
+                assert_eq!(said.more, "", "{to}");
+                if said.verdict.starts_with('2') {
+                    taken.push(to);
+                }
+            }
+        }
+    }
+    let mut seen = Vec::new();
+    for message in sink.wait_for(taken.len()) {
+        assert!(!message.mail_from.contains(FORGED), "{message:?}");
+        let line = message.recipients.concat();
+        let to = line.split(['<', '>']).nth(1).unwrap_or_default();
+        seen.push(to.to_owned());
+    }
+    for all in [&mut seen, &mut taken] {
+        all.sort();
+    }
+    assert_eq!(seen, taken);
+}
+
+/// The attack is one: without hoptrail, and as lax as it was by default for years, Postfix takes the bait.
+#[test]
+fn without_us_a_lax_postfix_takes_two_messages_for_one() {
+    let sink = Sink::smtp().offer("8BITMIME").start();
+    let mta = Mta::postfix("mta.test")
+        .next_hop(sink.next_hop())
+        .setting("smtpd_forbid_bare_newline = no")
+        .start();
+    let said = send(mta.address(), "\n.\n", "bob@dest.test");
+    assert!(said.more.contains("queued as"), "{}", said.more);
+    let senders = sink.wait_for(2).into_iter().map(|seen| seen.mail_from);
+    assert!(senders.into_iter().any(|line| line.contains(FORGED)));
+}
+
+#[test]
+fn nothing_is_smuggled_behind_postfix() {
+    nothing_is_smuggled(Mta::postfix("mta.test").setting("smtpd_forbid_bare_newline = no"));
+}
+
+#[test]
+fn nothing_is_smuggled_behind_exim() {
+    nothing_is_smuggled(Mta::exim("mta.test"));
+}
+
+#[test]
+fn nothing_is_smuggled_behind_opensmtpd() {
+    nothing_is_smuggled(Mta::opensmtpd("mta.test"));
+}
+
+#[test]
+fn nothing_is_smuggled_behind_sendmail() {
+    nothing_is_smuggled(Mta::sendmail("mta.test"));
+}
