@@ -143,25 +143,25 @@ impl Client {
             if self.out.len() > OWED_MAX {
                 self.flush().await?;
             }
-            if !self.wire.has_line(octets_max) {
-                self.flush().await?;
-                let came = poll_fn(|context| {
-                    self.poll_came(idle, next.as_deref_mut(), &mut wait, context)
-                });
-                match came.await {
-                    Came::Octets(read) => self.had(read)?,
-                    Came::NextHop(heard) => return Ok(Heard::NextHop(heard)),
-                    Came::Stop => {
-                        return Err(End::Refuse(Reply::new(421, "4.3.2", "service is stopping")));
-                    }
+            match self.wire.take_line(octets_max) {
+                Some(Incoming::Line(line)) => return Ok(Heard::Line(line)),
+                Some(Incoming::Bare) => return Err(End::Refuse(bare_newline(500))),
+                Some(Incoming::TooLong) => {
+                    let skipped = Box::pin(self.wire.skip_line(&mut wait)).await;
+                    self.had(skipped)?;
+                    self.refuse(hop, &LINE_TOO_LONG)?;
+                    continue;
                 }
-                continue;
+                None => self.flush().await?,
             }
-            match self.wire.line(octets_max, hop.timeouts.client()).await {
-                Ok(Incoming::Line(line)) => return Ok(Heard::Line(line)),
-                Ok(Incoming::TooLong) => self.refuse(hop, &LINE_TOO_LONG)?,
-                Ok(Incoming::Bare) => return Err(End::Refuse(bare_newline(500))),
-                Err(error) => return Err(End::Client(error)),
+            let came =
+                poll_fn(|context| self.poll_came(idle, next.as_deref_mut(), &mut wait, context));
+            match came.await {
+                Came::Octets(read) => self.had(read)?,
+                Came::NextHop(heard) => return Ok(Heard::NextHop(heard)),
+                Came::Stop => {
+                    return Err(End::Refuse(Reply::new(421, "4.3.2", "service is stopping")));
+                }
             }
         }
     }
@@ -235,23 +235,24 @@ impl Client {
     /// A line that is no command: an answer in an AUTH exchange.
     pub async fn response(&mut self, hop: &Hop) -> Result<Vec<u8>, End> {
         self.flush().await?;
-        match self
-            .wire
-            .line(hop.limits.auth_octets_max, hop.timeouts.client())
-            .await
-        {
-            Ok(Incoming::Line(line)) => Ok(line),
-            Ok(_) => Err(End::Refuse(Reply::new(
-                500,
-                "5.5.6",
-                "AUTH response too long or broken",
-            ))),
-            Err(error) => Err(End::Client(error)),
+        let mut wait = Wait::For(hop.timeouts.client());
+        loop {
+            match self.wire.take_line(hop.limits.auth_octets_max) {
+                Some(Incoming::Line(line)) => return Ok(line),
+                Some(_) => {
+                    let broken = Reply::new(500, "5.5.6", "AUTH response too long or broken");
+                    return Err(End::Refuse(broken));
+                }
+                None => {
+                    let read = self.wire.fill_within(&mut wait).await;
+                    read.map_err(End::Client)?;
+                }
+            }
         }
     }
 
-    /// Whether octets came behind DATA before a 354 asked for them. A client that sends a message unasked would have
-    /// sent it behind a refusal too, where its lines are commands (RFC 2920, 3.1: DATA ends its group).
+    /// Whether octets came with or behind a DATA that is not answered yet: nobody may pipeline a message
+    /// (RFC 2920, 3.1), and whoever does may be hiding something in it.
     pub fn is_early(&self) -> bool {
         !self.wire.buffered().is_empty()
     }

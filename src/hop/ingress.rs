@@ -132,7 +132,7 @@ impl Ingress<'_> {
                 .listen(&self.site.hop, idle, Some(&mut self.next))
                 .await;
             let step = match heard {
-                Ok(Heard::Line(line)) => self.follow(&line).await,
+                Ok(Heard::Line(line)) => Box::pin(self.follow(&line)).await,
                 Ok(Heard::NextHop(heard)) => self.unasked(heard).await,
                 Err(end) => Err(end),
             };
@@ -164,13 +164,13 @@ impl Ingress<'_> {
         };
         match command.verb {
             Verb::Mail | Verb::Auth if self.forgotten => self.refuse(&HELLO_FIRST),
-            Verb::Starttls => Box::pin(self.starttls()).await,
-            Verb::Ehlo | Verb::Helo => Box::pin(self.hello(&command, line)).await,
+            Verb::Starttls => self.starttls().await,
+            Verb::Ehlo | Verb::Helo => self.hello(&command, line).await,
             Verb::Mail => self.mail(&command, line).await,
             Verb::Rcpt => self.rcpt(&command, line).await,
             Verb::Data => Box::pin(self.data(line)).await,
             Verb::Rset => self.rset(line).await,
-            Verb::Auth => Box::pin(self.auth(line)).await,
+            Verb::Auth => self.auth(line).await,
             Verb::Noop | Verb::Vrfy | Verb::Expn | Verb::Help => {
                 self.exchange(line).await.map(drop)
             }

@@ -18,6 +18,7 @@ use super::client::Client;
 use super::introduce::ClientAddress;
 use super::networks::Networks;
 use super::next_hop::Protocol;
+use super::proxy::Ends;
 use super::route::Routes;
 use super::stopping::Stopping;
 use super::tls::{NextHopTls, ServerMode, ServerTls};
@@ -192,20 +193,24 @@ async fn serve_one(site: &Site, number: u64, stream: TcpStream, address: SocketA
     else {
         return;
     };
-    let timeouts = &site.hop.timeouts;
-    let mut wire = match Wire::new(stream, timeouts.write()) {
-        Ok(wire) => wire,
+    let mut client = match client(site, stream, ends) {
+        Ok(client) => client,
         Err(error) => return debug!("client gone at once: {error}"),
     };
-    wire.end_reads_at(Instant::now() + timeouts.session());
-    let stopping = Stopping::new(site.hop.stopping.clone());
-    let mut client = Client::new(wire, ends, stopping);
     let who = Session {
         role: site.listener.role.as_str(),
         number,
         client: ends.client,
     };
     who.of(session(site, &mut client)).await;
+}
+
+fn client(site: &Site, stream: TcpStream, ends: Ends) -> io::Result<Client> {
+    let timeouts = &site.hop.timeouts;
+    let mut wire = Wire::new(stream, timeouts.write())?;
+    wire.end_reads_at(Instant::now() + timeouts.session());
+    let stopping = Stopping::new(site.hop.stopping.clone());
+    Ok(Client::new(wire, ends, stopping))
 }
 
 /// A session from the first octet to the last.

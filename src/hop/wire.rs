@@ -49,7 +49,7 @@ pub enum WireError {
 pub enum Incoming {
     /// A line with its CRLF.
     Line(Vec<u8>),
-    /// A line over the limit, skipped to its end.
+    /// A line over the limit.
     TooLong,
     /// A line with a lone CR or LF in it (RFC 5321, 2.3.8).
     Bare,
@@ -219,37 +219,23 @@ impl Wire {
         poll_fn(|context| self.poll_fill_within(wait, context)).await
     }
 
-    /// Whether a whole line (good or bad) waits in the buffer.
-    pub fn has_line(&self, octets_max: usize) -> bool {
-        !matches!(next_line(self.buffered(), octets_max), Line::Partial)
-    }
-
-    /// The next command line, all of it read within `limit`.
-    pub async fn line(
-        &mut self,
-        octets_max: usize,
-        limit: Duration,
-    ) -> Result<Incoming, WireError> {
-        let mut wait = Wait::For(limit);
-        loop {
-            match next_line(self.buffered(), octets_max) {
-                Line::Complete { len } => {
-                    let line = self.buffered()[..len].to_vec();
-                    self.take(len);
-                    return Ok(Incoming::Line(line));
-                }
-                Line::Partial => self.fill_within(&mut wait).await?,
-                Line::Bare => return Ok(Incoming::Bare),
-                Line::TooLong => {
-                    self.skip_line(&mut wait).await?;
-                    return Ok(Incoming::TooLong);
-                }
+    /// Takes the line that waits in the buffer, if a whole one does. One over the limit is still to be
+    /// [skipped](Self::skip_line).
+    pub fn take_line(&mut self, octets_max: usize) -> Option<Incoming> {
+        match next_line(self.buffered(), octets_max) {
+            Line::Complete { len } => {
+                let line = self.buffered()[..len].to_vec();
+                self.take(len);
+                Some(Incoming::Line(line))
             }
+            Line::Partial => None,
+            Line::Bare => Some(Incoming::Bare),
+            Line::TooLong => Some(Incoming::TooLong),
         }
     }
 
     /// Skips to behind the next LF, holding no more than a buffer of the line.
-    async fn skip_line(&mut self, wait: &mut Wait) -> Result<(), WireError> {
+    pub async fn skip_line(&mut self, wait: &mut Wait) -> Result<(), WireError> {
         loop {
             if let Some(end) = memchr::memchr(b'\n', self.buffered()) {
                 self.take(end + 1);
