@@ -168,7 +168,7 @@ impl Ingress<'_> {
             Verb::Ehlo | Verb::Helo => self.hello(&command, line).await,
             Verb::Mail => self.mail(&command, line).await,
             Verb::Rcpt => self.rcpt(&command, line).await,
-            Verb::Data => Box::pin(self.data(line)).await,
+            Verb::Data => self.data(line).await,
             Verb::Rset => self.rset(line).await,
             Verb::Auth => self.auth(line).await,
             Verb::Noop | Verb::Vrfy | Verb::Expn | Verb::Help => {

@@ -44,7 +44,7 @@ impl Ingress<'_> {
         if let Some(envelope) = &mut envelope {
             envelope.times.record(Stage::Data, command_us, reply_us);
         }
-        self.message(envelope).await
+        Box::pin(self.message(envelope)).await
     }
 
     /// The message itself, from behind the 354 to the MTA's last word about it.
