@@ -1,6 +1,7 @@
 //! The command line: one file per command. Joins everything else; nothing else knows it.
 
 mod demo;
+mod key;
 pub mod secret;
 pub mod send;
 mod serve;
@@ -32,6 +33,8 @@ enum Command {
     Send(send::Args),
     /// Show where tracked mail is, from the reports in a Maildir
     Timeline(timeline::Args),
+    /// Show, rotate and share a hop's keys, and make those that sign its reports
+    Key(key::Args),
     /// Watch it work: three hops on this machine, no configuration
     Demo,
 }
@@ -42,6 +45,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Send(args) => block_on(send::run(args)),
         Command::Timeline(args) => timeline::run(args),
+        Command::Key(args) => key::run(args),
         Command::Demo => block_on(demo::run()),
     };
     outcome.unwrap_or_else(|error| {

@@ -16,12 +16,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Reports};
 use crate::hop::listener::{self, serve};
 use crate::hop::route::Names;
 use crate::hop::workers::Workers;
 use crate::hop::{Arriving, Crowd, Hop, Site, Tracking};
 use crate::observe;
+use crate::report::sign::{Signer, sign};
 use crate::report::{Mailing, notification, write};
 use crate::store::transport::Transport;
 use crate::store::{Store, keys, mailer};
@@ -81,6 +82,8 @@ fn reload(server: &mut Server, path: &Path) {
 pub struct Server {
     /// What it was started with, or last reloaded.
     config: Config,
+    /// In whose name the mailer writes.
+    letterhead: watch::Sender<Letterhead>,
     clock: Clock,
     /// The store, without which nothing is tracked.
     store: Option<Store>,
@@ -127,17 +130,19 @@ impl Server {
             .map(|t| t.arriving.clone())
             .unwrap_or_default();
         let store = tracking.as_ref().map(|tracking| tracking.store.clone());
+        let (letterhead, shown) = watch::channel(Letterhead::of(&config));
         let mailer = store.clone().map(|store| {
             tokio::spawn(mailer::run(
                 store,
                 transport,
-                composer(config.reports.from.clone()),
+                composer(shown),
                 clock,
                 stopping,
             ))
         });
         let mut server = Self {
             config,
+            letterhead,
             workers,
             names: Arc::new(names),
             arriving,
@@ -163,13 +168,24 @@ impl Server {
         let new = config.listeners.iter().map(|listener| listener.listen);
         let new = new.filter(|listen| !self.sites.contains_key(listen));
         let sockets = bind(new, &self.workers)?;
-        let fixed = |config: &Config| (config.state_dir.clone(), config.reports.clone());
-        if fixed(&config) != fixed(&self.config) {
-            warn!("state_dir and [reports] are taken over at the next restart");
+        let (old, new) = (&self.config.reports, &config.reports);
+        if self.config.state_dir != config.state_dir
+            || (&old.via, old.accepted, old.retention_days)
+                != (&new.via, new.accepted, new.retention_days)
+        {
+            warn!(
+                "state_dir and in [reports] via, accepted and retention_days are taken over at the next restart"
+            );
         }
-        let (state_dir, reports) = fixed(&self.config);
+        self.letterhead.send_replace(Letterhead::of(&config));
+        let reports = Reports {
+            via: old.via.clone(),
+            accepted: old.accepted,
+            retention_days: old.retention_days,
+            ..config.reports
+        };
         self.config = Config {
-            state_dir,
+            state_dir: self.config.state_dir.clone(),
             reports,
             ..config
         };
@@ -265,24 +281,47 @@ fn open_state(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking>
     })
 }
 
-/// How a stored step becomes a mail: composed when it is sent, not before.
-fn composer(from: String) -> impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static {
+/// In whose name reports are written.
+#[derive(Clone)]
+struct Letterhead {
+    from: String,
+    signers: Vec<Signer>,
+}
+
+impl Letterhead {
+    fn of(config: &Config) -> Self {
+        Self {
+            from: config.reports.from.clone(),
+            signers: config.reports.dkim.clone(),
+        }
+    }
+}
+
+/// How a stored step becomes a mail: composed and signed when it is sent, not before.
+fn composer(
+    letterhead: watch::Receiver<Letterhead>,
+) -> impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static {
     move |step, now_us| {
+        let Letterhead { from, signers } = &*letterhead.borrow();
         // A boundary nobody can guess cannot be written into a report's text. Without randomness the
         // step id still keeps reports apart.
         let random = getrandom::u64().unwrap_or(step.report.step.0);
         let mailing = Mailing {
-            from: &from,
+            from,
             to: &step.originator,
             date_us: now_us,
             certificate: step.certificate.as_ref(),
             boundary: &format!("hoptrail{random:016x}"),
         };
-        match &step.told {
+        let mail = match &step.told {
             Some(Form::Notification { envid }) => {
                 notification::write(&step.report, envid.as_deref(), &mailing)
             }
             _ => write(&step.report, &mailing),
-        }
+        };
+        sign(&mail, signers, now_us).unwrap_or_else(|error| {
+            error!(step = %step.report.step, "a report goes out unsigned: {error}");
+            mail
+        })
     }
 }

@@ -200,7 +200,7 @@ pub(super) fn fields(groups: &[Group]) -> String {
 
 /// Writes `Name: value`, folded in front of blanks. Taking the CRLFs out gives the value back exactly:
 /// a line is broken only between a character and a blank, so none ends in blanks or holds only such.
-fn fold(out: &mut String, name: &str, value: &str) {
+pub(super) fn fold(out: &mut String, name: &str, value: &str) {
     out.push_str(name);
     out.push_str(": ");
     let mut room = LINE_OCTETS.saturating_sub(name.len() + 2);

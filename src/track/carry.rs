@@ -16,6 +16,8 @@
 //!
 //! The header leaks into the MTA's own bounces, so it holds no secret, names nobody and expires.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -160,6 +162,17 @@ impl Key {
         }
     }
 
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.kid
+    }
+
+    /// Its line in a key file.
+    pub fn to_line(&self) -> String {
+        let hex: Vec<String> = self.octets.iter().map(|b| format!("{b:02x}")).collect();
+        format!("{} {}\n", self.kid, hex.concat())
+    }
+
     fn keyed(&self, text: &[u8]) -> Hmac<Sha256> {
         // HMAC takes a key of any length (RFC 2104).
         #[allow(clippy::expect_used)]
@@ -195,12 +208,12 @@ impl Keyring {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let key = parse_key(line).ok_or_else(|| {
-                format!(
-                    "line {}: a key is 8 hex digits, a blank and 64 hex digits",
-                    number + 1
-                )
-            })?;
+            let wrong = |why: &str| format!("line {}: {why}", number + 1);
+            let key = parse_key(line)
+                .ok_or_else(|| wrong("a key is 8 hex digits, a blank and 64 hex digits"))?;
+            if keys.iter().any(|known: &Key| known.kid == key.kid) {
+                return Err(wrong("another key has this name"));
+            }
             keys.push(key);
         }
         if keys.is_empty() {
@@ -210,21 +223,24 @@ impl Keyring {
         }
     }
 
-    /// The key file's text.
-    pub fn to_text(&self) -> String {
-        let line = |key: &Key| {
-            let hex: Vec<String> = key.octets.iter().map(|b| format!("{b:02x}")).collect();
-            format!("{} {}\n", key.kid, hex.concat())
-        };
-        self.keys.iter().map(line).collect()
+    /// The key that signs.
+    pub fn signing(&self) -> &Key {
+        &self.keys[0] // never empty: both constructors put one in
     }
 
-    fn signing(&self) -> &Key {
-        &self.keys[0] // never empty: both constructors put one in
+    /// The names of all keys, the signing one's first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|key| key.kid.as_str())
     }
 
     fn find(&self, kid: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.kid == kid)
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.ids()).finish()
     }
 }
 

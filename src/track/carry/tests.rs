@@ -101,12 +101,14 @@ fn a_refolded_header_is_still_ours() {
 
 #[test]
 fn keys_are_written_and_read_back() {
-    let text = keys().to_text();
+    let line = keys().signing().to_line();
+    let other = Key::new([0, 0, 0, 1], [8; 32]).to_line();
+    let ring = Keyring::parse(&format!("# mine\n\n{line}{other}")).unwrap();
+    assert_eq!(ring.signing().to_line(), line);
+    assert_eq!(ring.ids().collect::<Vec<_>>(), ["9f3c21aa", "00000001"]);
     assert_eq!(
-        Keyring::parse(&format!("# mine\n\n{text}"))
-            .unwrap()
-            .to_text(),
-        text
+        Keyring::parse(&format!("{line}{line}")).unwrap_err(),
+        "line 2: another key has this name"
     );
     assert_eq!(
         Keyring::parse("abc def").err().unwrap(),
