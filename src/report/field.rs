@@ -1,6 +1,73 @@
 //! The fields of a tracking report: one table of names for writer and reader, the group they stand in,
 //! and the canonical form that Auth covers.
 //!
+//! A report is a mail of type `multipart/report; report-type=tracking-status` (RFC 6522): text for people, then a
+//! part `message/tracking-status`, 7bit, which holds groups of fields (RFC 3886, 3): one about the message, then
+//! one for each recipient, with an empty line behind each. In any order and case, folded in front of blanks or
+//! not; unknown fields are passed over. Behind `R` in the tables a field has to be there to be read.
+//!
+//! | about the message | | value |
+//! |---|---|---|
+//! | `Original-Envelope-Id` | R | the tracking id |
+//! | `Reporting-MTA` | R | `dns; ` and the hop's name |
+//! | `Arrival-Date` | | when the hop had the message, RFC 5322 |
+//! | `X-Hoptrail-Version` | R | `1` |
+//! | `X-Hoptrail-Step` | R | this report's own id, 16 hex digits |
+//! | `X-Hoptrail-Parent` | | the step that handed the message over |
+//! | `X-Hoptrail-Hop` | R | the hop's number, from 1 |
+//! | `X-Hoptrail-Role` | R | `ingress`, `egress` or `delivery` |
+//! | `X-Hoptrail-Arrived` | R | as Arrival-Date, µs since 1970-01-01 UTC |
+//! | `X-Hoptrail-Message-Id` | | Message-ID without brackets, an input of A |
+//! | `X-Hoptrail-Sent` | | TRACK's `t`, an input of A |
+//! | `X-Hoptrail-Queue-Id` | | of the hop's own MTA |
+//! | `X-Hoptrail-Size` | | octets, as it came |
+//! | `X-Hoptrail-Times-In`, `-Out` | | `STAGE=COMMAND/REPLY` for each exchange with the client, with the next hop: `ehlo`, `mail`, `rcpt`, `data`, `dot`, when this side saw the command and the reply, µs |
+//! | `X-Hoptrail-Auth` | | `hmac-sha256; ` and the tag, where the request carried B |
+//!
+//! | about a recipient | | value |
+//! |---|---|---|
+//! | `Original-Recipient` | | `rfc822; ` and the address as the originator had it, or `utf-8; ` and it escaped (RFC 6533); if missing, as the next |
+//! | `Final-Recipient` | R | the same as the hop has it |
+//! | `Action` | | RFC 3886, 3.3.3 |
+//! | `Status` | R | enhanced status code; `2.1.9` for `relayed` alone |
+//! | `Remote-MTA` | | `dns; ` and the next hop's name |
+//! | `Last-Attempt-Date` | | when the attempt was over |
+//! | `X-Hoptrail-Event` | R | a word of `Event` |
+//! | `X-Hoptrail-Attempted` | | as Last-Attempt-Date, µs |
+//! | `X-Hoptrail-Reply` | | the next hop's words, one line of printable ASCII |
+//! | `X-Hoptrail-Queue-Id` | | of the next hop |
+//!
+//! Auth is the base64url, unpadded, of the HMAC-SHA256 with key B over the canonical form of all groups: for
+//! every field but Auth itself, in the order they stand, its name in lower case, `:`, its value without folds and
+//! without blanks at its ends, LF; and one more LF between two groups. Unfolding takes out CR LF and nothing else
+//! (RFC 5322, 2.2.3). It shows that who wrote the report knew the request, not who that was: that is DKIM's to say.
+//!
+//! Test vector, whose B is that of `certificate`:
+//!
+//! ```text
+//! Original-Envelope-Id: 7f3a91c2@mail.example.org
+//! Reporting-MTA: dns; mx1.example.net
+//! Arrival-Date: Mon, 23 Nov 2026 16:05:09 +0000
+//! X-Hoptrail-Version: 1
+//! X-Hoptrail-Step: 1122334455667788
+//! X-Hoptrail-Hop: 2
+//! X-Hoptrail-Role: egress
+//! X-Hoptrail-Arrived: 1795449909000000
+//! X-Hoptrail-Times-Out: ehlo=1795449909900000/1795449909900400
+//!  mail=1795449909901000/1795449909901400
+//! X-Hoptrail-Auth: hmac-sha256; 2mLGmTcy6nwyMPoKqfYHlC1ccCeWBbg9f4ThQYOd7Zk
+//!
+//! Original-Recipient: rfc822; bob@example.net
+//! Final-Recipient: rfc822; bob@example.net
+//! Action: transferred
+//! Status: 2.0.0
+//! Remote-MTA: dns; mx2.example.net
+//! Last-Attempt-Date: Mon, 23 Nov 2026 16:05:10 +0000
+//! X-Hoptrail-Event: transferred
+//! X-Hoptrail-Attempted: 1795449910000000
+//! X-Hoptrail-Reply: 250 2.0.0 Ok: queued as 4F7A21C0
+//! ```
+//!
 //! Must not know MIME, nor what a value means.
 
 /// Field names, as written. Reading ignores case.
