@@ -9,6 +9,7 @@
 mod arrival;
 mod forward;
 mod message;
+mod mtrk;
 
 use std::net::IpAddr;
 
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 
 use arrival::carry;
 use message::Chunks;
+use mtrk::taken_off;
 
 use super::Site;
 use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
@@ -271,6 +273,9 @@ impl Ingress<'_> {
         if self.client.starttls(self.site).is_some() {
             shown.add("STARTTLS");
         }
+        if self.keeps_mtrk(&offer) {
+            shown.add("MTRK");
+        }
         if self.track_offered {
             shown.add("TRACK NOW");
         }
@@ -340,7 +345,14 @@ impl Ingress<'_> {
             Ok(tracked) => tracked,
             Err(refusal) => return self.refuse(&refusal),
         };
+        let mtrk = match self.mtrk(&mail) {
+            Ok(mtrk) => mtrk,
+            Err(refusal) => return self.refuse(&refusal),
+        };
+        let kept = mtrk.is_some();
+        let tracked = tracked.map(|tracked| tracked.with(mtrk));
         let (tracked, line) = self.outgoing_mail(&mail, tracked);
+        let line = if kept { taken_off(&line) } else { line };
         self.forward().await?;
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(&line).await?;

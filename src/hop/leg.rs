@@ -7,9 +7,9 @@ use tracing::{debug, warn};
 
 use super::Site;
 use super::next_hop::{ConnectError, NextHopAddr, Peer};
-use super::passage::Passage;
+use super::passage::{Onward, Passage};
 use super::route::Destination;
-use super::transaction::{Envelope, Outcome, Times};
+use super::transaction::{Envelope, Outcome, Times, without};
 use super::wire::{Wire, WireError};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::Command;
@@ -18,12 +18,13 @@ use crate::smtp::xtext;
 use crate::track::Stage;
 
 /// MAIL parameters that are passed on, each with the keyword a next hop must offer for it.
-pub const MAIL_PARAMETERS: [(&str, &str); 5] = [
+pub const MAIL_PARAMETERS: [(&str, &str); 6] = [
     ("SIZE", "SIZE"),
     ("BODY", "8BITMIME"),
     ("SMTPUTF8", "SMTPUTF8"),
     ("RET", "DSN"),
     ("ENVID", "DSN"),
+    ("MTRK", "MTRK"),
 ];
 /// The same for RCPT.
 pub const RCPT_PARAMETERS: [(&str, &str); 2] = [("NOTIFY", "DSN"), ("ORCPT", "DSN")];
@@ -263,10 +264,11 @@ impl<'a> Leg<'a> {
             .members
             .iter()
             .filter_map(|place| mail.envelope.recipients.get(*place));
-        let track = passage.and_then(|p| p.onward(members, &peer.capabilities, clock.now_ms()));
-        let line = mail_line(mail, passage, track.as_deref(), &peer.capabilities)?;
+        let onward = passage.map(|p| p.onward(members, &peer.capabilities, clock.now_ms()));
+        let onward = onward.unwrap_or_default();
+        let line = mail_line(mail, passage, &onward, &peer.capabilities)?;
         peer.used = true;
-        self.tracks = track.is_some();
+        self.tracks = onward.track.is_some();
         self.times = Times::after(Some(peer.hello));
         let command_us = clock.now_us();
         let reply = peer.command(&line).await;
@@ -338,12 +340,12 @@ impl<'a> Leg<'a> {
     }
 }
 
-/// The MAIL line for a next hop: what it does not offer is left out, a lost ENVID is restored, TRACK is
-/// added. Internationalised mail cannot go where it is not offered (RFC 6531, 3.6).
+/// The MAIL line for a next hop: what it does not offer is left out, a lost ENVID is restored, TRACK and MTRK
+/// are added. Internationalised mail cannot go where it is not offered (RFC 6531, 3.6).
 fn mail_line(
     mail: &Mail,
     passage: Option<&Passage>,
-    track: Option<&str>,
+    onward: &Onward,
     offer: &Capabilities,
 ) -> Result<Vec<u8>, Reply> {
     let mut line = only_offered(&mail.line, &MAIL_PARAMETERS, offer);
@@ -365,7 +367,14 @@ fn mail_line(
     {
         line = with_value(line, "ENVID", &xtext::encode(envid.as_bytes()));
     }
-    if let Some(track) = track {
+    // It needs an ENVID (RFC 3885, 3.2); one that the MTA passed on is counted down by the MTA.
+    if let Some(mtrk) = &onward.mtrk
+        && asked(&line, "ENVID")
+        && !asked(&line, "MTRK")
+    {
+        line = with_value(line, "MTRK", mtrk);
+    }
+    if let Some(track) = &onward.track {
         line = with_value(line, "TRACK", track);
     }
     Ok(line)
@@ -382,11 +391,7 @@ fn only_offered(line: &[u8], parameters: &[(&str, &str)], offer: &Capabilities) 
     parameters
         .iter()
         .filter(|(_, keyword)| !offer.offers(keyword))
-        .fold(line.to_vec(), |line, (name, _)| {
-            Command::parse(&line)
-                .and_then(|command| Ok(command.envelope()?.without(name)))
-                .unwrap_or(line)
-        })
+        .fold(line.to_vec(), |line, (name, _)| without(&line, name))
 }
 
 fn broken() -> Reply {

@@ -1,13 +1,17 @@
 //! One mail transaction as the proxy knows it: the envelope, what was asked, when things happened, how
 //! each recipient fared; and the `Step` that comes of it. No sockets.
 
+use crate::smtp::command::{Command, Refusal};
 use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
+use crate::track::mtrk::Mtrk;
 use crate::track::{
     Event, Exchange, RecipientStatus, Stage, Status, StepId, TrackRequest, TrackingId,
 };
+
+const MALFORMED_MTRK: Refusal = Refusal::new(501, "5.5.4", "malformed MTRK parameter");
 
 /// The envelope of a transaction under way.
 #[derive(Debug)]
@@ -89,9 +93,19 @@ pub struct Tracked {
     pub step: StepId,
     /// The request as it reached this hop; `id` is set exactly when no ENVID names the message.
     pub request: TrackRequest,
+    /// The standard's own request that came with it, where the MTA does not take it.
+    pub mtrk: Option<Mtrk>,
 }
 
 impl Tracked {
+    /// The same, with the MTRK beside it; without an ENVID that names nothing (RFC 3885, 3.2).
+    pub fn with(self, mtrk: Option<Mtrk>) -> Self {
+        Self {
+            mtrk: mtrk.filter(|_| self.request.id.is_none()),
+            ..self
+        }
+    }
+
     /// The number of this hop, 1 for the first.
     pub fn hop(&self) -> u8 {
         self.request.hop.saturating_add(1)
@@ -111,6 +125,22 @@ pub fn identify(request: &mut TrackRequest, envid: Option<&str>, minted: Trackin
 /// The decoded ENVID of a MAIL.
 pub fn envid(mail: &EnvelopeCommand<'_>) -> Option<String> {
     xtext::decode_printable(mail.param("ENVID").flatten()?)
+}
+
+/// The MTRK of a MAIL; a refusal if it is malformed.
+pub fn mtrk(mail: &EnvelopeCommand<'_>) -> Result<Option<Mtrk>, Refusal> {
+    let Some(value) = mail.param("MTRK") else {
+        return Ok(None);
+    };
+    let once = value.filter(|_| mail.count("MTRK") == 1);
+    once.and_then(Mtrk::parse).map(Some).ok_or(MALFORMED_MTRK)
+}
+
+/// A MAIL or RCPT line (without CRLF) without this parameter.
+pub fn without(line: &[u8], keyword: &str) -> Vec<u8> {
+    Command::parse(line)
+        .and_then(|command| Ok(command.envelope()?.without(keyword)))
+        .unwrap_or_else(|_| line.to_vec())
 }
 
 /// The exchanges of one leg of a transaction.

@@ -15,7 +15,7 @@ use super::leg::{MAIL_PARAMETERS, Mail, RCPT_PARAMETERS};
 use super::next_hop::Protocol;
 use super::notify::notification;
 use super::passage::{Passage, Wired};
-use super::transaction::{Envelope, Recipient, Times};
+use super::transaction::{Envelope, Recipient, Times, mtrk};
 use super::{Site, log_step};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::{Command, Refusal, Verb};
@@ -169,8 +169,9 @@ impl Transfer<'_> {
             offer.add(keyword);
         }
         if self.site.hop.tracking.is_some() {
-            // Where a next hop lacks DSN its duties become ours, which takes a store.
+            // Where a next hop lacks DSN its duties become ours, which takes a store. MTRK goes with it.
             offer.add("DSN");
+            offer.add("MTRK");
         }
         if self.client.starttls(self.site).is_some() {
             offer.add("STARTTLS");
@@ -200,6 +201,9 @@ impl Transfer<'_> {
             Err(refusal) => return self.refuse(&refusal),
         };
         if let Some(refusal) = unknown_parameter(&mail, &MAIL_PARAMETERS) {
+            return self.refuse(&refusal);
+        }
+        if let Err(refusal) = mtrk(&mail) {
             return self.refuse(&refusal);
         }
         let tracked = match self.site.request(&self.client, &mail, self.track_offered) {

@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! Hoptrail-Carry: v=1; kid=9f3c21aa; id=<xtext of the tracking id>; step=<16 hex>;
-//!  at=<ms>; told=<0 or 1>; req=NOW:c256/...:t/...; from=<22 base64url>; msg=<22 base64url, or ->;
-//!  mac=<43 base64url>
+//!  at=<ms>; told=<0 or 1>; req=NOW:c256/...:t/...; [mtrk=<as in MAIL>;] from=<22 base64url>;
+//!  msg=<22 base64url, or ->; mac=<43 base64url>
 //! ```
 //!
 //! `at` is when the header was made, `step` the ingress' step, `told` whether a report tells of it, `req` the request as the hop received it
-//! (with `id/` exactly when no ENVID named the message). `from` and `msg` are keyed digests of the
+//! (with `id/` exactly when no ENVID named the message), `mtrk` the MTRK beside it. `from` and `msg` are keyed digests of the
 //! reverse-path and the Message-ID, so that the header tells no address; `msg=-` binds no Message-ID,
 //! because there was none or it was not seen. All of it lies under the MAC: HMAC-SHA256 with the hop's
 //! key over the `name=value` parts before `mac`, joined by `;` without blanks. Body octets are not bound:
@@ -47,6 +47,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::mtrk::Mtrk;
 use super::{StepId, TrackRequest, TrackingId};
 
 /// The field name.
@@ -71,6 +72,8 @@ pub struct Carry {
     pub told: bool,
     /// The request as the hop received it.
     pub request: TrackRequest,
+    /// The MTRK that came with it and that the MTA does not take.
+    pub mtrk: Option<Mtrk>,
 }
 
 /// A key of the hop, or of the hops of one organisation that share it.
@@ -99,7 +102,7 @@ impl Carry {
     /// The whole field with its final CRLF, for the mail from `reverse_path` with `message_id`.
     pub fn write(&self, keys: &Keyring, reverse_path: &[u8], message_id: Option<&[u8]>) -> Vec<u8> {
         let key = keys.signing();
-        let parts = [
+        let mut parts = vec![
             "v=1".to_owned(),
             format!("kid={}", key.kid),
             format!("id={}", encode(self.id.as_str())),
@@ -107,12 +110,11 @@ impl Carry {
             format!("at={}", self.at_ms),
             format!("told={}", u8::from(self.told)),
             format!("req={}", self.request.to_value()),
-            format!("from={}", key.digest(b"from", reverse_path)),
-            format!(
-                "msg={}",
-                message_id.map_or("-".to_owned(), |id| key.digest(b"msg", id))
-            ),
         ];
+        parts.extend(self.mtrk.iter().map(|mtrk| format!("mtrk={mtrk}")));
+        let msg = message_id.map_or("-".to_owned(), |id| key.digest(b"msg", id));
+        parts.push(format!("from={}", key.digest(b"from", reverse_path)));
+        parts.push(format!("msg={msg}"));
         let mac = format!(
             "mac={}",
             URL_SAFE_NO_PAD.encode(key.mac(parts.join(";").as_bytes()))
@@ -133,8 +135,13 @@ impl Carry {
         let parts: Vec<&str> = text.split(';').map(str::trim).collect();
         let (mac, signed) = parts.split_last()?;
         let mac = URL_SAFE_NO_PAD.decode(mac.strip_prefix("mac=")?).ok()?;
-        let &[version, kid, id, step, at, told, request, from, msg] = signed else {
+        let &[version, kid, id, step, at, told, request, ref rest @ ..] = signed else {
             return None;
+        };
+        let (mtrk, from, msg) = match *rest {
+            [from, msg] => (None, from, msg),
+            [mtrk, from, msg] => (Some(mtrk.strip_prefix("mtrk=")?), from, msg),
+            _ => return None,
         };
         let key = keys.find(kid.strip_prefix("kid=")?)?;
         key.keyed(signed.join(";").as_bytes())
@@ -150,6 +157,10 @@ impl Carry {
                 at_ms: at.strip_prefix("at=")?.parse().ok()?,
                 told: told == "told=1",
                 request: TrackRequest::parse(request.strip_prefix("req=")?.as_bytes()).ok()?,
+                mtrk: match mtrk {
+                    Some(value) => Some(Mtrk::parse(value.as_bytes())?),
+                    None => None,
+                },
             },
             from: from.strip_prefix("from=")?.to_owned(),
             msg: msg.strip_prefix("msg=")?.to_owned(),

@@ -113,7 +113,9 @@ async fn take_up(
         .as_deref()
         .filter(|envid| *envid == carry.id.as_str());
     request.id = Some(carry.id.clone());
-    site.honour(request, &envelope.reverse_path, envid)
+    let mtrk = carry.mtrk.as_ref().and_then(|mtrk| mtrk.after(elapsed_s));
+    let tracked = site.honour(request, &envelope.reverse_path, envid)?;
+    Some(tracked.with(mtrk))
 }
 
 /// What crosses the MTA with this transaction.
@@ -124,6 +126,7 @@ pub fn carry(site: &Site, tracked: &Tracked) -> Carry {
         at_ms: site.hop.clock.now_ms(),
         told: site.hop.reports_arrivals,
         request: tracked.request.clone(),
+        mtrk: tracked.mtrk.clone(),
     }
 }
 

@@ -23,6 +23,7 @@ fn carry() -> Carry {
             up: Some(StepId(1)),
             ..TrackRequest::default()
         },
+        mtrk: None,
     }
 }
 
@@ -57,6 +58,25 @@ fn opens_what_it_wrote_and_knows_its_mail() {
     assert!(opened.is_of(Some(b"m1@example.org")));
     assert!(!opened.is_of(Some(b"m2@example.org")));
     assert!(!opened.is_of(None), "the Message-ID it binds is gone");
+}
+
+#[test]
+fn an_mtrk_crosses_and_lies_under_the_mac() {
+    let with = Carry {
+        mtrk: Mtrk::parse(b"VheLhqV/rCKJmplkGFwsyW59pYk:864000"),
+        ..carry()
+    };
+    let field = String::from_utf8(with.write(&keys(), b"a@b", Some(b"m"))).unwrap();
+    assert_eq!(field.len() as u64, with.octets_max(&keys()));
+    assert_eq!(open(field.as_bytes()).unwrap().carry, with);
+    let part = "mtrk=VheLhqV/rCKJmplkGFwsyW59pYk:864000";
+    assert!(field.contains(part), "{field}");
+    for forged in [
+        field.replace(":864000", ":999999"),
+        field.replace(&format!("{part};"), ""),
+    ] {
+        assert!(open(forged.as_bytes()).is_none(), "{forged}");
+    }
 }
 
 #[test]
