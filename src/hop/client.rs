@@ -15,6 +15,7 @@ use super::{Hop, Site};
 use crate::smtp::command::Refusal;
 use crate::smtp::data::BareNewline;
 use crate::smtp::reply::Reply;
+use crate::track::Security;
 
 /// What a verb is answered with that a listener does not know.
 pub const NOT_IMPLEMENTED: Refusal = Refusal {
@@ -149,6 +150,11 @@ impl Client {
     /// Whether the connection is under TLS.
     pub fn is_secure(&self) -> bool {
         self.wire.is_secure()
+    }
+
+    /// What protects the connection.
+    pub fn security(&self) -> Security {
+        self.wire.security()
     }
 
     /// Answers STARTTLS, and goes over to TLS where that is offered; true if it did. A login or an open

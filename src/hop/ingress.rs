@@ -358,7 +358,7 @@ impl Ingress<'_> {
         let reply = self.ask(&line).await?;
         let reply_us = self.site.hop.clock.now_us();
         if reply.is_positive() {
-            let mut times = Times::after(self.hello);
+            let mut times = Times::after(self.hello, self.client.security());
             times.record(Stage::Mail, command_us, reply_us);
             self.forget();
             self.envelope = Some(Envelope::of(&mail, tracked, times));

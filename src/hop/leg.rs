@@ -269,7 +269,7 @@ impl<'a> Leg<'a> {
         let line = mail_line(mail, passage, &onward, &peer.capabilities)?;
         peer.used = true;
         self.tracks = onward.track.is_some();
-        self.times = Times::after(Some(peer.hello));
+        self.times = Times::after(Some(peer.hello), peer.wire.security());
         let command_us = clock.now_us();
         let reply = peer.command(&line).await;
         self.times.record(Stage::Mail, command_us, clock.now_us());

@@ -192,18 +192,29 @@ impl Passage {
         envelope: Envelope,
         message_id: Option<String>,
         fates: &[Fate],
-        wired: Wired,
+        mut wired: Wired,
     ) -> Option<Step> {
         let recipients = self.groups(site.listener.role, &envelope, fates);
         if recipients.is_empty() {
             return None;
         }
-        let (arrival_us, times_in, queue_id) = match self.arrival {
-            Some(arrival) => (arrival.arrival_us, arrival.times_in, arrival.queue_id),
+        let (arrival_us, came, queue_id) = match self.arrival {
+            Some(arrival) => {
+                let came = (arrival.times_in, arrival.tls_in);
+                (arrival.arrival_us, came, arrival.queue_id)
+            }
             // Whoever handed it to the ingress is not the MTA that hands it to us: its stamps are not ours.
-            None if self.carried => (self.since_ms.saturating_mul(1000), Vec::new(), None),
-            None => (wired.arrival_us, envelope.times.exchanges(), None),
+            None if self.carried => {
+                let since_us = self.since_ms.saturating_mul(1000);
+                (since_us, (Vec::new(), None), None)
+            }
+            None => {
+                let mut times = envelope.times;
+                let security = times.security.take();
+                (wired.arrival_us, (times.exchanges(), security), None)
+            }
         };
+        let (times_in, tls_in) = came;
         Some(Step {
             report: HopReport {
                 id: self.tracked.id.clone(),
@@ -218,6 +229,8 @@ impl Passage {
                 queue_id,
                 size: Some(wired.octets),
                 times_in,
+                tls_in,
+                tls_out: wired.times_out.security.take(),
                 times_out: wired.times_out.exchanges(),
                 recipients,
             },

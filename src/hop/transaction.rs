@@ -8,7 +8,7 @@ use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
 use crate::track::mtrk::Mtrk;
 use crate::track::{
-    Event, Exchange, RecipientStatus, Stage, Status, StepId, TrackRequest, TrackingId,
+    Event, Exchange, RecipientStatus, Security, Stage, Status, StepId, TrackRequest, TrackingId,
 };
 
 const MALFORMED_MTRK: Refusal = Refusal::new(501, "5.5.4", "malformed MTRK parameter");
@@ -143,21 +143,29 @@ pub fn without(line: &[u8], keyword: &str) -> Vec<u8> {
         .unwrap_or_else(|_| line.to_vec())
 }
 
-/// The exchanges of one leg of a transaction.
+/// The exchanges of one leg of a transaction, and what protected them.
 #[derive(Clone, Debug, Default)]
-pub struct Times(Vec<Exchange>);
+pub struct Times {
+    exchanges: Vec<Exchange>,
+    /// The connection's, if there was just one.
+    pub security: Option<Security>,
+}
 
 impl Times {
     /// A transaction on a connection whose hello was said then.
-    pub fn after(hello: Option<Exchange>) -> Self {
-        Self(hello.into_iter().collect())
+    pub fn after(hello: Option<Exchange>, security: Security) -> Self {
+        Self {
+            exchanges: hello.into_iter().collect(),
+            security: Some(security),
+        }
     }
 
     /// Adds an exchange; several RCPTs make one, from the first command to the last reply.
     pub fn record(&mut self, stage: Stage, command_us: i64, reply_us: i64) {
-        match self.0.iter_mut().find(|exchange| exchange.stage == stage) {
+        let mut known = self.exchanges.iter_mut();
+        match known.find(|exchange| exchange.stage == stage) {
             Some(exchange) => exchange.reply_us = reply_us,
-            None => self.0.push(Exchange {
+            None => self.exchanges.push(Exchange {
                 stage,
                 command_us,
                 reply_us,
@@ -167,7 +175,7 @@ impl Times {
 
     /// What was recorded, in order.
     pub fn exchanges(self) -> Vec<Exchange> {
-        self.0
+        self.exchanges
     }
 }
 

@@ -211,7 +211,7 @@ impl Transfer<'_> {
             Err(refusal) => return self.refuse(&refusal),
         };
         let now_us = self.site.hop.clock.now_us();
-        let mut times = Times::after(self.hello);
+        let mut times = Times::after(self.hello, self.client.security());
         times.record(Stage::Mail, now_us, now_us);
         self.mail = Some(Mail {
             envelope: Envelope::of(&mail, tracked, times),

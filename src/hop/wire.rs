@@ -18,6 +18,7 @@ use tokio_rustls::TlsStream;
 use super::buffer;
 use crate::smtp::line::{Line, next_line};
 use crate::smtp::reply::{Reply, ReplyParse, ReplyReader};
+use crate::track::Security;
 
 /// Why a side of a session is of no more use.
 #[derive(Debug, Error)]
@@ -58,7 +59,7 @@ pub enum Incoming {
 #[derive(Debug)]
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<(TlsStream<TcpStream>, Security)>),
     /// A handshake failed or was given up: the connection is gone.
     Lost,
 }
@@ -106,7 +107,7 @@ impl Wire {
         limit: Duration,
     ) -> Result<(), WireError>
     where
-        F: Future<Output = io::Result<TlsStream<TcpStream>>>,
+        F: Future<Output = io::Result<(TlsStream<TcpStream>, Security)>>,
     {
         let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Lost) else {
             return Err(WireError::Closed);
@@ -115,16 +116,24 @@ impl Wire {
             return Err(WireError::Injected);
         }
         self.input = Vec::new();
-        let stream = timeout(limit, handshake(stream))
+        let secured = timeout(limit, handshake(stream))
             .await
             .map_err(|_| WireError::TimedOut)??;
-        self.stream = Stream::Tls(Box::new(stream));
+        self.stream = Stream::Tls(Box::new(secured));
         Ok(())
     }
 
     /// Whether it is under TLS.
     pub fn is_secure(&self) -> bool {
         matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// What protects it.
+    pub fn security(&self) -> Security {
+        match &self.stream {
+            Stream::Tls(secured) => secured.1.clone(),
+            Stream::Plain(_) | Stream::Lost => Security::Plain,
+        }
     }
 
     /// What was read and not yet taken.
@@ -162,7 +171,8 @@ impl Wire {
                     _ => Ok(()),
                 }
             }
-            Stream::Tls(stream) => {
+            Stream::Tls(secured) => {
+                let (stream, _) = &mut **secured;
                 let octets = stream.fill_buf().await?;
                 let read = octets.len();
                 self.input.extend_from_slice(octets);
@@ -268,9 +278,9 @@ impl Wire {
         let all = async {
             match &mut self.stream {
                 Stream::Plain(stream) => stream.write_all(octets).await,
-                Stream::Tls(stream) => {
-                    stream.write_all(octets).await?;
-                    stream.flush().await
+                Stream::Tls(secured) => {
+                    secured.0.write_all(octets).await?;
+                    secured.0.flush().await
                 }
                 Stream::Lost => Err(io::ErrorKind::NotConnected.into()),
             }
@@ -286,7 +296,7 @@ impl Wire {
         let end = async {
             match &mut self.stream {
                 Stream::Plain(stream) => stream.shutdown().await,
-                Stream::Tls(stream) => stream.shutdown().await,
+                Stream::Tls(secured) => secured.0.shutdown().await,
                 Stream::Lost => Ok(()),
             }
         };

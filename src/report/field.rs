@@ -22,6 +22,7 @@
 //! | `X-Hoptrail-Queue-Id` | | of the hop's own MTA |
 //! | `X-Hoptrail-Size` | | octets, as it came |
 //! | `X-Hoptrail-Times-In`, `-Out` | | `STAGE=COMMAND/REPLY` for each exchange with the client, with the next hop: `ehlo`, `mail`, `rcpt`, `data`, `dot`, when this side saw the command and the reply, µs |
+//! | `X-Hoptrail-TLS-In`, `-Out` | | of the same two connections: `none`, or version, cipher suite (IANA) and whether this hop `verified` the peer's name and chain: `1.3; TLS_AES_256_GCM_SHA384; unverified` |
 //! | `X-Hoptrail-Auth` | | `hmac-sha256; ` and the tag, where the request carried B |
 //!
 //! | about a recipient | | value |
@@ -55,7 +56,9 @@
 //! X-Hoptrail-Arrived: 1795449909000000
 //! X-Hoptrail-Times-Out: ehlo=1795449909900000/1795449909900400
 //!  mail=1795449909901000/1795449909901400
-//! X-Hoptrail-Auth: hmac-sha256; 2mLGmTcy6nwyMPoKqfYHlC1ccCeWBbg9f4ThQYOd7Zk
+//! X-Hoptrail-TLS-In: none
+//! X-Hoptrail-TLS-Out: 1.3; TLS_AES_256_GCM_SHA384; verified
+//! X-Hoptrail-Auth: hmac-sha256; NxKJRPQx0gDALd2Ct_usP0h_PjlRcLrWrvQ-CCTXlN8
 //!
 //! Original-Recipient: rfc822; bob@example.net
 //! Final-Recipient: rfc822; bob@example.net
@@ -91,6 +94,8 @@ pub mod name {
     pub const SIZE: &str = "X-Hoptrail-Size";
     pub const TIMES_IN: &str = "X-Hoptrail-Times-In";
     pub const TIMES_OUT: &str = "X-Hoptrail-Times-Out";
+    pub const TLS_IN: &str = "X-Hoptrail-TLS-In";
+    pub const TLS_OUT: &str = "X-Hoptrail-TLS-Out";
     pub const AUTH: &str = "X-Hoptrail-Auth";
 
     // Per recipient (RFC 3886, 3.3), in the RFC's order, then ours. Will-Retry-Until is left out: the
@@ -111,6 +116,13 @@ pub const VERSION: &str = "1";
 
 /// The algorithm named in `X-Hoptrail-Auth`.
 pub const AUTH_ALGORITHM: &str = "hmac-sha256";
+
+/// The words in `X-Hoptrail-TLS-*`: no TLS, a peer whose certificate was found good, and any other.
+pub const PLAIN: &str = "none";
+#[allow(missing_docs)]
+pub const VERIFIED: &str = "verified";
+#[allow(missing_docs)]
+pub const UNVERIFIED: &str = "unverified";
 
 /// Name and value of one field, unfolded and trimmed.
 pub type Field = (String, String);

@@ -18,4 +18,4 @@ pub use action::{Event, Status};
 pub use certificate::{Certificate, Secret};
 pub use id::{StepId, TrackingId};
 pub use request::TrackRequest;
-pub use step::{Exchange, Form, HopReport, RecipientStatus, Role, Stage, Step};
+pub use step::{Exchange, Form, HopReport, RecipientStatus, Role, Security, Stage, Step};
