@@ -22,7 +22,7 @@ use crate::hop::route::Names;
 use crate::hop::workers::Workers;
 use crate::hop::{Arriving, Crowd, Hop, Site, Tracking};
 use crate::observe;
-use crate::report::sign::{Signer, sign};
+use crate::report::sign::sign;
 use crate::report::{Mailing, notification, write};
 use crate::store::transport::Transport;
 use crate::store::{Store, keys, mailer};
@@ -83,7 +83,7 @@ pub struct Server {
     /// What it was started with, or last reloaded.
     config: Config,
     /// In whose name the mailer writes.
-    letterhead: watch::Sender<Letterhead>,
+    letterhead: watch::Sender<Reports>,
     clock: Clock,
     /// The store, without which nothing is tracked.
     store: Option<Store>,
@@ -130,7 +130,7 @@ impl Server {
             .map(|t| t.arriving.clone())
             .unwrap_or_default();
         let store = tracking.as_ref().map(|tracking| tracking.store.clone());
-        let (letterhead, shown) = watch::channel(Letterhead::of(&config));
+        let (letterhead, shown) = watch::channel(config.reports.clone());
         let mailer = store.clone().map(|store| {
             tokio::spawn(mailer::run(
                 store,
@@ -168,27 +168,8 @@ impl Server {
         let new = config.listeners.iter().map(|listener| listener.listen);
         let new = new.filter(|listen| !self.sites.contains_key(listen));
         let sockets = bind(new, &self.workers)?;
-        let (old, new) = (&self.config.reports, &config.reports);
-        if self.config.state_dir != config.state_dir
-            || (&old.via, old.accepted, old.retention_days)
-                != (&new.via, new.accepted, new.retention_days)
-        {
-            warn!(
-                "state_dir and in [reports] via, accepted and retention_days are taken over at the next restart"
-            );
-        }
-        self.letterhead.send_replace(Letterhead::of(&config));
-        let reports = Reports {
-            via: old.via.clone(),
-            accepted: old.accepted,
-            retention_days: old.retention_days,
-            ..config.reports
-        };
-        self.config = Config {
-            state_dir: self.config.state_dir.clone(),
-            reports,
-            ..config
-        };
+        self.config = self.taken_over(config);
+        self.letterhead.send_replace(self.config.reports.clone());
         let tracking = self.store.clone().zip(keys);
         self.serve(
             tracking.map(|(store, keys)| Tracking {
@@ -199,6 +180,30 @@ impl Server {
             sockets,
         );
         Ok(())
+    }
+
+    /// The new configuration, with what only a restart changes as it was.
+    fn taken_over(&self, new: Config) -> Config {
+        let reports = Reports {
+            from: new.reports.from,
+            dkim: new.reports.dkim,
+            ..self.config.reports.clone()
+        };
+        let state_dir = self.config.state_dir.clone();
+        let same = new.state_dir == state_dir
+            && new.reports.via == reports.via
+            && new.reports.accepted == reports.accepted
+            && new.reports.retention_days == reports.retention_days;
+        if !same {
+            warn!(
+                "taken over at the next restart: state_dir, and via, accepted and retention_days in [reports]"
+            );
+        }
+        Config {
+            state_dir,
+            reports,
+            ..new
+        }
     }
 
     /// Gives each listener its newest settings, starts those in `sockets`, and closes those that are no longer
@@ -281,28 +286,12 @@ fn open_state(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking>
     })
 }
 
-/// In whose name reports are written.
-#[derive(Clone)]
-struct Letterhead {
-    from: String,
-    signers: Vec<Signer>,
-}
-
-impl Letterhead {
-    fn of(config: &Config) -> Self {
-        Self {
-            from: config.reports.from.clone(),
-            signers: config.reports.dkim.clone(),
-        }
-    }
-}
-
 /// How a stored step becomes a mail: composed and signed when it is sent, not before.
 fn composer(
-    letterhead: watch::Receiver<Letterhead>,
+    letterhead: watch::Receiver<Reports>,
 ) -> impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static {
     move |step, now_us| {
-        let Letterhead { from, signers } = &*letterhead.borrow();
+        let Reports { from, dkim, .. } = &*letterhead.borrow();
         // A boundary nobody can guess cannot be written into a report's text. Without randomness the
         // step id still keeps reports apart.
         let random = getrandom::u64().unwrap_or(step.report.step.0);
@@ -319,7 +308,7 @@ fn composer(
             }
             _ => write(&step.report, &mailing),
         };
-        sign(&mail, signers, now_us).unwrap_or_else(|error| {
+        sign(&mail, dkim, now_us).unwrap_or_else(|error| {
             error!(step = %step.report.step, "a report goes out unsigned: {error}");
             mail
         })

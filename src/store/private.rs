@@ -20,7 +20,7 @@ pub enum PrivateError {
         cause: io::Error,
     },
     /// Others may read it, and so may have its secret.
-    #[error("{path}: others may read it; make it yours alone: chmod 600 {path}")]
+    #[error("{path}: others may read or change it; if that was never so before: chmod 600 {path}")]
     Open {
         /// The file.
         path: PathBuf,
@@ -30,7 +30,16 @@ pub enum PrivateError {
 impl PrivateError {
     /// Whether there was no such file.
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::File { cause, .. } if cause.kind() == io::ErrorKind::NotFound)
+        self.is(io::ErrorKind::NotFound)
+    }
+
+    /// Whether there was such a file already.
+    pub fn is_taken(&self) -> bool {
+        self.is(io::ErrorKind::AlreadyExists)
+    }
+
+    fn is(&self, kind: io::ErrorKind) -> bool {
+        matches!(self, Self::File { cause, .. } if cause.kind() == kind)
     }
 }
 
@@ -108,7 +117,7 @@ mod tests {
         create(&path, "one").unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert!(create(&path, "two").is_err());
+        assert!(create(&path, "two").unwrap_err().is_taken());
         assert_eq!(read(&path).unwrap(), "one");
         chown(&path, Some(65_534), Some(65_534)).unwrap();
         replace(&path, "three").unwrap();
