@@ -93,6 +93,10 @@ fn a_key_is_made_once_for_its_owner_alone() {
         assert!(record.iter().all(|l| l.trim().len() <= 257), "{first}");
         let again = said(&key(&borrowed(&args), ""));
         assert!(!again.contains("made just now"), "{again}");
+        assert!(
+            again.contains(&format!("key = \"{}\"", path.display())),
+            "{again}"
+        );
         assert!(record.iter().all(|line| again.contains(line)), "{again}");
         // Anybody else's tool reads it.
         let read = std::process::Command::new("openssl")

@@ -84,6 +84,8 @@ fn in_file(
             bail!("{name:?} is no name in the DNS (letters, digits, - and .)");
         }
     }
+    // As the configuration needs it, wherever hoptrail runs.
+    let path = &std::path::absolute(path)?;
     let (key, made) = read_or_make(path, algorithm)?;
     let remark = if made {
         ", made just now; it has to belong to the user that hoptrail runs as (chown)"
