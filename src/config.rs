@@ -1,6 +1,7 @@
 //! The configuration file: TOML into settings, with every mistake named by file, line and key. Opens
 //! nothing but its own file and the certificates and keys it names: no sockets, no state.
 
+mod reports;
 mod tls;
 mod wish;
 
@@ -15,17 +16,17 @@ use thiserror::Error;
 use toml::Spanned;
 
 use crate::hop::introduce::ClientAddress;
-use crate::hop::limits::{Limits, Timeouts, within};
+use crate::hop::limits::{Limits, Timeouts};
 use crate::hop::listener::Listener;
 use crate::hop::networks::Networks;
 use crate::hop::next_hop::{NextHopAddr, Protocol};
 use crate::hop::route::{NextHop, Routes};
 use crate::hop::tls::NextHopTls;
 use crate::smtp::data::BareNewline;
-use crate::store::transport::Via;
 use crate::track::Role;
 use crate::track::policy::Policy;
 use crate::track::wish::Rule;
+pub use reports::{Accepted, Reports};
 
 /// A configuration that can be run.
 #[derive(Clone, Debug)]
@@ -46,42 +47,6 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// At least one.
     pub listeners: Vec<Listener>,
-}
-
-/// How reports are made and sent.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reports {
-    /// The address in their From.
-    pub from: String,
-    /// The way they leave.
-    pub via: Via,
-    /// Whether arrival at this hop is a report of its own.
-    #[serde(default)]
-    pub accepted: Accepted,
-    /// How long steps are remembered, days.
-    #[serde(
-        default = "retention_days",
-        deserialize_with = "within::<1, 3650, _, _>"
-    )]
-    pub retention_days: u32,
-}
-
-fn retention_days() -> u32 {
-    10
-}
-
-/// When `accepted` is mailed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Accepted {
-    /// Where nothing at this hop sees the message leave.
-    #[default]
-    Auto,
-    /// Always, beside the report of the departure.
-    Always,
-    /// Never.
-    Never,
 }
 
 impl Config {
@@ -177,7 +142,7 @@ struct File {
     hostname: Option<Spanned<String>>,
     state_dir: PathBuf,
     resolver: Option<SocketAddr>,
-    reports: Spanned<Reports>,
+    reports: Spanned<reports::RawReports>,
     #[serde(default)]
     policy: Policy,
     #[serde(default)]
@@ -227,13 +192,7 @@ impl File {
             }
         };
         let start = self.reports.span().start;
-        let reports = self.reports.into_inner();
-        if !is_address(&reports.from) {
-            return Err((
-                start,
-                "reports.from: must be a mail address (user@host)".to_owned(),
-            ));
-        }
+        let reports = self.reports.into_inner().check(start)?;
         if self.listener.is_empty() {
             return Err((
                 0,
@@ -427,17 +386,12 @@ fn system_hostname() -> Option<String> {
         .filter(|name| is_domain(name))
 }
 
-fn is_domain(name: &str) -> bool {
+/// Whether this can be the name of a host or a domain (RFC 5321's Domain, no address literal).
+pub fn is_domain(name: &str) -> bool {
     let label = |l: &str| {
         !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     name.len() <= 255 && name.split('.').all(label)
-}
-
-fn is_address(text: &str) -> bool {
-    text.rsplit_once('@').is_some_and(|(local, domain)| {
-        !local.is_empty() && local.bytes().all(|b| (b'!'..=b'~').contains(&b)) && is_domain(domain)
-    })
 }
 
 #[cfg(test)]

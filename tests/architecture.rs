@@ -20,7 +20,7 @@ const USES: [(&str, &[&str]); 10] = [
     ("store", &["track", "clock"]),
     ("hop", &["smtp", "track", "store", "clock", "observe"]),
     ("trail", &["report", "track", "clock"]),
-    ("config", &["hop", "smtp", "store", "track"]),
+    ("config", &["hop", "report", "smtp", "store", "track"]),
     (
         "cli",
         &[

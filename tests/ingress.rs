@@ -104,6 +104,7 @@ fn the_offer_hides_what_is_not_understood_and_adds_track() {
             "250-8BITMIME",
             "250-DSN",
             "250-CHUNKING",
+            "250-MTRK",
             "250 TRACK NOW"
         ]
     );

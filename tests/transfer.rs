@@ -447,6 +447,7 @@ fn the_offer_is_made_before_the_next_hop_is_known() {
             "250-SMTPUTF8",
             "250-SIZE",
             "250-DSN",
+            "250-MTRK",
             "250 TRACK NOW"
         ]
     );

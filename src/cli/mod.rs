@@ -1,6 +1,7 @@
 //! The command line: one file per command. Joins everything else; nothing else knows it.
 
 mod demo;
+mod key;
 pub mod secret;
 pub mod send;
 mod serve;
@@ -37,6 +38,8 @@ enum Command {
     Sendmail(sendmail::Args),
     /// Show where tracked mail is, from the reports in a Maildir
     Timeline(timeline::Args),
+    /// Show, rotate and share a hop's keys, and make those that sign its reports
+    Key(key::Args),
     /// Watch it work: three hops on this machine, no configuration
     Demo,
 }
@@ -53,6 +56,7 @@ pub fn run() -> ExitCode {
         Command::Send(args) => block_on(send::run(args)),
         Command::Sendmail(args) => block_on(sendmail::run(args)),
         Command::Timeline(args) => timeline::run(args),
+        Command::Key(args) => key::run(args),
         Command::Demo => block_on(demo::run()),
     };
     outcome.unwrap_or_else(|error| {

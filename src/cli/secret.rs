@@ -2,13 +2,13 @@
 //! its owner alone. Sending keys certificates with it, reading proves reports by it.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
+use crate::store::private;
 use crate::track::Secret;
 
 const FILE: &str = "secret";
@@ -42,22 +42,12 @@ pub fn load_or_create() -> anyhow::Result<Secret> {
 
 /// The secret in a file; `None` if there is no such file.
 pub fn load_from(path: &Path) -> anyhow::Result<Option<Secret>> {
-    let shown = path.display();
-    let mode = match fs::metadata(path) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other
-            .with_context(|| format!("{shown}"))?
-            .permissions()
-            .mode(),
+    let text = match private::read(path) {
+        Err(error) if error.is_missing() => return Ok(None),
+        other => other?,
     };
-    if mode & 0o077 != 0 {
-        bail!(
-            "{shown} can be read or written by others; if that was never so before, run: chmod 600 {shown}"
-        );
-    }
-    let text = fs::read_to_string(path).with_context(|| format!("{shown}"))?;
     let octets = from_hex(text.trim_end())
-        .with_context(|| format!("{shown} does not hold 64 hex digits"))?;
+        .with_context(|| format!("{} does not hold 64 hex digits", path.display()))?;
     Ok(Some(Secret::new(octets)))
 }
 
@@ -72,29 +62,14 @@ pub fn load_or_create_in(directory: &Path) -> anyhow::Result<Secret> {
         .mode(0o700)
         .create(directory)
         .with_context(|| format!("{}", directory.display()))?;
-    create(directory, &path).with_context(|| format!("{}", path.display()))?;
-    load_from(&path)?.with_context(|| format!("{} has vanished", path.display()))
-}
-
-/// Puts a fresh secret in place, whole or not at all. If another process was faster, its secret stays.
-fn create(directory: &Path, path: &Path) -> anyhow::Result<()> {
-    let mut random = [0; 40];
-    getrandom::fill(&mut random).map_err(|why| anyhow::anyhow!("no random numbers: {why}"))?;
-    let (octets, tag) = random.split_at(32);
-    let draft = directory.join(format!(".{FILE}.{}", to_hex(tag)));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    let written = writeln!(file, "{}", to_hex(octets)).and_then(|()| file.sync_all());
-    // A link is made only where nothing is yet.
-    let linked = written.and_then(|()| fs::hard_link(&draft, path));
-    fs::remove_file(&draft)?;
-    match linked {
-        Err(why) if why.kind() != io::ErrorKind::AlreadyExists => Err(why.into()),
-        _ => Ok(File::open(directory)?.sync_all()?),
+    let mut octets = [0; 32];
+    getrandom::fill(&mut octets).map_err(|why| anyhow::anyhow!("no random numbers: {why}"))?;
+    match private::create(&path, &format!("{}\n", to_hex(&octets))) {
+        // If another process was faster, its secret stays.
+        Err(error) if !error.is_taken() => return Err(error.into()),
+        _ => {}
     }
+    load_from(&path)?.with_context(|| format!("{} has vanished", path.display()))
 }
 
 fn to_hex(octets: &[u8]) -> String {
@@ -119,6 +94,9 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -16,12 +16,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Reports};
 use crate::hop::listener::{self, serve};
 use crate::hop::route::Names;
 use crate::hop::workers::Workers;
 use crate::hop::{Arriving, Crowd, Hop, Site, Tracking};
 use crate::observe;
+use crate::report::sign::sign;
 use crate::report::{Mailing, notification, write};
 use crate::store::transport::Transport;
 use crate::store::{Store, keys, mailer};
@@ -81,6 +82,8 @@ fn reload(server: &mut Server, path: &Path) {
 pub struct Server {
     /// What it was started with, or last reloaded.
     config: Config,
+    /// In whose name the mailer writes.
+    letterhead: watch::Sender<Reports>,
     clock: Clock,
     /// The store, without which nothing is tracked.
     store: Option<Store>,
@@ -127,17 +130,19 @@ impl Server {
             .map(|t| t.arriving.clone())
             .unwrap_or_default();
         let store = tracking.as_ref().map(|tracking| tracking.store.clone());
+        let (letterhead, shown) = watch::channel(config.reports.clone());
         let mailer = store.clone().map(|store| {
             tokio::spawn(mailer::run(
                 store,
                 transport,
-                composer(config.reports.from.clone()),
+                composer(shown),
                 clock,
                 stopping,
             ))
         });
         let mut server = Self {
             config,
+            letterhead,
             workers,
             names: Arc::new(names),
             arriving,
@@ -163,16 +168,8 @@ impl Server {
         let new = config.listeners.iter().map(|listener| listener.listen);
         let new = new.filter(|listen| !self.sites.contains_key(listen));
         let sockets = bind(new, &self.workers)?;
-        let fixed = |config: &Config| (config.state_dir.clone(), config.reports.clone());
-        if fixed(&config) != fixed(&self.config) {
-            warn!("state_dir and [reports] are taken over at the next restart");
-        }
-        let (state_dir, reports) = fixed(&self.config);
-        self.config = Config {
-            state_dir,
-            reports,
-            ..config
-        };
+        self.config = self.taken_over(config);
+        self.letterhead.send_replace(self.config.reports.clone());
         let tracking = self.store.clone().zip(keys);
         self.serve(
             tracking.map(|(store, keys)| Tracking {
@@ -183,6 +180,30 @@ impl Server {
             sockets,
         );
         Ok(())
+    }
+
+    /// The new configuration, with what only a restart changes as it was.
+    fn taken_over(&self, new: Config) -> Config {
+        let reports = Reports {
+            from: new.reports.from,
+            dkim: new.reports.dkim,
+            ..self.config.reports.clone()
+        };
+        let state_dir = self.config.state_dir.clone();
+        let same = new.state_dir == state_dir
+            && new.reports.via == reports.via
+            && new.reports.accepted == reports.accepted
+            && new.reports.retention_days == reports.retention_days;
+        if !same {
+            warn!(
+                "taken over at the next restart: state_dir, and via, accepted and retention_days in [reports]"
+            );
+        }
+        Config {
+            state_dir,
+            reports,
+            ..new
+        }
     }
 
     /// Gives each listener its newest settings, starts those in `sockets`, and closes those that are no longer
@@ -265,24 +286,31 @@ fn open_state(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking>
     })
 }
 
-/// How a stored step becomes a mail: composed when it is sent, not before.
-fn composer(from: String) -> impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static {
+/// How a stored step becomes a mail: composed and signed when it is sent, not before.
+fn composer(
+    letterhead: watch::Receiver<Reports>,
+) -> impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static {
     move |step, now_us| {
+        let Reports { from, dkim, .. } = &*letterhead.borrow();
         // A boundary nobody can guess cannot be written into a report's text. Without randomness the
         // step id still keeps reports apart.
         let random = getrandom::u64().unwrap_or(step.report.step.0);
         let mailing = Mailing {
-            from: &from,
+            from,
             to: &step.originator,
             date_us: now_us,
             certificate: step.certificate.as_ref(),
             boundary: &format!("hoptrail{random:016x}"),
         };
-        match &step.told {
+        let mail = match &step.told {
             Some(Form::Notification { envid }) => {
                 notification::write(&step.report, envid.as_deref(), &mailing)
             }
             _ => write(&step.report, &mailing),
-        }
+        };
+        sign(&mail, dkim, now_us).unwrap_or_else(|error| {
+            error!(step = %step.report.step, "a report goes out unsigned: {error}");
+            mail
+        })
     }
 }

@@ -170,6 +170,8 @@ mod tests {
                     queue_id: None,
                     size: None,
                     times_in: vec![],
+                    tls_in: None,
+                    tls_out: None,
                     times_out: vec![],
                     recipients: vec![RecipientStatus {
                         original: "bob@example.net".to_owned(),

@@ -50,6 +50,7 @@ fn the_example_is_good_and_names_every_key() {
     assert!(!config.reports_arrivals(), "the example has an egress");
     let sources = [
         include_str!("../config.rs"),
+        include_str!("reports.rs"),
         include_str!("tls.rs"),
         include_str!("../hop/limits.rs"),
         include_str!("../track/policy.rs"),
@@ -383,4 +384,5 @@ fn no_listener_is_a_mistake() {
     );
 }
 
+mod dkim;
 mod tls;

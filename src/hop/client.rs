@@ -18,6 +18,7 @@ use super::{Hop, Site};
 use crate::smtp::command::Refusal;
 use crate::smtp::data::BareNewline;
 use crate::smtp::reply::Reply;
+use crate::track::Security;
 
 /// Octets of replies that may wait for the rest of a pipelined group; a client that does not read them waits too.
 const OWED_MAX: usize = 16 * 1024;
@@ -196,6 +197,11 @@ impl Client {
     /// Whether the connection is under TLS.
     pub fn is_secure(&self) -> bool {
         self.wire.is_secure()
+    }
+
+    /// What protects the connection.
+    pub fn security(&self) -> Security {
+        self.wire.security()
     }
 
     /// Answers STARTTLS, and goes over to TLS where that is offered; true if it did. A login or an open

@@ -9,6 +9,8 @@
 mod arrival;
 mod forward;
 mod message;
+mod mtrk;
+mod outgoing;
 mod wish;
 
 use std::net::IpAddr;
@@ -20,15 +22,12 @@ use message::Chunks;
 use super::Site;
 use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
 use super::introduce::introduce;
-use super::transaction::{Envelope, Recipient, Times, Tracked};
+use super::transaction::{Envelope, Recipient, Times};
 use super::wire::{Wire, WireError};
 use crate::smtp::capability::{Capabilities, UNDERSTOOD};
 use crate::smtp::command::{Command, Refusal, Verb};
-use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
-use crate::smtp::xtext;
-use crate::track::wish::Wish;
-use crate::track::{Exchange, Stage, TrackRequest};
+use crate::track::{Exchange, Stage};
 
 /// Mechanisms whose exchange is lines and leaves the stream as it is. Others put a security layer
 /// over it (RFC 4954, 4) or bind to a TLS channel that ends here.
@@ -273,6 +272,9 @@ impl Ingress<'_> {
         if self.client.starttls(self.site).is_some() {
             shown.add("STARTTLS");
         }
+        if self.keeps_mtrk(&offer) {
+            shown.add("MTRK");
+        }
         if self.track_offered {
             shown.add("TRACK NOW");
         }
@@ -337,7 +339,7 @@ impl Ingress<'_> {
             Ok(mail) => mail,
             Err(refusal) => return self.refuse(&refusal),
         };
-        let tracked = match self.site.request(self.client, &mail, self.track_offered) {
+        let tracked = match self.request(&mail) {
             Ok(tracked) => tracked,
             Err(refusal) => return self.refuse(&refusal),
         };
@@ -352,7 +354,7 @@ impl Ingress<'_> {
         let reply = self.ask(line).await?;
         let reply_us = self.site.hop.clock.now_us();
         if reply.is_positive() {
-            let mut times = Times::after(self.hello);
+            let mut times = Times::after(self.hello, self.client.security());
             times.record(Stage::Mail, command_us, reply_us);
             self.forget();
             self.envelope = Some(Envelope {
@@ -363,45 +365,8 @@ impl Ingress<'_> {
         self.answer(reply)
     }
 
-    /// The MAIL line for the MTA, where it is not as written: without TRACK where the MTA does not offer it, and
-    /// with a SIZE= that has room for the carry header that may come; false if that would be too large.
-    fn outgoing_mail(
-        &self,
-        mail: &EnvelopeCommand<'_>,
-        tracked: Option<&Tracked>,
-        wish: Option<Wish>,
-    ) -> (Option<Vec<u8>>, bool) {
-        if tracked.is_none() && wish.is_none() && mail.param("TRACK").is_none() {
-            return (None, true);
-        }
-        let stripped = mail.without("TRACK");
-        let (mut line, room) = match tracked {
-            Some(tracked) if self.next_hop_tracks() => {
-                let value = self.passed_on(tracked).map(|request| request.to_value());
-                let line = value.map(|value| mail.with_value("TRACK", &value));
-                (line.unwrap_or(stripped), true)
-            }
-            None if wish.is_none() => (stripped, true),
-            _ => match self.roomy(mail, &stripped, tracked) {
-                Some(line) => (line, true),
-                None => (stripped, false),
-            },
-        };
-        line.extend_from_slice(b"\r\n");
-        (Some(line), room)
-    }
-
     fn next_hop_tracks(&self) -> bool {
         self.offer.as_ref().is_some_and(Capabilities::offers_track)
-    }
-
-    /// The request for an MTA that tracks by itself. Its parent is the last step that is reported.
-    fn passed_on(&self, tracked: &Tracked) -> Option<TrackRequest> {
-        let mut request = tracked.request.for_next_hop(tracked.step, 0)?;
-        if !self.site.hop.reports_arrivals {
-            request.up = tracked.request.up;
-        }
-        Some(request)
     }
 
     async fn rcpt(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
@@ -422,27 +387,6 @@ impl Ingress<'_> {
             }
         }
         self.answer(reply)
-    }
-
-    /// The RCPT line for the MTA, where it is not as written: for a message known to be tracked with the ORCPT that
-    /// lets an alias be seen behind the MTA, where the client gave none (RFC 3461, 5.2.1 d allows a relay to add
-    /// it).
-    fn outgoing_rcpt(&self, rcpt: &EnvelopeCommand<'_>, wish: Option<Wish>) -> Option<Vec<u8>> {
-        let envelope = self.envelope.as_ref();
-        let tracked = wish == Some(Wish::Ruled)
-            || envelope.is_some_and(|envelope| envelope.tracked.is_some());
-        let offered = self.offer.as_ref().is_some_and(|offer| offer.offers("DSN"));
-        let mailbox = rcpt.mailbox();
-        let mut line = if tracked && offered && rcpt.param("ORCPT").is_none() && mailbox.is_ascii()
-        {
-            rcpt.with_value("ORCPT", &format!("rfc822;{}", xtext::encode(mailbox)))
-        } else if rcpt.param("TRACK").is_some() {
-            rcpt.without("TRACK")
-        } else {
-            return None;
-        };
-        line.extend_from_slice(b"\r\n");
-        Some(line)
     }
 }
 

@@ -301,11 +301,12 @@ impl<'a> Leg<'a> {
             .members
             .iter()
             .filter_map(|place| mail.envelope.recipients.get(*place));
-        let track = passage.and_then(|p| p.onward(members, &peer.capabilities, clock.now_ms()));
-        let line = mail_line(mail, passage, track.as_deref(), &peer.capabilities)?;
+        let onward = passage.map(|p| p.onward(members, &peer.capabilities, clock.now_ms()));
+        let onward = onward.unwrap_or_default();
+        let line = mail_line(mail, passage, &onward, &peer.capabilities)?;
         peer.used = true;
-        self.tracks = track.is_some();
-        self.times = Times::after(Some(peer.hello));
+        self.tracks = onward.track.is_some();
+        self.times = Times::after(Some(peer.hello), peer.wire.security());
         let command_us = clock.now_us();
         let reply = peer.command(&line).await;
         self.times.record(Stage::Mail, command_us, clock.now_us());

@@ -272,7 +272,12 @@ impl Site {
         let step = self.hop.step_id()?;
         let random = u128::from(getrandom::u64().ok()?) << 64 | u128::from(getrandom::u64().ok()?);
         let id = identify(&mut request, envid, TrackingId::mint(random));
-        Some(Box::new(Tracked { id, step, request }))
+        Some(Box::new(Tracked {
+            id,
+            step,
+            request,
+            mtrk: None,
+        }))
     }
 
     /// Takes every carry header that one of our keys made out of a message's start, and opens the first.

@@ -63,6 +63,8 @@ pub fn notification(
             size: None,
             times_in: Vec::new(),
             times_out: Vec::new(),
+            tls_in: None,
+            tls_out: None,
             recipients,
         },
         originator: originator.to_owned(),

@@ -2,29 +2,31 @@
 //! speaks to it.
 
 use super::leg::Mail;
-use super::passage::Passage;
+use super::passage::{Onward, Passage};
+use super::transaction::without;
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::Command;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
 
 /// MAIL parameters that are passed on, each with the keyword a next hop must offer for it.
-pub const MAIL_PARAMETERS: [(&str, &str); 5] = [
+pub const MAIL_PARAMETERS: [(&str, &str); 6] = [
     ("SIZE", "SIZE"),
     ("BODY", "8BITMIME"),
     ("SMTPUTF8", "SMTPUTF8"),
     ("RET", "DSN"),
     ("ENVID", "DSN"),
+    ("MTRK", "MTRK"),
 ];
 /// The same for RCPT.
 pub const RCPT_PARAMETERS: [(&str, &str); 2] = [("NOTIFY", "DSN"), ("ORCPT", "DSN")];
 
-/// The MAIL line for a next hop: what it does not offer is left out, a lost ENVID is restored, TRACK is
-/// added. A mail that cannot go there as it is goes not at all; the error is what its recipients are told.
+/// The MAIL line for a next hop: what it does not offer is left out, a lost ENVID is restored, TRACK and
+/// MTRK are added. A mail that cannot go there as it is goes not at all; the error is what its recipients are told.
 pub fn mail_line(
     mail: &Mail,
     passage: Option<&Passage>,
-    track: Option<&str>,
+    onward: &Onward,
     offer: &Capabilities,
 ) -> Result<Vec<u8>, Reply> {
     let binary = is_binary(&mail.line);
@@ -49,7 +51,14 @@ pub fn mail_line(
     {
         line = with_value(line, "ENVID", &xtext::encode(envid.as_bytes()));
     }
-    if let Some(track) = track {
+    // It needs an ENVID (RFC 3885, 3.2); one that the MTA passed on is counted down by the MTA.
+    if let Some(mtrk) = &onward.mtrk
+        && asks(&line, "ENVID")
+        && !asks(&line, "MTRK")
+    {
+        line = with_value(line, "MTRK", mtrk);
+    }
+    if let Some(track) = &onward.track {
         line = with_value(line, "TRACK", track);
     }
     Ok(line)
@@ -88,9 +97,5 @@ fn only_offered(line: &[u8], parameters: &[(&str, &str)], offer: &Capabilities) 
     parameters
         .iter()
         .filter(|(_, keyword)| !offer.offers(keyword))
-        .fold(line.to_vec(), |line, (name, _)| {
-            Command::parse(&line)
-                .and_then(|command| Ok(command.envelope()?.without(name)))
-                .unwrap_or(line)
-        })
+        .fold(line.to_vec(), |line, (name, _)| without(&line, name))
 }

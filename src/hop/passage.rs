@@ -25,6 +25,15 @@ pub struct Passage {
     reoriginated: bool,
 }
 
+/// What a next hop is asked for: the values of MAIL's parameters.
+#[derive(Default)]
+pub struct Onward {
+    /// TRACK; `None` if it is not offered, or the request has come to its end.
+    pub track: Option<String>,
+    /// MTRK, likewise.
+    pub mtrk: Option<String>,
+}
+
 /// What the wire adds to a step.
 pub struct Wired {
     /// When the message came to this listener, µs.
@@ -110,6 +119,7 @@ impl Passage {
                 id: carry.id.clone(),
                 step: hop.step_id()?,
                 request,
+                mtrk: carry.mtrk.clone(),
             },
             parent,
             originator,
@@ -125,25 +135,27 @@ impl Passage {
         (self.tracked.request.id.is_none() && !self.reoriginated).then(|| self.tracked.id.as_str())
     }
 
-    /// The value of TRACK for a next hop that offers it; `None` if it does not, if the request has come
-    /// to its end, or if a member of an alias or list is among the recipients, which must not be tracked
-    /// (RFC 3886, 4.2).
+    /// What a next hop is asked for, of what it offers. Nothing if a member of an alias or list is among the
+    /// recipients, which must not be tracked (RFC 3886, 4.2).
     pub fn onward<'r>(
         &self,
         mut recipients: impl Iterator<Item = &'r Recipient>,
         offer: &Capabilities,
         now_ms: i64,
-    ) -> Option<String> {
+    ) -> Onward {
         let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(_));
-        if !offer.offers_track() || !recipients.all(as_asked) {
-            return None;
+        if !recipients.all(as_asked) {
+            return Onward::default();
         }
         let elapsed_s = u64::try_from((now_ms - self.since_ms) / 1000).unwrap_or(0);
-        let request = self
-            .tracked
-            .request
-            .for_next_hop(self.tracked.step, elapsed_s)?;
-        (!request.exhausted()).then(|| request.to_value())
+        let (tracked, mtrk) = (&self.tracked, &self.tracked.mtrk);
+        let request = tracked.request.for_next_hop(tracked.step, elapsed_s);
+        let request = request.filter(|request| offer.offers_track() && !request.exhausted());
+        let mtrk = mtrk.as_ref().filter(|_| offer.offers("MTRK"));
+        Onward {
+            track: request.map(|request| request.to_value()),
+            mtrk: mtrk.and_then(|mtrk| Some(mtrk.after(elapsed_s)?.to_string())),
+        }
     }
 
     fn origin(&self, recipient: &Recipient) -> Origin {
@@ -180,18 +192,29 @@ impl Passage {
         envelope: Envelope,
         message_id: Option<String>,
         fates: &[Fate],
-        wired: Wired,
+        mut wired: Wired,
     ) -> Option<Step> {
         let recipients = self.groups(site.listener.role, &envelope, fates);
         if recipients.is_empty() {
             return None;
         }
-        let (arrival_us, times_in, queue_id) = match self.arrival {
-            Some(arrival) => (arrival.arrival_us, arrival.times_in, arrival.queue_id),
+        let (arrival_us, came, queue_id) = match self.arrival {
+            Some(arrival) => {
+                let came = (arrival.times_in, arrival.tls_in);
+                (arrival.arrival_us, came, arrival.queue_id)
+            }
             // Whoever handed it to the ingress is not the MTA that hands it to us: its stamps are not ours.
-            None if self.carried => (self.since_ms.saturating_mul(1000), Vec::new(), None),
-            None => (wired.arrival_us, envelope.times.exchanges(), None),
+            None if self.carried => {
+                let since_us = self.since_ms.saturating_mul(1000);
+                (since_us, (Vec::new(), None), None)
+            }
+            None => {
+                let mut times = envelope.times;
+                let security = times.security.take();
+                (wired.arrival_us, (times.exchanges(), security), None)
+            }
         };
+        let (times_in, tls_in) = came;
         Some(Step {
             report: HopReport {
                 id: self.tracked.id.clone(),
@@ -206,6 +229,8 @@ impl Passage {
                 queue_id,
                 size: Some(wired.octets),
                 times_in,
+                tls_in,
+                tls_out: wired.times_out.security.take(),
                 times_out: wired.times_out.exchanges(),
                 recipients,
             },

@@ -18,7 +18,8 @@ use rustls::crypto::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, CommonState, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    CipherSuite, ClientConfig, CommonState, DigitallySignedStruct, ProtocolVersion, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -26,6 +27,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tracing::debug;
 
 use super::wire::{Wire, WireError};
+use crate::track::Security;
 
 /// When TLS with a client begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -67,8 +69,9 @@ impl ServerTls {
         let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
         let handshake = |stream| async move {
             let stream = TlsStream::from(acceptor.accept(stream).await?);
-            established("client", stream.get_ref().1);
-            Ok(stream)
+            // No client is asked for a certificate.
+            let security = established("client", stream.get_ref().1, false);
+            Ok((stream, security))
         };
         secure(wire, handshake, limit).await
     }
@@ -166,17 +169,18 @@ impl ClientTls {
             None => ServerName::try_from(host.to_owned()).map_err(io::Error::other)?,
         };
         let connector = TlsConnector::from(Arc::clone(&self.config));
+        let verified = self.mode != ClientMode::Opportunistic;
         let handshake = |stream| async move {
             let stream = TlsStream::from(connector.connect(name, stream).await?);
-            established("next hop", stream.get_ref().1);
-            Ok(stream)
+            let security = established("next hop", stream.get_ref().1, verified);
+            Ok((stream, security))
         };
         secure(wire, handshake, limit).await
     }
 }
 
 /// Boxed, because a session that sees no handshake should not carry the room for one.
-async fn secure<F: Future<Output = io::Result<TlsStream<TcpStream>>>>(
+async fn secure<F: Future<Output = io::Result<(TlsStream<TcpStream>, Security)>>>(
     wire: &mut Wire,
     handshake: impl FnOnce(TcpStream) -> F,
     limit: Duration,
@@ -184,18 +188,27 @@ async fn secure<F: Future<Output = io::Result<TlsStream<TcpStream>>>>(
     Box::pin(wire.secure(handshake, limit)).await
 }
 
-/// Says what a handshake came to; the one place that knows.
-fn established(with: &str, state: &CommonState) {
-    let version = state.protocol_version().and_then(|v| v.as_str());
-    let cipher = state
-        .negotiated_cipher_suite()
-        .and_then(|suite| suite.suite().as_str());
-    debug!(
-        with,
-        version = version.unwrap_or("?"),
-        cipher = cipher.unwrap_or("?"),
-        "TLS"
-    );
+/// What a handshake came to, and says it; the one place that knows.
+fn established(with: &str, state: &CommonState, verified: bool) -> Security {
+    let version = match state.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "1.3",
+        Some(ProtocolVersion::TLSv1_2) => "1.2",
+        _ => "unknown",
+    };
+    let suite = state.negotiated_cipher_suite().map(|suite| suite.suite());
+    let cipher = match suite {
+        // rustls has names of its own for these.
+        Some(CipherSuite::TLS13_AES_128_GCM_SHA256) => "TLS_AES_128_GCM_SHA256",
+        Some(CipherSuite::TLS13_AES_256_GCM_SHA384) => "TLS_AES_256_GCM_SHA384",
+        Some(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256) => "TLS_CHACHA20_POLY1305_SHA256",
+        suite => suite.and_then(|s| s.as_str()).unwrap_or("unknown"),
+    };
+    debug!(with, version, cipher, verified, "TLS");
+    Security::Tls {
+        version: version.into(),
+        cipher: cipher.into(),
+        verified,
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

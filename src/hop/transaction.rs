@@ -1,14 +1,18 @@
 //! One mail transaction as the proxy knows it: the envelope, what was asked, when things happened, how
 //! each recipient fared; and the `Step` that comes of it. No sockets.
 
+use crate::smtp::command::{Command, Refusal};
 use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
+use crate::track::mtrk::Mtrk;
 use crate::track::wish::Wish;
 use crate::track::{
-    Event, Exchange, RecipientStatus, Stage, Status, StepId, TrackRequest, TrackingId,
+    Event, Exchange, RecipientStatus, Security, Stage, Status, StepId, TrackRequest, TrackingId,
 };
+
+const MALFORMED_MTRK: Refusal = Refusal::new(501, "5.5.4", "malformed MTRK parameter");
 
 /// The envelope of a transaction under way.
 #[derive(Debug)]
@@ -93,9 +97,17 @@ pub struct Tracked {
     pub step: StepId,
     /// The request as it reached this hop; `id` is set exactly when no ENVID names the message.
     pub request: TrackRequest,
+    /// The standard's own request that came with it, where the MTA does not take it.
+    pub mtrk: Option<Mtrk>,
 }
 
 impl Tracked {
+    /// The same, with the MTRK beside it; without an ENVID that names nothing (RFC 3885, 3.2).
+    pub fn with(mut self: Box<Self>, mtrk: Option<Mtrk>) -> Box<Self> {
+        self.mtrk = mtrk.filter(|_| self.request.id.is_none());
+        self
+    }
+
     /// The number of this hop, 1 for the first.
     pub fn hop(&self) -> u8 {
         self.request.hop.saturating_add(1)
@@ -117,21 +129,45 @@ pub fn envid(mail: &EnvelopeCommand<'_>) -> Option<String> {
     xtext::decode_printable(mail.param("ENVID").flatten()?)
 }
 
-/// The exchanges of one leg of a transaction.
+/// The MTRK of a MAIL; a refusal if it is malformed.
+pub fn mtrk(mail: &EnvelopeCommand<'_>) -> Result<Option<Mtrk>, Refusal> {
+    let Some(value) = mail.param("MTRK") else {
+        return Ok(None);
+    };
+    let once = value.filter(|_| mail.count("MTRK") == 1);
+    once.and_then(Mtrk::parse).map(Some).ok_or(MALFORMED_MTRK)
+}
+
+/// A MAIL or RCPT line (without CRLF) without this parameter.
+pub fn without(line: &[u8], keyword: &str) -> Vec<u8> {
+    Command::parse(line)
+        .and_then(|command| Ok(command.envelope()?.without(keyword)))
+        .unwrap_or_else(|_| line.to_vec())
+}
+
+/// The exchanges of one leg of a transaction, and what protected them.
 #[derive(Clone, Debug, Default)]
-pub struct Times(Vec<Exchange>);
+pub struct Times {
+    exchanges: Vec<Exchange>,
+    /// The connection's, if there was just one.
+    pub security: Option<Security>,
+}
 
 impl Times {
     /// A transaction on a connection whose hello was said then.
-    pub fn after(hello: Option<Exchange>) -> Self {
-        Self(hello.into_iter().collect())
+    pub fn after(hello: Option<Exchange>, security: Security) -> Self {
+        Self {
+            exchanges: hello.into_iter().collect(),
+            security: Some(security),
+        }
     }
 
     /// Adds an exchange; several RCPTs make one, from the first command to the last reply.
     pub fn record(&mut self, stage: Stage, command_us: i64, reply_us: i64) {
-        match self.0.iter_mut().find(|exchange| exchange.stage == stage) {
+        let mut known = self.exchanges.iter_mut();
+        match known.find(|exchange| exchange.stage == stage) {
             Some(exchange) => exchange.reply_us = reply_us,
-            None => self.0.push(Exchange {
+            None => self.exchanges.push(Exchange {
                 stage,
                 command_us,
                 reply_us,
@@ -141,7 +177,7 @@ impl Times {
 
     /// What was recorded, in order.
     pub fn exchanges(self) -> Vec<Exchange> {
-        self.0
+        self.exchanges
     }
 }
 

@@ -17,7 +17,7 @@ use super::next_hop::Protocol;
 use super::notify::notification;
 use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
 use super::passage::{Passage, Wired};
-use super::transaction::{Envelope, Recipient, Times};
+use super::transaction::{Envelope, Recipient, Times, mtrk};
 use super::{Site, log_step};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::{Command, Refusal, Verb};
@@ -179,8 +179,9 @@ impl Transfer<'_> {
             offer.add(keyword);
         }
         if self.site.hop.tracking.is_some() {
-            // Where a next hop lacks DSN its duties become ours, which takes a store.
+            // Where a next hop lacks DSN its duties become ours, which takes a store. MTRK goes with it.
             offer.add("DSN");
+            offer.add("MTRK");
         }
         if self.client.starttls(self.site).is_some() {
             offer.add("STARTTLS");
@@ -212,12 +213,15 @@ impl Transfer<'_> {
         if let Some(refusal) = unknown_parameter(&mail, &MAIL_PARAMETERS) {
             return self.refuse(&refusal);
         }
+        if let Err(refusal) = mtrk(&mail) {
+            return self.refuse(&refusal);
+        }
         let tracked = match self.site.request(self.client, &mail, self.track_offered) {
             Ok(tracked) => tracked,
             Err(refusal) => return self.refuse(&refusal),
         };
         let now_us = self.site.hop.clock.now_us();
-        let mut times = Times::after(self.hello);
+        let mut times = Times::after(self.hello, self.client.security());
         times.record(Stage::Mail, now_us, now_us);
         self.mail = Some(Mail {
             envelope: Envelope::of(&mail, tracked, times),

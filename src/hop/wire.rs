@@ -19,6 +19,7 @@ use super::buffer;
 use super::deadline::{Timer, Wait};
 use crate::smtp::line::{Line, next_line};
 use crate::smtp::reply::{Reply, ReplyParse, ReplyReader};
+use crate::track::Security;
 
 /// Why a side of a session is of no more use.
 #[derive(Debug, Error)]
@@ -59,7 +60,7 @@ pub enum Incoming {
 #[derive(Debug)]
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<(TlsStream<TcpStream>, Security)>),
     /// A handshake failed or was given up: the connection is gone.
     Lost,
 }
@@ -70,7 +71,7 @@ impl Stream {
         while !octets.is_empty() {
             let sent = match self {
                 Self::Plain(stream) => Pin::new(stream).poll_write(context, octets),
-                Self::Tls(stream) => Pin::new(stream).poll_write(context, octets),
+                Self::Tls(secured) => Pin::new(&mut secured.0).poll_write(context, octets),
                 Self::Lost => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             };
             match ready!(sent)? {
@@ -79,7 +80,7 @@ impl Stream {
             }
         }
         match self {
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(secured) => Pin::new(&mut secured.0).poll_flush(context),
             Self::Plain(_) | Self::Lost => Poll::Ready(Ok(())),
         }
     }
@@ -130,7 +131,7 @@ impl Wire {
         limit: Duration,
     ) -> Result<(), WireError>
     where
-        F: Future<Output = io::Result<TlsStream<TcpStream>>>,
+        F: Future<Output = io::Result<(TlsStream<TcpStream>, Security)>>,
     {
         let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Lost) else {
             return Err(WireError::Closed);
@@ -139,16 +140,24 @@ impl Wire {
             return Err(WireError::Injected);
         }
         self.input = Vec::new();
-        let stream = timeout(limit, handshake(stream))
+        let secured = timeout(limit, handshake(stream))
             .await
             .map_err(|_| WireError::TimedOut)??;
-        self.stream = Stream::Tls(Box::new(stream));
+        self.stream = Stream::Tls(Box::new(secured));
         Ok(())
     }
 
     /// Whether it is under TLS.
     pub fn is_secure(&self) -> bool {
         matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// What protects it.
+    pub fn security(&self) -> Security {
+        match &self.stream {
+            Stream::Tls(secured) => secured.1.clone(),
+            Stream::Plain(_) | Stream::Lost => Security::Plain,
+        }
     }
 
     /// What was read and not yet taken.
@@ -179,7 +188,8 @@ impl Wire {
                 buffer::make_room(&mut self.input);
                 ready!(pin!(stream.read_buf(&mut self.input)).poll(context))?
             }
-            Stream::Tls(stream) => {
+            Stream::Tls(secured) => {
+                let (stream, _) = &mut **secured;
                 let octets = ready!(Pin::new(&mut *stream).poll_fill_buf(context))?;
                 let read = octets.len();
                 self.input.extend_from_slice(octets);
@@ -283,7 +293,7 @@ impl Wire {
         let end = async {
             match &mut self.stream {
                 Stream::Plain(stream) => stream.shutdown().await,
-                Stream::Tls(stream) => stream.shutdown().await,
+                Stream::Tls(secured) => secured.0.shutdown().await,
                 Stream::Lost => Ok(()),
             }
         };

@@ -1,6 +1,76 @@
 //! The fields of a tracking report: one table of names for writer and reader, the group they stand in,
 //! and the canonical form that Auth covers.
 //!
+//! A report is a mail of type `multipart/report; report-type=tracking-status` (RFC 6522): text for people, then a
+//! part `message/tracking-status`, 7bit, which holds groups of fields (RFC 3886, 3): one about the message, then
+//! one for each recipient, with an empty line behind each. In any order and case, folded in front of blanks or
+//! not; unknown fields are passed over. Behind `R` in the tables a field has to be there to be read.
+//!
+//! | about the message | | value |
+//! |---|---|---|
+//! | `Original-Envelope-Id` | R | the tracking id |
+//! | `Reporting-MTA` | R | `dns; ` and the hop's name |
+//! | `Arrival-Date` | | when the hop had the message, RFC 5322 |
+//! | `X-Hoptrail-Version` | R | `1` |
+//! | `X-Hoptrail-Step` | R | this report's own id, 16 hex digits |
+//! | `X-Hoptrail-Parent` | | the step that handed the message over |
+//! | `X-Hoptrail-Hop` | R | the hop's number, from 1 |
+//! | `X-Hoptrail-Role` | R | `ingress`, `egress` or `delivery` |
+//! | `X-Hoptrail-Arrived` | R | as Arrival-Date, µs since 1970-01-01 UTC |
+//! | `X-Hoptrail-Message-Id` | | Message-ID without brackets, an input of A |
+//! | `X-Hoptrail-Sent` | | TRACK's `t`, an input of A |
+//! | `X-Hoptrail-Queue-Id` | | of the hop's own MTA |
+//! | `X-Hoptrail-Size` | | octets, as it came |
+//! | `X-Hoptrail-Times-In`, `-Out` | | `STAGE=COMMAND/REPLY` for each exchange with the client, with the next hop: `ehlo`, `mail`, `rcpt`, `data`, `dot`, when this side saw the command and the reply, µs |
+//! | `X-Hoptrail-TLS-In`, `-Out` | | of the same two connections: `none`, or version, cipher suite (IANA) and whether this hop `verified` the peer's name and chain: `1.3; TLS_AES_256_GCM_SHA384; unverified` |
+//! | `X-Hoptrail-Auth` | | `hmac-sha256; ` and the tag, where the request carried B |
+//!
+//! | about a recipient | | value |
+//! |---|---|---|
+//! | `Original-Recipient` | | `rfc822; ` and the address as the originator had it, or `utf-8; ` and it escaped (RFC 6533); if missing, as the next |
+//! | `Final-Recipient` | R | the same as the hop has it |
+//! | `Action` | | RFC 3886, 3.3.3 |
+//! | `Status` | R | enhanced status code; `2.1.9` for `relayed` alone |
+//! | `Remote-MTA` | | `dns; ` and the next hop's name |
+//! | `Last-Attempt-Date` | | when the attempt was over |
+//! | `X-Hoptrail-Event` | R | a word of `Event` |
+//! | `X-Hoptrail-Attempted` | | as Last-Attempt-Date, µs |
+//! | `X-Hoptrail-Reply` | | the next hop's words, one line of printable ASCII |
+//! | `X-Hoptrail-Queue-Id` | | of the next hop |
+//!
+//! Auth is the base64url, unpadded, of the HMAC-SHA256 with key B over the canonical form of all groups: for
+//! every field but Auth itself, in the order they stand, its name in lower case, `:`, its value without folds and
+//! without blanks at its ends, LF; and one more LF between two groups. Unfolding takes out CR LF and nothing else
+//! (RFC 5322, 2.2.3). It shows that who wrote the report knew the request, not who that was: that is DKIM's to say.
+//!
+//! Test vector, whose B is that of `certificate`:
+//!
+//! ```text
+//! Original-Envelope-Id: 7f3a91c2@mail.example.org
+//! Reporting-MTA: dns; mx1.example.net
+//! Arrival-Date: Mon, 23 Nov 2026 16:05:09 +0000
+//! X-Hoptrail-Version: 1
+//! X-Hoptrail-Step: 1122334455667788
+//! X-Hoptrail-Hop: 2
+//! X-Hoptrail-Role: egress
+//! X-Hoptrail-Arrived: 1795449909000000
+//! X-Hoptrail-Times-Out: ehlo=1795449909900000/1795449909900400
+//!  mail=1795449909901000/1795449909901400
+//! X-Hoptrail-TLS-In: none
+//! X-Hoptrail-TLS-Out: 1.3; TLS_AES_256_GCM_SHA384; verified
+//! X-Hoptrail-Auth: hmac-sha256; NxKJRPQx0gDALd2Ct_usP0h_PjlRcLrWrvQ-CCTXlN8
+//!
+//! Original-Recipient: rfc822; bob@example.net
+//! Final-Recipient: rfc822; bob@example.net
+//! Action: transferred
+//! Status: 2.0.0
+//! Remote-MTA: dns; mx2.example.net
+//! Last-Attempt-Date: Mon, 23 Nov 2026 16:05:10 +0000
+//! X-Hoptrail-Event: transferred
+//! X-Hoptrail-Attempted: 1795449910000000
+//! X-Hoptrail-Reply: 250 2.0.0 Ok: queued as 4F7A21C0
+//! ```
+//!
 //! Must not know MIME, nor what a value means.
 
 /// Field names, as written. Reading ignores case.
@@ -24,6 +94,8 @@ pub mod name {
     pub const SIZE: &str = "X-Hoptrail-Size";
     pub const TIMES_IN: &str = "X-Hoptrail-Times-In";
     pub const TIMES_OUT: &str = "X-Hoptrail-Times-Out";
+    pub const TLS_IN: &str = "X-Hoptrail-TLS-In";
+    pub const TLS_OUT: &str = "X-Hoptrail-TLS-Out";
     pub const AUTH: &str = "X-Hoptrail-Auth";
 
     // Per recipient (RFC 3886, 3.3), in the RFC's order, then ours. Will-Retry-Until is left out: the
@@ -44,6 +116,13 @@ pub const VERSION: &str = "1";
 
 /// The algorithm named in `X-Hoptrail-Auth`.
 pub const AUTH_ALGORITHM: &str = "hmac-sha256";
+
+/// The words in `X-Hoptrail-TLS-*`: no TLS, a peer whose certificate was found good, and any other.
+pub const PLAIN: &str = "none";
+#[allow(missing_docs)]
+pub const VERIFIED: &str = "verified";
+#[allow(missing_docs)]
+pub const UNVERIFIED: &str = "unverified";
 
 /// Name and value of one field, unfolded and trimmed.
 pub type Field = (String, String);

@@ -9,6 +9,7 @@ mod date;
 pub mod field;
 pub mod notification;
 pub mod read;
+pub mod sign;
 mod split;
 mod words;
 pub mod write;

@@ -136,6 +136,8 @@ mod tests {
             size: None,
             times_in: Vec::new(),
             times_out: Vec::new(),
+            tls_in: None,
+            tls_out: None,
             recipients: vec![
                 recipient("b@alias.example", "bob@example.net"),
                 recipient("", "carol@example.net"),

@@ -8,10 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders};
 use thiserror::Error;
 
-use super::field::{AUTH_ALGORITHM, Group, VERSION, canonical, name};
+use super::field::{AUTH_ALGORITHM, Group, PLAIN, UNVERIFIED, VERIFIED, VERSION, canonical, name};
 use super::{address, split};
 use crate::track::clean::{self, EXCHANGES_MAX};
-use crate::track::{Exchange, HopReport, RecipientStatus, Role, Stage, TrackingId};
+use crate::track::{Exchange, HopReport, RecipientStatus, Role, Security, Stage, TrackingId};
 
 /// Largest report that is read, octets: ten thousand recipients with long addresses and replies.
 pub const REPORT_OCTETS_MAX: usize = 8 * 1024 * 1024;
@@ -153,6 +153,8 @@ fn report(head: &Group, recipients: &[Group]) -> Result<HopReport, ReadError> {
         size: number(head, name::SIZE)?,
         times_in: times(head, name::TIMES_IN)?,
         times_out: times(head, name::TIMES_OUT)?,
+        tls_in: security(head, name::TLS_IN)?,
+        tls_out: security(head, name::TLS_OUT)?,
         recipients: recipients.iter().map(recipient).collect::<Result<_, _>>()?,
     })
 }
@@ -237,4 +239,28 @@ fn times(head: &Group, field: &'static str) -> Result<Vec<Exchange>, ReadError> 
         }
     }
     Ok(exchanges)
+}
+
+/// What protected one leg.
+fn security(head: &Group, field: &'static str) -> Result<Option<Security>, ReadError> {
+    let Some(value) = head.get(field).map(uncommented) else {
+        return Ok(None);
+    };
+    if value.eq_ignore_ascii_case(PLAIN) {
+        return Ok(Some(Security::Plain));
+    }
+    let words: Vec<&str> = value.split(';').map(str::trim).collect();
+    let &[version, cipher, word] = words.as_slice() else {
+        return Err(ReadError::Invalid(field));
+    };
+    let is = |known: &str| word.eq_ignore_ascii_case(known);
+    let verified = is(VERIFIED);
+    if !verified && !is(UNVERIFIED) {
+        return Err(ReadError::Invalid(field));
+    }
+    Ok(Some(Security::Tls {
+        version: version.to_owned().into(),
+        cipher: cipher.to_owned().into(),
+        verified,
+    }))
 }

@@ -12,9 +12,9 @@ use mail_builder::headers::message_id::MessageId;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 
-use super::field::{self, AUTH_ALGORITHM, Group, canonical, name};
+use super::field::{self, AUTH_ALGORITHM, Group, PLAIN, UNVERIFIED, VERIFIED, canonical, name};
 use super::{address, date, words};
-use crate::track::{Certificate, Exchange, HopReport, RecipientStatus};
+use crate::track::{Certificate, Exchange, HopReport, RecipientStatus, Security};
 
 /// What a report needs besides itself to become a mail.
 #[derive(Clone, Debug)]
@@ -149,6 +149,8 @@ fn message_group(report: &HopReport) -> Group {
     group.push_some(name::SIZE, report.size.map(|s| s.to_string()));
     group.push_some(name::TIMES_IN, times(&report.times_in));
     group.push_some(name::TIMES_OUT, times(&report.times_out));
+    group.push_some(name::TLS_IN, report.tls_in.as_ref().map(security));
+    group.push_some(name::TLS_OUT, report.tls_out.as_ref().map(security));
     group
 }
 
@@ -186,6 +188,21 @@ fn times(exchanges: &[Exchange]) -> Option<String> {
     (!all.is_empty()).then(|| all.join(" "))
 }
 
+/// `none`, or `VERSION; CIPHER; verified`.
+fn security(security: &Security) -> String {
+    match security {
+        Security::Plain => PLAIN.to_owned(),
+        Security::Tls {
+            version,
+            cipher,
+            verified,
+        } => {
+            let verified = if *verified { VERIFIED } else { UNVERIFIED };
+            format!("{version}; {cipher}; {verified}")
+        }
+    }
+}
+
 /// The groups as they stand in the part, each ended by an empty line.
 pub(super) fn fields(groups: &[Group]) -> String {
     let mut text = String::new();
@@ -200,7 +217,7 @@ pub(super) fn fields(groups: &[Group]) -> String {
 
 /// Writes `Name: value`, folded in front of blanks. Taking the CRLFs out gives the value back exactly:
 /// a line is broken only between a character and a blank, so none ends in blanks or holds only such.
-fn fold(out: &mut String, name: &str, value: &str) {
+pub(super) fn fold(out: &mut String, name: &str, value: &str) {
     out.push_str(name);
     out.push_str(": ");
     let mut room = LINE_OCTETS.saturating_sub(name.len() + 2);

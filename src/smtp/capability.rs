@@ -15,6 +15,7 @@ pub const UNDERSTOOD: &[&str] = &[
     "CHUNKING",
     "BINARYMIME",
     "DELIVERBY",
+    "MTRK",
     "FUTURERELEASE",
     "MT-PRIORITY",
     "LIMITS",

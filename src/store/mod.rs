@@ -14,6 +14,7 @@ pub mod keys;
 mod lhlo;
 mod local;
 pub mod mailer;
+pub mod private;
 mod smtp;
 pub mod transport;
 mod writer;

@@ -47,6 +47,8 @@ pub(super) fn step_at(number: u64, recipients: &[(&str, Event)], at_us: i64) -> 
             queue_id: Some("4XyZ".to_owned()),
             size: Some(2048),
             times_in: vec![],
+            tls_in: None,
+            tls_out: None,
             times_out: vec![],
             recipients: recipients.iter().map(group).collect(),
         },

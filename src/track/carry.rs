@@ -3,30 +3,57 @@
 //!
 //! ```text
 //! Hoptrail-Carry: v=1; kid=9f3c21aa; id=<xtext of the tracking id>; step=<16 hex>;
-//!  at=<ms>; told=<0 or 1>; req=NOW:c256/...:t/...; from=<22 base64url>; msg=<22 base64url, or ->;
-//!  mac=<43 base64url>
+//!  at=<ms>; told=<0 or 1>; req=NOW:c256/...:t/...; [mtrk=<as in MAIL>;] from=<22 base64url>;
+//!  msg=<22 base64url, or ->; mac=<43 base64url>
 //! ```
 //!
 //! `at` is when the header was made, `step` the ingress' step, `told` whether a report tells of it, `req` the request as the hop received it
-//! (with `id/` exactly when no ENVID named the message). `from` and `msg` are keyed digests of the
+//! (with `id/` exactly when no ENVID named the message), `mtrk` the MTRK beside it. `from` and `msg` are keyed digests of the
 //! reverse-path and the Message-ID, so that the header tells no address; `msg=-` binds no Message-ID,
 //! because there was none or it was not seen. All of it lies under the MAC: HMAC-SHA256 with the hop's
 //! key over the `name=value` parts before `mac`, joined by `;` without blanks. Body octets are not bound:
 //! an MTA may change them legally.
 //!
 //! The header leaks into the MTA's own bounces, so it holds no secret, names nobody and expires.
+//!
+//! In detail, so that others can write and read it:
+//!
+//! - A key is 32 octets with a name of 8 hex digits, `kid`. MACs are HMAC-SHA256 with it; digests are the first 16
+//!   octets of the MAC of `from`, a zero octet and the reverse-path without brackets, or `msg`, a zero octet and
+//!   the Message-ID without brackets, both in ASCII lower case. All of them stand in base64url, unpadded.
+//! - In the tracking id blank, `;`, `=` and `+` stand as `+` and two upper-case hex digits.
+//! - `step` is as in TRACK's `up`; times are ms since 1970-01-01 UTC, decimal.
+//! - The parts stand in this order, with `;` and blanks or folds between them. The field goes on top of the
+//!   message, in lines of at most 78 octets where its parts allow it.
+//! - It counts only in the message's own header block, wherever it stands there. One with an unknown `kid` or a
+//!   wrong MAC belongs to somebody else and stays; any other is taken out, and honoured if it is not older than 7
+//!   days nor more than an hour ahead, and the digests are those of this mail. Where `from` alone is not, a list or
+//!   a forward sent the mail anew, and what was asked ends here.
+//!
+//! Test vector: key 9f3c21aa, 32 octets 07; B is 32 octets 09; from alice@example.org, Message-ID m1@example.org.
+//!
+//! ```text
+//! Hoptrail-Carry: v=1; kid=9f3c21aa; id=7f3a91c2@mail.example.org;
+//!  step=0123456789abcdef; at=1795478400000; told=0;
+//!  req=NOW:c256/CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk:hop/1:up/0000000000000001:t/1795478399000;
+//!  from=zEktScQLh7w3HxEeupqPFA; msg=8kjn5AfjFIkgP3lJQvCsnw;
+//!  mac=V1Ru1R0Ml-EN7arSNT1Ut5_DCFshP8EfAR0p1aOvIFs
+//! ```
+
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::mtrk::Mtrk;
 use super::{StepId, TrackRequest, TrackingId};
 
 /// The field name.
 pub const CARRY: &str = "Hoptrail-Carry";
 /// More octets than [`Carry::write`] gives for any request, whoever the mail is from.
-pub const CARRY_OCTETS_MAX: u64 = 1100;
+pub const CARRY_OCTETS_MAX: u64 = 1200;
 /// How long a carry header is honoured, ms: longer than MTAs keep mail in their queues (5 days).
 pub const CARRY_AGE_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
 /// How far ahead of our clock a carry header's `at` may lie, ms: hops that share a key differ a little.
@@ -47,6 +74,8 @@ pub struct Carry {
     pub told: bool,
     /// The request as the hop received it.
     pub request: TrackRequest,
+    /// The MTRK that came with it and that the MTA does not take.
+    pub mtrk: Option<Mtrk>,
 }
 
 /// A key of the hop, or of the hops of one organisation that share it.
@@ -75,7 +104,7 @@ impl Carry {
     /// The whole field with its final CRLF, for the mail from `reverse_path` with `message_id`.
     pub fn write(&self, keys: &Keyring, reverse_path: &[u8], message_id: Option<&[u8]>) -> Vec<u8> {
         let key = keys.signing();
-        let parts = [
+        let mut parts = vec![
             "v=1".to_owned(),
             format!("kid={}", key.kid),
             format!("id={}", encode(self.id.as_str())),
@@ -83,12 +112,11 @@ impl Carry {
             format!("at={}", self.at_ms),
             format!("told={}", u8::from(self.told)),
             format!("req={}", self.request.to_value()),
-            format!("from={}", key.digest(b"from", reverse_path)),
-            format!(
-                "msg={}",
-                message_id.map_or("-".to_owned(), |id| key.digest(b"msg", id))
-            ),
         ];
+        parts.extend(self.mtrk.iter().map(|mtrk| format!("mtrk={mtrk}")));
+        let msg = message_id.map_or("-".to_owned(), |id| key.digest(b"msg", id));
+        parts.push(format!("from={}", key.digest(b"from", reverse_path)));
+        parts.push(format!("msg={msg}"));
         let mac = format!(
             "mac={}",
             URL_SAFE_NO_PAD.encode(key.mac(parts.join(";").as_bytes()))
@@ -109,8 +137,13 @@ impl Carry {
         let parts: Vec<&str> = text.split(';').map(str::trim).collect();
         let (mac, signed) = parts.split_last()?;
         let mac = URL_SAFE_NO_PAD.decode(mac.strip_prefix("mac=")?).ok()?;
-        let &[version, kid, id, step, at, told, request, from, msg] = signed else {
+        let &[version, kid, id, step, at, told, request, ref rest @ ..] = signed else {
             return None;
+        };
+        let (mtrk, from, msg) = match *rest {
+            [from, msg] => (None, from, msg),
+            [mtrk, from, msg] => (Some(mtrk.strip_prefix("mtrk=")?), from, msg),
+            _ => return None,
         };
         let key = keys.find(kid.strip_prefix("kid=")?)?;
         key.keyed(signed.join(";").as_bytes())
@@ -126,6 +159,10 @@ impl Carry {
                 at_ms: at.strip_prefix("at=")?.parse().ok()?,
                 told: told == "told=1",
                 request: TrackRequest::parse(request.strip_prefix("req=")?.as_bytes()).ok()?,
+                mtrk: match mtrk {
+                    Some(value) => Some(Mtrk::parse(value.as_bytes())?),
+                    None => None,
+                },
             },
             from: from.strip_prefix("from=")?.to_owned(),
             msg: msg.strip_prefix("msg=")?.to_owned(),
@@ -160,6 +197,17 @@ impl Key {
             kid: format!("{:08x}", u32::from_be_bytes(name)),
             octets,
         }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.kid
+    }
+
+    /// Its line in a key file.
+    pub fn to_line(&self) -> String {
+        let hex: Vec<String> = self.octets.iter().map(|b| format!("{b:02x}")).collect();
+        format!("{} {}\n", self.kid, hex.concat())
     }
 
     fn keyed(&self, text: &[u8]) -> Hmac<Sha256> {
@@ -197,12 +245,12 @@ impl Keyring {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let key = parse_key(line).ok_or_else(|| {
-                format!(
-                    "line {}: a key is 8 hex digits, a blank and 64 hex digits",
-                    number + 1
-                )
-            })?;
+            let wrong = |why: &str| format!("line {}: {why}", number + 1);
+            let key = parse_key(line)
+                .ok_or_else(|| wrong("a key is 8 hex digits, a blank and 64 hex digits"))?;
+            if keys.iter().any(|known: &Key| known.kid == key.kid) {
+                return Err(wrong("another key has this name"));
+            }
             keys.push(key);
         }
         if keys.is_empty() {
@@ -212,21 +260,24 @@ impl Keyring {
         }
     }
 
-    /// The key file's text.
-    pub fn to_text(&self) -> String {
-        let line = |key: &Key| {
-            let hex: Vec<String> = key.octets.iter().map(|b| format!("{b:02x}")).collect();
-            format!("{} {}\n", key.kid, hex.concat())
-        };
-        self.keys.iter().map(line).collect()
+    /// The key that signs.
+    pub fn signing(&self) -> &Key {
+        &self.keys[0] // never empty: both constructors put one in
     }
 
-    fn signing(&self) -> &Key {
-        &self.keys[0] // never empty: both constructors put one in
+    /// The names of all keys, the signing one's first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|key| key.kid.as_str())
     }
 
     fn find(&self, kid: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.kid == kid)
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.ids()).finish()
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Must not know how a report is written; only what no line of it may hold.
 
-use super::{HopReport, RecipientStatus, Status};
+use super::{HopReport, RecipientStatus, Security, Status};
 
 /// Longest free text (a reply, a name, an id) in a report, octets. With its field's name it stays under
 /// the 998 octets of a line (RFC 5322, 2.1.1) even when it offers no blank to fold at.
@@ -19,6 +19,9 @@ pub const ASCII_ADDRESS_OCTETS_MAX: usize = TEXT_OCTETS_MAX;
 
 /// Most exchanges told of one leg. A session has five; a client may try a few RCPTs again.
 pub const EXCHANGES_MAX: usize = 16;
+
+/// Longest name of a TLS version or cipher suite, octets.
+const TOKEN_OCTETS_MAX: usize = 64;
 
 /// What stands for a name that is empty.
 const UNKNOWN: &str = "unknown";
@@ -76,6 +79,12 @@ fn or_unknown(text: String) -> String {
     }
 }
 
+/// A technical name: letters, digits and what joins them.
+fn token(text: &str) -> String {
+    let known = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    or_unknown(text.chars().filter(known).take(TOKEN_OCTETS_MAX).collect())
+}
+
 fn optional(text: Option<String>) -> Option<String> {
     text.map(|t| line(&t)).filter(|t| !t.is_empty())
 }
@@ -100,12 +109,33 @@ impl HopReport {
             queue_id: optional(self.queue_id),
             times_in: exchanges(self.times_in),
             times_out: exchanges(self.times_out),
+            tls_in: self.tls_in.map(Security::clean),
+            tls_out: self.tls_out.map(Security::clean),
             recipients: self
                 .recipients
                 .into_iter()
                 .map(RecipientStatus::clean)
                 .collect(),
             ..self
+        }
+    }
+}
+
+impl Security {
+    /// The facts in normal form. Idempotent.
+    #[must_use]
+    pub fn clean(self) -> Self {
+        match self {
+            Self::Plain => Self::Plain,
+            Self::Tls {
+                version,
+                cipher,
+                verified,
+            } => Self::Tls {
+                version: token(&version).into(),
+                cipher: token(&cipher).into(),
+                verified,
+            },
         }
     }
 }

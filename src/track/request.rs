@@ -1,14 +1,41 @@
 //! The request to track: what stands behind `TRACK=` on MAIL, and what the carry header takes across an
-//! MTA.
+//! MTA. Experimental: the keyword is not registered with IANA.
+//!
+//! A server that may be asked offers `TRACK NOW` in its reply to EHLO (words behind NOW, and TRACK alone, are
+//! offers too); a client says it on MAIL, with or without ENVID. To a server without this offer it is not said.
 //!
 //! ```text
-//! track-value = "NOW" *( ":" name "/" value )
-//! name        = ALPHA *7( ALPHA / DIGIT / "-" )             ; in any case
-//! value       = 1*64( ALPHA / DIGIT / "-" / "_" / "." )     ; as written
+//! track-parameter = "TRACK=" "NOW" *( ":" name "/" value )  ; keyword, NOW and names in any case
+//! name            = ALPHA *7( ALPHA / DIGIT / "-" )
+//! value           = 1*64( ALPHA / DIGIT / "-" / "_" / "." ) ; as written
 //! ```
 //!
-//! Each name at most once, at most [`PARAMETER_OCTETS_MAX`] octets with the keyword. Unknown attributes are
-//! passed on. Must not know whether a request is granted.
+//! | name | value | set by |
+//! |---|---|---|
+//! | `c256` | B of `certificate`: 43 base64url characters, unpadded, no spare bits set | originator |
+//! | `id` | the tracking id, where no ENVID is it | originator, else the first hop |
+//! | `hop` | tracking-aware hops already passed, 0 to 255; left out it is 0 | each hop: one more |
+//! | `up` | the step that handed the message over, 16 lower-case hex digits | each hop: its own |
+//! | `t` | the originator's time stamp, an input of A: ms since 1970-01-01 UTC, 64 bits | originator |
+//! | `max` | the originator's limit of `hop`, 1 to 255 | originator |
+//! | `ttl` | for how long tracking goes on from here, 1 to 999999999 s | each hop: less the time it was there |
+//!
+//! Numbers are decimal, without sign and leading zeros. Each name stands at most once, and the parameter has at
+//! most [`PARAMETER_OCTETS_MAX`] octets. What breaks this, TRACK twice and a mode other than NOW are answered 501
+//! 5.5.4 where TRACK was offered. Attributes of other names are passed on, unless there is no room for them.
+//!
+//! The tracking id is the decoded ENVID, else `id`, else made up by the first hop, which says so in `id`. A hop
+//! that gets a `hop` as great as `max` or [`HOP_MAX`] does not take part; one whose next hop would, or whose `ttl`
+//! has run out, sends no TRACK. A null reverse-path is nobody to report to: nothing is tracked.
+//!
+//! Test vector: what came, and what goes to the next hop 10 s later by step 1122334455667788:
+//!
+//! ```text
+//! MAIL FROM:<alice@example.org> TRACK=now:TTL/3600:t/1795478400000:c256/b-QP-kiVKnBx4pTM9M2QJjFzvmLyxnP84RK3JL63cQw:new/a.1
+//! TRACK=NOW:c256/b-QP-kiVKnBx4pTM9M2QJjFzvmLyxnP84RK3JL63cQw:hop/1:up/1122334455667788:t/1795478400000:ttl/3590:new/a.1
+//! ```
+//!
+//! Must not know whether a request is granted.
 
 use std::fmt::{self, Display, Write};
 use std::str::FromStr;

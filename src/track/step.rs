@@ -2,6 +2,8 @@
 //! reader gets the same value back (`read(write(r)) == r`). And `Step`: the report with what the hop
 //! alone needs to mail it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Certificate, Event, Status, StepId, TrackingId};
@@ -74,6 +76,23 @@ pub struct Exchange {
     pub reply_us: i64,
 }
 
+/// What protected a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Security {
+    /// Nothing.
+    Plain,
+    /// TLS.
+    Tls {
+        /// `1.3`.
+        version: Cow<'static, str>,
+        /// The cipher suite as IANA has it.
+        cipher: Cow<'static, str>,
+        /// This hop made sure that the peer is who it was meant to be: by name and chain of its certificate.
+        verified: bool,
+    },
+}
+
 /// What one hop has to tell about one transaction of a tracked message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HopReport {
@@ -103,6 +122,10 @@ pub struct HopReport {
     pub times_in: Vec<Exchange>,
     /// The exchanges in which it left this hop.
     pub times_out: Vec<Exchange>,
+    /// What protected the connection in which it came, if that is known.
+    pub tls_in: Option<Security>,
+    /// What protected the connection in which it left, if there was just one.
+    pub tls_out: Option<Security>,
     /// One group for each recipient of the transaction; never empty in a report that is mailed.
     pub recipients: Vec<RecipientStatus>,
 }

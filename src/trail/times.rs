@@ -1,7 +1,7 @@
-//! The two moments of a step on its hop's clock, by which every duration is measured.
+//! The moments of a step on its hop's clock, and the durations between them.
 
 use super::clock::only;
-use crate::track::{Event, HopReport, RecipientStatus, Stage};
+use crate::track::{Event, Exchange, HopReport, RecipientStatus, Stage};
 
 impl HopReport {
     /// When the whole message was here: its last octet came in. µs of the hop's clock.
@@ -12,6 +12,24 @@ impl HopReport {
     /// When its last octet went out in this step; `None` if none did. µs of the hop's clock.
     pub fn left_us(&self) -> Option<i64> {
         only(&self.times_out, Stage::Dot).map(|dot| dot.command_us)
+    }
+
+    /// How long the attempt of this step took, from MAIL to the next hop's last reply, µs.
+    pub fn attempt_us(&self) -> Option<i64> {
+        let began_us = only(&self.times_out, Stage::Mail)?.command_us;
+        let ended_us = self.times_out.iter().map(|e| e.reply_us).max()?;
+        between(began_us, ended_us)
+    }
+
+    /// How long after the last octet of the message the reply to it was given when it came in, µs: the time
+    /// in which the MTA, and what filters content before its queue, looked at it.
+    pub fn pause_in_us(&self) -> Option<i64> {
+        only(&self.times_in, Stage::Dot).and_then(pause_us)
+    }
+
+    /// The same at the next hop, as seen from here.
+    pub fn pause_out_us(&self) -> Option<i64> {
+        only(&self.times_out, Stage::Dot).and_then(pause_us)
     }
 
     /// When this step was over for a recipient: the last octet went out to the next hop, or else the
@@ -27,7 +45,15 @@ impl HopReport {
     /// How long it was inside the hop until then, µs; `None` if that is not known or the hop's clock
     /// went back meanwhile.
     pub fn dwell_us(&self, group: &RecipientStatus) -> Option<i64> {
-        let dwell = self.ended_us(group)?.checked_sub(self.arrived_us())?;
-        Some(dwell).filter(|us| *us >= 0)
+        between(self.arrived_us(), self.ended_us(group)?)
     }
+}
+
+fn pause_us(dot: Exchange) -> Option<i64> {
+    between(dot.command_us, dot.reply_us)
+}
+
+/// `None` where a clock went back.
+fn between(from_us: i64, to_us: i64) -> Option<i64> {
+    to_us.checked_sub(from_us).filter(|us| *us >= 0)
 }

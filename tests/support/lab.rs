@@ -1,6 +1,7 @@
-//! The packages, and one daemon out of them in namespaces of its own (`tests/lab/ns.sh`).
+//! The packages, one daemon out of them in namespaces of its own (`tests/lab/ns.sh`), and a verifier of signatures.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -31,6 +32,38 @@ pub fn package(set: &str, name: &str) -> PathBuf {
     directory
         .join(if set == "mtas" { "pkg" } else { set })
         .join(name)
+}
+
+/// What dkimpy says to each DKIM signature of a mail, from the top: the algorithm, and `pass` or why not. `zone`
+/// is the text of a zone file with the keys.
+pub fn verify_dkim(mail: &[u8], zone: &str) -> Vec<String> {
+    let usr = package("verifiers", "dkimpy").join("usr");
+    let zone_file = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(&zone_file, zone).expect("a file can be written");
+    // Where the libraries are that the host lacks.
+    let libraries = fs::read_dir(usr.join("lib")).expect("an unpacked package");
+    let libraries = libraries.filter_map(|entry| Some(entry.ok()?.path()));
+    let libraries = std::env::join_paths(libraries).expect("plain paths");
+    let mut verifier = Command::new(format!("{SCRIPTS}/verify-dkim"))
+        .arg(zone_file.path())
+        .env("PYTHONPATH", usr.join("lib/python3/dist-packages"))
+        .env("LD_LIBRARY_PATH", libraries)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tests/lab/verify-dkim can be run");
+    let mut input = verifier.stdin.take().expect("a pipe");
+    input.write_all(mail).expect("it reads the mail");
+    drop(input);
+    let output = verifier.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    said.lines().map(str::to_owned).collect()
 }
 
 /// The files a daemon will find under its private root: made before it starts.

@@ -5,6 +5,11 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
 /// A message that holds what relays like to change; lines end with LF.
 pub const MESSAGE: &[u8] = include_bytes!("../lab/message.eml");
 
@@ -123,6 +128,28 @@ impl Report {
             first(group, name).unwrap_or_else(|| panic!("no {name} in {group:?}"))
         };
         self.recipients.iter().map(value).collect()
+    }
+
+    /// Whether its Auth is the one that B makes of its fields, as `src/report/field.rs` describes it.
+    pub fn is_proved_by(&self, b: &[u8; 32]) -> bool {
+        let auth = first(&self.message, "X-Hoptrail-Auth");
+        let Some(tag) = auth
+            .as_deref()
+            .and_then(|a| a.strip_prefix("hmac-sha256; "))
+        else {
+            return false;
+        };
+        let groups = std::iter::once(&self.message).chain(&self.recipients);
+        let group = |group: &Vec<(String, String)>| -> String {
+            let covered = group.iter().filter(|(name, _)| name != "X-Hoptrail-Auth");
+            let lines =
+                covered.map(|(name, value)| [&name.to_lowercase(), ":", value, "\n"].concat());
+            lines.collect()
+        };
+        let canonical = groups.map(group).collect::<Vec<_>>().join("\n");
+        let mut mac = Hmac::<Sha256>::new_from_slice(b).expect("any key");
+        mac.update(canonical.as_bytes());
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()) == tag
     }
 
     /// The value behind the type of a field such as `Reporting-MTA: dns; mx1.example.net`.

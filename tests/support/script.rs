@@ -74,7 +74,7 @@ pub enum Cut {
 }
 
 /// The line of a hello that the client gets from an egress or a delivery.
-const OWN_OFFER: [&str; 9] = [
+const OWN_OFFER: [&str; 10] = [
     "PIPELINING",
     "ENHANCEDSTATUSCODES",
     "8BITMIME",
@@ -83,6 +83,7 @@ const OWN_OFFER: [&str; 9] = [
     "SMTPUTF8",
     "SIZE",
     "DSN",
+    "MTRK",
     "TRACK NOW",
 ];
 
@@ -143,7 +144,10 @@ impl Script {
         let mut hop = vec![says("220 next.test ready", false)];
         if self.role == "ingress" {
             let mut shown = offered.clone();
-            shown.extend((!self.strangers).then_some("TRACK NOW"));
+            if !self.strangers {
+                shown.extend(offered.contains(&"DSN").then_some("MTRK"));
+                shown.push("TRACK NOW");
+            }
             hop.push(hears("EHLO client.test", false));
             client.push(hears("220 next.test ready", false));
             client.push(says("EHLO client.test", false));

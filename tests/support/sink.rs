@@ -53,6 +53,7 @@ pub struct Script {
     once: Vec<(String, String)>,
     always: Vec<(String, String)>,
     pause: Duration,
+    thought: Duration,
     piecemeal: bool,
     tls: Option<Server>,
     implicit: bool,
@@ -183,6 +184,12 @@ impl Script {
     /// Waits this long before each reply.
     pub fn pause(mut self, pause: Duration) -> Self {
         self.pause = pause;
+        self
+    }
+
+    /// Looks at each message for this long before it answers for it.
+    pub fn think(mut self, thought: Duration) -> Self {
+        self.thought = thought;
         self
     }
 
@@ -421,6 +428,7 @@ impl Session {
     }
 
     fn replies_to_dot(&self, recipients: &[String]) -> Vec<String> {
+        thread::sleep(lock(&self.script).thought);
         let mut script = lock(&self.script);
         let stages = if script.lmtp {
             recipients.iter().map(|line| dot_for(line)).collect()

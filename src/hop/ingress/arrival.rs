@@ -137,7 +137,9 @@ async fn take_up(
         .as_deref()
         .filter(|envid| *envid == carry.id.as_str());
     request.id = Some(carry.id.clone());
-    site.honour(request, &envelope.reverse_path, envid)
+    let mtrk = carry.mtrk.as_ref().and_then(|mtrk| mtrk.after(elapsed_s));
+    let tracked = site.honour(request, &envelope.reverse_path, envid)?;
+    Some(tracked.with(mtrk))
 }
 
 /// What crosses the MTA with this transaction.
@@ -148,6 +150,7 @@ pub fn carry(site: &Site, tracked: &Tracked) -> Carry {
         at_ms: site.hop.clock.now_ms(),
         told: site.hop.reports_arrivals,
         request: tracked.request.clone(),
+        mtrk: tracked.mtrk.clone(),
     }
 }
 
@@ -197,8 +200,10 @@ pub async fn arrived(
             sent_ms: tracked.request.sent_ms,
             queue_id: reply.queue_id(),
             size: Some(octets),
+            tls_in: times.security.take(),
             times_in: times.exchanges(),
             times_out: Vec::new(),
+            tls_out: None,
             recipients: envelope.recipients.into_iter().map(status).collect(),
         },
         originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),

@@ -38,6 +38,7 @@ fn little_known() {
     let mut report = report(vec![recipient("bob@example.net", Event::Failed)]);
     (report.message_id, report.sent_ms, report.parent) = (None, None, None);
     (report.times_out, report.queue_id, report.size) = (vec![], None, None);
+    (report.tls_in, report.tls_out) = (None, None);
     let group = report.recipients.first_mut().unwrap();
     (group.remote_mta, group.reply) = (None, None);
     insta::assert_snapshot!("little_known", mail(&report));

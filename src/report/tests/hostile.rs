@@ -103,6 +103,9 @@ fn what_is_wrong_is_named() {
         ),
         ("Status: 2.0.0", "Status: 3.0.0", "Status"),
         ("ehlo=", "ehlo=x", "X-Hoptrail-Times-In"),
+        ("TLS-In: none", "TLS-In: some", "X-Hoptrail-TLS-In"),
+        ("384; verified", "384; believed", "X-Hoptrail-TLS-Out"),
+        ("1.3; TLS_AES", "1.3 TLS_AES", "X-Hoptrail-TLS-Out"),
     ] {
         let mail = sample();
         assert!(mail.contains(from), "{from}");

@@ -71,6 +71,27 @@ fn non_ascii_addresses_stand_escaped() {
     assert!(mail.contains("\r\nFinal-Recipient: utf-8; j\\x{F6}rg\\x{2B}a@example.net\r\n"));
 }
 
+/// The vector in the documentation of `field`: its lines are a report's part, and carry their proof.
+#[test]
+fn the_published_vector_holds() {
+    let documented = include_str!("../field.rs");
+    let (_, vector) = documented.split_once("//! Original-Envelope-Id: ").unwrap();
+    let (vector, _) = vector.split_once("//! ```").unwrap();
+    let lines = vector.lines().map(|line| line.trim_start_matches("//!"));
+    let lines: Vec<_> = lines.map(|l| l.strip_prefix(' ').unwrap_or(l)).collect();
+    let mail = format!(
+        "Content-Type: multipart/report; report-type=tracking-status; boundary=b\r\n\r\n--b\r\n\
+         Content-Type: message/tracking-status\r\n\r\nOriginal-Envelope-Id: {}\r\n--b--\r\n",
+        lines.join("\r\n")
+    );
+    let received = read(mail.as_bytes()).unwrap().unwrap();
+    let b = Certificate::parse("b-QP-kiVKnBx4pTM9M2QJjFzvmLyxnP84RK3JL63cQw").unwrap();
+    assert!(b.verifies(&received.canonical, &received.auth.unwrap()));
+    assert_eq!(received.report.step.to_string(), "1122334455667788");
+    assert_eq!(received.report.times_out.len(), 2);
+    assert_eq!(received.report.recipients[0].event, Event::Transferred);
+}
+
 /// The vector printed in the protocol's documentation: B is SHA-256 of the octets 00..0f.
 #[test]
 fn auth_of_the_published_example() {

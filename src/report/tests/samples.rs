@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use crate::report::Mailing;
 use crate::track::{
-    Certificate, Event, Exchange, HopReport, RecipientStatus, Role, Stage, Status, StepId,
-    TrackingId,
+    Certificate, Event, Exchange, HopReport, RecipientStatus, Role, Security, Stage, Status,
+    StepId, TrackingId,
 };
 
 /// Mon, 23 Nov 2026 16:05:09 UTC.
@@ -57,6 +57,14 @@ pub fn recipient(address: &str, event: Event) -> RecipientStatus {
     }
 }
 
+pub fn tls(verified: bool) -> Security {
+    Security::Tls {
+        version: "1.3".into(),
+        cipher: "TLS_AES_256_GCM_SHA384".into(),
+        verified,
+    }
+}
+
 pub fn report(recipients: Vec<RecipientStatus>) -> HopReport {
     HopReport {
         id: TrackingId::new("7f3a91c2@mail.example.org").unwrap(),
@@ -70,6 +78,8 @@ pub fn report(recipients: Vec<RecipientStatus>) -> HopReport {
         sent_ms: Some(1_795_449_908_000),
         queue_id: Some("3B9C1".to_owned()),
         size: Some(2048),
+        tls_in: Some(Security::Plain),
+        tls_out: Some(tls(true)),
         times_in: exchanges(NOON_US),
         times_out: exchanges(NOON_US + 900_000),
         recipients,
@@ -91,6 +101,16 @@ prop_compose! {
                   command_us in any::<i64>(), reply_us in any::<i64>()) -> Exchange {
         Exchange { stage, command_us, reply_us }
     }
+}
+
+fn security() -> impl Strategy<Value = Security> {
+    let tls = (hostile_text(), hostile_text(), any::<bool>());
+    let tls = tls.prop_map(|(version, cipher, verified)| Security::Tls {
+        version: version.into(),
+        cipher: cipher.into(),
+        verified,
+    });
+    prop_oneof![Just(Security::Plain), tls]
 }
 
 prop_compose! {
@@ -117,10 +137,11 @@ prop_compose! {
         (sent_ms, size) in any::<(Option<u64>, Option<u64>)>(),
         queue_id in option::of(hostile_text()),
         times_in in vec(exchange(), 0..20), times_out in vec(exchange(), 0..6),
+        (tls_in, tls_out) in (option::of(security()), option::of(security())),
         recipients in vec(recipient_status(), 1..5),
     ) -> HopReport {
         HopReport { id: TrackingId::new(&id).unwrap(), step: StepId(step), parent: parent.map(StepId),
             hop, role, reporting_mta, arrival_us, message_id, sent_ms, queue_id, size,
-            times_in, times_out, recipients }
+            times_in, times_out, tls_in, tls_out, recipients }
     }
 }

@@ -45,6 +45,21 @@ fn every_attribute_is_read_and_written_in_one_order() {
     assert_eq!(request.others, [("x-Y".to_owned(), "Z_.".to_owned())]);
 }
 
+/// Both lines of the vector stand in the module's documentation.
+#[test]
+fn the_published_vector_holds() {
+    let documented = include_str!("../request.rs");
+    let found = |start: &str| {
+        let line = documented.lines().find_map(|line| line.strip_prefix(start));
+        line.unwrap_or_else(|| panic!("no {start}"))
+    };
+    let came = parse(found("//! MAIL FROM:<alice@example.org> TRACK=")).unwrap();
+    let goes = came
+        .for_next_hop(StepId(0x1122_3344_5566_7788), 10)
+        .unwrap();
+    assert_eq!(goes.to_value(), found("//! TRACK="));
+}
+
 #[test]
 fn what_is_refused_is_named() {
     for (value, message) in [

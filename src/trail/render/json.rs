@@ -45,6 +45,11 @@
 //!         "size": 2048,
 //!         "times_in": [{ "stage": "dot", "command_us": 1795449911689300, "reply_us": 1795449911689700 }],
 //!         "times_out": [{ "stage": "dot", "command_us": 1795449911809000, "reply_us": 1795449911810000 }],
+//!         "attempt_us": 9300,
+//!         "pause_in_us": 400,
+//!         "pause_out_us": 1000,
+//!         "tls_in": { "on": true, "version": "1.3", "cipher": "TLS_AES_256_GCM_SHA384", "verified": false },
+//!         "tls_out": { "on": false, "version": null, "cipher": null, "verified": false },
 //!         "recipients": [{
 //!           "original": "bob@example.net",
 //!           "recipient": "bob@example.net",
@@ -96,16 +101,13 @@
 //! mostly in that hop. The time on the wire between two hops is the `arrived_us` of a step, its hop's
 //! offset taken off, less the `left_us` of its parent, that hop's offset taken off.
 
-use jiff::tz::TimeZone;
+mod fill;
+
 use serde::Serialize;
 
-use super::View;
-use super::format::{put, rfc3339};
-use super::verdict::{total, verdict};
-use crate::track::clean::is_hidden;
-use crate::track::{Event, Exchange, HopReport, RecipientStatus, Role, Stage};
-use crate::trail::clock::{Bounds, Offset};
-use crate::trail::{Message, Outcome, Recipient, State, Stay, Trails, Truth};
+use crate::track::{Event, Role, Stage};
+use crate::trail::{Outcome, State, Truth};
+pub use fill::document;
 
 /// The name and version of the schema.
 pub const SCHEMA: &str = "hoptrail.timeline/1";
@@ -258,8 +260,31 @@ pub struct StepJson<'a> {
     pub times_in: Vec<ExchangeJson>,
     /// The exchanges in which it left.
     pub times_out: Vec<ExchangeJson>,
+    /// From MAIL to the next hop's last reply, µs.
+    pub attempt_us: Option<i64>,
+    /// From its last octet to the reply to it when it came: how long the MTA and its filters looked at it, µs.
+    pub pause_in_us: Option<i64>,
+    /// The same at the next hop, µs.
+    pub pause_out_us: Option<i64>,
+    /// What protected the connection in which it came.
+    pub tls_in: Option<TlsJson<'a>>,
+    /// What protected the one in which it left.
+    pub tls_out: Option<TlsJson<'a>>,
     /// What happened to its recipients.
     pub recipients: Vec<FateJson<'a>>,
+}
+
+/// What protected a connection.
+#[derive(Debug, Serialize)]
+pub struct TlsJson<'a> {
+    /// TLS did; otherwise nothing.
+    pub on: bool,
+    /// `1.3` or `1.2`.
+    pub version: Option<&'a str>,
+    /// The cipher suite as IANA has it.
+    pub cipher: Option<&'a str>,
+    /// The hop made sure of the peer by name and chain of its certificate.
+    pub verified: bool,
 }
 
 /// One SMTP exchange.
@@ -297,144 +322,4 @@ pub struct FateJson<'a> {
     pub reply: Option<&'a str>,
     /// The queue id the peer gave it.
     pub remote_queue_id: Option<&'a str>,
-}
-
-/// The document as indented text with a final newline.
-pub fn document(trails: &Trails, now_us: i64) -> String {
-    let view = View {
-        now_us,
-        zone: TimeZone::UTC,
-        width: None,
-    };
-    let document = Document {
-        schema: SCHEMA,
-        counts: Counts {
-            mails: trails.counts.mails,
-            reports: trails.counts.reports,
-            skipped: trails.skipped.len(),
-            not_ours: trails.not_ours.len(),
-        },
-        messages: trails.messages.iter().map(|m| message(m, &view)).collect(),
-        not_ours: trails.not_ours.iter().map(not_ours).collect(),
-    };
-    // Strings, numbers and lists always make JSON.
-    let text = serde_json::to_string_pretty(&document).unwrap_or_default();
-    escaped(&text) + "\n"
-}
-
-/// The same document without a character that steers a terminal: such ones stand in strings only, where
-/// an escape means the same.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            c if c != '\n' && is_hidden(c) => {
-                put(&mut out, format_args!("\\u{:04x}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-fn not_ours(report: &crate::trail::NotOurs) -> NotOursJson<'_> {
-    NotOursJson {
-        id: report.id.as_str(),
-        host: &report.host,
-        from: report.from.as_deref(),
-    }
-}
-
-fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
-    let sent_us = message.sent_ms.and_then(|ms| i64::try_from(ms).ok());
-    MessageJson {
-        id: message.id.as_str(),
-        message_id: message.message_id.as_deref(),
-        sent: sent_us.and_then(|ms| rfc3339(ms.checked_mul(1000)?)),
-        sent_ms: message.sent_ms,
-        truth: message.truth,
-        unproved: message.unproved,
-        outcome: message.outcome(),
-        verdict: verdict(message, view, false),
-        total: total(message).map(bounds),
-        recipients: message.recipients.iter().map(recipient).collect(),
-        hops: message.stays.iter().map(hop).collect(),
-    }
-}
-
-fn bounds(bounds: Bounds) -> BoundsJson {
-    BoundsJson {
-        low_us: bounds.low_us,
-        high_us: bounds.high_us,
-    }
-}
-
-fn recipient(recipient: &Recipient) -> RecipientJson<'_> {
-    RecipientJson {
-        address: &recipient.address,
-        state: recipient.state,
-        host: &recipient.host,
-        remote: recipient.remote.as_deref(),
-        at: rfc3339(recipient.at_us),
-        at_us: recipient.at_us,
-        status: recipient.status.to_string(),
-        reply: recipient.reply.as_deref(),
-        delays: recipient.delays,
-    }
-}
-
-fn hop(stay: &Stay) -> HopJson<'_> {
-    let (state, offset) = match stay.offset {
-        Offset::Known(offset) => ("known", Some(bounds(offset))),
-        Offset::Unknown => ("unknown", None),
-        Offset::Contradiction => ("contradiction", None),
-    };
-    HopJson {
-        hop: stay.hop,
-        host: stay.host.as_deref(),
-        parent: stay.parent,
-        missing: stay.is_missing(),
-        clock: ClockJson { state, offset },
-        steps: stay.steps.iter().map(step).collect(),
-    }
-}
-
-fn step(report: &HopReport) -> StepJson<'_> {
-    StepJson {
-        step: report.step.to_string(),
-        parent: report.parent.map(|p| p.to_string()),
-        role: report.role,
-        arrived: rfc3339(report.arrived_us()),
-        arrived_us: report.arrived_us(),
-        left: report.left_us().and_then(rfc3339),
-        left_us: report.left_us(),
-        queue_id: report.queue_id.as_deref(),
-        size: report.size,
-        times_in: report.times_in.iter().map(exchange).collect(),
-        times_out: report.times_out.iter().map(exchange).collect(),
-        recipients: report.recipients.iter().map(|g| fate(report, g)).collect(),
-    }
-}
-
-fn exchange(exchange: &Exchange) -> ExchangeJson {
-    ExchangeJson {
-        stage: exchange.stage,
-        command_us: exchange.command_us,
-        reply_us: exchange.reply_us,
-    }
-}
-
-fn fate<'a>(report: &HopReport, group: &'a RecipientStatus) -> FateJson<'a> {
-    FateJson {
-        original: &group.original,
-        recipient: &group.recipient,
-        event: group.event,
-        status: group.status.to_string(),
-        remote: group.remote_mta.as_deref(),
-        attempted: group.attempted_us.and_then(rfc3339),
-        attempted_us: group.attempted_us,
-        dwell_us: report.dwell_us(group),
-        reply: group.reply.as_deref(),
-        remote_queue_id: group.remote_queue_id.as_deref(),
-    }
 }

@@ -9,7 +9,7 @@ use super::View;
 use super::format::{bounded, clock, duration, fill, fill_all, plain, put};
 use super::terminal::{BOLD, DIM, event_style, paint};
 use super::verdict::corrected_us;
-use crate::track::{Event, HopReport, RecipientStatus};
+use crate::track::{Event, HopReport, RecipientStatus, Security};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::way::transit;
 use crate::trail::{Message, Stay};
@@ -81,6 +81,10 @@ impl Tree<'_> {
             let lines = fill(&remark, self.room(rail, 0));
             self.lines(rail, lines, None, DIM);
         }
+        if let Some(protection) = protection(stay) {
+            let lines = fill(&protection, self.room(rail, 0));
+            self.lines(rail, lines, None, DIM);
+        }
         for (_, moment) in moments(stay) {
             match moment {
                 Moment::Arrival(steps) => self.arrival(n, &steps, rail),
@@ -111,6 +115,9 @@ impl Tree<'_> {
         if let Some(size) = steps.iter().find_map(|s| s.size) {
             put(&mut text, format_args!(", {size} octets"));
         }
+        if let Some(pause) = steps.iter().find_map(|s| told_pause(s.pause_in_us())) {
+            put(&mut text, format_args!(", accepted {pause} later"));
+        }
         let time = self.time(n, first.arrived_us());
         self.timed(rail, &time, &text, Style::new());
     }
@@ -128,6 +135,9 @@ impl Tree<'_> {
             style = DIM;
         } else if let Some(dwell) = step.dwell_us(first) {
             put(&mut text, format_args!(" after {}", duration(dwell)));
+        }
+        if let Some(pause) = told_pause(step.pause_out_us()).filter(|_| leaves(first.event)) {
+            put(&mut text, format_args!(", which took it {pause} later"));
         }
         let time = self.time(n, at_us);
         self.timed(rail, &time, &text, style);
@@ -165,6 +175,9 @@ impl Tree<'_> {
         self.view.room(rail.chars().count() + indent).max(20)
     }
 }
+
+/// A pause between a message and the answer to it that is worth telling, µs.
+const PAUSE_TOLD_US: i64 = 1_000_000;
 
 /// What a stay tells of one moment.
 enum Moment<'a> {
@@ -261,6 +274,44 @@ fn remark(stay: &Stay) -> Option<String> {
             _ => format!("clock {} of the hop above", clock(link)?),
         },
     })
+}
+
+/// What protected the connections of a stay, as far as it is known.
+fn protection(stay: &Stay) -> Option<String> {
+    let came = stay.steps.iter().find_map(|step| step.tls_in.as_ref());
+    let mut ways: Vec<String> = came
+        .iter()
+        .map(|way| format!("in: {}", name(way)))
+        .collect();
+    for way in stay.steps.iter().filter_map(|step| step.tls_out.as_ref()) {
+        let verified = match way {
+            Security::Tls { verified: true, .. } => ", verified",
+            Security::Tls { .. } => ", not verified",
+            Security::Plain => "",
+        };
+        let way = format!("out: {}{verified}", name(way));
+        if !ways.contains(&way) {
+            ways.push(way);
+        }
+    }
+    (!ways.is_empty()).then(|| ways.join("; "))
+}
+
+fn name(security: &Security) -> String {
+    match security {
+        Security::Plain => "plaintext".to_owned(),
+        Security::Tls { version, .. } => format!("TLS {}", plain(version)),
+    }
+}
+
+/// How long a server thought about a message, if that is worth a word.
+fn told_pause(pause_us: Option<i64>) -> Option<String> {
+    pause_us.filter(|us| *us >= PAUSE_TOLD_US).map(duration)
+}
+
+/// Whether the next hop was given the message.
+fn leaves(event: Event) -> bool {
+    matches!(event, Event::Transferred | Event::Relayed)
 }
 
 /// Whether two recipients of a step make one entry: the same happened to both, at a time.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::world::{self, HOP1, HOP2, HOP3, Leg, read, read_by, secret, three_hops, view};
-use crate::track::{Event, HopReport};
+use crate::track::{Event, Exchange, HopReport, Security};
 use crate::trail::Trails;
 use crate::trail::render::{json, terminal};
 
@@ -53,6 +53,35 @@ fn delayed() -> Vec<HopReport> {
         HOP3.report(5, Some(2), &[("bob@example.net", Event::Delivered)]),
         late.report(6, Some(4), &[("carol@example.net", Event::Delivered)]),
     ]
+}
+
+/// Three hops with TLS between them; the second takes its time to accept.
+fn secured() -> Vec<HopReport> {
+    let tls = |version: &'static str, verified| {
+        Some(Security::Tls {
+            version: version.into(),
+            cipher: "TLS_AES_256_GCM_SHA384".into(),
+            verified,
+        })
+    };
+    let mut reports = three_hops(&["bob@example.net"]);
+    let legs = [
+        (Some(Security::Plain), tls("1.3", true)),
+        (tls("1.3", false), tls("1.2", false)),
+        (tls("1.2", false), Some(Security::Plain)),
+    ];
+    for (report, (tls_in, tls_out)) in reports.iter_mut().zip(legs) {
+        (report.tls_in, report.tls_out) = (tls_in, tls_out);
+    }
+    let late = |times: &mut Vec<Exchange>| times.last_mut().unwrap().reply_us += 3_000_000;
+    late(&mut reports[0].times_out);
+    late(&mut reports[1].times_in);
+    reports
+}
+
+#[test]
+fn legs_under_tls_and_a_hop_that_thinks() {
+    insta::assert_snapshot!(shown(&read(&secured())));
 }
 
 #[test]
@@ -384,7 +413,7 @@ fn the_documentation_shows_every_field() {
         .lines()
         .map(|l| l.trim_start_matches("//!"))
         .collect();
-    let mut trails = read(&three_hops(&["bob@example.net"]));
+    let mut trails = read(&secured());
     trails.not_ours = read_by(
         &three_hops(&["bob@example.net"]),
         Some(&crate::track::Secret::new([1; 32])),

@@ -86,6 +86,8 @@ impl Leg {
             sent_ms: Some(SENT_MS),
             queue_id: Some(format!("4F00{}", self.hop)),
             size: Some(2048),
+            tls_in: None,
+            tls_out: None,
             times_in: server(at(self.came_ms), self.clock_us),
             times_out: client(at(self.went_ms), self.clock_us),
             recipients: recipients.collect(),

@@ -1,0 +1,76 @@
+//! The MAIL and RCPT lines for the MTA, where tracking changes what the client wrote. Nothing here speaks to it.
+
+use super::Ingress;
+use crate::hop::transaction::{Tracked, without};
+use crate::smtp::envelope::EnvelopeCommand;
+use crate::smtp::xtext;
+use crate::track::TrackRequest;
+use crate::track::wish::Wish;
+
+impl Ingress<'_> {
+    /// The MAIL line for the MTA, where it is not as written: without TRACK and MTRK where the MTA does not offer
+    /// them, and with a SIZE= that has room for the carry header that may come; false if that would be too large.
+    pub(super) fn outgoing_mail(
+        &self,
+        mail: &EnvelopeCommand<'_>,
+        tracked: Option<&Tracked>,
+        wish: Option<Wish>,
+    ) -> (Option<Vec<u8>>, bool) {
+        let takes_mtrk = self.takes_mtrk(mail);
+        if tracked.is_none() && wish.is_none() && mail.param("TRACK").is_none() && !takes_mtrk {
+            return (None, true);
+        }
+        let stripped = mail.without("TRACK");
+        let (mut line, room) = match tracked {
+            Some(tracked) if self.next_hop_tracks() => {
+                let value = self.passed_on(tracked).map(|request| request.to_value());
+                let line = value.map(|value| mail.with_value("TRACK", &value));
+                (line.unwrap_or(stripped), true)
+            }
+            None if wish.is_none() => (stripped, true),
+            _ => match self.roomy(mail, &stripped, tracked) {
+                Some(line) => (line, true),
+                None => (stripped, false),
+            },
+        };
+        if takes_mtrk {
+            line = without(&line, "MTRK");
+        }
+        line.extend_from_slice(b"\r\n");
+        (Some(line), room)
+    }
+
+    /// The request for an MTA that tracks by itself. Its parent is the last step that is reported.
+    fn passed_on(&self, tracked: &Tracked) -> Option<TrackRequest> {
+        let mut request = tracked.request.for_next_hop(tracked.step, 0)?;
+        if !self.site.hop.reports_arrivals {
+            request.up = tracked.request.up;
+        }
+        Some(request)
+    }
+
+    /// The RCPT line for the MTA, where it is not as written: for a message known to be tracked with the ORCPT that
+    /// lets an alias be seen behind the MTA, where the client gave none (RFC 3461, 5.2.1 d allows a relay to add
+    /// it).
+    pub(super) fn outgoing_rcpt(
+        &self,
+        rcpt: &EnvelopeCommand<'_>,
+        wish: Option<Wish>,
+    ) -> Option<Vec<u8>> {
+        let envelope = self.envelope.as_ref();
+        let tracked = wish == Some(Wish::Ruled)
+            || envelope.is_some_and(|envelope| envelope.tracked.is_some());
+        let offered = self.offer.as_ref().is_some_and(|offer| offer.offers("DSN"));
+        let mailbox = rcpt.mailbox();
+        let mut line = if tracked && offered && rcpt.param("ORCPT").is_none() && mailbox.is_ascii()
+        {
+            rcpt.with_value("ORCPT", &format!("rfc822;{}", xtext::encode(mailbox)))
+        } else if rcpt.param("TRACK").is_some() {
+            rcpt.without("TRACK")
+        } else {
+            return None;
+        };
+        line.extend_from_slice(b"\r\n");
+        Some(line)
+    }
+}

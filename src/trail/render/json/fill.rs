@@ -1,0 +1,177 @@
+//! Trails into the structs of the schema, and those into text.
+
+use jiff::tz::TimeZone;
+
+use super::{
+    BoundsJson, ClockJson, Counts, Document, ExchangeJson, FateJson, HopJson, MessageJson,
+    NotOursJson, RecipientJson, SCHEMA, StepJson, TlsJson,
+};
+use crate::track::clean::is_hidden;
+use crate::track::{Exchange, HopReport, RecipientStatus, Security};
+use crate::trail::clock::{Bounds, Offset};
+use crate::trail::render::View;
+use crate::trail::render::format::{put, rfc3339};
+use crate::trail::render::verdict::{total, verdict};
+use crate::trail::{Message, NotOurs, Recipient, Stay, Trails};
+
+/// The document as indented text with a final newline.
+pub fn document(trails: &Trails, now_us: i64) -> String {
+    let view = View {
+        now_us,
+        zone: TimeZone::UTC,
+        width: None,
+    };
+    let document = Document {
+        schema: SCHEMA,
+        counts: Counts {
+            mails: trails.counts.mails,
+            reports: trails.counts.reports,
+            skipped: trails.skipped.len(),
+            not_ours: trails.not_ours.len(),
+        },
+        messages: trails.messages.iter().map(|m| message(m, &view)).collect(),
+        not_ours: trails.not_ours.iter().map(not_ours).collect(),
+    };
+    // Strings, numbers and lists always make JSON.
+    let text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    escaped(&text) + "\n"
+}
+
+/// The same document without a character that steers a terminal: such ones stand in strings only, where
+/// an escape means the same.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c != '\n' && is_hidden(c) => {
+                put(&mut out, format_args!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn not_ours(report: &NotOurs) -> NotOursJson<'_> {
+    NotOursJson {
+        id: report.id.as_str(),
+        host: &report.host,
+        from: report.from.as_deref(),
+    }
+}
+
+fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
+    let sent_us = message.sent_ms.and_then(|ms| i64::try_from(ms).ok());
+    MessageJson {
+        id: message.id.as_str(),
+        message_id: message.message_id.as_deref(),
+        sent: sent_us.and_then(|ms| rfc3339(ms.checked_mul(1000)?)),
+        sent_ms: message.sent_ms,
+        truth: message.truth,
+        unproved: message.unproved,
+        outcome: message.outcome(),
+        verdict: verdict(message, view, false),
+        total: total(message).map(bounds),
+        recipients: message.recipients.iter().map(recipient).collect(),
+        hops: message.stays.iter().map(hop).collect(),
+    }
+}
+
+fn bounds(bounds: Bounds) -> BoundsJson {
+    BoundsJson {
+        low_us: bounds.low_us,
+        high_us: bounds.high_us,
+    }
+}
+
+fn recipient(recipient: &Recipient) -> RecipientJson<'_> {
+    RecipientJson {
+        address: &recipient.address,
+        state: recipient.state,
+        host: &recipient.host,
+        remote: recipient.remote.as_deref(),
+        at: rfc3339(recipient.at_us),
+        at_us: recipient.at_us,
+        status: recipient.status.to_string(),
+        reply: recipient.reply.as_deref(),
+        delays: recipient.delays,
+    }
+}
+
+fn hop(stay: &Stay) -> HopJson<'_> {
+    let (state, offset) = match stay.offset {
+        Offset::Known(offset) => ("known", Some(bounds(offset))),
+        Offset::Unknown => ("unknown", None),
+        Offset::Contradiction => ("contradiction", None),
+    };
+    HopJson {
+        hop: stay.hop,
+        host: stay.host.as_deref(),
+        parent: stay.parent,
+        missing: stay.is_missing(),
+        clock: ClockJson { state, offset },
+        steps: stay.steps.iter().map(step).collect(),
+    }
+}
+
+fn step(report: &HopReport) -> StepJson<'_> {
+    StepJson {
+        step: report.step.to_string(),
+        parent: report.parent.map(|p| p.to_string()),
+        role: report.role,
+        arrived: rfc3339(report.arrived_us()),
+        arrived_us: report.arrived_us(),
+        left: report.left_us().and_then(rfc3339),
+        left_us: report.left_us(),
+        queue_id: report.queue_id.as_deref(),
+        size: report.size,
+        times_in: report.times_in.iter().map(exchange).collect(),
+        times_out: report.times_out.iter().map(exchange).collect(),
+        attempt_us: report.attempt_us(),
+        pause_in_us: report.pause_in_us(),
+        pause_out_us: report.pause_out_us(),
+        tls_in: report.tls_in.as_ref().map(tls),
+        tls_out: report.tls_out.as_ref().map(tls),
+        recipients: report.recipients.iter().map(|g| fate(report, g)).collect(),
+    }
+}
+
+fn tls(security: &Security) -> TlsJson<'_> {
+    let (on, version, cipher, verified) = match security {
+        Security::Plain => (false, None, None, false),
+        Security::Tls {
+            version,
+            cipher,
+            verified,
+        } => (true, Some(&**version), Some(&**cipher), *verified),
+    };
+    TlsJson {
+        on,
+        version,
+        cipher,
+        verified,
+    }
+}
+
+fn exchange(exchange: &Exchange) -> ExchangeJson {
+    ExchangeJson {
+        stage: exchange.stage,
+        command_us: exchange.command_us,
+        reply_us: exchange.reply_us,
+    }
+}
+
+fn fate<'a>(report: &HopReport, group: &'a RecipientStatus) -> FateJson<'a> {
+    FateJson {
+        original: &group.original,
+        recipient: &group.recipient,
+        event: group.event,
+        status: group.status.to_string(),
+        remote: group.remote_mta.as_deref(),
+        attempted: group.attempted_us.and_then(rfc3339),
+        attempted_us: group.attempted_us,
+        dwell_us: report.dwell_us(group),
+        reply: group.reply.as_deref(),
+        remote_queue_id: group.remote_queue_id.as_deref(),
+    }
+}
