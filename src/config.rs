@@ -198,7 +198,7 @@ struct RawListener {
     bare_newline: BareNewline,
     #[serde(default)]
     safe_keywords: Vec<String>,
-    policy: Option<Policy>,
+    policy: Option<Spanned<Policy>>,
 }
 
 /// An offset into the file and what is wrong there.
@@ -313,6 +313,15 @@ impl RawListener {
                 "clients: concerns an egress and a delivery; whom an ingress serves is the MTA's to say",
             );
         }
+        if let Some(own) = &self.policy
+            && self.role != Role::Ingress
+            && own.get_ref().allows_strangers()
+        {
+            return at(
+                own.span(),
+                "policy.allow: \"spf\" and \"dkim\" concern an ingress only; behind the MTA, it is the client",
+            );
+        }
         let next_hop_tls = match self.next_hop_tls {
             Some(table) => {
                 let span = table.span();
@@ -334,7 +343,9 @@ impl RawListener {
                 .map_or_else(Networks::loopback, Spanned::into_inner),
             bare_newline: self.bare_newline,
             safe_keywords: self.safe_keywords,
-            policy: self.policy.unwrap_or_else(|| policy.clone()),
+            policy: self
+                .policy
+                .map_or_else(|| policy.clone(), Spanned::into_inner),
         })
     }
 }

@@ -150,7 +150,7 @@ fn mistakes_name_file_line_and_key() {
         ),
         (
             "[reports]",
-            "[policy]\nallow = [\"spf\"]\n[reports]",
+            "[policy]\nallow = [\"dmarc\"]\n[reports]",
             "hoptrail.toml:5:",
             "allow",
         ),
@@ -206,6 +206,25 @@ fn a_listener_that_would_make_an_open_relay_is_refused() {
 }
 
 #[test]
+fn strangers_are_an_ingress_matter() {
+    let role = "role = \"ingress\"";
+    for grant in ["spf", "dkim"] {
+        let policy = format!("policy = {{ allow = [\"{grant}\"] }}");
+        let ingress = GOOD.replace(role, &format!("{role}\n{policy}"));
+        let listener = parse(&ingress, "x").unwrap().listeners.remove(0);
+        assert!(listener.policy.allows_strangers());
+        let message = error(role, &format!("role = \"egress\"\n{policy}"));
+        assert!(
+            message.starts_with("hoptrail.toml:10: policy.allow:"),
+            "{message}"
+        );
+    }
+    // The policy of all listeners may say so; it is the ingress that hears it.
+    let all = GOOD.replace(role, "role = \"egress\"") + "[policy]\nallow = [\"spf\"]";
+    assert!(parse(&all, "x").is_ok());
+}
+
+#[test]
 fn numbers_that_make_no_sense_are_named() {
     for (table, key, wrong) in [
         ("limits", "sessions_max", &[0, -1, 1_000_001][..]),
@@ -225,6 +244,7 @@ fn numbers_that_make_no_sense_are_named() {
         ("timeouts", "final_reply_s", &[0, 604_801]),
         ("timeouts", "write_s", &[0, 604_801]),
         ("timeouts", "store_ms", &[0, 604_800_001]),
+        ("timeouts", "verify_ms", &[0, 604_800_001]),
         ("timeouts", "drain_s", &[0, i64::MAX]),
     ] {
         for number in wrong {

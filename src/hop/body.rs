@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::claim::Digest;
 use super::transaction::message_id;
 use super::wire::{Wire, WireError};
 use crate::clock::Clock;
@@ -41,6 +42,8 @@ pub struct Body<'a> {
     /// before it was sent, and no offset of the clocks would fit.
     pub dot_us: i64,
     clock: Clock,
+    /// Sees what is read from now on.
+    pub digest: Option<&'a mut Digest>,
 }
 
 /// The start of a message, held back.
@@ -83,6 +86,7 @@ impl<'a> Body<'a> {
             octets: 0,
             dot_us: clock.now_us(),
             clock,
+            digest: None,
         }
     }
 
@@ -193,10 +197,12 @@ impl<'a> Body<'a> {
         let clean = match piece {
             Piece::Text(octets) => {
                 self.octets += octets as u64;
+                let text = &input[..octets];
                 if octets == whole {
+                    see(&mut self.digest, text);
                     return Some(octets);
                 }
-                &input[..octets]
+                text
             }
             Piece::Insert(octets) => {
                 self.octets += octets.len() as u64;
@@ -212,6 +218,7 @@ impl<'a> Body<'a> {
                 &[]
             }
         };
+        see(&mut self.digest, clean);
         out.extend_from_slice(clean);
         self.client.take(consumed);
         None
@@ -220,6 +227,12 @@ impl<'a> Body<'a> {
     /// Whether a lone CR or LF was met where they are refused.
     pub fn is_bare(&self) -> bool {
         self.bare
+    }
+}
+
+fn see(digest: &mut Option<&mut Digest>, text: &[u8]) {
+    if let Some(digest) = digest {
+        digest.take(text);
     }
 }
 

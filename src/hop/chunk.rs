@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::body::{BodyError, Head};
+use super::claim::Digest;
 use super::wire::Wire;
 use crate::smtp::data::header_end;
 
@@ -42,6 +43,8 @@ pub struct Chunk<'a> {
     client: &'a mut Wire,
     left: u64,
     wait: Duration,
+    /// Sees what is passed on from now on.
+    pub digest: Option<&'a mut Digest>,
 }
 
 impl<'a> Chunk<'a> {
@@ -51,6 +54,7 @@ impl<'a> Chunk<'a> {
             client,
             left: size.octets,
             wait,
+            digest: None,
         }
     }
 
@@ -75,9 +79,11 @@ impl<'a> Chunk<'a> {
     pub async fn pass(&mut self, next: &mut Wire) -> Result<(), BodyError> {
         while self.left > 0 {
             let octets = self.ready().await?;
-            next.write(&self.client.buffered()[..octets])
-                .await
-                .map_err(BodyError::NextHop)?;
+            let text = &self.client.buffered()[..octets];
+            if let Some(digest) = &mut self.digest {
+                digest.take(text);
+            }
+            next.write(text).await.map_err(BodyError::NextHop)?;
             self.took(octets);
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! - `listener`: accepts, bounds, drains. `workers`: the threads that do the rest.
 //! - `admit`, `proxy`, `networks`: who gets a session, and who a client behind a balancer is.
 //! - `ingress`: the verbatim dialogue in front of an MTA.
+//! - `claim`: whether the domain of its reverse-path vouches for a stranger who asks.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`: where its recipients go, and the transaction at each next hop.
 //! - `passage`, `notify`: what is told of it.
@@ -19,6 +20,7 @@ mod admit;
 mod body;
 mod buffer;
 mod chunk;
+mod claim;
 mod client;
 mod connect;
 mod dispatch;
@@ -53,7 +55,8 @@ use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::store::Store;
 use crate::track::carry::{CARRY, Carry, Keyring, Opened};
-use crate::track::{Step, StepId, TrackRequest, TrackingId};
+use crate::track::policy::Asker;
+use crate::track::{Asked, Role, Step, StepId, TrackRequest, TrackingId};
 pub use admit::Crowd;
 use body::Head;
 use client::{Client, MALFORMED_TRACK};
@@ -220,20 +223,25 @@ impl Site {
     pub fn offers_track(&self, client: &Client, may_log_in: bool) -> bool {
         let policy = &self.listener.policy;
         self.hop.tracking.is_some()
-            && (self.honours(client) || (may_log_in && policy.allows_authenticated()))
+            && (self.asker(client).is_some()
+                || (may_log_in && policy.allows_authenticated())
+                || self.hears_strangers())
     }
 
-    /// Whether a request of this client is honoured.
-    pub fn honours(&self, client: &Client) -> bool {
-        self.hop.tracking.is_some()
-            && self
-                .listener
-                .policy
-                .allows(client.ends.client.ip(), client.authenticated)
+    /// What a client is whose request needs no proof.
+    pub fn asker(&self, client: &Client) -> Option<Asker> {
+        let ip = client.ends.client.ip();
+        self.listener.policy.asker(ip, client.authenticated)
     }
 
-    /// What MAIL asks for, if this client may ask. A stranger's TRACK is dropped in silence; one that saw
-    /// our offer is told about a mistake.
+    /// Whether anybody may ask for whom the domain of the reverse-path vouches. Behind the MTA, which is then
+    /// the client, that proves nothing.
+    pub fn hears_strangers(&self) -> bool {
+        self.listener.role == Role::Ingress && self.listener.policy.allows_strangers()
+    }
+
+    /// What MAIL asks for, if this client may ask; that of a stranger is still to be proven. Where strangers are
+    /// not heard their TRACK is dropped in silence; a client that saw our offer is told about a mistake.
     pub fn request(
         &self,
         client: &Client,
@@ -248,10 +256,15 @@ impl Site {
             debug!("{error}");
             MALFORMED_TRACK
         })?;
-        if !self.honours(client) {
+        let stranger = self.hears_strangers().then_some(Asker::Verified);
+        let Some(by) = self.asker(client).or(stranger) else {
             return Ok(None);
-        }
-        Ok(self.honour(request, mail.mailbox(), envid(mail).as_deref()))
+        };
+        let asked = Asked {
+            by,
+            from: Some(client.ends.client.ip()),
+        };
+        Ok(self.honour(request, asked, mail.mailbox(), envid(mail).as_deref()))
     }
 
     /// Takes up a request, unless its reverse-path is null or no text (there is nobody to report to) or it has
@@ -259,6 +272,7 @@ impl Site {
     pub fn honour(
         &self,
         mut request: TrackRequest,
+        asked: Asked,
         reverse_path: &[u8],
         envid: Option<&str>,
     ) -> Option<Tracked> {
@@ -269,7 +283,13 @@ impl Site {
         let step = self.hop.step_id()?;
         let random = u128::from(getrandom::u64().ok()?) << 64 | u128::from(getrandom::u64().ok()?);
         let id = identify(&mut request, envid, TrackingId::mint(random));
-        Some(Tracked { id, step, request })
+        Some(Tracked {
+            id,
+            step,
+            request,
+            asked,
+            claim: None,
+        })
     }
 
     /// Takes every carry header that one of our keys made out of a message's start, and opens the first.

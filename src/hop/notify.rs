@@ -70,6 +70,7 @@ pub fn notification(
         told: Some(Form::Notification {
             envid: envelope.envid.clone(),
         }),
+        asked: None,
     })
 }
 

@@ -8,7 +8,7 @@ use super::dispatch::Fate;
 use super::transaction::{Envelope, Outcome, Recipient, Times, Tracked};
 use crate::smtp::capability::Capabilities;
 use crate::track::carry::Opened;
-use crate::track::{Event, Form, HopReport, RecipientStatus, Role, Status, Step, StepId};
+use crate::track::{Asked, Event, Form, HopReport, RecipientStatus, Role, Status, Step, StepId};
 
 /// A tracked message on its way out of this hop.
 pub struct Passage {
@@ -85,6 +85,12 @@ impl Passage {
         }
         let is_from = opened.is_from(&envelope.reverse_path);
         let arrival = hop.recall(carry.step).await;
+        let recorded = arrival.as_ref().and_then(|arrival| arrival.asked);
+        let Some(by) = carry.asker.or(recorded.map(|asked| asked.by)) else {
+            ignored("a stranger asked, and nobody vouched for him: not tracked");
+            return None;
+        };
+        let asked = recorded.unwrap_or(Asked { by, from: None });
         let originator = match &arrival {
             Some(arrival) => arrival.originator.clone(),
             None if is_from => String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
@@ -110,6 +116,8 @@ impl Passage {
                 id: carry.id.clone(),
                 step: hop.step_id()?,
                 request,
+                asked,
+                claim: None,
             },
             parent,
             originator,
@@ -212,6 +220,7 @@ impl Passage {
             originator: self.originator,
             certificate: self.tracked.request.certificate,
             told: Some(Form::Report),
+            asked: Some(self.tracked.asked),
         })
     }
 

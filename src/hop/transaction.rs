@@ -1,16 +1,17 @@
 //! One mail transaction as the proxy knows it: the envelope, what was asked, when things happened, how
 //! each recipient fared; and the `Step` that comes of it. No sockets.
 
+use super::claim::Claim;
 use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
+use crate::track::policy::Asker;
 use crate::track::{
-    Event, Exchange, RecipientStatus, Stage, Status, StepId, TrackRequest, TrackingId,
+    Asked, Event, Exchange, RecipientStatus, Stage, Status, StepId, TrackRequest, TrackingId,
 };
 
 /// The envelope of a transaction under way.
-#[derive(Debug)]
 pub struct Envelope {
     /// The mailbox of MAIL FROM as written, empty for the null reverse-path.
     pub reverse_path: Vec<u8>,
@@ -81,7 +82,6 @@ fn original_recipient(orcpt: &[u8]) -> Option<String> {
 }
 
 /// A request that this hop honours.
-#[derive(Clone, Debug)]
 pub struct Tracked {
     /// The tracking id.
     pub id: TrackingId,
@@ -89,9 +89,18 @@ pub struct Tracked {
     pub step: StepId,
     /// The request as it reached this hop; `id` is set exactly when no ENVID names the message.
     pub request: TrackRequest,
+    /// Who asked.
+    pub asked: Asked,
+    /// What a stranger has yet to prove; unproven, the request comes to nothing.
+    pub claim: Option<Claim>,
 }
 
 impl Tracked {
+    /// Who asked, where that is settled.
+    pub fn known_asker(&self) -> Option<Asker> {
+        self.claim.is_none().then_some(self.asked.by)
+    }
+
     /// The number of this hop, 1 for the first.
     pub fn hop(&self) -> u8 {
         self.request.hop.saturating_add(1)

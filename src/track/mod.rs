@@ -17,4 +17,4 @@ pub use action::{Event, Status};
 pub use certificate::{Certificate, Secret};
 pub use id::{StepId, TrackingId};
 pub use request::TrackRequest;
-pub use step::{Exchange, Form, HopReport, RecipientStatus, Role, Stage, Step};
+pub use step::{Asked, Exchange, Form, HopReport, RecipientStatus, Role, Stage, Step};

@@ -2,8 +2,11 @@
 //! reader gets the same value back (`read(write(r)) == r`). And `Step`: the report with what the hop
 //! alone needs to mail it.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
+use super::policy::Asker;
 use super::{Certificate, Event, Status, StepId, TrackingId};
 
 /// Where in the hop a report was made.
@@ -139,6 +142,17 @@ pub struct Step {
     pub certificate: Option<Certificate>,
     /// The mail that tells it; without one the step is only remembered, for what later steps tell.
     pub told: Option<Form>,
+    /// Who asked for it; `None` where nobody asked for tracking.
+    pub asked: Option<Asked>,
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// What he is.
+    pub by: Asker,
+    /// His address, where this hop has seen him.
+    pub from: Option<IpAddr>,
 }
 
 /// The mail in which a step is told.

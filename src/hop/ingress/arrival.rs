@@ -1,21 +1,24 @@
 //! The arrival of a message at this hop: what its start tells, what is put on top of it, and the `Step` that
 //! is on record before the client has its 250. No sockets.
 
+use std::net::IpAddr;
+
 use tracing::info;
 
 use crate::hop::body::Head;
+use crate::hop::claim::{Claim, Start};
 use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, is_report};
 use crate::hop::{Arrival, Site, log_step};
 use crate::smtp::data::takes_field_before;
 use crate::smtp::reply::Reply;
 use crate::track::carry::{Carry, Opened};
-use crate::track::{Event, Form, HopReport, Role, Stage, Step};
+use crate::track::{Asked, Event, Form, HopReport, Role, Stage, Step};
 
 /// How a message came, for what is done with its start.
 #[derive(Clone, Copy)]
 pub struct Manner {
-    /// A carry header of another hop is honoured from this client.
-    pub may_ask: bool,
+    /// Whose carry header of another hop is honoured: a client that needs no proof.
+    pub trusted: Option<IpAddr>,
     /// The MTA tracks by itself: it has the request, and needs no carry header.
     pub passes: bool,
     /// In chunks: a header block that goes on behind the first one is not looked at, and the carry header
@@ -54,10 +57,15 @@ pub async fn prepare(
         return (head.text, None);
     }
     let message_id = head.message_id();
+    let start = Start {
+        head: &head,
+        chunked: manner.chunked,
+    };
+    Claim::settle(site, envelope, Some(start)).await;
     if let (Some(opened), None) = (carried, &envelope.tracked) {
         envelope.tracked = take_up(
             site,
-            manner.may_ask,
+            manner.trusted,
             opened,
             envelope,
             message_id.as_deref(),
@@ -88,7 +96,7 @@ fn untrackable(envelope: &Envelope, head: &Head) -> Option<&'static str> {
 /// replay otherwise. In the latter cases the mail passes untracked.
 async fn take_up(
     site: &Site,
-    may_ask: bool,
+    trusted: Option<IpAddr>,
     opened: Opened,
     envelope: &Envelope,
     message_id: Option<&str>,
@@ -102,18 +110,23 @@ async fn take_up(
     let belongs = opened.is_from(&envelope.reverse_path)
         && opened.is_of(message_id.map(str::as_bytes))
         && !opened.expired(now_ms);
-    if !belongs || !may_ask {
+    let (true, Some(client)) = (belongs, trusted) else {
         info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, "carry header not honoured");
         return None;
-    }
+    };
     let elapsed_s = u64::try_from((now_ms - carry.at_ms) / 1000).unwrap_or(0);
+    let asked = Asked {
+        // A proof that lies in another hop's journal is none here.
+        by: carry.asker?.carried(),
+        from: Some(client),
+    };
     let mut request = carry.request.for_next_hop(carry.step, elapsed_s)?;
     let envid = envelope
         .envid
         .as_deref()
         .filter(|envid| *envid == carry.id.as_str());
     request.id = Some(carry.id.clone());
-    site.honour(request, &envelope.reverse_path, envid)
+    site.honour(request, asked, &envelope.reverse_path, envid)
 }
 
 /// What crosses the MTA with this transaction.
@@ -123,6 +136,7 @@ pub fn carry(site: &Site, tracked: &Tracked) -> Carry {
         step: tracked.step,
         at_ms: site.hop.clock.now_ms(),
         told: site.hop.reports_arrivals,
+        asker: tracked.known_asker(),
         request: tracked.request.clone(),
     }
 }
@@ -136,17 +150,18 @@ pub fn arriving(site: &Site, envelope: Option<&Envelope>) -> Option<Arrival> {
 /// The MTA has the message: a step, durable before the client hears of it.
 pub async fn arrived(
     site: &Site,
-    envelope: Envelope,
+    mut envelope: Envelope,
     message_id: Option<String>,
     octets: u64,
     dot_us: i64,
     reply: &Reply,
 ) {
     let hop = &site.hop;
+    let now_us = hop.clock.now_us();
+    Claim::conclude(site, &mut envelope).await;
     let Some(tracked) = envelope.tracked else {
         return;
     };
-    let now_us = hop.clock.now_us();
     let outcome = Outcome {
         reply: reply.clone(),
         remote_mta: hop.hostname.clone(),
@@ -180,6 +195,7 @@ pub async fn arrived(
         originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
         certificate: tracked.request.certificate,
         told: hop.reports_arrivals.then_some(Form::Report),
+        asked: Some(tracked.asked),
     };
     log_step(hop, &step);
     hop.record(step).await;

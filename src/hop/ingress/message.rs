@@ -8,6 +8,7 @@ use super::arrival::{Manner, arrived, arriving, prepare};
 use crate::hop::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::Size;
+use crate::hop::claim::digest;
 use crate::hop::client::{End, bare_newline};
 use crate::hop::transaction::Envelope;
 use crate::smtp::command::{Command, Refusal};
@@ -52,19 +53,15 @@ impl Ingress<'_> {
 
     /// The message itself, from behind the 354 to the MTA's last word about it.
     async fn message(&mut self, mut envelope: Option<Envelope>) -> Result<(), End> {
-        let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(&self.client));
+        let manner = self.manner(false);
         let mut body = self
             .client
             .body(&self.site.hop, self.site.listener.bare_newline)
             .await?;
         let head = body.head(self.site.hop.limits.header_octets_max).await?;
-        let manner = Manner {
-            may_ask,
-            passes,
-            chunked: false,
-        };
         let (text, noted) = prepare(self.site, manner, head, envelope.as_mut()).await;
         let _arrival = arriving(self.site, envelope.as_ref());
+        body.digest = digest(envelope.as_mut());
         let sent = body.pass(text, &mut self.next).await;
         let octets = body.octets;
         let dot_us = self.site.hop.clock.now_us();
@@ -85,6 +82,15 @@ impl Ingress<'_> {
             arrived(self.site, envelope, noted, octets, dot_us, &reply).await;
         }
         self.answer(&reply)
+    }
+
+    fn manner(&self, chunked: bool) -> Manner {
+        let trusted = self.site.asker(&self.client).is_some();
+        Manner {
+            trusted: trusted.then(|| self.client.ends.client.ip()),
+            passes: self.next_hop_tracks(),
+            chunked,
+        }
     }
 
     async fn final_reply(&mut self) -> Result<Reply, End> {
@@ -170,17 +176,12 @@ impl Ingress<'_> {
 
     /// One chunk to the MTA, and its reply.
     async fn chunk(&mut self, size: Size, line: &[u8]) -> Result<(Reply, Option<Arrival>), End> {
-        let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(&self.client));
+        let manner = self.manner(true);
         let mut chunk = self.client.chunk(&self.site.hop, size).await?;
         let start = if let Some(chunks) = &mut self.chunks {
             chunks.octets = chunks.octets.saturating_add(size.octets);
             line.to_vec()
         } else {
-            let manner = Manner {
-                may_ask,
-                passes,
-                chunked: true,
-            };
             let head = chunk
                 .head(self.site.hop.limits.header_octets_max, size.last)
                 .await?;
@@ -200,6 +201,7 @@ impl Ingress<'_> {
             [command, text].concat()
         };
         let arrival = arriving(self.site, self.envelope.as_ref().filter(|_| size.last));
+        chunk.digest = digest(self.envelope.as_mut());
         let sent = match self.next.write(&start).await {
             Ok(()) => chunk.pass(&mut self.next).await,
             Err(error) => Err(BodyError::NextHop(error)),

@@ -16,6 +16,7 @@ fn carry() -> Carry {
         step: StepId(0x0123_4567_89ab_cdef),
         at_ms: 1_795_478_400_000,
         told: false,
+        asker: Some(Asker::Verified),
         request: TrackRequest {
             certificate: Some(Certificate::new([9; 32])),
             sent_ms: Some(1_795_478_399_000),
@@ -38,10 +39,10 @@ fn test_vector() {
     // Key: kid 9f3c21aa, 32 octets 07; B: 32 octets 09. Computed again outside of this program.
     insta::assert_snapshot!(String::from_utf8(field).unwrap().replace("\r\n", "\n"), @r"
     Hoptrail-Carry: v=1; kid=9f3c21aa; id=7f3a91c2@mail.example.org;
-     step=0123456789abcdef; at=1795478400000; told=0;
+     step=0123456789abcdef; at=1795478400000; told=0; by=verified;
      req=NOW:c256/CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk:hop/1:up/0000000000000001:t/1795478399000;
      from=zEktScQLh7w3HxEeupqPFA; msg=8kjn5AfjFIkgP3lJQvCsnw;
-     mac=V1Ru1R0Ml-EN7arSNT1Ut5_DCFshP8EfAR0p1aOvIFs
+     mac=anxAUVRyYJODyv51UbdzmnC29cXQ8EIeVmAXdFfXhDw
     ");
 }
 
@@ -67,6 +68,17 @@ fn a_header_without_message_id_fits_one_that_the_mta_added() {
 }
 
 #[test]
+fn a_stranger_who_has_yet_to_prove_himself_is_nobody() {
+    let unproven = Carry {
+        asker: None,
+        ..carry()
+    };
+    let field = unproven.write(&keys(), b"a@b", None);
+    assert!(String::from_utf8_lossy(&field).contains("; by=-;"));
+    assert_eq!(open(&field).unwrap().carry.asker, None);
+}
+
+#[test]
 fn expires_and_refuses_a_clock_too_far_ahead() {
     let opened = open(&carry().write(&keys(), b"a@b", None)).unwrap();
     let at = carry().at_ms;
@@ -89,7 +101,13 @@ fn every_line_is_short_even_with_the_longest_id() {
         "all MTAs keep such lines"
     );
     assert_eq!(open(&field).unwrap().carry, long);
-    assert_eq!(field.len() as u64, long.octets_max(&keys()));
+    let askers = [None, Some(Asker::Network), Some(Asker::Authenticated)];
+    let octets = askers.map(|asker| {
+        long.asker = asker;
+        assert!(long.write(&keys(), b"a@b", Some(b"m")).len() as u64 <= long.octets_max(&keys()));
+        long.octets_max(&keys())
+    });
+    assert_eq!(octets[0], octets[2], "known before it is known who asks");
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! A stranger's request, and whether the domain of its reverse-path vouches for it: by permitting the client's
+//! address (SPF), asked for as soon as MAIL comes, or by a signature over the message (DKIM), proven only when
+//! all of it has come. Until then, and for good if neither holds, the mail passes as if nothing had been asked.
+//! No wait is longer than configured, and only a message that asks has one.
+//!
+//! - `spf`: the address. `dkim`: the signature, over a body that is hashed on its way and never held.
+
+mod dkim;
+mod spf;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::info;
+
+pub use dkim::Digest;
+use dkim::Signed;
+use spf::Sender;
+
+use super::Site;
+use super::body::Head;
+use super::client::Client;
+use super::transaction::{Envelope, Tracked};
+use crate::track::policy::Asker;
+
+/// What a stranger has yet to prove.
+pub enum Claim {
+    /// MAIL has come; whether the domain permits the client is being asked.
+    Asked(Option<Inquiry>),
+    /// The header block holds signatures that would do; the body has yet to agree.
+    Signed(Box<Signed>),
+}
+
+/// The start of a message, for what it claims.
+pub struct Start<'a> {
+    /// What came first.
+    pub head: &'a Head,
+    /// It came in chunks, whose octets are the text itself.
+    pub chunked: bool,
+}
+
+impl Start<'_> {
+    /// What of the body came with the header block.
+    fn body(&self) -> &[u8] {
+        let header = self.head.header.unwrap_or(self.head.text.len());
+        self.head.text.get(header..).unwrap_or_default()
+    }
+}
+
+/// A question to the name servers; nobody asks on when this is dropped.
+pub struct Inquiry(JoinHandle<bool>);
+
+impl Inquiry {
+    async fn answer(mut self) -> bool {
+        (&mut self.0).await.unwrap_or(false)
+    }
+}
+
+impl Drop for Inquiry {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Claim {
+    /// Begins to ask for a stranger's request that this MAIL brought.
+    pub fn begin(site: &Site, client: &Client, helo: &str, envelope: &mut Envelope) {
+        let stranger = |tracked: &&mut Tracked| tracked.asked.by == Asker::Verified;
+        let Some(tracked) = envelope.tracked.as_mut().filter(stranger) else {
+            return;
+        };
+        let inquiry = site.listener.policy.allows_spf().then(|| {
+            let sender = Sender {
+                client: client.ends.client.ip().to_canonical(),
+                helo: helo.to_owned(),
+                host: site.hop.hostname.clone(),
+                reverse_path: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
+            };
+            let (names, limit) = (Arc::clone(&site.hop.names), site.hop.timeouts.verify());
+            let asking = async move { within(limit, sender.is_permitted(&names)).await };
+            Inquiry(tokio::spawn(asking))
+        });
+        tracked.claim = Some(Self::Asked(inquiry));
+    }
+
+    /// Settles what can be settled before the body. Without a `start` no signature counts. A request for which
+    /// nobody will vouch is gone after this.
+    pub async fn settle(site: &Site, envelope: &mut Envelope, start: Option<Start<'_>>) {
+        let Some(tracked) = &mut envelope.tracked else {
+            return;
+        };
+        let Some(Self::Asked(inquiry)) = tracked.claim.take_if(|c| matches!(c, Self::Asked(_)))
+        else {
+            return;
+        };
+        if let Some(inquiry) = inquiry
+            && inquiry.answer().await
+        {
+            return;
+        }
+        let start = start.filter(|_| site.listener.policy.allows_dkim());
+        match start.and_then(|start| Signed::by(&envelope.reverse_path, &start)) {
+            Some(signed) => {
+                signed.fetch_keys(&site.hop);
+                tracked.claim = Some(Self::Signed(Box::new(signed)));
+            }
+            None => drop_request(site, envelope),
+        }
+    }
+
+    /// Settles the rest, when the message has passed whole.
+    pub async fn conclude(site: &Site, envelope: &mut Envelope) {
+        let Some(claim) = envelope.tracked.as_mut().and_then(|t| t.claim.take()) else {
+            return;
+        };
+        let proven = match claim {
+            Self::Asked(_) => false,
+            Self::Signed(signed) => {
+                within(site.hop.timeouts.verify(), signed.holds(&site.hop.names)).await
+            }
+        };
+        if !proven {
+            drop_request(site, envelope);
+        }
+    }
+}
+
+/// What wants to see the body of this message.
+pub fn digest(envelope: Option<&mut Envelope>) -> Option<&mut Digest> {
+    match envelope?.tracked.as_mut()?.claim.as_mut()? {
+        Claim::Signed(signed) => Some(&mut signed.digest),
+        Claim::Asked(_) => None,
+    }
+}
+
+fn drop_request(site: &Site, envelope: &mut Envelope) {
+    if let Some(Tracked { id, .. }) = envelope.tracked.take() {
+        info!(hop = %site.hop.hostname, envid = %id, asker = Asker::Verified.as_str(), "nobody vouches for the asker: untracked");
+    }
+}
+
+async fn within(limit: Duration, answer: impl Future<Output = bool>) -> bool {
+    timeout(limit, answer).await.unwrap_or(false)
+}
