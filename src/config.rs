@@ -22,7 +22,7 @@ use crate::hop::tls::NextHopTls;
 use crate::smtp::data::BareNewline;
 use crate::store::transport::Via;
 use crate::track::Role;
-use crate::track::policy::Policy;
+use crate::track::policy::{Policy, PolicyTable};
 
 /// A configuration that can be run.
 #[derive(Clone, Debug)]
@@ -167,7 +167,7 @@ struct File {
     resolver: Option<SocketAddr>,
     reports: Spanned<Reports>,
     #[serde(default)]
-    policy: Policy,
+    policy: PolicyTable,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -198,7 +198,7 @@ struct RawListener {
     bare_newline: BareNewline,
     #[serde(default)]
     safe_keywords: Vec<String>,
-    policy: Option<Spanned<Policy>>,
+    policy: Option<Spanned<PolicyTable>>,
 }
 
 /// An offset into the file and what is wrong there.
@@ -228,17 +228,18 @@ impl File {
         }
         check_addresses(&self.listener)?;
         check_loops(&self.listener)?;
+        let policy = self.policy.over(&Policy::default());
         let listeners = self
             .listener
             .into_iter()
-            .map(|raw| raw.into_inner().check(&self.policy))
+            .map(|raw| raw.into_inner().check(&policy))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Config {
             hostname,
             state_dir: self.state_dir,
             resolver: self.resolver,
             reports,
-            policy: self.policy,
+            policy,
             limits: self.limits,
             timeouts: self.timeouts,
             listeners,
@@ -343,9 +344,10 @@ impl RawListener {
                 .map_or_else(Networks::loopback, Spanned::into_inner),
             bare_newline: self.bare_newline,
             safe_keywords: self.safe_keywords,
-            policy: self
-                .policy
-                .map_or_else(|| policy.clone(), Spanned::into_inner),
+            policy: match self.policy {
+                Some(own) => own.into_inner().over(policy),
+                None => policy.clone(),
+            },
         })
     }
 }

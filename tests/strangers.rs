@@ -40,6 +40,10 @@ impl Hop {
     }
 
     fn with(allow: &str, zone: Zone, offered: &[&str]) -> Self {
+        Self::under(&format!("allow = [{allow}]"), zone, offered)
+    }
+
+    fn under(policy: &str, zone: Zone, offered: &[&str]) -> Self {
         let script = Sink::smtp().offer("SIZE 100000");
         let mta = offered.iter().fold(script, |mta, word| mta.offer(word));
         let (mta, next, dns) = (mta.start(), Sink::smtp().start(), zone.start());
@@ -49,7 +53,7 @@ impl Hop {
             "hostname = 'mx1.test'\nresolver = '{}'\ntimeouts = {{ verify_ms = {} }}\n\
              reports = {{ from = 'hoptrail@mx1.test', via = 'maildir:{}', accepted = 'always' }}\n\
              [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = '{}'\n\
-             mta_trusts_proxy_address = false\nproxy_from = ['127.0.0.0/8']\npolicy = {{ allow = [{allow}] }}\n\
+             mta_trusts_proxy_address = false\nproxy_from = ['127.0.0.0/8']\npolicy = {{ {policy} }}\n\
              [[listener]]\nrole = 'egress'\nlisten = '{exit}'\nprotocol = 'lmtp'\nnext_hop = '{}'\n",
             dns.address(),
             VERIFY.as_millis(),
@@ -439,4 +443,35 @@ fn another_hop_believes_what_was_proven_and_nothing_else() {
     }
     second.reports(2);
     second.no_more_reports_than(2);
+}
+
+#[test]
+fn over_budget_the_mail_passes_and_nobody_is_told() {
+    let policy = "allow = ['spf', '192.0.2.1'], verified_reports_per_hour_max = 2";
+    let hop = Hop::under(policy, spf_zone(), &[]);
+    let mut stranger = hop.client(PERMITTED, "client.test");
+    let mut trusted = hop.client("192.0.2.1", "client.test");
+    for from in ["alice@good.test", "alice+1@good.test", "Alice@Good.Test"] {
+        assert!(is_carried(&hop.ask(&mut stranger, from, MESSAGE)));
+    }
+    // Neither another originator nor her own words are hers to pay for.
+    assert!(is_carried(&hop.ask(
+        &mut stranger,
+        "carol@good.test",
+        MESSAGE
+    )));
+    assert!(is_carried(&hop.ask(
+        &mut trusted,
+        "alice@good.test",
+        MESSAGE
+    )));
+    hop.reports(4);
+    hop.no_more_reports_than(4);
+    let log = hop.hoptrail.log();
+    assert_eq!(log.matches("over budget").count(), 1, "{log}");
+    // The egress counts by its own policy, for whoever asked at the ingress.
+    let seen = hop.ask(&mut stranger, "alice@good.test", MESSAGE);
+    hop.leave("alice@good.test", &seen.data);
+    hop.reports(5);
+    hop.no_more_reports_than(5);
 }

@@ -20,7 +20,7 @@ use crate::config::{self, Config};
 use crate::hop::listener::{self, serve};
 use crate::hop::route::Names;
 use crate::hop::workers::Workers;
-use crate::hop::{Arriving, Crowd, Hop, Site, Tracking};
+use crate::hop::{Arriving, Budgets, Crowd, Hop, Site, Tracking};
 use crate::observe;
 use crate::report::{Mailing, notification, write};
 use crate::store::transport::Transport;
@@ -93,6 +93,8 @@ pub struct Server {
     arriving: Arriving,
     /// As is this.
     crowd: Crowd,
+    /// And this.
+    budgets: Budgets,
     /// Each listener by its address; who drops the sender closes the socket.
     sites: HashMap<SocketAddr, watch::Sender<Arc<Site>>>,
     listeners: JoinSet<()>,
@@ -142,6 +144,7 @@ impl Server {
             names: Arc::new(names),
             arriving,
             crowd: Crowd::default(),
+            budgets: Budgets::default(),
             clock,
             store,
             stop,
@@ -193,6 +196,7 @@ impl Server {
             reports_arrivals: config.reports_arrivals(),
             names: Arc::clone(&self.names),
             crowd: self.crowd.clone(),
+            budgets: self.budgets.clone(),
             hostname: config.hostname.clone(),
             clock: self.clock,
             tracking,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::track::policy::{Asker, Grant};
 
 const GOOD: &str = r#"hostname = "mx1.example.net"
 state_dir = "/var/lib/hoptrail"
@@ -225,6 +226,30 @@ fn strangers_are_an_ingress_matter() {
 }
 
 #[test]
+fn what_a_listeners_policy_leaves_out_is_as_elsewhere() {
+    let policy = |all: &str, own: &str| {
+        let text = GOOD.replace("[reports]", &format!("{all}\n[reports]"));
+        let config = parse(&format!("{text}{own}\n"), "x").unwrap();
+        config.listeners.into_iter().next().unwrap().policy
+    };
+    let all = "[policy]\nallow = [\"192.0.2.0/24\"]\ntrusted_reports_per_hour_max = 7";
+    let own = "policy = { allow = [\"spf\"], verified_reports_per_hour_max = 0 }";
+    let counted = |policy: &Policy| {
+        [Asker::Authenticated, Asker::Carry, Asker::Verified]
+            .map(|asker| policy.reports_per_hour_max(asker))
+    };
+    let usual = policy("", "");
+    assert_eq!(counted(&usual), [1000, 1000, 60]);
+    assert!(usual.allows_authenticated());
+    let mixed = policy(all, own);
+    assert_eq!(counted(&mixed), [7, 7, 0]);
+    assert_eq!(mixed.allow, [Grant::Spf]);
+    // Budgets alone change nothing about who may ask.
+    let counts = policy("[policy]\nverified_reports_per_hour_max = 1", "");
+    assert_eq!(counts.allow, usual.allow);
+}
+
+#[test]
 fn numbers_that_make_no_sense_are_named() {
     for (table, key, wrong) in [
         ("limits", "sessions_max", &[0, -1, 1_000_001][..]),
@@ -235,6 +260,8 @@ fn numbers_that_make_no_sense_are_named() {
         ("limits", "header_octets_max", &[0, 1 << 30]),
         ("limits", "recipients_max", &[0]),
         ("limits", "bad_commands_max", &[-1, 1 << 32]),
+        ("policy", "trusted_reports_per_hour_max", &[-1, 1 << 32]),
+        ("policy", "verified_reports_per_hour_max", &[-1, 1 << 32]),
         ("timeouts", "connect_s", &[0, -1, 604_801]),
         ("timeouts", "proxy_header_s", &[0, 604_801]),
         ("timeouts", "handshake_s", &[0, 604_801]),

@@ -8,7 +8,7 @@
 //! - `claim`: whether the domain of its reverse-path vouches for a stranger who asks.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`: where its recipients go, and the transaction at each next hop.
-//! - `passage`, `notify`: what is told of it.
+//! - `passage`, `notify`: what is told of it. `budget`: how much of that is mailed.
 //! - `introduce`: how an MTA learns who the client is.
 //! - `client`, `wire`, `buffer`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
 //!   are made of.
@@ -18,6 +18,7 @@
 
 mod admit;
 mod body;
+mod budget;
 mod buffer;
 mod chunk;
 mod claim;
@@ -47,18 +48,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
 use crate::smtp::command::Refusal;
 use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
-use crate::store::Store;
+use crate::store::{Put, Store};
 use crate::track::carry::{CARRY, Carry, Keyring, Opened};
 use crate::track::policy::Asker;
-use crate::track::{Asked, Role, Step, StepId, TrackRequest, TrackingId};
+use crate::track::{Asked, Form, Role, Step, StepId, TrackRequest, TrackingId};
 pub use admit::Crowd;
 use body::Head;
+pub use budget::Budgets;
 use client::{Client, MALFORMED_TRACK};
 use limits::{Limits, Timeouts};
 use listener::Listener;
@@ -84,6 +86,8 @@ pub struct Hop {
     pub timeouts: Timeouts,
     /// Who has how many sessions.
     pub crowd: Crowd,
+    /// Who has caused how many reports.
+    pub budgets: Budgets,
     /// Turns true when hoptrail is told to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -152,15 +156,13 @@ impl Hop {
 
     /// Makes a step durable, waiting no longer than configured. Never fails: a step that cannot be
     /// stored is a report lost, counted and logged, and the mail goes on.
-    pub async fn record(&self, step: Step) {
-        let Some(tracking) = &self.tracking else {
-            return;
-        };
+    async fn record(&self, step: Step) -> Option<Put> {
+        let tracking = self.tracking.as_ref()?;
         let (envid, id) = (step.report.id.clone(), step.report.step);
         let why = match timeout(self.timeouts.store(), tracking.store.put(step)).await {
-            Ok(Ok(_)) => {
+            Ok(Ok(put)) => {
                 debug!(hop = %self.hostname, envid = %envid, step = %id, "step recorded");
-                return;
+                return Some(put);
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => {
@@ -173,6 +175,7 @@ impl Hop {
             }
         };
         error!(hop = %self.hostname, envid = %envid, step = %id, "report lost, mail goes on: {why}");
+        None
     }
 
     /// What the journal knows of a step. One that is on its way there is waited for: an MTA may pass a
@@ -216,6 +219,31 @@ impl Site {
             limits: &self.hop.limits,
             timeouts: &self.hop.timeouts,
             tls: self.listener.next_hop_tls.towards(&to.host),
+        }
+    }
+
+    /// Makes a step durable, and has its report mailed as far as the asker's budgets go.
+    pub async fn record(&self, mut step: Step) {
+        let hop = &self.hop;
+        let reports_max = match step.asked {
+            Some(asked) if step.told == Some(Form::Report) => {
+                self.listener.policy.reports_per_hour_max(asked.by)
+            }
+            // A delivery status notification is owed (RFC 3461, 5.2.2).
+            _ => 0,
+        };
+        if reports_max == 0 {
+            hop.record(step).await;
+            return;
+        }
+        let spent = hop.budgets.spend(&step, reports_max, hop.clock.now_ms());
+        if spent.is_none() {
+            step.told = None;
+            warn!(hop = %hop.hostname, envid = %step.report.id, step = %step.report.step, "over budget: remembered, not mailed");
+        }
+        let put = hop.record(step).await;
+        if let Some(spent) = spent.filter(|_| put != Some(Put::Queued)) {
+            hop.budgets.give_back(spent);
         }
     }
 

@@ -292,7 +292,7 @@ impl Transfer<'_> {
         .await?;
         let octets = body.octets;
         if let Some(step) = notification(site, &mail, message_id.as_deref(), &fates, arrival_us) {
-            site.hop.record(step).await;
+            site.record(step).await;
         }
         if let Some(passage) = passage {
             let wired = Wired {
@@ -302,7 +302,7 @@ impl Transfer<'_> {
             };
             if let Some(step) = passage.step(site, mail.envelope, message_id, &fates, wired) {
                 log_step(&site.hop, &step);
-                site.hop.record(step).await;
+                site.record(step).await;
             }
         }
         for fate in fates {

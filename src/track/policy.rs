@@ -86,13 +86,46 @@ impl Asker {
     }
 }
 
-/// Who is offered TRACK, and whose TRACK is honoured. Valid carry headers need no permission: only a
-/// hop with the key can make one.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Who is offered TRACK, whose TRACK is honoured, and how much is told. Valid carry headers need no permission:
+/// only a hop with the key can make one.
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// The grants; a client that has any of them may ask.
     pub allow: Vec<Grant>,
+    /// Reports an hour to one originator who authenticated, is in a network or came by a carry header; 0 for any number.
+    pub trusted_reports_per_hour_max: u32,
+    /// Reports an hour to one originator who is a stranger; 0 for any number.
+    pub verified_reports_per_hour_max: u32,
+}
+
+/// A policy as it is written: what it leaves out is as elsewhere.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyTable {
+    allow: Option<Vec<Grant>>,
+    trusted_reports_per_hour_max: Option<u32>,
+    verified_reports_per_hour_max: Option<u32>,
+}
+
+impl PolicyTable {
+    /// The policy where `elsewhere` holds for what is left out.
+    pub fn over(self, elsewhere: &Policy) -> Policy {
+        Policy {
+            allow: self.allow.unwrap_or_else(|| elsewhere.allow.clone()),
+            trusted_reports_per_hour_max: self
+                .trusted_reports_per_hour_max
+                .unwrap_or(elsewhere.trusted_reports_per_hour_max),
+            verified_reports_per_hour_max: self
+                .verified_reports_per_hour_max
+                .unwrap_or(elsewhere.verified_reports_per_hour_max),
+        }
+    }
+
+    /// Whether it lets strangers ask by itself.
+    pub fn allows_strangers(&self) -> bool {
+        let stranger = |grant: &Grant| matches!(grant, Grant::Spf | Grant::Dkim);
+        self.allow.iter().flatten().any(stranger)
+    }
 }
 
 impl Default for Policy {
@@ -104,6 +137,8 @@ impl Default for Policy {
             allow: std::iter::once(Grant::Authenticated)
                 .chain(networks)
                 .collect(),
+            trusted_reports_per_hour_max: 1000,
+            verified_reports_per_hour_max: 60,
         }
     }
 }
@@ -133,6 +168,14 @@ impl Policy {
     /// Whether strangers may ask whose message the reverse-path's domain signed.
     pub fn allows_dkim(&self) -> bool {
         self.allow.contains(&Grant::Dkim)
+    }
+
+    /// How many reports an hour an originator gets for whom this one asked; 0 for any number.
+    pub fn reports_per_hour_max(&self, asker: Asker) -> u32 {
+        match asker {
+            Asker::Verified => self.verified_reports_per_hour_max,
+            _ => self.trusted_reports_per_hour_max,
+        }
     }
 
     /// Whether any stranger may ask.

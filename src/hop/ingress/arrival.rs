@@ -198,5 +198,5 @@ pub async fn arrived(
         asked: Some(tracked.asked),
     };
     log_step(hop, &step);
-    hop.record(step).await;
+    site.record(step).await;
 }
