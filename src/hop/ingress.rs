@@ -9,6 +9,7 @@
 mod arrival;
 mod forward;
 mod message;
+mod stranger;
 
 use std::net::IpAddr;
 
@@ -18,7 +19,6 @@ use arrival::carry;
 use message::Chunks;
 
 use super::Site;
-use super::claim::Claim;
 use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
 use super::introduce::introduce;
 use super::transaction::{Envelope, Recipient, Times, Tracked};
@@ -261,9 +261,7 @@ impl Ingress<'_> {
             self.track_offered = false;
             return self.answer(&reply);
         }
-        if self.site.hears_strangers() {
-            self.helo = Some(String::from_utf8_lossy(command.argument()).into_owned());
-        }
+        self.note_helo(command);
         let offer = Capabilities::of(&reply);
         self.note_forward(&offer);
         let mut shown = offer.clone();
@@ -347,60 +345,61 @@ impl Ingress<'_> {
             Ok(tracked) => tracked,
             Err(refusal) => return self.refuse(&refusal),
         };
-        let mut envelope = Envelope::of(&mail, tracked, Times::after(self.hello));
-        let helo = self.helo.as_deref().unwrap_or_default();
-        Claim::begin(self.site, &self.client, helo, &mut envelope);
-        if self.next_hop_tracks() {
-            // It is given the request now, so it must be a good one now.
-            Claim::settle(self.site, &mut envelope, None).await;
-        }
-        let line = self.outgoing_mail(&mail, &mut envelope.tracked);
+        let tracked = self.claimed(&mail, tracked).await;
+        let (tracked, line) = self.outgoing_mail(&mail, tracked);
         self.forward().await?;
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(&line).await?;
         let reply_us = self.site.hop.clock.now_us();
         if reply.is_positive() {
-            envelope.times.record(Stage::Mail, command_us, reply_us);
+            let mut times = Times::after(self.hello);
+            times.record(Stage::Mail, command_us, reply_us);
             self.forget();
-            self.envelope = Some(envelope);
+            self.envelope = Some(Envelope::of(&mail, tracked, times));
         }
         self.answer(&reply)
     }
 
     /// The MAIL line for the MTA: without TRACK where the MTA does not offer it, and with a SIZE= that
     /// has room for the carry header. A message that would only then be too large goes on untracked.
-    fn outgoing_mail(&self, mail: &EnvelopeCommand<'_>, tracked: &mut Option<Tracked>) -> Vec<u8> {
+    fn outgoing_mail(
+        &self,
+        mail: &EnvelopeCommand<'_>,
+        tracked: Option<Tracked>,
+    ) -> (Option<Tracked>, Vec<u8>) {
         let crlf = |mut line: Vec<u8>| {
             line.extend_from_slice(b"\r\n");
             line
         };
-        let stripped = mail.without("TRACK");
-        let (Some(asked), Some(tracking)) = (&tracked, &self.site.hop.tracking) else {
-            return crlf(stripped);
+        let Some(tracked) = tracked else {
+            return (None, crlf(mail.without("TRACK")));
         };
         if self.next_hop_tracks() {
-            let value = self.passed_on(asked).map(|request| request.to_value());
-            let line = value.map(|value| mail.with_value("TRACK", &value));
-            return crlf(line.unwrap_or(stripped));
+            let value = self.passed_on(&tracked).map(|request| request.to_value());
+            let line = value.map_or_else(
+                || mail.without("TRACK"),
+                |value| mail.with_value("TRACK", &value),
+            );
+            return (Some(tracked), crlf(line));
         }
+        let stripped = mail.without("TRACK");
         let size = mail
             .param("SIZE")
             .flatten()
             .and_then(|v| std::str::from_utf8(v).ok()?.parse::<u64>().ok());
-        let Some(size) = size else {
-            return crlf(stripped);
+        let (Some(size), Some(tracking)) = (size, &self.site.hop.tracking) else {
+            return (Some(tracked), crlf(stripped));
         };
-        let grown = size.saturating_add(carry(self.site, asked).octets_max(&tracking.keys));
+        let grown = size.saturating_add(carry(self.site, &tracked).octets_max(&tracking.keys));
         let size_max = self.offer.as_ref().and_then(Capabilities::size_max);
         if size_max.is_some_and(|max| grown > max) {
-            info!(hop = %self.site.hop.hostname, envid = %asked.id, "no room for the carry header: untracked");
-            *tracked = None;
-            return crlf(stripped);
+            info!(hop = %self.site.hop.hostname, envid = %tracked.id, "no room for the carry header: untracked");
+            return (None, crlf(stripped));
         }
         let line = Command::parse(&stripped)
             .and_then(|command| Ok(command.envelope()?.with_value("SIZE", &grown.to_string())))
             .unwrap_or(stripped);
-        crlf(line)
+        (Some(tracked), crlf(line))
     }
 
     fn next_hop_tracks(&self) -> bool {

@@ -156,7 +156,7 @@ impl Hop {
 
     /// Makes a step durable, waiting no longer than configured. Never fails: a step that cannot be
     /// stored is a report lost, counted and logged, and the mail goes on.
-    async fn record(&self, step: Step) -> Option<Put> {
+    async fn keep(&self, step: Step) -> Option<Put> {
         let tracking = self.tracking.as_ref()?;
         let (envid, id) = (step.report.id.clone(), step.report.step);
         let why = match timeout(self.timeouts.store(), tracking.store.put(step)).await {
@@ -233,7 +233,7 @@ impl Site {
             _ => 0,
         };
         if reports_max == 0 {
-            hop.record(step).await;
+            hop.keep(step).await;
             return;
         }
         let spent = hop.budgets.spend(&step, reports_max, hop.clock.now_ms());
@@ -241,7 +241,7 @@ impl Site {
             step.told = None;
             warn!(hop = %hop.hostname, envid = %step.report.id, step = %step.report.step, "over budget: remembered, not mailed");
         }
-        let put = hop.record(step).await;
+        let put = hop.keep(step).await;
         if let Some(spent) = spent.filter(|_| put != Some(Put::Queued)) {
             hop.budgets.give_back(spent);
         }

@@ -23,7 +23,6 @@ use super::Site;
 use super::body::Head;
 use super::client::Client;
 use super::transaction::{Envelope, Tracked};
-use crate::track::policy::Asker;
 
 /// What a stranger has yet to prove.
 pub enum Claim {
@@ -65,34 +64,33 @@ impl Drop for Inquiry {
 }
 
 impl Claim {
-    /// Begins to ask for a stranger's request that this MAIL brought.
-    pub fn begin(site: &Site, client: &Client, helo: &str, envelope: &mut Envelope) {
-        let stranger = |tracked: &&mut Tracked| tracked.asked.by == Asker::Verified;
-        let Some(tracked) = envelope.tracked.as_mut().filter(stranger) else {
-            return;
+    /// The claim of a client that says MAIL with this reverse-path.
+    pub fn begin(site: &Site, client: &Client, helo: &str, reverse_path: &[u8]) -> Self {
+        if !site.listener.policy.allows_spf() {
+            return Self::Asked(None);
+        }
+        let sender = Sender {
+            client: client.ends.client.ip().to_canonical(),
+            helo: helo.to_owned(),
+            host: site.hop.hostname.clone(),
+            reverse_path: String::from_utf8_lossy(reverse_path).into_owned(),
         };
-        let inquiry = site.listener.policy.allows_spf().then(|| {
-            let sender = Sender {
-                client: client.ends.client.ip().to_canonical(),
-                helo: helo.to_owned(),
-                host: site.hop.hostname.clone(),
-                reverse_path: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
-            };
-            let (names, limit) = (Arc::clone(&site.hop.names), site.hop.timeouts.verify());
-            let asking = async move { within(limit, sender.is_permitted(&names)).await };
-            Inquiry(tokio::spawn(asking))
-        });
-        tracked.claim = Some(Self::Asked(inquiry));
+        let (names, limit) = (Arc::clone(&site.hop.names), site.hop.timeouts.verify());
+        let asking = async move { within(limit, sender.is_permitted(&names)).await };
+        Self::Asked(Some(Inquiry(tokio::spawn(asking))))
     }
 
     /// Settles what can be settled before the body. Without a `start` no signature counts. A request for which
     /// nobody will vouch is gone after this.
-    pub async fn settle(site: &Site, envelope: &mut Envelope, start: Option<Start<'_>>) {
-        let Some(tracked) = &mut envelope.tracked else {
-            return;
-        };
-        let Some(Self::Asked(inquiry)) = tracked.claim.take_if(|c| matches!(c, Self::Asked(_)))
-        else {
+    pub async fn settle(
+        site: &Site,
+        request: &mut Option<Tracked>,
+        reverse_path: &[u8],
+        start: Option<Start<'_>>,
+    ) {
+        let asked = |claim: &mut Self| matches!(claim, Self::Asked(_));
+        let Some(tracked) = request else { return };
+        let Some(Self::Asked(inquiry)) = tracked.claim.take_if(asked) else {
             return;
         };
         if let Some(inquiry) = inquiry
@@ -101,18 +99,18 @@ impl Claim {
             return;
         }
         let start = start.filter(|_| site.listener.policy.allows_dkim());
-        match start.and_then(|start| Signed::by(&envelope.reverse_path, &start)) {
+        match start.and_then(|start| Signed::by(reverse_path, &start)) {
             Some(signed) => {
                 signed.fetch_keys(&site.hop);
                 tracked.claim = Some(Self::Signed(Box::new(signed)));
             }
-            None => drop_request(site, envelope),
+            None => drop_request(site, request),
         }
     }
 
     /// Settles the rest, when the message has passed whole.
-    pub async fn conclude(site: &Site, envelope: &mut Envelope) {
-        let Some(claim) = envelope.tracked.as_mut().and_then(|t| t.claim.take()) else {
+    pub async fn conclude(site: &Site, request: &mut Option<Tracked>) {
+        let Some(claim) = request.as_mut().and_then(|tracked| tracked.claim.take()) else {
             return;
         };
         let proven = match claim {
@@ -122,7 +120,7 @@ impl Claim {
             }
         };
         if !proven {
-            drop_request(site, envelope);
+            drop_request(site, request);
         }
     }
 }
@@ -135,9 +133,9 @@ pub fn digest(envelope: Option<&mut Envelope>) -> Option<&mut Digest> {
     }
 }
 
-fn drop_request(site: &Site, envelope: &mut Envelope) {
-    if let Some(Tracked { id, .. }) = envelope.tracked.take() {
-        info!(hop = %site.hop.hostname, envid = %id, asker = Asker::Verified.as_str(), "nobody vouches for the asker: untracked");
+fn drop_request(site: &Site, request: &mut Option<Tracked>) {
+    if let Some(Tracked { id, .. }) = request.take() {
+        info!(hop = %site.hop.hostname, envid = %id, "nobody vouches for the asker: untracked");
     }
 }
 

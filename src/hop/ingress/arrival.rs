@@ -61,7 +61,13 @@ pub async fn prepare(
         head: &head,
         chunked: manner.chunked,
     };
-    Claim::settle(site, envelope, Some(start)).await;
+    Claim::settle(
+        site,
+        &mut envelope.tracked,
+        &envelope.reverse_path,
+        Some(start),
+    )
+    .await;
     if let (Some(opened), None) = (carried, &envelope.tracked) {
         envelope.tracked = take_up(
             site,
@@ -158,7 +164,7 @@ pub async fn arrived(
 ) {
     let hop = &site.hop;
     let now_us = hop.clock.now_us();
-    Claim::conclude(site, &mut envelope).await;
+    Claim::conclude(site, &mut envelope.tracked).await;
     let Some(tracked) = envelope.tracked else {
         return;
     };
