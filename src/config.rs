@@ -29,6 +29,8 @@ use crate::track::policy::{Policy, PolicyTable};
 pub struct Config {
     /// The name of this hop in reports and greetings.
     pub hostname: String,
+    /// The name in reports to those who are told no more.
+    pub organisation: String,
     /// Where the store and the keys lie.
     pub state_dir: PathBuf,
     /// The name server to ask for MX records instead of the system's.
@@ -163,6 +165,7 @@ fn explain(text: &str, span: &std::ops::Range<usize>, message: &str) -> String {
 #[serde(deny_unknown_fields)]
 struct File {
     hostname: Option<Spanned<String>>,
+    organisation: Option<Spanned<String>>,
     state_dir: PathBuf,
     resolver: Option<SocketAddr>,
     reports: Spanned<Reports>,
@@ -207,10 +210,14 @@ type Wrong = (usize, String);
 impl File {
     fn check(self) -> Result<Config, Wrong> {
         let hostname = match self.hostname {
-            Some(name) => checked_hostname(name)?,
+            Some(name) => checked_name(name, "hostname")?,
             None => {
                 system_hostname().ok_or((0, "hostname: the system has none; set it".to_owned()))?
             }
+        };
+        let organisation = match self.organisation {
+            Some(name) => checked_name(name, "organisation")?,
+            None => organisation_of(&hostname).to_owned(),
         };
         let start = self.reports.span().start;
         let reports = self.reports.into_inner();
@@ -236,6 +243,7 @@ impl File {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Config {
             hostname,
+            organisation,
             state_dir: self.state_dir,
             resolver: self.resolver,
             reports,
@@ -404,7 +412,7 @@ fn leads_to(to: &NextHopAddr, listen: SocketAddr) -> bool {
 }
 
 /// A name that can stand in a greeting and in a report: RFC 5321's Domain, one label or more.
-fn checked_hostname(name: Spanned<String>) -> Result<String, Wrong> {
+fn checked_name(name: Spanned<String>, key: &str) -> Result<String, Wrong> {
     let start = name.span().start;
     let name = name.into_inner();
     if is_domain(&name) {
@@ -412,8 +420,16 @@ fn checked_hostname(name: Spanned<String>) -> Result<String, Wrong> {
     } else {
         Err((
             start,
-            format!("hostname: {name:?} is no host name (letters, digits, - and .)"),
+            format!("{key}: {name:?} is no host name (letters, digits, - and .)"),
         ))
+    }
+}
+
+/// The domain that a host stands in, if its name tells.
+fn organisation_of(hostname: &str) -> &str {
+    match hostname.split_once('.') {
+        Some((_, domain)) if domain.contains('.') => domain,
+        _ => hostname,
     }
 }
 

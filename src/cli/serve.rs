@@ -198,6 +198,7 @@ impl Server {
             crowd: self.crowd.clone(),
             budgets: self.budgets.clone(),
             hostname: config.hostname.clone(),
+            organisation: config.organisation.clone(),
             clock: self.clock,
             tracking,
             limits: config.limits,
@@ -280,13 +281,14 @@ fn composer(from: String) -> impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'sta
             to: &step.originator,
             date_us: now_us,
             certificate: step.certificate.as_ref(),
+            received: step.received.as_deref(),
             boundary: &format!("hoptrail{random:016x}"),
         };
         match &step.told {
             Some(Form::Notification { envid }) => {
                 notification::write(&step.report, envid.as_deref(), &mailing)
             }
-            _ => write(&step.report, &mailing),
+            _ => write(&step.disclosed(), &mailing),
         }
     }
 }

@@ -54,6 +54,7 @@ fn the_example_is_good_and_names_every_key() {
         include_str!("tls.rs"),
         include_str!("../hop/limits.rs"),
         include_str!("../track/policy.rs"),
+        include_str!("../track/disclosure.rs"),
     ];
     let keys = sources.iter().flat_map(|source| fields(source));
     for key in keys {
@@ -201,6 +202,48 @@ fn a_listener_that_would_make_an_open_relay_is_refused() {
         let message = error("127.0.0.1:2525\"", &format!("{listen}\"\n{more}"));
         assert!(
             message.starts_with("hoptrail.toml:10: listen:"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_organisation_is_the_hosts_domain_unless_named() {
+    for (hostname, organisation) in [
+        ("mx1.example.net", "example.net"),
+        ("mx1.mail.example.net", "mail.example.net"),
+        ("example.net", "example.net"),
+        ("localhost", "localhost"),
+    ] {
+        let config = parse(
+            &GOOD.replace("mx1.example.net\"", &format!("{hostname}\"")),
+            "x",
+        );
+        assert_eq!(config.unwrap().organisation, organisation);
+    }
+    let named = format!("organisation = \"example.com\"\n{GOOD}");
+    assert_eq!(parse(&named, "x").unwrap().organisation, "example.com");
+    let message = error("hostname", "organisation = \"Example Ltd\"\nhostname");
+    assert!(
+        message.starts_with("hoptrail.toml:1: organisation:"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_is_told_has_three_words() {
+    for wrong in [
+        "\"all\"",
+        "true",
+        "{ strangers = \"full\" }",
+        "{ verified = \"x\" }",
+    ] {
+        let message = error(
+            "[reports]",
+            &format!("[policy]\ndisclose = {wrong}\n[reports]"),
+        );
+        assert!(
+            message.starts_with("hoptrail.toml:5: ") && message.contains("disclose"),
             "{message}"
         );
     }

@@ -56,6 +56,7 @@ use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::store::{Put, Store};
 use crate::track::carry::{CARRY, Carry, Keyring, Opened};
+use crate::track::disclosure::Extent;
 use crate::track::policy::Asker;
 use crate::track::{Asked, Form, Role, Step, StepId, TrackRequest, TrackingId};
 pub use admit::Crowd;
@@ -66,12 +67,14 @@ use limits::{Limits, Timeouts};
 use listener::Listener;
 use next_hop::{Manners, NextHopAddr};
 use route::Names;
-use transaction::{Tracked, envid, field_value, identify};
+use transaction::{Tracked, envid, field_value, identify, received};
 
 /// What all listeners of a hop share. A reload makes a new one, for the sessions that begin after it.
 pub struct Hop {
     /// The hop's name.
     pub hostname: String,
+    /// The name for those who are told no more.
+    pub organisation: String,
     /// The hop's clock.
     pub clock: Clock,
     /// Where steps become durable, with the keys that sign carry headers; without them nothing is tracked.
@@ -222,17 +225,19 @@ impl Site {
         }
     }
 
-    /// Makes a step durable, and has its report mailed as far as the asker's budgets go.
+    /// Makes a step durable, and has it told as far as the asker may know and his budgets go.
     pub async fn record(&self, mut step: Step) {
-        let hop = &self.hop;
-        let reports_max = match step.asked {
-            Some(asked) if step.told == Some(Form::Report) => {
-                self.listener.policy.reports_per_hour_max(asked.by)
-            }
-            // A delivery status notification is owed (RFC 3461, 5.2.2).
-            _ => 0,
-        };
-        if reports_max == 0 {
+        let (hop, policy) = (&self.hop, &self.listener.policy);
+        // A delivery status notification is owed (RFC 3461, 5.2.2).
+        let asked = step.asked.filter(|_| step.told == Some(Form::Report));
+        let extent = asked.map(|asked| policy.disclose.to(asked.by));
+        match extent {
+            None | Some(Extent::Full) => {}
+            Some(Extent::Organisation) => step.organisation = Some(hop.organisation.clone()),
+            Some(Extent::Silent) => step.told = None,
+        }
+        let reports_max = asked.map_or(0, |asked| policy.reports_per_hour_max(asked.by));
+        if step.told.is_none() || reports_max == 0 {
             hop.keep(step).await;
             return;
         }
@@ -245,6 +250,23 @@ impl Site {
         if let Some(spent) = spent.filter(|_| put != Some(Put::Queued)) {
             hop.budgets.give_back(spent);
         }
+    }
+
+    /// Whether this asker is told anything here.
+    pub fn tells(&self, asker: Asker) -> bool {
+        self.listener.policy.disclose.to(asker) != Extent::Silent
+    }
+
+    /// The Received fields of a message, if this asker may know them.
+    fn received(&self, asker: Asker, header: &[u8]) -> Option<String> {
+        let policy = &self.listener.policy;
+        let may_know = policy.received && policy.disclose.to(asker) == Extent::Full;
+        may_know.then(|| received(header))
+    }
+
+    /// Whether this asker is told of an arrival by itself.
+    pub fn tells_arrivals(&self, asker: Asker) -> bool {
+        self.hop.reports_arrivals && self.tells(asker)
     }
 
     /// Whether a client of this listener is offered TRACK; `may_log_in` if AUTH is offered to it.
@@ -316,6 +338,7 @@ impl Site {
             step,
             request,
             asked,
+            received: None,
             claim: None,
         })
     }

@@ -71,6 +71,8 @@ pub fn notification(
             envid: envelope.envid.clone(),
         }),
         asked: None,
+        organisation: None,
+        received: None,
     })
 }
 

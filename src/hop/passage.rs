@@ -19,6 +19,8 @@ pub struct Passage {
     arrival: Option<HopReport>,
     /// When the message came into this hop, ms.
     since_ms: i64,
+    /// Somebody is told of its departure; if not, the next step's parent is this one's.
+    told: bool,
     /// The request came in a carry header, so the message came in by an ingress, not by this dialogue.
     carried: bool,
     /// The mail has another reverse-path than the request was for: a list or a forward sent it anew.
@@ -58,6 +60,7 @@ impl Passage {
                 originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
                 arrival: None,
                 since_ms: site.hop.clock.now_ms(),
+                told: site.tells(tracked.asked.by),
                 carried: false,
                 reoriginated: false,
                 tracked,
@@ -117,15 +120,22 @@ impl Passage {
                 step: hop.step_id()?,
                 request,
                 asked,
+                received: None,
                 claim: None,
             },
             parent,
             originator,
             arrival: arrival.map(|arrival| arrival.report),
             since_ms: carry.at_ms,
+            told: site.tells(by),
             carried: true,
             reoriginated: !is_from,
         })
+    }
+
+    /// Looks at the header block of the message, for what the asker may know of it.
+    pub fn look(&mut self, site: &Site, header: &[u8]) {
+        self.tracked.received = site.received(self.tracked.asked.by, header);
     }
 
     /// The ENVID to restore towards the next hop, if the originator gave one.
@@ -147,10 +157,11 @@ impl Passage {
             return None;
         }
         let elapsed_s = u64::try_from((now_ms - self.since_ms) / 1000).unwrap_or(0);
-        let request = self
-            .tracked
-            .request
-            .for_next_hop(self.tracked.step, elapsed_s)?;
+        let Tracked { step, request, .. } = &self.tracked;
+        let mut request = request.for_next_hop(*step, elapsed_s)?;
+        if !self.told {
+            request.up = self.parent;
+        }
         (!request.exhausted()).then(|| request.to_value())
     }
 
@@ -191,6 +202,9 @@ impl Passage {
         wired: Wired,
     ) -> Option<Step> {
         let recipients = self.groups(site.listener.role, &envelope, fates);
+        // Where an alias was opened a Received field may name a member.
+        let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(_));
+        let unchanged = envelope.recipients.iter().all(as_asked);
         if recipients.is_empty() {
             return None;
         }
@@ -221,6 +235,8 @@ impl Passage {
             certificate: self.tracked.request.certificate,
             told: Some(Form::Report),
             asked: Some(self.tracked.asked),
+            organisation: None,
+            received: self.tracked.received.filter(|_| unchanged),
         })
     }
 

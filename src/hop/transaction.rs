@@ -11,6 +11,11 @@ use crate::track::{
     Asked, Event, Exchange, RecipientStatus, Stage, Status, StepId, TrackRequest, TrackingId,
 };
 
+/// Octets of Received fields in one report.
+const RECEIVED_OCTETS_MAX: usize = 16 * 1024;
+/// RFC 5322, 2.1.1.
+const LINE_OCTETS_MAX: usize = 998;
+
 /// The envelope of a transaction under way.
 pub struct Envelope {
     /// The mailbox of MAIL FROM as written, empty for the null reverse-path.
@@ -91,6 +96,8 @@ pub struct Tracked {
     pub request: TrackRequest,
     /// Who asked.
     pub asked: Asked,
+    /// The Received fields seen here, if he may know them.
+    pub received: Option<String>,
     /// What a stranger has yet to prove; unproven, the request comes to nothing.
     pub claim: Option<Claim>,
 }
@@ -218,6 +225,28 @@ pub fn is_report(header: &[u8]) -> bool {
         })
 }
 
+/// The Received fields of a header block as they stand there, the newest first, as far as a report takes them: in
+/// ASCII, no line or all of them too long.
+pub fn received(header: &[u8]) -> String {
+    let mut text = String::new();
+    for field in header_fields(header) {
+        let field = &header[field];
+        if field_value(field, "Received").is_none()
+            || text.len() + field.len() > RECEIVED_OCTETS_MAX
+        {
+            continue;
+        }
+        let lines = field.split(|b| *b == b'\n');
+        for line in lines.map(<[u8]>::trim_ascii_end).filter(|l| !l.is_empty()) {
+            let printable = |b: &u8| matches!(b, b'\t' | b' '..=b'~');
+            let shown = |b: &u8| if printable(b) { char::from(*b) } else { '?' };
+            text.extend(line.iter().take(LINE_OCTETS_MAX).map(shown));
+            text.push_str("\r\n");
+        }
+    }
+    text
+}
+
 /// What stands behind the colon of a field called `name`.
 pub fn field_value<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let (head, rest) = field.split_at_checked(name.len())?;
@@ -226,5 +255,24 @@ pub fn field_value<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
         rest.strip_prefix(b":")
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn received_fields_are_told_as_they_stand_and_nothing_else() {
+        let header = b"Received: by a;\r\n\tSun\r\nSubject: Received: no\r\nX-Received: by x\r\n\
+            RECEIVED : by \xc3\xa4\x00 \r\n \r\nFrom: b@c\r\n\r\nReceived: in the body\r\n";
+        assert_eq!(
+            received(header),
+            "Received: by a;\r\n\tSun\r\nRECEIVED : by ???\r\n"
+        );
+        let long = [b"Received: ".as_slice(), &[b'x'; 2000], b"\r\n"].concat();
+        assert_eq!(received(&long).len(), LINE_OCTETS_MAX + 2);
+        let many = b"Received: by somebody\r\n".repeat(1000);
+        assert!((16_000..=RECEIVED_OCTETS_MAX).contains(&received(&many).len()));
     }
 }

@@ -279,7 +279,11 @@ impl Transfer<'_> {
         let mut head = body.head(site.hop.limits.header_octets_max).await?;
         let carried = site.take_carry(&mut head);
         let message_id = head.message_id();
-        let passage = Passage::of(site, &mut mail.envelope, carried, message_id.as_deref()).await;
+        let mut passage =
+            Passage::of(site, &mut mail.envelope, carried, message_id.as_deref()).await;
+        if let Some(passage) = &mut passage {
+            passage.look(site, head.block());
+        }
 
         let Dispatched { fates, times } = dispatch(
             site,

@@ -27,6 +27,8 @@ pub struct Mailing<'a> {
     pub date_us: i64,
     /// B, the key of Auth; without it the report carries none.
     pub certificate: Option<&'a Certificate>,
+    /// The Received fields to show, lines ended by CRLF.
+    pub received: Option<&'a str>,
     /// The MIME boundary: up to 60 letters and digits at random, so that no peer can guess it.
     pub boundary: &'a str,
 }
@@ -39,7 +41,8 @@ pub fn write(report: &HopReport, mailing: &Mailing) -> Vec<u8> {
     let report = report.clone().clean();
     let status = fields(&groups(&report, mailing.certificate));
     let text = words::text(&report);
-    let boundary = unheld(mailing.boundary, &[&text, &status]);
+    let received = mailing.received.unwrap_or_default();
+    let boundary = unheld(mailing.boundary, &[&text, &status, received]);
     let words = Words {
         subject: words::subject(&report),
         text,
@@ -69,12 +72,16 @@ pub(super) fn mail(
     status: String,
     boundary: &str,
 ) -> Vec<u8> {
-    let parts = vec![
+    let mut parts = vec![
         MimePart::new("text/plain", words.text),
         // As bytes with a named encoding: any other way adds a charset or base64, and the types
         // allow neither (RFC 3886, 3.1; RFC 3464, 2.1).
         MimePart::new(format!("message/{kind}"), status.into_bytes()).transfer_encoding("7bit"),
     ];
+    if let Some(received) = mailing.received.filter(|fields| !fields.is_empty()) {
+        let fields = MimePart::new("text/rfc822-headers", received.as_bytes().to_vec());
+        parts.push(fields.transfer_encoding("7bit"));
+    }
     let multipart = ContentType::new("multipart/report")
         .attribute("report-type", kind)
         .attribute("boundary", boundary.to_owned());

@@ -54,6 +54,8 @@ pub(super) fn step_at(number: u64, recipients: &[(&str, Event)], at_us: i64) -> 
         certificate: None,
         told: Some(Form::Report),
         asked: None,
+        organisation: None,
+        received: None,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod action;
 pub mod carry;
 pub mod certificate;
 pub mod clean;
+pub mod disclosure;
 pub mod id;
 pub mod policy;
 pub mod request;

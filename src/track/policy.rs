@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::disclosure::Disclosure;
+
 /// An entry of `allow`: what makes a client one that may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -92,6 +94,10 @@ impl Asker {
 pub struct Policy {
     /// The grants; a client that has any of them may ask.
     pub allow: Vec<Grant>,
+    /// How much each asker is told.
+    pub disclose: Disclosure,
+    /// Whether those who are told everything see the Received fields, with the clients' addresses in them.
+    pub received: bool,
     /// Reports an hour to one originator who authenticated, is in a network or came by a carry header; 0 for any number.
     pub trusted_reports_per_hour_max: u32,
     /// Reports an hour to one originator who is a stranger; 0 for any number.
@@ -103,6 +109,8 @@ pub struct Policy {
 #[serde(deny_unknown_fields)]
 pub struct PolicyTable {
     allow: Option<Vec<Grant>>,
+    disclose: Option<Disclosure>,
+    received: Option<bool>,
     trusted_reports_per_hour_max: Option<u32>,
     verified_reports_per_hour_max: Option<u32>,
 }
@@ -112,6 +120,8 @@ impl PolicyTable {
     pub fn over(self, elsewhere: &Policy) -> Policy {
         Policy {
             allow: self.allow.unwrap_or_else(|| elsewhere.allow.clone()),
+            disclose: self.disclose.unwrap_or(elsewhere.disclose),
+            received: self.received.unwrap_or(elsewhere.received),
             trusted_reports_per_hour_max: self
                 .trusted_reports_per_hour_max
                 .unwrap_or(elsewhere.trusted_reports_per_hour_max),
@@ -137,6 +147,8 @@ impl Default for Policy {
             allow: std::iter::once(Grant::Authenticated)
                 .chain(networks)
                 .collect(),
+            disclose: Disclosure::default(),
+            received: false,
             trusted_reports_per_hour_max: 1000,
             verified_reports_per_hour_max: 60,
         }

@@ -2,6 +2,7 @@
 //! reader gets the same value back (`read(write(r)) == r`). And `Step`: the report with what the hop
 //! alone needs to mail it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -143,7 +144,24 @@ pub struct Step {
     /// The mail that tells it; without one the step is only remembered, for what later steps tell.
     pub told: Option<Form>,
     /// Who asked for it; `None` where nobody asked for tracking.
+    #[serde(default)]
     pub asked: Option<Asked>,
+    /// The name in which it is told, with nothing but what happened when; `None` for all of it.
+    #[serde(default)]
+    pub organisation: Option<String>,
+    /// The Received fields seen here, with their line ends, if they are told.
+    #[serde(default)]
+    pub received: Option<String>,
+}
+
+impl Step {
+    /// The report as it is mailed.
+    pub fn disclosed(&self) -> Cow<'_, HopReport> {
+        match &self.organisation {
+            Some(name) => Cow::Owned(self.report.in_the_name_of(name)),
+            None => Cow::Borrowed(&self.report),
+        }
+    }
 }
 
 /// Who asked.

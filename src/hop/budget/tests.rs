@@ -32,6 +32,8 @@ fn step(by: Asker, from: &str, originator: &str, id: &str) -> Step {
             by,
             from: from.parse().ok(),
         }),
+        organisation: None,
+        received: None,
     }
 }
 

@@ -78,6 +78,9 @@ pub async fn prepare(
         )
         .await;
     }
+    if let Some(tracked) = &mut envelope.tracked {
+        tracked.received = site.received(tracked.asked.by, head.block());
+    }
     if let (Some(tracked), false, Some(tracking)) =
         (&envelope.tracked, manner.passes, &site.hop.tracking)
     {
@@ -141,7 +144,7 @@ pub fn carry(site: &Site, tracked: &Tracked) -> Carry {
         id: tracked.id.clone(),
         step: tracked.step,
         at_ms: site.hop.clock.now_ms(),
-        told: site.hop.reports_arrivals,
+        told: site.tells_arrivals(tracked.asked.by),
         asker: tracked.known_asker(),
         request: tracked.request.clone(),
     }
@@ -202,6 +205,8 @@ pub async fn arrived(
         certificate: tracked.request.certificate,
         told: hop.reports_arrivals.then_some(Form::Report),
         asked: Some(tracked.asked),
+        organisation: None,
+        received: tracked.received,
     };
     log_step(hop, &step);
     site.record(step).await;

@@ -63,6 +63,7 @@ fn an_unproved_report_changes_no_verdict() {
             to: "b@example.net",
             date_us: 0,
             certificate: (n < 2).then_some(&key),
+            received: None,
             boundary: "b0f6f1d2c3a4958677",
         };
         let mail = crate::report::write(report, &mailing);
