@@ -22,7 +22,7 @@ use crate::hop::route::Names;
 use crate::hop::workers::Workers;
 use crate::hop::{Arriving, Budgets, Crowd, Hop, Site, Tracking};
 use crate::observe;
-use crate::report::{Mailing, notification, write};
+use crate::report::{Mailing, notification, write_together};
 use crate::store::transport::Transport;
 use crate::store::{Store, keys, mailer};
 use crate::track::{Form, Step};
@@ -270,9 +270,12 @@ fn open_state(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking>
     })
 }
 
-/// How a stored step becomes a mail: composed when it is sent, not before.
-fn composer(from: String) -> impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static {
-    move |step, now_us| {
+/// How stored steps that share a mail become one: composed when it is sent, not before.
+fn composer(from: String) -> impl Fn(&[&Step], i64) -> Vec<u8> + Send + Sync + 'static {
+    move |steps, now_us| {
+        let Some(step) = steps.first() else {
+            return Vec::new();
+        };
         // A boundary nobody can guess cannot be written into a report's text. Without randomness the
         // step id still keeps reports apart.
         let random = getrandom::u64().unwrap_or(step.report.step.0);
@@ -284,11 +287,10 @@ fn composer(from: String) -> impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'sta
             received: step.received.as_deref(),
             boundary: &format!("hoptrail{random:016x}"),
         };
-        match &step.told {
-            Some(Form::Notification { envid }) => {
-                notification::write(&step.report, envid.as_deref(), &mailing)
-            }
-            _ => write(&step.disclosed(), &mailing),
+        if let Some(Form::Notification { envid }) = &step.told {
+            return notification::write(&step.report, envid.as_deref(), &mailing);
         }
+        let reports = steps.iter().map(|step| step.disclosed().into_owned());
+        write_together(&reports.collect::<Vec<_>>(), &mailing)
     }
 }

@@ -62,8 +62,15 @@ impl Budgets {
     /// originator's, from 1 on.
     pub fn spend(&self, step: &Step, reports_max: u32, now_ms: i64) -> Option<Spent> {
         let seconds = u32::try_from(now_ms.div_euclid(1000)).unwrap_or(0);
-        let budgets = self.budgets(step, reports_max);
+        let mut budgets = self.budgets(step, reports_max);
         let mut sets = self.sets();
+        if step.partial {
+            let burst = self.burst(step, seconds);
+            if count(&mut sets, burst, seconds).reports > 0 {
+                return Some(Spent(Vec::new()));
+            }
+            budgets.push((burst, u32::MAX));
+        }
         let spent = |(key, max): &(u64, u32)| count(&mut sets, *key, seconds).reports >= *max;
         if budgets.iter().any(spent) {
             self.0.over.fetch_add(1, Ordering::Relaxed);
@@ -109,6 +116,15 @@ impl Budgets {
             ));
         }
         budgets
+    }
+
+    /// The parts of a message that go out in the same second with the same news: they share a mail, which counts
+    /// once.
+    fn burst(&self, step: &Step, seconds: u32) -> u64 {
+        let report = &step.report;
+        let news = report.recipients.first().map(|recipient| recipient.event);
+        let which = (&step.originator, report.id.as_str(), report.parent, news);
+        self.0.keys.hash_one(("burst", which, seconds))
     }
 
     fn sets(&self) -> std::sync::MutexGuard<'_, Vec<[Count; WAYS]>> {

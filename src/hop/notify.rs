@@ -73,6 +73,7 @@ pub fn notification(
         asked: None,
         organisation: None,
         received: None,
+        partial: false,
     })
 }
 

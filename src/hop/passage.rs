@@ -205,6 +205,11 @@ impl Passage {
         // Where an alias was opened a Received field may name a member.
         let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(_));
         let unchanged = envelope.recipients.iter().all(as_asked);
+        let came_for = self
+            .arrival
+            .as_ref()
+            .map(|arrival| arrival.recipients.len());
+        let partial = came_for.is_some_and(|count| count > envelope.recipients.len());
         if recipients.is_empty() {
             return None;
         }
@@ -237,6 +242,7 @@ impl Passage {
             asked: Some(self.tracked.asked),
             organisation: None,
             received: self.tracked.received.filter(|_| unchanged),
+            partial,
         })
     }
 

@@ -12,6 +12,7 @@ pub mod name {
     pub const REPORTING_MTA: &str = "Reporting-MTA";
     pub const ARRIVAL_DATE: &str = "Arrival-Date";
     pub const VERSION: &str = "X-Hoptrail-Version";
+    /// In a recipient's group: from here on it is another step of the hop with this message, told together.
     pub const STEP: &str = "X-Hoptrail-Step";
     pub const PARENT: &str = "X-Hoptrail-Parent";
     pub const HOP: &str = "X-Hoptrail-Hop";
@@ -23,6 +24,7 @@ pub mod name {
     pub const QUEUE_ID: &str = "X-Hoptrail-Queue-Id";
     pub const SIZE: &str = "X-Hoptrail-Size";
     pub const TIMES_IN: &str = "X-Hoptrail-Times-In";
+    /// In a message's group those of its step, in a recipient's group those of the step that begins there.
     pub const TIMES_OUT: &str = "X-Hoptrail-Times-Out";
     pub const AUTH: &str = "X-Hoptrail-Auth";
 

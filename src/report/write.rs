@@ -38,23 +38,30 @@ const LINE_OCTETS: usize = 78;
 
 /// The whole mail, lines ended by CRLF.
 pub fn write(report: &HopReport, mailing: &Mailing) -> Vec<u8> {
-    let report = report.clone().clean();
-    let status = fields(&groups(&report, mailing.certificate));
-    let text = words::text(&report);
+    write_together(std::slice::from_ref(report), mailing)
+}
+
+/// One mail for several reports that agree in all but the step, when its message left, and its recipients. None
+/// without a report.
+pub fn write_together(reports: &[HopReport], mailing: &Mailing) -> Vec<u8> {
+    let reports: Vec<HopReport> = reports.iter().cloned().map(HopReport::clean).collect();
+    let Some(first) = reports.first() else {
+        return Vec::new();
+    };
+    let recipients = reports.iter().flat_map(|report| &report.recipients);
+    let whole = HopReport {
+        recipients: recipients.cloned().collect(),
+        ..first.clone()
+    };
+    let status = fields(&groups(&reports, mailing.certificate));
+    let text = words::text(&whole);
     let received = mailing.received.unwrap_or_default();
     let boundary = unheld(mailing.boundary, &[&text, &status, received]);
     let words = Words {
-        subject: words::subject(&report),
+        subject: words::subject(&whole),
         text,
     };
-    mail(
-        &report,
-        mailing,
-        words,
-        "tracking-status",
-        status,
-        &boundary,
-    )
+    mail(&whole, mailing, words, "tracking-status", status, &boundary)
 }
 
 /// What people read of a mail.
@@ -123,10 +130,18 @@ pub(super) fn unheld(boundary: &str, texts: &[&str]) -> String {
     boundary
 }
 
-/// The field groups of the machine part: the message's, with Auth last, and one for each recipient.
-fn groups(report: &HopReport, certificate: Option<&Certificate>) -> Vec<Group> {
-    let mut groups = vec![message_group(report)];
-    groups.extend(report.recipients.iter().map(recipient_group));
+/// The field groups of the machine part: the message's, with Auth last, and one for each recipient. Where a
+/// further step begins, its first recipient's group says so.
+fn groups(reports: &[HopReport], certificate: Option<&Certificate>) -> Vec<Group> {
+    let mut groups: Vec<Group> = reports.iter().take(1).map(message_group).collect();
+    for (n, report) in reports.iter().enumerate() {
+        let first = groups.len();
+        groups.extend(report.recipients.iter().map(recipient_group));
+        if let Some(group) = groups.get_mut(first).filter(|_| n > 0) {
+            group.push(name::STEP, report.step.to_string());
+            group.push_some(name::TIMES_OUT, times(&report.times_out));
+        }
+    }
     if let Some(certificate) = certificate {
         let tag = URL_SAFE_NO_PAD.encode(certificate.authenticate(&canonical(&groups)));
         if let Some(message) = groups.first_mut() {

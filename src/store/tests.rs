@@ -56,6 +56,7 @@ pub(super) fn step_at(number: u64, recipients: &[(&str, Event)], at_us: i64) -> 
         asked: None,
         organisation: None,
         received: None,
+        partial: false,
     }
 }
 

@@ -144,17 +144,51 @@ pub struct Step {
     /// The mail that tells it; without one the step is only remembered, for what later steps tell.
     pub told: Option<Form>,
     /// Who asked for it; `None` where nobody asked for tracking.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
     /// The name in which it is told, with nothing but what happened when; `None` for all of it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organisation: Option<String>,
     /// The Received fields seen here, with their line ends, if they are told.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received: Option<String>,
+    /// Not all recipients that the message came for are in it: the MTA sends it out in parts, so steps may follow
+    /// that can be told in the same mail.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub partial: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Step {
+    /// Whether one mail can tell both: two parts of a message on the same way out of the same hop, with the same news.
+    pub fn joins(&self, other: &Self) -> bool {
+        let apart = |step: &Self| Self {
+            report: HopReport {
+                step: StepId(0),
+                times_out: Vec::new(),
+                recipients: Vec::new(),
+                ..step.report.clone()
+            },
+            received: None,
+            ..step.clone()
+        };
+        let recipients = || {
+            self.report
+                .recipients
+                .iter()
+                .chain(&other.report.recipients)
+        };
+        let news = recipients().next().map(|recipient| recipient.event);
+        self.partial
+            && self.told == Some(Form::Report)
+            && recipients().all(|recipient| Some(recipient.event) == news)
+            && apart(self) == apart(other)
+    }
+
     /// The report as it is mailed.
     pub fn disclosed(&self) -> Cow<'_, HopReport> {
         match &self.organisation {

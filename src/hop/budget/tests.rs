@@ -34,6 +34,7 @@ fn step(by: Asker, from: &str, originator: &str, id: &str) -> Step {
         }),
         organisation: None,
         received: None,
+        partial: false,
     }
 }
 
@@ -113,6 +114,19 @@ fn a_message_has_its_own_bound() {
     // The id of somebody else's message is no way to silence it.
     let named_alike = step(Asker::Network, "192.0.2.1", "bob@example.org", "m1");
     assert!(budgets.spend(&named_alike, max, NOON_MS).is_some());
+}
+
+#[test]
+fn parts_that_share_a_mail_count_once() {
+    let budgets = Budgets::default();
+    let mut part = stranger("192.0.2.1", "alice@example.org");
+    part.partial = true;
+    let many = || std::iter::repeat_n(&part, 100);
+    for second in 0..3 {
+        let at_ms = NOON_MS + second * 1000;
+        assert_eq!(mailed(&budgets, many(), 3, at_ms), 100);
+    }
+    assert_eq!(mailed(&budgets, many(), 3, NOON_MS + 3000), 0);
 }
 
 #[test]

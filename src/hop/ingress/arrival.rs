@@ -207,6 +207,7 @@ pub async fn arrived(
         asked: Some(tracked.asked),
         organisation: None,
         received: tracked.received,
+        partial: false,
     };
     log_step(hop, &step);
     site.record(step).await;
