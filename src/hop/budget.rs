@@ -7,7 +7,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::networks::counted_as;
 use crate::track::Step;
@@ -50,7 +50,7 @@ pub struct Spent(Vec<u64>);
 impl Default for Budgets {
     fn default() -> Self {
         Self(Arc::new(Shared {
-            sets: Mutex::new(vec![[Count::default(); WAYS]; SETS]),
+            sets: Mutex::default(),
             keys: RandomState::new(),
             over: AtomicU64::new(0),
         }))
@@ -127,8 +127,13 @@ impl Budgets {
         self.0.keys.hash_one(("burst", which, seconds))
     }
 
-    fn sets(&self) -> std::sync::MutexGuard<'_, Vec<[Count; WAYS]>> {
-        self.0.sets.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The table, which a hop without reports does without.
+    fn sets(&self) -> MutexGuard<'_, Vec<[Count; WAYS]>> {
+        let mut sets = self.0.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        if sets.is_empty() {
+            *sets = vec![[Count::default(); WAYS]; SETS];
+        }
+        sets
     }
 }
 

@@ -36,6 +36,8 @@ const LOT_REPORTS_MAX: usize = 50;
 
 /// The longest sleep between two looks into the outbox.
 const IDLE_SECONDS: u64 = 60;
+/// The wait between two looks while parts of a message gather: each that comes would have all of them read again.
+const GATHERING_MS: u64 = 100;
 /// The wait after the store failed to answer, or a lane to end well.
 const TROUBLE_SECONDS: u64 = 5;
 /// What lanes get to finish their current report at shutdown.
@@ -125,6 +127,9 @@ where
         let steps = lot.iter().flatten().map(|due| due.step).collect();
         let lane = lanes.spawn(lane(Arc::clone(work), lot));
         in_hand.insert(lane.id(), steps);
+    }
+    if gathered_ms.is_some() {
+        sleep(Duration::from_millis(GATHERING_MS)).await;
     }
     let due_ms = found.next_ms.map(|ms| ms - now_ms);
     let next_ms = due_ms.into_iter().chain(gathered_ms).min();
