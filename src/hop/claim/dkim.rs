@@ -7,6 +7,7 @@
 //! What a signature cannot tell is that its message is sent for the first time: whoever has a signed message can
 //! send it again. That is what the budget of verified askers is small for.
 
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use mail_auth::common::crypto::{Algorithm, HashAlgorithm, HashContext, HashImpl, Sha256};
@@ -89,7 +90,9 @@ impl Signed {
 /// The message of this header block, with those of its signatures alone that would do for the domain. Each says
 /// that it is for the domain, so that the verifier holds it to the rules of `i=`.
 fn aligned<'h>(header: &'h [u8], domain: &str) -> Option<AuthenticatedMessage<'h>> {
-    let mut message = AuthenticatedMessage::parse(header)?;
+    // Whatever a stranger's header does to the parser, his mail goes on.
+    let parsed = catch_unwind(|| AuthenticatedMessage::parse(header));
+    let mut message = parsed.ok().flatten()?;
     message
         .dkim_headers
         .retain(|signature| would_do(&signature.header, domain));
@@ -191,3 +194,6 @@ impl Stuffing {
         text(rest);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,6 @@ mod dkim;
 mod spf;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -22,6 +21,7 @@ use spf::Sender;
 use super::Site;
 use super::body::Head;
 use super::client::Client;
+use super::route::Names;
 use super::transaction::{Envelope, Tracked};
 
 /// What a stranger has yet to prove.
@@ -48,10 +48,23 @@ impl Start<'_> {
     }
 }
 
-/// A question to the name servers; nobody asks on when this is dropped.
+/// A question that takes the name servers, in a task of its own: what goes wrong in it is a no, and nobody asks on
+/// when this is dropped.
 pub struct Inquiry(JoinHandle<bool>);
 
 impl Inquiry {
+    /// Asks, for no longer than configured.
+    fn ask<F>(site: &Site, question: impl FnOnce(Arc<Names>) -> F) -> Self
+    where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        let asking = timeout(
+            site.hop.timeouts.verify(),
+            question(Arc::clone(&site.hop.names)),
+        );
+        Self(tokio::spawn(async move { asking.await.unwrap_or(false) }))
+    }
+
     async fn answer(mut self) -> bool {
         (&mut self.0).await.unwrap_or(false)
     }
@@ -75,9 +88,8 @@ impl Claim {
             host: site.hop.hostname.clone(),
             reverse_path: String::from_utf8_lossy(reverse_path).into_owned(),
         };
-        let (names, limit) = (Arc::clone(&site.hop.names), site.hop.timeouts.verify());
-        let asking = async move { within(limit, sender.is_permitted(&names)).await };
-        Self::Asked(Some(Inquiry(tokio::spawn(asking))))
+        let ask = |names: Arc<Names>| async move { sender.is_permitted(&names).await };
+        Self::Asked(Some(Inquiry::ask(site, ask)))
     }
 
     /// Settles what can be settled before the body. Without a `start` no signature counts. A request for which
@@ -116,7 +128,8 @@ impl Claim {
         let proven = match claim {
             Self::Asked(_) => false,
             Self::Signed(signed) => {
-                within(site.hop.timeouts.verify(), signed.holds(&site.hop.names)).await
+                let inquiry = Inquiry::ask(site, |names| async move { signed.holds(&names).await });
+                inquiry.answer().await
             }
         };
         if !proven {
@@ -137,8 +150,4 @@ fn drop_request(site: &Site, request: &mut Option<Tracked>) {
     if let Some(Tracked { id, .. }) = request.take() {
         info!(hop = %site.hop.hostname, envid = %id, "nobody vouches for the asker: untracked");
     }
-}
-
-async fn within(limit: Duration, answer: impl Future<Output = bool>) -> bool {
-    timeout(limit, answer).await.unwrap_or(false)
 }
