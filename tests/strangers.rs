@@ -13,7 +13,8 @@ use support::dialogue::Dialogue;
 use support::dns::{Dns, Zone};
 use support::hoptrail::Hoptrail;
 use support::mail::{Mail, wire};
-use support::net;
+use support::mta::Mta;
+use support::net::{self, NextHop};
 use support::sink::{Sink, Transaction};
 use support::{PATIENCE, wait_until};
 
@@ -474,4 +475,61 @@ fn over_budget_the_mail_passes_and_nobody_is_told() {
     hop.leave("alice@good.test", &seen.data);
     hop.reports(5);
     hop.no_more_reports_than(5);
+}
+
+/// The proof of a signature comes after the message, and a real MTA may be quick to pass it on.
+#[test]
+fn a_real_mta_between_changes_nothing() {
+    let (entrance, exit) = (net::address(), net::address());
+    let mta = Mta::postfix("mx1.test")
+        .next_hop(NextHop::Lmtp(exit))
+        .start();
+    let (next, dns) = (Sink::smtp().start(), signed_zone().start());
+    let reports = tempfile::tempdir().expect("a temporary directory");
+    let _hoptrail = Hoptrail::serve(&format!(
+        "hostname = 'mx1.test'\nresolver = '{}'\n\
+         reports = {{ from = 'hoptrail@mx1.test', via = 'maildir:{}' }}\n\
+         [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = 'smtp://{}'\n\
+         policy = {{ allow = ['dkim'] }}\n\
+         [[listener]]\nrole = 'egress'\nlisten = '{exit}'\nprotocol = 'lmtp'\nnext_hop = '{}'\n",
+        dns.address(),
+        reports.path().display(),
+        mta.address(),
+        next.next_hop(),
+    ));
+    let forged = String::from_utf8(sample("rsa")).expect("text");
+    let forged = forged.replacen("the end", "The end", 1).into_bytes();
+    for (count, message) in [sample("rsa"), forged, sample("ed25519")]
+        .iter()
+        .enumerate()
+    {
+        let mut client = Dialogue::open(entrance);
+        client.command("EHLO client.test", "250");
+        client.command("MAIL FROM:<alice@signed.test> TRACK=NOW", "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        client.data(message);
+        client.expect("250");
+        let left = next.wait_for(count + 1)[count].mail();
+        assert!(
+            left.below_trace() == Mail::new(message).below_trace(),
+            "{left:?}"
+        );
+        assert_eq!(left.hoptrail_fields(), Vec::<String>::new());
+    }
+    let told = wait_until(PATIENCE, "two reports", || {
+        let mails = Mail::in_maildir(reports.path());
+        if mails.len() == 2 {
+            Ok(mails)
+        } else {
+            Err(format!("{} reports", mails.len()))
+        }
+    });
+    // A stranger is told nothing of machines.
+    for mail in told {
+        assert!(!format!("{mail:?}").contains("queued as"), "{mail:?}");
+        assert_eq!(
+            mail.report().expect("a report").field("X-Hoptrail-Role"),
+            "egress"
+        );
+    }
 }
