@@ -24,7 +24,7 @@ use crate::hop::route::{NextHop, Routes};
 use crate::hop::tls::NextHopTls;
 use crate::smtp::data::BareNewline;
 use crate::track::Role;
-use crate::track::policy::Policy;
+use crate::track::policy::{Policy, PolicyTable};
 use crate::track::wish::Rule;
 pub use reports::{Accepted, Reports};
 
@@ -33,6 +33,8 @@ pub use reports::{Accepted, Reports};
 pub struct Config {
     /// The name of this hop in reports and greetings.
     pub hostname: String,
+    /// The name in reports to those who are told no more.
+    pub organisation: String,
     /// Where the store and the keys lie.
     pub state_dir: PathBuf,
     /// The name server to ask for MX records instead of the system's.
@@ -140,11 +142,12 @@ fn explain(text: &str, span: &std::ops::Range<usize>, message: &str) -> String {
 #[serde(deny_unknown_fields)]
 struct File {
     hostname: Option<Spanned<String>>,
+    organisation: Option<Spanned<String>>,
     state_dir: PathBuf,
     resolver: Option<SocketAddr>,
     reports: Spanned<reports::RawReports>,
     #[serde(default)]
-    policy: Policy,
+    policy: PolicyTable,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -175,7 +178,7 @@ struct RawListener {
     bare_newline: BareNewline,
     #[serde(default)]
     safe_keywords: Vec<String>,
-    policy: Option<Policy>,
+    policy: Option<Spanned<PolicyTable>>,
     request_header: Option<Spanned<String>>,
     track: Option<Spanned<Vec<Rule>>>,
 }
@@ -186,10 +189,14 @@ type Wrong = (usize, String);
 impl File {
     fn check(self) -> Result<Config, Wrong> {
         let hostname = match self.hostname {
-            Some(name) => checked_hostname(name)?,
+            Some(name) => checked_name(name, "hostname")?,
             None => {
                 system_hostname().ok_or((0, "hostname: the system has none; set it".to_owned()))?
             }
+        };
+        let organisation = match self.organisation {
+            Some(name) => checked_name(name, "organisation")?,
+            None => organisation_of(&hostname).to_owned(),
         };
         let start = self.reports.span().start;
         let reports = self.reports.into_inner().check(start)?;
@@ -201,17 +208,19 @@ impl File {
         }
         check_addresses(&self.listener)?;
         check_loops(&self.listener)?;
+        let policy = self.policy.over(&Policy::default());
         let listeners = self
             .listener
             .into_iter()
-            .map(|raw| raw.into_inner().check(&self.policy))
+            .map(|raw| raw.into_inner().check(&policy))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Config {
             hostname,
+            organisation,
             state_dir: self.state_dir,
             resolver: self.resolver,
             reports,
-            policy: self.policy,
+            policy,
             limits: self.limits,
             timeouts: self.timeouts,
             listeners,
@@ -286,6 +295,15 @@ impl RawListener {
                 "clients: concerns an egress and a delivery; whom an ingress serves is the MTA's to say",
             );
         }
+        if let Some(own) = &self.policy
+            && self.role != Role::Ingress
+            && own.get_ref().allows_strangers()
+        {
+            return at(
+                own.span(),
+                "policy.allow: \"spf\" and \"dkim\" concern an ingress only; behind the MTA, it is the client",
+            );
+        }
         let next_hop_tls = match self.next_hop_tls {
             Some(table) => {
                 let span = table.span();
@@ -307,7 +325,10 @@ impl RawListener {
                 .map_or_else(Networks::loopback, Spanned::into_inner),
             bare_newline: self.bare_newline,
             safe_keywords: self.safe_keywords,
-            policy: self.policy.unwrap_or_else(|| policy.clone()),
+            policy: match self.policy {
+                Some(own) => own.into_inner().over(policy),
+                None => policy.clone(),
+            },
             wishes: wish::check(self.role, self.request_header, self.track)?,
         })
     }
@@ -365,7 +386,7 @@ fn leads_to(to: &NextHopAddr, listen: SocketAddr) -> bool {
 }
 
 /// A name that can stand in a greeting and in a report: RFC 5321's Domain, one label or more.
-fn checked_hostname(name: Spanned<String>) -> Result<String, Wrong> {
+fn checked_name(name: Spanned<String>, key: &str) -> Result<String, Wrong> {
     let start = name.span().start;
     let name = name.into_inner();
     if is_domain(&name) {
@@ -373,8 +394,16 @@ fn checked_hostname(name: Spanned<String>) -> Result<String, Wrong> {
     } else {
         Err((
             start,
-            format!("hostname: {name:?} is no host name (letters, digits, - and .)"),
+            format!("{key}: {name:?} is no host name (letters, digits, - and .)"),
         ))
+    }
+}
+
+/// The domain that a host stands in, if its name tells.
+fn organisation_of(hostname: &str) -> &str {
+    match hostname.split_once('.') {
+        Some((_, domain)) if domain.contains('.') => domain,
+        _ => hostname,
     }
 }
 

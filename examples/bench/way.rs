@@ -75,7 +75,10 @@ impl Way {
         writeln!(config, "hostname = 'bench.test'")?;
         writeln!(config, "state_dir = '{}'", files.path().display())?;
         writeln!(config, "[reports]\nfrom = 'hoptrail@bench.test'\n{reports}")?;
-        writeln!(config, "[policy]\nallow = ['127.0.0.0/8']")?;
+        writeln!(
+            config,
+            "[policy]\nallow = ['127.0.0.0/8']\ntrusted_reports_per_hour_max = 0"
+        )?;
         writeln!(config, "[[listener]]\nrole = 'ingress'\nprotocol = 'smtp'")?;
         writeln!(config, "listen = '{address}'\nnext_hop = 'smtp://{to}'")?;
         let path = files.path().join("hoptrail.toml");

@@ -20,10 +20,10 @@ use crate::config::{self, Config, Reports};
 use crate::hop::listener::{self, serve};
 use crate::hop::route::Names;
 use crate::hop::workers::Workers;
-use crate::hop::{Arriving, Crowd, Hop, Site, Tracking};
+use crate::hop::{Arriving, Budgets, Crowd, Hop, Site, Tracking};
 use crate::observe;
 use crate::report::sign::sign;
-use crate::report::{Mailing, notification, write};
+use crate::report::{Mailing, notification, write_together};
 use crate::store::transport::Transport;
 use crate::store::{Store, keys, mailer};
 use crate::track::{Form, Step};
@@ -96,6 +96,8 @@ pub struct Server {
     arriving: Arriving,
     /// As is this.
     crowd: Crowd,
+    /// And this.
+    budgets: Budgets,
     /// Each listener by its address; who drops the sender closes the socket.
     sites: HashMap<SocketAddr, watch::Sender<Arc<Site>>>,
     listeners: JoinSet<()>,
@@ -147,6 +149,7 @@ impl Server {
             names: Arc::new(names),
             arriving,
             crowd: Crowd::default(),
+            budgets: Budgets::default(),
             clock,
             store,
             stop,
@@ -214,7 +217,9 @@ impl Server {
             reports_arrivals: config.reports_arrivals(),
             names: Arc::clone(&self.names),
             crowd: self.crowd.clone(),
+            budgets: self.budgets.clone(),
             hostname: config.hostname.clone(),
+            organisation: config.organisation.clone(),
             clock: self.clock,
             tracking,
             limits: config.limits,
@@ -286,11 +291,14 @@ fn open_state(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking>
     })
 }
 
-/// How a stored step becomes a mail: composed and signed when it is sent, not before.
+/// How stored steps that share a mail become one: composed and signed when it is sent, not before.
 fn composer(
     letterhead: watch::Receiver<Reports>,
-) -> impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static {
-    move |step, now_us| {
+) -> impl Fn(&[&Step], i64) -> Vec<u8> + Send + Sync + 'static {
+    move |steps, now_us| {
+        let Some(step) = steps.first() else {
+            return Vec::new();
+        };
         let Reports { from, dkim, .. } = &*letterhead.borrow();
         // A boundary nobody can guess cannot be written into a report's text. Without randomness the
         // step id still keeps reports apart.
@@ -300,13 +308,14 @@ fn composer(
             to: &step.originator,
             date_us: now_us,
             certificate: step.certificate.as_ref(),
+            received: step.received.as_deref(),
             boundary: &format!("hoptrail{random:016x}"),
         };
-        let mail = match &step.told {
-            Some(Form::Notification { envid }) => {
-                notification::write(&step.report, envid.as_deref(), &mailing)
-            }
-            _ => write(&step.report, &mailing),
+        let mail = if let Some(Form::Notification { envid }) = &step.told {
+            notification::write(&step.report, envid.as_deref(), &mailing)
+        } else {
+            let reports = steps.iter().map(|step| step.disclosed().into_owned());
+            write_together(&reports.collect::<Vec<_>>(), &mailing)
         };
         sign(&mail, dkim, now_us).unwrap_or_else(|error| {
             error!(step = %step.report.step, "a report goes out unsigned: {error}");

@@ -157,6 +157,7 @@ mod tests {
         let received = (0..)
             .zip(messages)
             .map(|(n, (id, message_id, event))| Received {
+                others: vec![],
                 report: HopReport {
                     id: TrackingId::new(id).unwrap(),
                     step: StepId(n),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::track::policy::{Asker, Grant};
 
 const GOOD: &str = r#"hostname = "mx1.example.net"
 state_dir = "/var/lib/hoptrail"
@@ -55,6 +56,7 @@ fn the_example_is_good_and_names_every_key() {
         include_str!("../hop/limits.rs"),
         include_str!("../track/policy.rs"),
         include_str!("../track/wish.rs"),
+        include_str!("../track/disclosure.rs"),
     ];
     let keys = sources.iter().flat_map(|source| fields(source));
     for key in keys {
@@ -152,7 +154,7 @@ fn mistakes_name_file_line_and_key() {
         ),
         (
             "[reports]",
-            "[policy]\nallow = [\"spf\"]\n[reports]",
+            "[policy]\nallow = [\"dmarc\"]\n[reports]",
             "hoptrail.toml:5:",
             "allow",
         ),
@@ -208,6 +210,91 @@ fn a_listener_that_would_make_an_open_relay_is_refused() {
 }
 
 #[test]
+fn the_organisation_is_the_hosts_domain_unless_named() {
+    for (hostname, organisation) in [
+        ("mx1.example.net", "example.net"),
+        ("mx1.mail.example.net", "mail.example.net"),
+        ("example.net", "example.net"),
+        ("localhost", "localhost"),
+    ] {
+        let config = parse(
+            &GOOD.replace("mx1.example.net\"", &format!("{hostname}\"")),
+            "x",
+        );
+        assert_eq!(config.unwrap().organisation, organisation);
+    }
+    let named = format!("organisation = \"example.com\"\n{GOOD}");
+    assert_eq!(parse(&named, "x").unwrap().organisation, "example.com");
+    let message = error("hostname", "organisation = \"Example Ltd\"\nhostname");
+    assert!(
+        message.starts_with("hoptrail.toml:1: organisation:"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_is_told_has_three_words() {
+    for wrong in [
+        "\"all\"",
+        "true",
+        "{ strangers = \"full\" }",
+        "{ verified = \"x\" }",
+    ] {
+        let message = error(
+            "[reports]",
+            &format!("[policy]\ndisclose = {wrong}\n[reports]"),
+        );
+        assert!(
+            message.starts_with("hoptrail.toml:5: ") && message.contains("disclose"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn strangers_are_an_ingress_matter() {
+    let role = "role = \"ingress\"";
+    for grant in ["spf", "dkim"] {
+        let policy = format!("policy = {{ allow = [\"{grant}\"] }}");
+        let ingress = GOOD.replace(role, &format!("{role}\n{policy}"));
+        let listener = parse(&ingress, "x").unwrap().listeners.remove(0);
+        assert!(listener.policy.allows_strangers());
+        let message = error(role, &format!("role = \"egress\"\n{policy}"));
+        assert!(
+            message.starts_with("hoptrail.toml:10: policy.allow:"),
+            "{message}"
+        );
+    }
+    // The policy of all listeners may say so; it is the ingress that hears it.
+    let all = GOOD.replace(role, "role = \"egress\"") + "[policy]\nallow = [\"spf\"]";
+    assert!(parse(&all, "x").is_ok());
+}
+
+#[test]
+fn what_a_listeners_policy_leaves_out_is_as_elsewhere() {
+    let policy = |all: &str, own: &str| {
+        let text = GOOD.replace("[reports]", &format!("{all}\n[reports]"));
+        let config = parse(&format!("{text}{own}\n"), "x").unwrap();
+        config.listeners.into_iter().next().unwrap().policy
+    };
+    let all = "[policy]\nallow = [\"192.0.2.0/24\"]\ntrusted_reports_per_hour_max = 7";
+    let own = "policy = { allow = [\"spf\"], verified_reports_per_hour_max = 0 }";
+    let counted = |policy: &Policy| {
+        [Asker::Authenticated, Asker::Carry, Asker::Verified]
+            .map(|asker| policy.reports_per_hour_max(asker))
+    };
+    let usual = policy("", "");
+    assert_eq!(counted(&usual), [1000, 1000, 60]);
+    assert!(usual.allows_authenticated());
+    let mixed = policy(all, own);
+    assert_eq!(counted(&mixed), [7, 7, 0]);
+    assert_eq!(mixed.allow, [Grant::Spf]);
+    // Budgets alone change nothing about who may ask.
+    let counts = policy("[policy]\nverified_reports_per_hour_max = 1", "");
+    assert_eq!(counts.allow, usual.allow);
+}
+
+#[test]
 fn numbers_that_make_no_sense_are_named() {
     for (table, key, wrong) in [
         ("limits", "sessions_max", &[0, -1, 1_000_001][..]),
@@ -218,6 +305,8 @@ fn numbers_that_make_no_sense_are_named() {
         ("limits", "header_octets_max", &[0, 1 << 30]),
         ("limits", "recipients_max", &[0]),
         ("limits", "bad_commands_max", &[-1, 1 << 32]),
+        ("policy", "trusted_reports_per_hour_max", &[-1, 1 << 32]),
+        ("policy", "verified_reports_per_hour_max", &[-1, 1 << 32]),
         ("timeouts", "connect_s", &[0, -1, 604_801]),
         ("timeouts", "proxy_header_s", &[0, 604_801]),
         ("timeouts", "handshake_s", &[0, 604_801]),
@@ -227,6 +316,7 @@ fn numbers_that_make_no_sense_are_named() {
         ("timeouts", "final_reply_s", &[0, 604_801]),
         ("timeouts", "write_s", &[0, 604_801]),
         ("timeouts", "store_ms", &[0, 604_800_001]),
+        ("timeouts", "verify_ms", &[0, 604_800_001]),
         ("timeouts", "drain_s", &[0, i64::MAX]),
     ] {
         for number in wrong {

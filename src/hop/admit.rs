@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::Site;
+use super::networks::counted_as;
 use super::proxy::{self, Ends, Source};
 use super::tls::ServerMode;
 use crate::smtp::reply::Reply;
@@ -137,14 +138,6 @@ impl Drop for Place {
                 count.remove();
             }
         }
-    }
-}
-
-/// A host has a whole /64 of IPv6 addresses to choose from.
-fn counted_as(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        IpAddr::V4(v4) => v4.into(),
     }
 }
 

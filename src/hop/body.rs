@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::claim::Digest;
 use super::deadline::Wait;
 use super::transaction::message_id;
 use super::wire::{Wire, WireError};
@@ -52,6 +53,8 @@ pub struct Body<'a> {
     /// before it was sent, and no offset of the clocks would fit.
     pub dot_us: i64,
     clock: Clock,
+    /// Sees the text that is read from now on.
+    pub digest: Option<&'a mut Digest>,
 }
 
 /// The start of a message, held back.
@@ -97,6 +100,7 @@ impl<'a> Body<'a> {
             octets: 0,
             dot_us: 0,
             clock,
+            digest: None,
         }
     }
 
@@ -195,10 +199,15 @@ impl<'a> Body<'a> {
             match piece {
                 Piece::Text(octets) => {
                     self.octets += octets as u64;
+                    see(
+                        &mut self.digest,
+                        &self.client.buffered()[self.seen - octets..self.seen],
+                    );
                     self.same = self.seen;
                 }
                 Piece::Insert(octets) => {
                     self.octets += octets.len() as u64;
+                    see(&mut self.digest, octets);
                     self.becomes(octets);
                 }
                 Piece::Nothing => {}
@@ -260,6 +269,12 @@ impl<'a> Body<'a> {
     /// Whether a lone CR or LF was met where they are refused.
     pub fn is_bare(&self) -> bool {
         self.bare
+    }
+}
+
+fn see(digest: &mut Option<&mut Digest>, text: &[u8]) {
+    if let Some(digest) = digest {
+        digest.take(text);
     }
 }
 

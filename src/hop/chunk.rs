@@ -6,6 +6,7 @@ use std::time::Duration;
 use memchr::memchr_iter;
 
 use super::body::{BodyError, Head};
+use super::claim::Digest;
 use super::deadline::Wait;
 use super::wire::Wire;
 use crate::smtp::command::Refusal;
@@ -58,6 +59,8 @@ pub struct Chunk<'a> {
     client: &'a mut Wire,
     left: u64,
     wait: Duration,
+    /// Sees what is passed on from now on.
+    pub digest: Option<&'a mut Digest>,
 }
 
 impl<'a> Chunk<'a> {
@@ -67,6 +70,7 @@ impl<'a> Chunk<'a> {
             client,
             left: size.octets,
             wait,
+            digest: None,
         }
     }
 
@@ -113,9 +117,11 @@ impl<'a> Chunk<'a> {
     pub async fn pass(&mut self, next: &mut Wire) -> Result<(), BodyError> {
         while self.left > 0 {
             let octets = self.ready().await?;
-            next.write(&self.client.buffered()[..octets])
-                .await
-                .map_err(BodyError::NextHop)?;
+            let text = &self.client.buffered()[..octets];
+            if let Some(digest) = &mut self.digest {
+                digest.take(text);
+            }
+            next.write(text).await.map_err(BodyError::NextHop)?;
             self.took(octets);
         }
         Ok(())

@@ -11,6 +11,7 @@ mod forward;
 mod message;
 mod mtrk;
 mod outgoing;
+mod stranger;
 mod wish;
 
 use std::net::IpAddr;
@@ -68,6 +69,7 @@ pub async fn run(site: &Site, client: &mut Client) {
         offer: None,
         track_offered: false,
         hello: None,
+        helo: None,
         xforward: None,
         forgotten: false,
         envelope: None,
@@ -113,6 +115,8 @@ struct Ingress<'a> {
     offer: Option<Capabilities>,
     track_offered: bool,
     hello: Option<Exchange>,
+    /// The name in it, where strangers may ask.
+    helo: Option<String>,
     /// What the MTA is told about the client before each transaction, if it wants that.
     xforward: Option<Vec<u8>>,
     /// The MTA still knows a hello from before STARTTLS, which no longer counts.
@@ -258,6 +262,7 @@ impl Ingress<'_> {
             self.track_offered = false;
             return self.answer(reply);
         }
+        self.note_helo(command);
         let offer = Capabilities::of(&reply);
         self.note_forward(&offer);
         let mut shown = offer.clone();
@@ -342,6 +347,10 @@ impl Ingress<'_> {
         let tracked = match self.request(&mail) {
             Ok(tracked) => tracked,
             Err(refusal) => return self.refuse(&refusal),
+        };
+        let tracked = match tracked {
+            Some(tracked) => Box::pin(self.claimed(&mail, tracked)).await,
+            None => None,
         };
         let wish = match tracked {
             Some(_) => None,

@@ -102,6 +102,10 @@ pub struct Timeouts {
     /// For the store to make a report durable, milliseconds; past it the mail goes on and the report may be lost.
     #[serde(deserialize_with = "within::<1, WEEK_MS, _, _>")]
     pub store_ms: u64,
+    /// For the name servers to vouch for a stranger who asks, milliseconds: from MAIL on for its address, from the end of
+    /// the message on for its signature; past it the mail goes on untracked.
+    #[serde(deserialize_with = "within::<1, WEEK_MS, _, _>")]
+    pub verify_ms: u64,
     /// For sessions to end by themselves when hoptrail is told to stop.
     #[serde(deserialize_with = "within::<1, WEEK_S, _, _>")]
     pub drain_s: u64,
@@ -119,6 +123,7 @@ impl Default for Timeouts {
             final_reply_s: 600,
             write_s: 180,
             store_ms: 500,
+            verify_ms: 1000,
             drain_s: 30,
         }
     }
@@ -160,6 +165,10 @@ impl Timeouts {
     /// For the store.
     pub fn store(&self) -> Duration {
         Duration::from_millis(self.store_ms)
+    }
+    /// For the name servers.
+    pub fn verify(&self) -> Duration {
+        Duration::from_millis(self.verify_ms)
     }
     /// For the end of all sessions.
     pub fn drain(&self) -> Duration {

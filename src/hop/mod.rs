@@ -5,9 +5,10 @@
 //! - `listener`: accepts, bounds, drains. `workers`: the threads that do the rest.
 //! - `admit`, `proxy`, `networks`: who gets a session, and who a client behind a balancer is.
 //! - `ingress`: the verbatim dialogue in front of an MTA.
+//! - `claim`: whether the domain of its reverse-path vouches for a stranger who asks.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`, `onward`: where its recipients go, and the transaction at each next hop.
-//! - `passage`, `notify`: what is told of it.
+//! - `passage`, `notify`: what is told of it. `budget`: how much of that is mailed.
 //! - `introduce`: how an MTA learns who the client is.
 //! - `client`, `wire`, `buffer`, `deadline`, `stopping`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
 //!   are made of.
@@ -17,8 +18,10 @@
 
 mod admit;
 mod body;
+mod budget;
 mod buffer;
 mod chunk;
+mod claim;
 mod client;
 mod connect;
 mod deadline;
@@ -48,28 +51,33 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
 use crate::smtp::command::Refusal;
 use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
-use crate::store::Store;
+use crate::store::{Put, Store};
 use crate::track::carry::{CARRY, Carry, Keyring, Opened};
-use crate::track::{Step, StepId, TrackRequest, TrackingId};
+use crate::track::disclosure::Extent;
+use crate::track::policy::Asker;
+use crate::track::{Asked, Form, Role, Step, StepId, TrackRequest, TrackingId};
 pub use admit::Crowd;
 use body::Head;
+pub use budget::Budgets;
 use client::{Client, MALFORMED_TRACK};
 use limits::{Limits, Timeouts};
 use listener::Listener;
 use next_hop::{Manners, NextHopAddr};
 use route::Names;
-use transaction::{Tracked, envid, field_value, identify};
+use transaction::{Tracked, envid, field_value, identify, received};
 
 /// What all listeners of a hop share. A reload makes a new one, for the sessions that begin after it.
 pub struct Hop {
     /// The hop's name.
     pub hostname: String,
+    /// The name for those who are told no more.
+    pub organisation: String,
     /// The hop's clock.
     pub clock: Clock,
     /// Where steps become durable, with the keys that sign carry headers; without them nothing is tracked.
@@ -84,6 +92,8 @@ pub struct Hop {
     pub timeouts: Timeouts,
     /// Who has how many sessions.
     pub crowd: Crowd,
+    /// Who has caused how many reports.
+    pub budgets: Budgets,
     /// Turns true when hoptrail is told to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -152,15 +162,13 @@ impl Hop {
 
     /// Makes a step durable, waiting no longer than configured. Never fails: a step that cannot be
     /// stored is a report lost, counted and logged, and the mail goes on.
-    pub async fn record(&self, step: Step) {
-        let Some(tracking) = &self.tracking else {
-            return;
-        };
+    async fn keep(&self, step: Step) -> Option<Put> {
+        let tracking = self.tracking.as_ref()?;
         let (envid, id) = (step.report.id.clone(), step.report.step);
         let why = match timeout(self.timeouts.store(), tracking.store.put(step)).await {
-            Ok(Ok(_)) => {
+            Ok(Ok(put)) => {
                 debug!(hop = %self.hostname, envid = %envid, step = %id, "step recorded");
-                return;
+                return Some(put);
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => {
@@ -173,6 +181,7 @@ impl Hop {
             }
         };
         error!(hop = %self.hostname, envid = %envid, step = %id, "report lost, mail goes on: {why}");
+        None
     }
 
     /// What the journal knows of a step. One that is on its way there is waited for: an MTA may pass a
@@ -219,24 +228,75 @@ impl Site {
         }
     }
 
+    /// Makes a step durable, and has it told as far as the asker may know and his budgets go.
+    pub async fn record(&self, mut step: Step) {
+        let (hop, policy) = (&self.hop, &self.listener.policy);
+        // A delivery status notification is owed (RFC 3461, 5.2.2).
+        let asked = step.asked.filter(|_| step.told == Some(Form::Report));
+        let extent = asked.map(|asked| policy.disclose.to(asked.by));
+        match extent {
+            None | Some(Extent::Full) => {}
+            Some(Extent::Organisation) => step.organisation = Some(hop.organisation.clone()),
+            Some(Extent::Silent) => step.told = None,
+        }
+        let reports_max = asked.map_or(0, |asked| policy.reports_per_hour_max(asked.by));
+        if step.told.is_none() || reports_max == 0 {
+            hop.keep(step).await;
+            return;
+        }
+        let spent = hop.budgets.spend(&step, reports_max, hop.clock.now_ms());
+        if spent.is_none() {
+            step.told = None;
+            warn!(hop = %hop.hostname, envid = %step.report.id, step = %step.report.step, "over budget: remembered, not mailed");
+        }
+        let put = hop.keep(step).await;
+        if let Some(spent) = spent.filter(|_| put != Some(Put::Queued)) {
+            hop.budgets.give_back(spent);
+        }
+    }
+
+    /// Whether this asker is told anything here.
+    pub fn tells(&self, asker: Asker) -> bool {
+        self.listener.policy.disclose.to(asker) != Extent::Silent
+    }
+
+    /// The Received fields of a message, if this asker may know them.
+    fn received(&self, asker: Asker, header: &[u8]) -> Option<String> {
+        let policy = &self.listener.policy;
+        let may_know = policy.received && policy.disclose.to(asker) == Extent::Full;
+        may_know.then(|| received(header))
+    }
+
+    /// Whether this asker is told of an arrival by itself.
+    pub fn tells_arrivals(&self, asker: Asker) -> bool {
+        self.hop.reports_arrivals && self.tells(asker)
+    }
+
     /// Whether a client of this listener is offered TRACK; `may_log_in` if AUTH is offered to it.
     pub fn offers_track(&self, client: &Client, may_log_in: bool) -> bool {
         let policy = &self.listener.policy;
         self.hop.tracking.is_some()
-            && (self.honours(client) || (may_log_in && policy.allows_authenticated()))
+            && (self.asker(client).is_some()
+                || (may_log_in && policy.allows_authenticated())
+                || self.hears_strangers())
     }
 
-    /// Whether a request of this client is honoured.
-    pub fn honours(&self, client: &Client) -> bool {
-        self.hop.tracking.is_some()
-            && self
-                .listener
-                .policy
-                .allows(client.ends.client.ip(), client.authenticated)
+    /// What a client is whose request needs no proof; nobody is where nothing is tracked.
+    pub fn asker(&self, client: &Client) -> Option<Asked> {
+        self.hop.tracking.as_ref()?;
+        let ip = client.ends.client.ip();
+        let by = self.listener.policy.asker(ip, client.authenticated)?;
+        Some(Asked { by, from: Some(ip) })
     }
 
-    /// What MAIL asks for, if this client may ask. A stranger's TRACK is dropped in silence; one that saw
-    /// our offer is told about a mistake.
+    /// Whether anybody may ask for whom the domain of the reverse-path vouches. Behind the MTA, which is then
+    /// the client, that proves nothing.
+    pub fn hears_strangers(&self) -> bool {
+        self.listener.role == Role::Ingress && self.listener.policy.allows_strangers()
+    }
+
+    /// What MAIL asks for, if this client may ask; that of a stranger is still to be proven. Where strangers are
+    /// not heard their TRACK is dropped in silence; a client that saw our offer is told about a mistake.
     pub fn request(
         &self,
         client: &Client,
@@ -251,10 +311,16 @@ impl Site {
             debug!("{error}");
             MALFORMED_TRACK
         })?;
-        if !self.honours(client) {
+        let stranger = || {
+            self.hears_strangers().then(|| Asked {
+                by: Asker::Verified,
+                from: Some(client.ends.client.ip()),
+            })
+        };
+        let Some(asked) = self.asker(client).or_else(stranger) else {
             return Ok(None);
-        }
-        Ok(self.honour(request, mail.mailbox(), envid(mail).as_deref()))
+        };
+        Ok(self.honour(request, asked, mail.mailbox(), envid(mail).as_deref()))
     }
 
     /// Takes up a request, unless its reverse-path is null or no text (there is nobody to report to) or it has
@@ -262,6 +328,7 @@ impl Site {
     pub fn honour(
         &self,
         mut request: TrackRequest,
+        asked: Asked,
         reverse_path: &[u8],
         envid: Option<&str>,
     ) -> Option<Box<Tracked>> {
@@ -277,6 +344,9 @@ impl Site {
             step,
             request,
             mtrk: None,
+            asked,
+            received: None,
+            claim: None,
         }))
     }
 

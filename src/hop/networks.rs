@@ -1,6 +1,7 @@
-//! Networks as the configuration names them: whose connections a listener takes, whose word it believes.
+//! Networks as the configuration names them: whose connections a listener takes, whose word it believes. And
+//! the network that stands for one client.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -48,5 +49,13 @@ impl Networks {
     /// Whether nobody is in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// The address under which a client is counted: a host has a whole /64 of IPv6 addresses to choose from.
+pub fn counted_as(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        IpAddr::V4(v4) => v4.into(),
     }
 }

@@ -72,6 +72,10 @@ pub fn notification(
         told: Some(Form::Notification {
             envid: envelope.envid.clone(),
         }),
+        asked: None,
+        organisation: None,
+        received: None,
+        partial: false,
     })
 }
 

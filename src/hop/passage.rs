@@ -8,7 +8,7 @@ use super::dispatch::Fate;
 use super::transaction::{Envelope, Outcome, Recipient, Times, Tracked};
 use crate::smtp::capability::Capabilities;
 use crate::track::carry::Opened;
-use crate::track::{Event, Form, HopReport, RecipientStatus, Role, Status, Step, StepId};
+use crate::track::{Asked, Event, Form, HopReport, RecipientStatus, Role, Status, Step, StepId};
 
 /// A tracked message on its way out of this hop.
 pub struct Passage {
@@ -19,6 +19,8 @@ pub struct Passage {
     arrival: Option<HopReport>,
     /// When the message came into this hop, ms.
     since_ms: i64,
+    /// Somebody is told of its departure; if not, the next step's parent is this one's.
+    told: bool,
     /// The request came in a carry header, so the message came in by an ingress, not by this dialogue.
     carried: bool,
     /// The mail has another reverse-path than the request was for: a list or a forward sent it anew.
@@ -67,6 +69,7 @@ impl Passage {
                 originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
                 arrival: None,
                 since_ms: site.hop.clock.now_ms(),
+                told: site.tells(tracked.asked.by),
                 carried: false,
                 reoriginated: false,
                 tracked: *tracked,
@@ -94,6 +97,12 @@ impl Passage {
         }
         let is_from = opened.is_from(&envelope.reverse_path);
         let arrival = hop.recall(carry.step).await;
+        let recorded = arrival.as_ref().and_then(|arrival| arrival.asked);
+        let Some(by) = carry.asker.or(recorded.map(|asked| asked.by)) else {
+            ignored("a stranger asked, and nobody vouched for him: not tracked");
+            return None;
+        };
+        let asked = recorded.unwrap_or(Asked { by, from: None });
         let originator = match &arrival {
             Some(arrival) => arrival.originator.clone(),
             None if is_from => String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
@@ -120,14 +129,23 @@ impl Passage {
                 step: hop.step_id()?,
                 request,
                 mtrk: carry.mtrk.clone(),
+                asked,
+                received: None,
+                claim: None,
             },
             parent,
             originator,
             arrival: arrival.map(|arrival| arrival.report),
             since_ms: carry.at_ms,
+            told: site.tells(by),
             carried: true,
             reoriginated: !is_from,
         })
+    }
+
+    /// Looks at the header block of the message, for what the asker may know of it.
+    pub fn look(&mut self, site: &Site, header: &[u8]) {
+        self.tracked.received = site.received(self.tracked.asked.by, header);
     }
 
     /// The ENVID to restore towards the next hop, if the originator gave one.
@@ -151,9 +169,15 @@ impl Passage {
         let (tracked, mtrk) = (&self.tracked, &self.tracked.mtrk);
         let request = tracked.request.for_next_hop(tracked.step, elapsed_s);
         let request = request.filter(|request| offer.offers_track() && !request.exhausted());
+        let track = request.map(|mut request| {
+            if !self.told {
+                request.up = self.parent;
+            }
+            request.to_value()
+        });
         let mtrk = mtrk.as_ref().filter(|_| offer.offers("MTRK"));
         Onward {
-            track: request.map(|request| request.to_value()),
+            track,
             mtrk: mtrk.and_then(|mtrk| Some(mtrk.after(elapsed_s)?.to_string())),
         }
     }
@@ -195,6 +219,14 @@ impl Passage {
         mut wired: Wired,
     ) -> Option<Step> {
         let recipients = self.groups(site.listener.role, &envelope, fates);
+        // Where an alias was opened a Received field may name a member.
+        let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(_));
+        let unchanged = envelope.recipients.iter().all(as_asked);
+        let came_for = self
+            .arrival
+            .as_ref()
+            .map(|arrival| arrival.recipients.len());
+        let partial = came_for.is_some_and(|count| count > envelope.recipients.len());
         if recipients.is_empty() {
             return None;
         }
@@ -237,6 +269,10 @@ impl Passage {
             originator: self.originator,
             certificate: self.tracked.request.certificate,
             told: Some(Form::Report),
+            asked: Some(self.tracked.asked),
+            organisation: None,
+            received: self.tracked.received.filter(|_| unchanged),
+            partial,
         })
     }
 

@@ -144,7 +144,7 @@ impl RouteError {
     }
 }
 
-/// The name servers.
+/// The name servers, and what they said as long as it holds.
 pub struct Names(TokioResolver);
 
 impl Names {
@@ -166,6 +166,11 @@ impl Names {
             None => Resolver::builder_tokio().map_err(|error| error.to_string())?,
         };
         builder.build().map(Self).map_err(|error| error.to_string())
+    }
+
+    /// Who asks them, and remembers.
+    pub fn resolver(&self) -> &TokioResolver {
+        &self.0
     }
 
     /// The servers of `domain`, the best first: its MX hosts by preference, or the domain itself if it has

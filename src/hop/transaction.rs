@@ -1,21 +1,28 @@
 //! One mail transaction as the proxy knows it: the envelope, what was asked, when things happened, how
 //! each recipient fared; and the `Step` that comes of it. No sockets.
 
+use super::claim::Claim;
 use crate::smtp::command::{Command, Refusal};
 use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
 use crate::track::mtrk::Mtrk;
+use crate::track::policy::Asker;
 use crate::track::wish::Wish;
 use crate::track::{
-    Event, Exchange, RecipientStatus, Security, Stage, Status, StepId, TrackRequest, TrackingId,
+    Asked, Event, Exchange, RecipientStatus, Security, Stage, Status, StepId, TrackRequest,
+    TrackingId,
 };
 
 const MALFORMED_MTRK: Refusal = Refusal::new(501, "5.5.4", "malformed MTRK parameter");
 
+/// Octets of Received fields in one report.
+const RECEIVED_OCTETS_MAX: usize = 16 * 1024;
+/// RFC 5322, 2.1.1.
+const LINE_OCTETS_MAX: usize = 998;
+
 /// The envelope of a transaction under way.
-#[derive(Debug)]
 pub struct Envelope {
     /// The mailbox of MAIL FROM as written, empty for the null reverse-path.
     pub reverse_path: Vec<u8>,
@@ -89,7 +96,6 @@ fn original_recipient(orcpt: &[u8]) -> Option<String> {
 }
 
 /// A request that this hop honours.
-#[derive(Clone, Debug)]
 pub struct Tracked {
     /// The tracking id.
     pub id: TrackingId,
@@ -99,6 +105,12 @@ pub struct Tracked {
     pub request: TrackRequest,
     /// The standard's own request that came with it, where the MTA does not take it.
     pub mtrk: Option<Mtrk>,
+    /// Who asked.
+    pub asked: Asked,
+    /// The Received fields seen here, if he may know them.
+    pub received: Option<String>,
+    /// What a stranger has yet to prove; unproven, the request comes to nothing.
+    pub claim: Option<Claim>,
 }
 
 impl Tracked {
@@ -106,6 +118,11 @@ impl Tracked {
     pub fn with(mut self: Box<Self>, mtrk: Option<Mtrk>) -> Box<Self> {
         self.mtrk = mtrk.filter(|_| self.request.id.is_none());
         self
+    }
+
+    /// Who asked, where that is settled.
+    pub fn known_asker(&self) -> Option<Asker> {
+        self.claim.is_none().then_some(self.asked.by)
     }
 
     /// The number of this hop, 1 for the first.
@@ -249,6 +266,28 @@ pub fn is_report(header: &[u8]) -> bool {
         })
 }
 
+/// The Received fields of a header block as they stand there, the newest first, as far as a report takes them: in
+/// ASCII, no line or all of them too long.
+pub fn received(header: &[u8]) -> String {
+    let mut text = String::new();
+    for field in header_fields(header) {
+        let field = &header[field];
+        if field_value(field, "Received").is_none()
+            || text.len() + field.len() > RECEIVED_OCTETS_MAX
+        {
+            continue;
+        }
+        let lines = field.split(|b| *b == b'\n');
+        for line in lines.map(<[u8]>::trim_ascii_end).filter(|l| !l.is_empty()) {
+            let printable = |b: &u8| matches!(b, b'\t' | b' '..=b'~');
+            let shown = |b: &u8| if printable(b) { char::from(*b) } else { '?' };
+            text.extend(line.iter().take(LINE_OCTETS_MAX).map(shown));
+            text.push_str("\r\n");
+        }
+    }
+    text
+}
+
 /// What stands behind the colon of a field called `name`.
 pub fn field_value<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let (head, rest) = field.split_at_checked(name.len())?;
@@ -257,5 +296,24 @@ pub fn field_value<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
         rest.strip_prefix(b":")
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn received_fields_are_told_as_they_stand_and_nothing_else() {
+        let header = b"Received: by a;\r\n\tSun\r\nSubject: Received: no\r\nX-Received: by x\r\n\
+            RECEIVED : by \xc3\xa4\x00 \r\n \r\nFrom: b@c\r\n\r\nReceived: in the body\r\n";
+        assert_eq!(
+            received(header),
+            "Received: by a;\r\n\tSun\r\nRECEIVED : by ???\r\n"
+        );
+        let long = [b"Received: ".as_slice(), &[b'x'; 2000], b"\r\n"].concat();
+        assert_eq!(received(&long).len(), LINE_OCTETS_MAX + 2);
+        let many = b"Received: by somebody\r\n".repeat(1000);
+        assert!((16_000..=RECEIVED_OCTETS_MAX).contains(&received(&many).len()));
     }
 }

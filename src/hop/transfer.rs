@@ -319,7 +319,7 @@ impl Transfer<'_> {
         let notification =
             notification(site, &mail, message_id.as_deref(), &fates, known.arrival_us);
         if let Some(step) = notification {
-            site.hop.record(step).await;
+            site.record(step).await;
         }
         if let Some(passage) = known.passage {
             let wired = Wired {
@@ -329,7 +329,7 @@ impl Transfer<'_> {
             };
             if let Some(step) = passage.step(site, mail.envelope, message_id, &fates, wired) {
                 log_step(&site.hop, &step);
-                site.hop.record(step).await;
+                site.record(step).await;
             }
         }
         for fate in fates {
@@ -354,7 +354,11 @@ impl Known {
         let carried = site.take_carry(head);
         let message_id = head.message_id();
         let removed = (whole - head.text.len()) as u64;
-        let passage = Passage::of(site, &mut mail.envelope, carried, message_id.as_deref()).await;
+        let mut passage =
+            Passage::of(site, &mut mail.envelope, carried, message_id.as_deref()).await;
+        if let Some(passage) = &mut passage {
+            passage.look(site, head.block());
+        }
         Self {
             arrival_us,
             message_id,

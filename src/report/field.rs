@@ -3,8 +3,10 @@
 //!
 //! A report is a mail of type `multipart/report; report-type=tracking-status` (RFC 6522): text for people, then a
 //! part `message/tracking-status`, 7bit, which holds groups of fields (RFC 3886, 3): one about the message, then
-//! one for each recipient, with an empty line behind each. In any order and case, folded in front of blanks or
-//! not; unknown fields are passed over. Behind `R` in the tables a field has to be there to be read.
+//! one for each recipient, with an empty line behind each. Where the asker may know them, a part
+//! `text/rfc822-headers` follows with the Received fields seen here, which Auth does not cover.
+//!
+//! Fields stand in any order and case, folded in front of blanks or not; unknown fields are passed over. Behind `R` in the tables a field has to be there to be read.
 //!
 //! | about the message | | value |
 //! |---|---|---|
@@ -37,6 +39,8 @@
 //! | `X-Hoptrail-Attempted` | | as Last-Attempt-Date, µs |
 //! | `X-Hoptrail-Reply` | | the next hop's words, one line of printable ASCII |
 //! | `X-Hoptrail-Queue-Id` | | of the next hop |
+//! | `X-Hoptrail-Step` | | not in the first group: from here on it is another step of the hop with this message, told in the same mail |
+//! | `X-Hoptrail-Times-Out`, `-TLS-Out` | | beside the former: as about the message, for that step; all else is as there |
 //!
 //! Auth is the base64url, unpadded, of the HMAC-SHA256 with key B over the canonical form of all groups: for
 //! every field but Auth itself, in the order they stand, its name in lower case, `:`, its value without folds and
@@ -82,6 +86,7 @@ pub mod name {
     pub const REPORTING_MTA: &str = "Reporting-MTA";
     pub const ARRIVAL_DATE: &str = "Arrival-Date";
     pub const VERSION: &str = "X-Hoptrail-Version";
+    /// In a recipient's group: from here on it is another step of the hop with this message, told together.
     pub const STEP: &str = "X-Hoptrail-Step";
     pub const PARENT: &str = "X-Hoptrail-Parent";
     pub const HOP: &str = "X-Hoptrail-Hop";
@@ -93,8 +98,10 @@ pub mod name {
     pub const QUEUE_ID: &str = "X-Hoptrail-Queue-Id";
     pub const SIZE: &str = "X-Hoptrail-Size";
     pub const TIMES_IN: &str = "X-Hoptrail-Times-In";
+    /// In a message's group those of its step, in a recipient's group those of the step that begins there.
     pub const TIMES_OUT: &str = "X-Hoptrail-Times-Out";
     pub const TLS_IN: &str = "X-Hoptrail-TLS-In";
+    /// Where the exchanges out stand.
     pub const TLS_OUT: &str = "X-Hoptrail-TLS-Out";
     pub const AUTH: &str = "X-Hoptrail-Auth";
 

@@ -15,7 +15,7 @@ mod words;
 pub mod write;
 
 pub use read::{ReadError, Received, read};
-pub use write::{Mailing, write};
+pub use write::{Mailing, write, write_together};
 
 #[cfg(test)]
 mod tests;

@@ -148,6 +148,7 @@ mod tests {
             to: "alice@example.org",
             date_us: 1_795_478_401_000_000,
             certificate: None,
+            received: None,
             boundary: "b0undary",
         };
         let mail = write(&report, Some("E1@x"), &mailing);

@@ -21,6 +21,8 @@ pub const REPORT_OCTETS_MAX: usize = 8 * 1024 * 1024;
 pub struct Received {
     /// What it says, in normal form.
     pub report: HopReport,
+    /// What else it says: the hop's further steps with this message that it tells together with the first.
+    pub others: Vec<HopReport>,
     /// The tag out of `X-Hoptrail-Auth`, if there is a well-formed one.
     pub auth: Option<Vec<u8>>,
     /// The fields as Auth covers them.
@@ -68,8 +70,16 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     let Some((head, recipients)) = groups.split_first() else {
         return Err(ReadError::Missing(name::ORIGINAL_ENVELOPE_ID));
     };
+    let further = recipients
+        .iter()
+        .skip(1)
+        .position(|g| g.get(name::STEP).is_some());
+    let (of_first, of_others) = recipients.split_at(further.map_or(recipients.len(), |at| at + 1));
+    let report = report(head, of_first)?.clean();
+    let others = others(&report, of_others)?;
     Ok(Some(Received {
-        report: report(head, recipients)?.clean(),
+        report,
+        others: others.into_iter().map(HopReport::clean).collect(),
         auth: auth(head),
         canonical: canonical(&groups),
         from: sender(&message),
@@ -125,6 +135,23 @@ fn auth(head: &Group) -> Option<Vec<u8>> {
     known
         .then(|| URL_SAFE_NO_PAD.decode(tag.trim()).ok())
         .flatten()
+}
+
+/// The further steps of a mail: a recipient's group that names a step begins one, which is like the first in all
+/// but what stands there.
+fn others(first: &HopReport, recipients: &[Group]) -> Result<Vec<HopReport>, ReadError> {
+    let of_steps = recipients.chunk_by(|_, next| next.get(name::STEP).is_none());
+    let other = |of_step: &[Group]| {
+        let begins = of_step.first().ok_or(ReadError::NoRecipient)?;
+        Ok(HopReport {
+            step: parsed(begins, name::STEP)?.ok_or(ReadError::Missing(name::STEP))?,
+            times_out: times(begins, name::TIMES_OUT)?,
+            tls_out: security(begins, name::TLS_OUT)?,
+            recipients: of_step.iter().map(recipient).collect::<Result<_, _>>()?,
+            ..first.clone()
+        })
+    };
+    of_steps.map(other).collect()
 }
 
 fn report(head: &Group, recipients: &[Group]) -> Result<HopReport, ReadError> {

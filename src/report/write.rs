@@ -27,6 +27,8 @@ pub struct Mailing<'a> {
     pub date_us: i64,
     /// B, the key of Auth; without it the report carries none.
     pub certificate: Option<&'a Certificate>,
+    /// The Received fields to show, lines ended by CRLF.
+    pub received: Option<&'a str>,
     /// The MIME boundary: up to 60 letters and digits at random, so that no peer can guess it.
     pub boundary: &'a str,
 }
@@ -36,22 +38,30 @@ const LINE_OCTETS: usize = 78;
 
 /// The whole mail, lines ended by CRLF.
 pub fn write(report: &HopReport, mailing: &Mailing) -> Vec<u8> {
-    let report = report.clone().clean();
-    let status = fields(&groups(&report, mailing.certificate));
-    let text = words::text(&report);
-    let boundary = unheld(mailing.boundary, &[&text, &status]);
+    write_together(std::slice::from_ref(report), mailing)
+}
+
+/// One mail for several reports that agree in all but the step, how its message left, and its recipients. None
+/// without a report.
+pub fn write_together(reports: &[HopReport], mailing: &Mailing) -> Vec<u8> {
+    let reports: Vec<HopReport> = reports.iter().cloned().map(HopReport::clean).collect();
+    let Some(first) = reports.first() else {
+        return Vec::new();
+    };
+    let recipients = reports.iter().flat_map(|report| &report.recipients);
+    let whole = HopReport {
+        recipients: recipients.cloned().collect(),
+        ..first.clone()
+    };
+    let status = fields(&groups(&reports, mailing.certificate));
+    let text = words::text(&whole);
+    let received = mailing.received.unwrap_or_default();
+    let boundary = unheld(mailing.boundary, &[&text, &status, received]);
     let words = Words {
-        subject: words::subject(&report),
+        subject: words::subject(&whole),
         text,
     };
-    mail(
-        &report,
-        mailing,
-        words,
-        "tracking-status",
-        status,
-        &boundary,
-    )
+    mail(&whole, mailing, words, "tracking-status", status, &boundary)
 }
 
 /// What people read of a mail.
@@ -69,12 +79,16 @@ pub(super) fn mail(
     status: String,
     boundary: &str,
 ) -> Vec<u8> {
-    let parts = vec![
+    let mut parts = vec![
         MimePart::new("text/plain", words.text),
         // As bytes with a named encoding: any other way adds a charset or base64, and the types
         // allow neither (RFC 3886, 3.1; RFC 3464, 2.1).
         MimePart::new(format!("message/{kind}"), status.into_bytes()).transfer_encoding("7bit"),
     ];
+    if let Some(received) = mailing.received.filter(|fields| !fields.is_empty()) {
+        let fields = MimePart::new("text/rfc822-headers", received.as_bytes().to_vec());
+        parts.push(fields.transfer_encoding("7bit"));
+    }
     let multipart = ContentType::new("multipart/report")
         .attribute("report-type", kind)
         .attribute("boundary", boundary.to_owned());
@@ -116,10 +130,19 @@ pub(super) fn unheld(boundary: &str, texts: &[&str]) -> String {
     boundary
 }
 
-/// The field groups of the machine part: the message's, with Auth last, and one for each recipient.
-fn groups(report: &HopReport, certificate: Option<&Certificate>) -> Vec<Group> {
-    let mut groups = vec![message_group(report)];
-    groups.extend(report.recipients.iter().map(recipient_group));
+/// The field groups of the machine part: the message's, with Auth last, and one for each recipient. Where a
+/// further step begins, its first recipient's group says so.
+fn groups(reports: &[HopReport], certificate: Option<&Certificate>) -> Vec<Group> {
+    let mut groups: Vec<Group> = reports.iter().take(1).map(message_group).collect();
+    for (n, report) in reports.iter().enumerate() {
+        let first = groups.len();
+        groups.extend(report.recipients.iter().map(recipient_group));
+        if let Some(group) = groups.get_mut(first).filter(|_| n > 0) {
+            group.push(name::STEP, report.step.to_string());
+            group.push_some(name::TIMES_OUT, times(&report.times_out));
+            group.push_some(name::TLS_OUT, report.tls_out.as_ref().map(security));
+        }
+    }
     if let Some(certificate) = certificate {
         let tag = URL_SAFE_NO_PAD.encode(certificate.authenticate(&canonical(&groups)));
         if let Some(message) = groups.first_mut() {

@@ -63,7 +63,7 @@ pub struct Due {
     pub content: Result<Step, String>,
 }
 
-/// What [`due`] found.
+/// What `due` found.
 #[derive(Debug)]
 pub struct DueReports {
     /// The reports to mail now.

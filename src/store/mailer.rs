@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::bundle::{Bundle, bundles};
 use super::transport::{Failure, Session, Transport};
 use super::{Due, Noted, Store};
 use crate::clock::Clock;
@@ -35,6 +36,8 @@ const LOT_REPORTS_MAX: usize = 50;
 
 /// The longest sleep between two looks into the outbox.
 const IDLE_SECONDS: u64 = 60;
+/// The wait between two looks while parts of a message gather: each that comes would have all of them read again.
+const GATHERING_MS: u64 = 100;
 /// The wait after the store failed to answer, or a lane to end well.
 const TROUBLE_SECONDS: u64 = 5;
 /// What lanes get to finish their current report at shutdown.
@@ -53,12 +56,12 @@ struct Work<C> {
     unmarked: Mutex<HashSet<StepId>>,
 }
 
-/// Mails reports until `shutdown` holds true or its sender is gone. `compose` makes the mail of a step at
-/// a time in µs; a step for which it makes nothing (or panics) is held for a person.
+/// Mails reports until `shutdown` holds true or its sender is gone. `compose` makes the mail of a step, or of
+/// several that share one, at a time in µs; a step for which it makes nothing (or panics) is held for a person.
 pub async fn run(
     store: Store,
     transport: Transport,
-    compose: impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static,
+    compose: impl Fn(&[&Step], i64) -> Vec<u8> + Send + Sync + 'static,
     clock: Clock,
     mut shutdown: watch::Receiver<bool>,
 ) {
@@ -98,7 +101,7 @@ async fn dispatch<C>(
     in_hand: &mut HashMap<Id, Vec<StepId>>,
 ) -> Duration
 where
-    C: Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static,
+    C: Fn(&[&Step], i64) -> Vec<u8> + Send + Sync + 'static,
 {
     let idle = Duration::from_secs(IDLE_SECONDS);
     let free = LANES_MAX.saturating_sub(lanes.len());
@@ -117,14 +120,20 @@ where
             return Duration::from_secs(TROUBLE_SECONDS);
         }
     };
-    let mut reports = found.reports.into_iter().peekable();
-    while reports.peek().is_some() {
-        let lot: Vec<Due> = reports.by_ref().take(LOT_REPORTS_MAX).collect();
-        let steps = lot.iter().map(|due| due.step).collect();
+    let (bundles, gathered_ms) = bundles(found.reports, now_ms);
+    let mut bundles = bundles.into_iter().peekable();
+    while bundles.peek().is_some() {
+        let lot: Vec<Bundle> = bundles.by_ref().take(LOT_REPORTS_MAX).collect();
+        let steps = lot.iter().flatten().map(|due| due.step).collect();
         let lane = lanes.spawn(lane(Arc::clone(work), lot));
         in_hand.insert(lane.id(), steps);
     }
-    let next = found.next_ms.and_then(|ms| u64::try_from(ms - now_ms).ok());
+    if gathered_ms.is_some() {
+        sleep(Duration::from_millis(GATHERING_MS)).await;
+    }
+    let due_ms = found.next_ms.map(|ms| ms - now_ms);
+    let next_ms = due_ms.into_iter().chain(gathered_ms).min();
+    let next = next_ms.and_then(|ms| u64::try_from(ms).ok());
     next.map_or(idle, |ms| idle.min(Duration::from_millis(ms)))
 }
 
@@ -142,32 +151,45 @@ async fn release(in_hand: &mut HashMap<Id, Vec<StepId>>, ended: Result<(Id, ()),
     }
 }
 
-/// One session: its lot of reports, one after the other.
-async fn lane<C>(work: Arc<Work<C>>, lot: Vec<Due>)
+/// One session: its lot of mails, one after the other.
+async fn lane<C>(work: Arc<Work<C>>, lot: Vec<Bundle>)
 where
-    C: Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static,
+    C: Fn(&[&Step], i64) -> Vec<u8> + Send + Sync + 'static,
 {
     let mut session = None;
     let mut notes = JoinSet::new();
     let mut lot = lot.into_iter();
-    while let Some(due) = lot.next() {
+    while let Some(bundle) = lot.next() {
         if stopping(&work.shutdown) {
             break;
         }
-        match work.mail(&due, &mut session).await {
-            Outcome::Settled(fate) => _ = notes.spawn(work.settle(&due, fate)),
+        let (sent, bundle) = work.set_sent_aside(bundle);
+        for due in &sent {
+            notes.spawn(work.settle(due, Fate::Sent));
+        }
+        if bundle.is_empty() {
+            continue;
+        }
+        let (fate, goes_on) = match work.mail(&bundle, &mut session).await {
+            Outcome::Settled(fate) => (fate, true),
             Outcome::Broke(reason) => {
-                // Only the report at which it broke has to wait; the others get a session of their own.
-                notes.spawn(work.settle(&due, Fate::Later(reason)));
+                // Only the mail at which it broke has to wait; the others get a session of their own.
                 session = None;
-                break;
+                (Fate::Later(reason), false)
             }
             Outcome::NoSession(reason) => {
                 // Nobody's fault in particular, so that everybody waits.
-                for due in std::iter::once(due).chain(lot.by_ref()) {
+                for due in lot.by_ref().flatten() {
                     notes.spawn(work.settle(&due, Fate::Later(reason.clone())));
                 }
+                (Fate::Later(reason), false)
             }
+        };
+        for due in &bundle {
+            notes.spawn(work.settle(due, fate.clone()));
+        }
+        if !goes_on {
+            break;
         }
     }
     if let Some(open) = session {
@@ -187,6 +209,7 @@ enum Outcome {
 }
 
 /// What is noted of a report.
+#[derive(Clone)]
 enum Fate {
     Sent,
     Later(String),
@@ -195,14 +218,18 @@ enum Fate {
 
 impl<C> Work<C>
 where
-    C: Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static,
+    C: Fn(&[&Step], i64) -> Vec<u8> + Send + Sync + 'static,
 {
+    /// What was accepted already, and what is to be mailed.
+    fn set_sent_aside(&self, bundle: Bundle) -> (Vec<Due>, Bundle) {
+        let unmarked = self.unmarked();
+        let is_sent = |due: &Due| unmarked.contains(&due.step);
+        bundle.into_iter().partition(is_sent)
+    }
+
     /// One attempt, over the open session or a new one.
-    async fn mail(&self, due: &Due, session: &mut Option<Session>) -> Outcome {
-        if self.unmarked().contains(&due.step) {
-            return Outcome::Settled(Fate::Sent);
-        }
-        let (recipient, mail) = match self.composed(due) {
+    async fn mail(&self, bundle: &[Due], session: &mut Option<Session>) -> Outcome {
+        let (recipient, mail) = match self.composed(bundle) {
             Ok(mail) => mail,
             Err(reason) => return Outcome::Settled(Fate::Never(reason)),
         };
@@ -217,7 +244,7 @@ where
             Ok(()) => {
                 count(&self.store.counters().sent);
                 // Until the mark is durable.
-                self.unmarked().insert(due.step);
+                self.unmarked().extend(bundle.iter().map(|due| due.step));
                 Outcome::Settled(Fate::Sent)
             }
             Err(Failure::Later(reason)) => Outcome::Settled(Fate::Later(reason)),
@@ -236,11 +263,13 @@ where
     }
 
     /// The envelope recipient and the mail, or why there is none.
-    fn composed(&self, due: &Due) -> Result<(String, Vec<u8>), String> {
-        let step = due.content.as_ref().map_err(Clone::clone)?;
-        let compose = AssertUnwindSafe(|| (self.compose)(step, self.clock.now_us()));
-        match catch_unwind(compose) {
-            Ok(mail) if !mail.is_empty() => Ok((step.originator.clone(), mail)),
+    fn composed(&self, bundle: &[Due]) -> Result<(String, Vec<u8>), String> {
+        let steps = bundle.iter().map(|due| due.content.as_ref());
+        let steps: Vec<&Step> = steps.collect::<Result<_, _>>().map_err(Clone::clone)?;
+        let originator = steps.first().map(|step| step.originator.clone());
+        let compose = AssertUnwindSafe(|| (self.compose)(&steps, self.clock.now_us()));
+        match (catch_unwind(compose), originator) {
+            (Ok(mail), Some(originator)) if !mail.is_empty() => Ok((originator, mail)),
             _ => Err("the report could not be composed".to_owned()),
         }
     }

@@ -13,9 +13,11 @@ use super::*;
 use crate::clock::Clock;
 use crate::track::Event;
 
-/// A mail that says which step it is of, with lines that need stuffing.
-fn compose(step: &Step, _now_us: i64) -> Vec<u8> {
-    format!("Subject: {}\r\n\r\n.dot\r\n..\r\nend\r\n", step.report.step).into_bytes()
+/// A mail that says which steps it is of, with lines that need stuffing.
+fn compose(steps: &[&Step], _now_us: i64) -> Vec<u8> {
+    let steps = steps.iter().map(|step| step.report.step.to_string());
+    let steps = steps.collect::<Vec<_>>().join(" ");
+    format!("Subject: {steps}\r\n\r\n.dot\r\n..\r\nend\r\n").into_bytes()
 }
 
 pub(super) struct Mailer {
@@ -32,7 +34,7 @@ impl Mailer {
         store: &Store,
         via: &str,
         ahead_us: i64,
-        compose: impl Fn(&Step, i64) -> Vec<u8> + Send + Sync + 'static,
+        compose: impl Fn(&[&Step], i64) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         let transport = Transport::new(via.parse().unwrap(), "hop.example").unwrap();
         let (stop, stopped) = watch::channel(false);
@@ -93,7 +95,7 @@ async fn a_report_leaves_within_a_second_with_its_envelope_and_octets() {
     assert!(begun.elapsed().as_millis() < 1000, "{:?}", begun.elapsed());
     assert_eq!(received.mail, "MAIL FROM:<>");
     assert_eq!(received.rcpt, ["RCPT TO:<alice@example.com> NOTIFY=NEVER"]);
-    assert_eq!(received.data, compose(&step, 0));
+    assert_eq!(received.data, compose(&[&step], 0));
     until(|| sink.commands().last().is_some_and(|c| c == "QUIT")).await;
     mailer.stop().await;
     assert!(all_due(&store, i64::MAX).await.is_empty());
@@ -125,7 +127,7 @@ async fn an_lmtp_server_is_greeted_as_one() {
     let mailer = Mailer::start(&store, &format!("lmtp://127.0.0.1:{}", sink.port), 0);
     let received = sink.wait_for(1).await.remove(0);
     assert_eq!(received.rcpt, ["RCPT TO:<alice@example.com> NOTIFY=NEVER"]);
-    assert_eq!(received.data, compose(&step, 0));
+    assert_eq!(received.data, compose(&[&step], 0));
     assert_eq!(sink.commands()[0], "LHLO hop.example");
     mailer.stop().await;
 }
@@ -326,10 +328,10 @@ async fn what_cannot_be_composed_or_addressed_is_held() {
         }
         store.put(step).await.unwrap();
     }
-    let fussy = |step: &Step, now_us| match step.report.step.0 {
+    let fussy = |steps: &[&Step], now_us| match steps[0].report.step.0 {
         1 => Vec::new(),
         2 => panic!("a template with a mistake"),
-        _ => compose(step, now_us),
+        _ => compose(steps, now_us),
     };
     let via = format!("smtp://127.0.0.1:{}", sink.port);
     let mailer = Mailer::composing(&store, &via, 0, fussy);
@@ -368,4 +370,46 @@ async fn an_accepted_report_that_could_not_be_marked_is_not_sent_again() {
     assert!(all_due(&store, 0).await.is_empty(), "it was marked later");
     mailer.stop().await;
     assert_eq!(sink.received().len(), 1);
+}
+
+/// An MTA sends a message for many out in parts: one mail for what comes together, another for what comes later.
+#[tokio::test]
+async fn parts_that_come_together_share_a_mail() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let sink = Sink::start(&[]).await;
+    let mailer = Mailer::start(&store, &format!("smtp://127.0.0.1:{}", sink.port), 0);
+    let came_us = Clock::system().now_us();
+    let part = |number: u64| {
+        let address = format!("user{number}@example.org");
+        let mut step = step_at(number, &[(&address, Event::Relayed)], came_us);
+        step.report.recipients[0].attempted_us = Some(Clock::system().now_us());
+        step.partial = true;
+        step
+    };
+    let begun = std::time::Instant::now();
+    for number in 1..=100 {
+        store.put(part(number)).await.unwrap();
+    }
+    let whole = step_at(500, &[("bob@example.org", Event::Relayed)], came_us);
+    store.put(whole).await.unwrap();
+    let received = sink.wait_for(2).await;
+    assert_eq!(
+        received[0].data,
+        compose(&[&a_step(500, Event::Relayed)], 0)
+    );
+    assert!(
+        begun.elapsed().as_millis() >= 1000,
+        "the parts were waited for"
+    );
+    let steps: Vec<Step> = (1..=100).map(part).collect();
+    assert_eq!(
+        received[1].data,
+        compose(&steps.iter().collect::<Vec<_>>(), 0)
+    );
+    store.put(part(101)).await.unwrap();
+    assert_eq!(sink.wait_for(3).await[2].data, compose(&[&part(101)], 0));
+    mailer.stop().await;
+    assert!(all_due(&store, i64::MAX).await.is_empty());
+    assert_eq!(count(&store.counters().sent), 3);
 }

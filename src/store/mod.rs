@@ -7,6 +7,7 @@
 //!
 //! Must not know SMTP sessions, policy, or how a report is worded: the mailer is given a composer.
 
+mod bundle;
 mod delays;
 pub(crate) mod dialogue;
 mod journal;

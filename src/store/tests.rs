@@ -55,6 +55,10 @@ pub(super) fn step_at(number: u64, recipients: &[(&str, Event)], at_us: i64) -> 
         originator: "alice@example.com".to_owned(),
         certificate: None,
         told: Some(Form::Report),
+        asked: None,
+        organisation: None,
+        received: None,
+        partial: false,
     }
 }
 

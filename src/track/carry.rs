@@ -3,12 +3,15 @@
 //!
 //! ```text
 //! Hoptrail-Carry: v=1; kid=9f3c21aa; id=<xtext of the tracking id>; step=<16 hex>;
-//!  at=<ms>; told=<0 or 1>; req=NOW:c256/...:t/...; [mtrk=<as in MAIL>;] from=<22 base64url>;
-//!  msg=<22 base64url, or ->; mac=<43 base64url>
+//!  at=<ms>; told=<0 or 1>; by=<authenticated, network, carry, verified, or ->;
+//!  req=NOW:c256/...:t/...; [mtrk=<as in MAIL>;] from=<22 base64url>; msg=<22 base64url, or ->;
+//!  mac=<43 base64url>
 //! ```
 //!
-//! `at` is when the header was made, `step` the ingress' step, `told` whether a report tells of it, `req` the request as the hop received it
-//! (with `id/` exactly when no ENVID named the message), `mtrk` the MTRK beside it. `from` and `msg` are keyed digests of the
+//! `at` is when the header was made, `step` the ingress' step, `told` whether a report tells of it, `by` who asked,
+//! `req` the request as the hop received it (with `id/` exactly when no ENVID named the message), `mtrk` the MTRK
+//! beside it. `by=-` is a stranger for whom nobody vouched yet when this was written, because the message itself has
+//! to prove it: such a header counts only where the journal has its step. `from` and `msg` are keyed digests of the
 //! reverse-path and the Message-ID, so that the header tells no address; `msg=-` binds no Message-ID,
 //! because there was none or it was not seen. All of it lies under the MAC: HMAC-SHA256 with the hop's
 //! key over the `name=value` parts before `mac`, joined by `;` without blanks. Body octets are not bound:
@@ -34,10 +37,10 @@
 //!
 //! ```text
 //! Hoptrail-Carry: v=1; kid=9f3c21aa; id=7f3a91c2@mail.example.org;
-//!  step=0123456789abcdef; at=1795478400000; told=0;
+//!  step=0123456789abcdef; at=1795478400000; told=0; by=verified;
 //!  req=NOW:c256/CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk:hop/1:up/0000000000000001:t/1795478399000;
 //!  from=zEktScQLh7w3HxEeupqPFA; msg=8kjn5AfjFIkgP3lJQvCsnw;
-//!  mac=V1Ru1R0Ml-EN7arSNT1Ut5_DCFshP8EfAR0p1aOvIFs
+//!  mac=anxAUVRyYJODyv51UbdzmnC29cXQ8EIeVmAXdFfXhDw
 //! ```
 
 use std::fmt;
@@ -48,6 +51,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::mtrk::Mtrk;
+use super::policy::Asker;
 use super::{StepId, TrackRequest, TrackingId};
 
 /// The field name.
@@ -72,6 +76,8 @@ pub struct Carry {
     pub at_ms: i64,
     /// The ingress' step is reported; if not, the next step's parent is the request's.
     pub told: bool,
+    /// Who asked; `None` if only the journal knows whether he may.
+    pub asker: Option<Asker>,
     /// The request as the hop received it.
     pub request: TrackRequest,
     /// The MTRK that came with it and that the MTA does not take.
@@ -111,6 +117,7 @@ impl Carry {
             format!("step={}", self.step),
             format!("at={}", self.at_ms),
             format!("told={}", u8::from(self.told)),
+            format!("by={}", self.asker.map_or("-", Asker::as_str)),
             format!("req={}", self.request.to_value()),
         ];
         parts.extend(self.mtrk.iter().map(|mtrk| format!("mtrk={mtrk}")));
@@ -124,10 +131,14 @@ impl Carry {
         fold(parts.iter().map(String::as_str).chain([mac.as_str()]))
     }
 
-    /// How many octets [`write`](Self::write) will add, whatever the Message-ID: an upper bound known
-    /// at MAIL time, by which SIZE= grows (RFC 1870, 6.3 allows an estimate).
+    /// How many octets [`write`](Self::write) will add, whatever the Message-ID and whoever it is that asks: an
+    /// upper bound known at MAIL time, by which SIZE= grows (RFC 1870, 6.3 allows an estimate).
     pub fn octets_max(&self, keys: &Keyring) -> u64 {
-        self.write(keys, b"", Some(b"")).len() as u64
+        let longest = Self {
+            asker: Some(Asker::Authenticated),
+            ..self.clone()
+        };
+        longest.write(keys, b"", Some(b"")).len() as u64
     }
 
     /// Opens the value of a carry field (behind the colon, folds included); `None` if it is malformed
@@ -137,7 +148,7 @@ impl Carry {
         let parts: Vec<&str> = text.split(';').map(str::trim).collect();
         let (mac, signed) = parts.split_last()?;
         let mac = URL_SAFE_NO_PAD.decode(mac.strip_prefix("mac=")?).ok()?;
-        let &[version, kid, id, step, at, told, request, ref rest @ ..] = signed else {
+        let &[version, kid, id, step, at, told, by, request, ref rest @ ..] = signed else {
             return None;
         };
         let (mtrk, from, msg) = match *rest {
@@ -158,6 +169,7 @@ impl Carry {
                 step: step.strip_prefix("step=")?.parse().ok()?,
                 at_ms: at.strip_prefix("at=")?.parse().ok()?,
                 told: told == "told=1",
+                asker: Asker::of(by.strip_prefix("by=")?),
                 request: TrackRequest::parse(request.strip_prefix("req=")?.as_bytes()).ok()?,
                 mtrk: match mtrk {
                     Some(value) => Some(Mtrk::parse(value.as_bytes())?),

@@ -3,9 +3,11 @@
 //! alone needs to mail it.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::policy::Asker;
 use super::{Certificate, Event, Status, StepId, TrackingId};
 
 /// Where in the hop a report was made.
@@ -162,6 +164,69 @@ pub struct Step {
     pub certificate: Option<Certificate>,
     /// The mail that tells it; without one the step is only remembered, for what later steps tell.
     pub told: Option<Form>,
+    /// Who asked for it; `None` where nobody asked for tracking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+    /// The name in which it is told, with nothing but what happened when; `None` for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<String>,
+    /// The Received fields seen here, with their line ends, if they are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<String>,
+    /// Not all recipients that the message came for are in it: the MTA sends it out in parts, so steps may follow
+    /// that can be told in the same mail.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub partial: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Step {
+    /// Whether one mail can tell both: two parts of a message on the same way out of the same hop, with the same news.
+    pub fn joins(&self, other: &Self) -> bool {
+        let apart = |step: &Self| Self {
+            report: HopReport {
+                step: StepId(0),
+                times_out: Vec::new(),
+                tls_out: None,
+                recipients: Vec::new(),
+                ..step.report.clone()
+            },
+            received: None,
+            ..step.clone()
+        };
+        let recipients = || {
+            self.report
+                .recipients
+                .iter()
+                .chain(&other.report.recipients)
+        };
+        let news = recipients().next().map(|recipient| recipient.event);
+        self.partial
+            && self.told == Some(Form::Report)
+            && recipients().all(|recipient| Some(recipient.event) == news)
+            && apart(self) == apart(other)
+    }
+
+    /// The report as it is mailed.
+    pub fn disclosed(&self) -> Cow<'_, HopReport> {
+        match &self.organisation {
+            Some(name) => Cow::Owned(self.report.in_the_name_of(name)),
+            None => Cow::Borrowed(&self.report),
+        }
+    }
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// What he is.
+    pub by: Asker,
+    /// His address, where this hop has seen him.
+    pub from: Option<IpAddr>,
 }
 
 /// The mail in which a step is told.

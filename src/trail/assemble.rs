@@ -66,22 +66,21 @@ pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Messag
     for one in received {
         let truth = truth(&one, secret);
         let report = one.report;
-        let proved = report.message_id.clone().zip(report.sent_ms);
-        match truth {
-            Truth::NotOurs => not_ours.push(NotOurs {
-                id: report.id,
-                host: report.reporting_mta,
-                from: one.from,
-            }),
-            Truth::Verified => groups
-                .entry((report.id.clone(), proved))
-                .or_default()
-                .push(report),
-            Truth::Unproved | Truth::Unverifiable => groups
-                .entry((report.id.clone(), None))
-                .or_default()
-                .push(report),
-        }
+        let proof = match truth {
+            Truth::NotOurs => {
+                not_ours.push(NotOurs {
+                    id: report.id,
+                    host: report.reporting_mta,
+                    from: one.from,
+                });
+                continue;
+            }
+            Truth::Verified => report.message_id.clone().zip(report.sent_ms),
+            Truth::Unproved | Truth::Unverifiable => None,
+        };
+        let reports = groups.entry((report.id.clone(), proof)).or_default();
+        reports.push(report);
+        reports.extend(one.others);
     }
     let without_proof = match secret {
         Some(_) => Truth::Unproved,

@@ -50,7 +50,8 @@ impl Dialogue {
     fn over(socket: TcpStream) -> Self {
         socket
             .set_read_timeout(Some(PATIENCE))
-            .expect("a time-out can be set");
+            .and_then(|()| socket.set_nodelay(true))
+            .expect("a socket can be set up");
         Self {
             stream: BufReader::new(Box::new(share(&socket))),
             socket,
@@ -137,15 +138,20 @@ impl Dialogue {
     /// Sends a message after DATA and its dot, stuffed as RFC 5321, 4.5.2 says; reads no reply to the dot.
     pub fn data(&mut self, message: &[u8]) {
         self.command("DATA", "354");
-        let mut wire = Vec::with_capacity(message.len() + 5);
-        for line in message.split_inclusive(|&octet| octet == b'\n') {
-            if line.starts_with(b".") {
-                wire.push(b'.');
-            }
-            wire.extend_from_slice(line);
+        self.send(stuffed(message));
+    }
+
+    /// The same, octet by octet behind the header block.
+    pub fn drip(&mut self, message: &[u8]) {
+        self.command("DATA", "354");
+        let wire = stuffed(message);
+        let end = wire.windows(4).position(|octets| octets == b"\r\n\r\n");
+        let (header, body) = wire.split_at(end.expect("a body") + 4);
+        self.send(header);
+        for octet in body.chunks(1) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            self.send(octet);
         }
-        wire.extend_from_slice(b".\r\n");
-        self.send(wire);
     }
 
     /// Sends a message in these chunks (RFC 3030), all in one go, and hears the reply to each but the last.
@@ -210,4 +216,17 @@ impl Dialogue {
 
 fn share(socket: &TcpStream) -> TcpStream {
     socket.try_clone().expect("a socket can be shared")
+}
+
+/// A message as it goes after DATA, with its dot.
+fn stuffed(message: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(message.len() + 5);
+    for line in message.split_inclusive(|&octet| octet == b'\n') {
+        if line.starts_with(b".") {
+            wire.push(b'.');
+        }
+        wire.extend_from_slice(line);
+    }
+    wire.extend_from_slice(b".\r\n");
+    wire
 }

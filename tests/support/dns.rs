@@ -1,9 +1,10 @@
-//! A name server for a test's own names: MX and A records out of a table, and no such name for the rest.
+//! A name server for a test's own names: MX, A and TXT records out of a table, failures and silence where the test
+//! wants them, and no such name for the rest.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -11,12 +12,28 @@ use super::net;
 
 const TYPE_A: u16 = 1;
 const TYPE_MX: u16 = 15;
+const TYPE_TXT: u16 = 16;
+
+/// RFC 1035, 4.1.1.
+const SERVER_FAILURE: u8 = 2;
+const NO_SUCH_NAME: u8 = 3;
 
 /// What is known of a name.
 #[derive(Clone, Default)]
 struct Records {
     mx: Vec<(u16, String)>,
     a: Vec<Ipv4Addr>,
+    txt: Vec<String>,
+    manner: Manner,
+}
+
+/// How a question about a name is answered.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Manner {
+    #[default]
+    Well,
+    Failing,
+    Silent,
 }
 
 /// A name server to be started.
@@ -28,6 +45,7 @@ pub struct Zone {
 /// A running name server. Dropped, it is gone.
 pub struct Dns {
     address: SocketAddrV4,
+    asked: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
     server: Option<JoinHandle<()>>,
 }
@@ -53,6 +71,28 @@ impl Zone {
         self
     }
 
+    /// Adds a text, in as many strings as it needs.
+    pub fn txt(mut self, name: &str, text: &str) -> Self {
+        self.names
+            .entry(name.to_owned())
+            .or_default()
+            .txt
+            .push(text.to_owned());
+        self
+    }
+
+    /// Questions about this name end in a failure of the server.
+    pub fn failing(mut self, name: &str) -> Self {
+        self.names.entry(name.to_owned()).or_default().manner = Manner::Failing;
+        self
+    }
+
+    /// Questions about this name are not answered.
+    pub fn silent(mut self, name: &str) -> Self {
+        self.names.entry(name.to_owned()).or_default().manner = Manner::Silent;
+        self
+    }
+
     /// Starts the server.
     pub fn start(self) -> Dns {
         let address = net::address();
@@ -61,20 +101,26 @@ impl Zone {
             .set_read_timeout(Some(Duration::from_millis(50)))
             .expect("a time limit");
         let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(Mutex::new(Vec::new()));
         let server = thread::spawn({
-            let stop = Arc::clone(&stop);
+            let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
             move || {
                 let mut query = [0; 512];
                 while !stop.load(Ordering::Relaxed) {
                     let Ok((len, from)) = socket.recv_from(&mut query) else {
                         continue;
                     };
-                    let _ = socket.send_to(&answer(&self.names, &query[..len]), from);
+                    let (name, _) = question_name(&query[..len]);
+                    lock(&asked).push(name);
+                    if let Some(reply) = answer(&self.names, &query[..len]) {
+                        let _ = socket.send_to(&reply, from);
+                    }
                 }
             }
         });
         Dns {
             address,
+            asked,
             stop,
             server: Some(server),
         }
@@ -86,6 +132,15 @@ impl Dns {
     pub fn address(&self) -> SocketAddrV4 {
         self.address
     }
+
+    /// How often this name was asked for.
+    pub fn asked(&self, name: &str) -> usize {
+        lock(&self.asked).iter().filter(|n| *n == name).count()
+    }
+}
+
+fn lock(asked: &Mutex<Vec<String>>) -> std::sync::MutexGuard<'_, Vec<String>> {
+    asked.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Dns {
@@ -95,8 +150,8 @@ impl Drop for Dns {
     }
 }
 
-/// The reply to a query of one question (RFC 1035, 4).
-fn answer(names: &HashMap<String, Records>, query: &[u8]) -> Vec<u8> {
+/// The reply to a query of one question (RFC 1035, 4), if it gets one.
+fn answer(names: &HashMap<String, Records>, query: &[u8]) -> Option<Vec<u8>> {
     let (name, end) = question_name(query);
     let kind = u16::from_be_bytes([query[end], query[end + 1]]);
     let question = &query[12..end + 4];
@@ -107,9 +162,15 @@ fn answer(names: &HashMap<String, Records>, query: &[u8]) -> Vec<u8> {
             .iter()
             .map(|(preference, host)| [preference.to_be_bytes().to_vec(), encoded(host)].concat())
             .collect(),
+        (Some(known), TYPE_TXT) => known.txt.iter().map(|text| strings(text)).collect(),
         _ => Vec::new(),
     };
-    let code = if names.contains_key(&name) { 0 } else { 3 };
+    let code = match names.get(&name).map(|known| known.manner) {
+        Some(Manner::Well) => 0,
+        Some(Manner::Failing) => SERVER_FAILURE,
+        Some(Manner::Silent) => return None,
+        None => NO_SUCH_NAME,
+    };
     let count = u16::try_from(records.len())
         .expect("few records")
         .to_be_bytes();
@@ -123,7 +184,17 @@ fn answer(names: &HashMap<String, Records>, query: &[u8]) -> Vec<u8> {
         reply.extend(u16::try_from(data.len()).expect("short data").to_be_bytes());
         reply.extend(data);
     }
-    reply
+    Some(reply)
+}
+
+/// The character strings of a text (RFC 1035, 3.3.14).
+fn strings(text: &str) -> Vec<u8> {
+    let mut data = Vec::new();
+    for string in text.as_bytes().chunks(255) {
+        data.push(u8::try_from(string.len()).expect("a short string"));
+        data.extend(string);
+    }
+    data
 }
 
 fn question_name(query: &[u8]) -> (String, usize) {

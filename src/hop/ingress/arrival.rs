@@ -5,19 +5,21 @@ use tracing::info;
 
 use super::wish::{grant, take_request};
 use crate::hop::body::Head;
+use crate::hop::claim::{Claim, Start};
 use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, field_value, is_report};
 use crate::hop::{Arrival, Site, log_step};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
 use crate::track::carry::{CARRY, Carry, Opened};
 use crate::track::wish::Wish;
-use crate::track::{Event, Form, HopReport, Role, Stage, Step};
+use crate::track::{Asked, Event, Form, HopReport, Role, Stage, Step};
 
 /// How a message came, for what is done with its start.
 #[derive(Clone, Copy)]
 pub struct Manner {
-    /// A carry header of another hop is honoured from this client.
-    pub may_ask: bool,
+    /// Who the client is, if it needs no proof: a field of it may ask, and its carry header of another hop is
+    /// honoured.
+    pub trusted: Option<Asked>,
     /// The MTA tracks by itself: it needs no carry header where MAIL brought the request.
     pub passes: bool,
     /// In chunks: a header block that goes on behind the first one is not looked at, and the carry header
@@ -56,11 +58,7 @@ pub async fn prepare(
         return (head.text, None);
     }
     let carried = site.take_carry(&mut head);
-    let asked = if manner.may_ask {
-        take_request(site, &mut head)
-    } else {
-        None
-    };
+    let asked = manner.trusted.and_then(|_| take_request(site, &mut head));
     let Some(envelope) = envelope else {
         return (head.text, None);
     };
@@ -71,29 +69,42 @@ pub async fn prepare(
         return (head.text, None);
     }
     let message_id = head.message_id();
+    let start = Start {
+        head: &head,
+        chunked: manner.chunked,
+    };
+    let reverse_path = &envelope.reverse_path;
+    Claim::settle(site, &mut envelope.tracked, reverse_path, Some(start)).await;
     let told = manner.passes && envelope.tracked.is_some();
     if envelope.tracked.is_none() {
         envelope.tracked = match carried {
             Some(opened) => {
-                take_up(
-                    site,
-                    manner.may_ask,
-                    opened,
-                    envelope,
-                    message_id.as_deref(),
-                )
-                .await
+                let id = message_id.as_deref();
+                take_up(site, manner.trusted, opened, envelope, id).await
             }
-            None => grant(site, asked, envelope),
+            None => grant(site, asked, manner.trusted, envelope),
         };
     }
-    if let (Some(tracked), false, Some(tracking)) = (&envelope.tracked, told, &site.hop.tracking) {
-        let id = message_id.as_deref().map(str::as_bytes);
-        let mut carry = carry(site, tracked).write(&tracking.keys, &envelope.reverse_path, id);
-        carry.extend_from_slice(&head.text);
-        head.text = carry;
+    if let Some(tracked) = &mut envelope.tracked {
+        tracked.received = site.received(tracked.asked.by, head.block());
     }
-    (head.text, message_id)
+    let carry = if told {
+        None
+    } else {
+        carry_field(site, envelope, message_id.as_deref())
+    };
+    let text = match carry {
+        Some(field) => [field, head.text].concat(),
+        None => head.text,
+    };
+    (text, message_id)
+}
+
+/// The carry header for a message, if it is tracked.
+fn carry_field(site: &Site, envelope: &Envelope, message_id: Option<&str>) -> Option<Vec<u8>> {
+    let (tracked, tracking) = (envelope.tracked.as_ref()?, site.hop.tracking.as_ref()?);
+    let id = message_id.map(str::as_bytes);
+    Some(carry(site, tracked).write(&tracking.keys, &envelope.reverse_path, id))
 }
 
 /// Why a message that could be tracked must not be.
@@ -112,7 +123,7 @@ fn untrackable(envelope: &Envelope, head: &Head) -> Option<&'static str> {
 /// replay otherwise. In the latter cases the mail passes untracked.
 async fn take_up(
     site: &Site,
-    may_ask: bool,
+    trusted: Option<Asked>,
     opened: Opened,
     envelope: &Envelope,
     message_id: Option<&str>,
@@ -126,10 +137,15 @@ async fn take_up(
     let belongs = opened.is_from(&envelope.reverse_path)
         && opened.is_of(message_id.map(str::as_bytes))
         && !opened.expired(now_ms);
-    if !belongs || !may_ask {
+    let (true, Some(client)) = (belongs, trusted) else {
         info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, "carry header not honoured");
         return None;
-    }
+    };
+    let asked = Asked {
+        // A proof that lies in another hop's journal is none here.
+        by: carry.asker?.carried(),
+        from: client.from,
+    };
     let elapsed_s = u64::try_from((now_ms - carry.at_ms) / 1000).unwrap_or(0);
     let mut request = carry.request.for_next_hop(carry.step, elapsed_s)?;
     let envid = envelope
@@ -138,7 +154,7 @@ async fn take_up(
         .filter(|envid| *envid == carry.id.as_str());
     request.id = Some(carry.id.clone());
     let mtrk = carry.mtrk.as_ref().and_then(|mtrk| mtrk.after(elapsed_s));
-    let tracked = site.honour(request, &envelope.reverse_path, envid)?;
+    let tracked = site.honour(request, asked, &envelope.reverse_path, envid)?;
     Some(tracked.with(mtrk))
 }
 
@@ -148,7 +164,8 @@ pub fn carry(site: &Site, tracked: &Tracked) -> Carry {
         id: tracked.id.clone(),
         step: tracked.step,
         at_ms: site.hop.clock.now_ms(),
-        told: site.hop.reports_arrivals,
+        told: site.tells_arrivals(tracked.asked.by),
+        asker: tracked.known_asker(),
         request: tracked.request.clone(),
         mtrk: tracked.mtrk.clone(),
     }
@@ -163,17 +180,18 @@ pub fn arriving(site: &Site, envelope: Option<&Envelope>) -> Option<Arrival> {
 /// The MTA has the message: a step, durable before the client hears of it.
 pub async fn arrived(
     site: &Site,
-    envelope: Envelope,
+    mut envelope: Envelope,
     message_id: Option<String>,
     octets: u64,
     dot_us: i64,
     reply: &Reply,
 ) {
     let hop = &site.hop;
+    let now_us = hop.clock.now_us();
+    Claim::conclude(site, &mut envelope.tracked).await;
     let Some(tracked) = envelope.tracked else {
         return;
     };
-    let now_us = hop.clock.now_us();
     let outcome = Outcome {
         reply: reply.clone(),
         remote_mta: hop.hostname.clone(),
@@ -209,7 +227,11 @@ pub async fn arrived(
         originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
         certificate: tracked.request.certificate,
         told: hop.reports_arrivals.then_some(Form::Report),
+        asked: Some(tracked.asked),
+        organisation: None,
+        received: tracked.received,
+        partial: false,
     };
     log_step(hop, &step);
-    hop.record(step).await;
+    site.record(step).await;
 }

@@ -8,6 +8,7 @@ use super::arrival::{Manner, arrived, arriving, concerns_us, prepare};
 use crate::hop::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
+use crate::hop::claim::digest;
 use crate::hop::client::{End, bare_newline, early_message};
 use crate::hop::transaction::Envelope;
 use crate::smtp::command::Command;
@@ -49,7 +50,7 @@ impl Ingress<'_> {
 
     /// The message itself, from behind the 354 to the MTA's last word about it.
     async fn message(&mut self, mut envelope: Option<Envelope>) -> Result<(), End> {
-        let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(self.client));
+        let manner = self.manner(false);
         let mut body = self
             .client
             .body(&self.site.hop, self.site.listener.bare_newline)
@@ -58,16 +59,12 @@ impl Ingress<'_> {
         let header = body.header(octets_max).await?;
         let (text, noted) = if concerns_us(self.site, envelope.as_ref(), header) {
             let head = body.head(octets_max).await?;
-            let manner = Manner {
-                may_ask,
-                passes,
-                chunked: false,
-            };
             Box::pin(prepare(self.site, manner, head, envelope.as_mut())).await
         } else {
             (Vec::new(), None)
         };
         let _arrival = arriving(self.site, envelope.as_ref());
+        body.digest = digest(envelope.as_mut());
         let sent = body.pass(text, &mut self.next).await;
         let octets = body.octets;
         let dot_us = self.site.hop.clock.now_us();
@@ -91,6 +88,14 @@ impl Ingress<'_> {
             Box::pin(arrived(self.site, envelope, noted, octets, dot_us, &reply)).await;
         }
         self.answer(reply)
+    }
+
+    fn manner(&self, chunked: bool) -> Manner {
+        Manner {
+            trusted: self.site.asker(self.client),
+            passes: self.next_hop_tracks(),
+            chunked,
+        }
     }
 
     async fn final_reply(&mut self) -> Result<Reply, End> {
@@ -172,17 +177,12 @@ impl Ingress<'_> {
 
     /// One chunk to the MTA, and its reply.
     async fn chunk(&mut self, size: Size, line: &[u8]) -> Result<(Reply, Option<Arrival>), End> {
-        let (passes, may_ask) = (self.next_hop_tracks(), self.site.honours(self.client));
+        let manner = self.manner(true);
         let mut chunk = self.client.chunk(&self.site.hop, size).await?;
         let start = if let Some(chunks) = &mut self.chunks {
             chunks.octets = chunks.octets.saturating_add(size.octets);
             line.to_vec()
         } else {
-            let manner = Manner {
-                may_ask,
-                passes,
-                chunked: true,
-            };
             let head = chunk
                 .head(self.site.hop.limits.header_octets_max, size.last)
                 .await?;
@@ -202,6 +202,7 @@ impl Ingress<'_> {
             [command, text].concat()
         };
         let arrival = arriving(self.site, self.envelope.as_ref().filter(|_| size.last));
+        chunk.digest = digest(self.envelope.as_mut());
         let sent = match self.next.write(&start).await {
             Ok(()) => chunk.pass(&mut self.next).await,
             Err(error) => Err(BodyError::NextHop(error)),

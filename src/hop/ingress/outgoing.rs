@@ -43,7 +43,7 @@ impl Ingress<'_> {
     /// The request for an MTA that tracks by itself. Its parent is the last step that is reported.
     fn passed_on(&self, tracked: &Tracked) -> Option<TrackRequest> {
         let mut request = tracked.request.for_next_hop(tracked.step, 0)?;
-        if !self.site.hop.reports_arrivals {
+        if !self.site.tells_arrivals(tracked.asked.by) {
             request.up = tracked.request.up;
         }
         Some(request)

@@ -16,15 +16,15 @@ use crate::smtp::capability::Capabilities;
 use crate::smtp::command::Command;
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::envelope::EnvelopeCommand;
-use crate::track::TrackRequest;
 use crate::track::carry::CARRY_OCTETS_MAX;
 use crate::track::wish::Wish;
+use crate::track::{Asked, TrackRequest};
 
 impl Ingress<'_> {
     /// What may ask for tracking of the transaction that this MAIL opens.
     pub(super) fn wish(&self, mail: &EnvelopeCommand<'_>) -> Option<Wish> {
         let (wishes, from) = (&self.site.listener.wishes, mail.mailbox());
-        if wishes.is_empty() || from.is_empty() || !self.site.honours(self.client) {
+        if wishes.is_empty() || from.is_empty() || self.site.asker(self.client).is_none() {
             return None;
         }
         let lot = getrandom::u64().ok()?;
@@ -101,17 +101,24 @@ pub fn take_request(site: &Site, head: &mut Head) -> Option<TrackRequest> {
         .ok()
 }
 
-/// The tracking of a message that nobody has asked for in another way: `asked` is what its header says.
+/// The tracking of a message that nobody has asked for in another way: `asked` is what its header
+/// says, `by` who sent it.
 pub fn grant(
     site: &Site,
     asked: Option<TrackRequest>,
+    by: Option<Asked>,
     envelope: &Envelope,
 ) -> Option<Box<Tracked>> {
     let request = match envelope.wish? {
         Wish::Open { .. } => asked?,
         Wish::Ruled => asked.unwrap_or_default(),
     };
-    site.honour(request, &envelope.reverse_path, envelope.envid.as_deref())
+    site.honour(
+        request,
+        by?,
+        &envelope.reverse_path,
+        envelope.envid.as_deref(),
+    )
 }
 
 /// A field's value without its blanks, folds and comments (RFC 5322, 3.2.2).

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::samples::{any_report, mailing, report};
 use crate::report::field::{Group, canonical};
-use crate::report::{read, write};
-use crate::track::{Certificate, Event};
+use crate::report::{read, write, write_together};
+use crate::track::{Certificate, Event, HopReport, StepId};
 
 proptest! {
     #[test]
@@ -21,6 +21,30 @@ proptest! {
         if let (Some(b), Some(tag)) = (certificate, received.auth) {
             prop_assert!(b.verifies(&received.canonical, &tag));
         }
+    }
+
+    /// Steps that agree in what concerns the whole message share a mail, and come back one by one.
+    #[test]
+    fn steps_told_together_come_back_apart(
+        first in any_report(),
+        more in proptest::collection::vec(any_report(), 0..4),
+    ) {
+        let like_first = |(n, other): (u64, HopReport)| HopReport {
+            step: StepId(n),
+            times_out: other.times_out,
+            tls_out: other.tls_out,
+            recipients: other.recipients,
+            ..first.clone()
+        };
+        let others: Vec<_> = (1..).zip(more).map(like_first).collect();
+        let all = [std::slice::from_ref(&first), &others].concat();
+        let certificate = Certificate::new([7; 32]);
+        let mail = write_together(&all, &mailing(Some(&certificate)));
+        let received = read(&mail).unwrap().expect("a report");
+        prop_assert_eq!(received.report, first.clean());
+        let others: Vec<_> = others.into_iter().map(HopReport::clean).collect();
+        prop_assert_eq!(received.others, others);
+        prop_assert!(certificate.verifies(&received.canonical, &received.auth.unwrap()));
     }
 
     #[test]

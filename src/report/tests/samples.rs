@@ -19,6 +19,7 @@ pub fn mailing(certificate: Option<&Certificate>) -> Mailing<'_> {
         to: "alice@example.org",
         date_us: NOON_US + 2_000_000,
         certificate,
+        received: None,
         boundary: "b0f6f1d2c3a4958677",
     }
 }

@@ -16,6 +16,7 @@ fn carry() -> Carry {
         step: StepId(0x0123_4567_89ab_cdef),
         at_ms: 1_795_478_400_000,
         told: false,
+        asker: Some(Asker::Verified),
         request: TrackRequest {
             certificate: Some(Certificate::new([9; 32])),
             sent_ms: Some(1_795_478_399_000),
@@ -63,6 +64,7 @@ fn opens_what_it_wrote_and_knows_its_mail() {
 #[test]
 fn an_mtrk_crosses_and_lies_under_the_mac() {
     let with = Carry {
+        asker: Some(Asker::Authenticated),
         mtrk: Mtrk::parse(b"VheLhqV/rCKJmplkGFwsyW59pYk:864000"),
         ..carry()
     };
@@ -83,6 +85,17 @@ fn an_mtrk_crosses_and_lies_under_the_mac() {
 fn a_header_without_message_id_fits_one_that_the_mta_added() {
     let opened = open(&carry().write(&keys(), b"a@b", None)).unwrap();
     assert!(opened.is_of(None) && opened.is_of(Some(b"added@mta")));
+}
+
+#[test]
+fn a_stranger_who_has_yet_to_prove_himself_is_nobody() {
+    let unproven = Carry {
+        asker: None,
+        ..carry()
+    };
+    let field = unproven.write(&keys(), b"a@b", None);
+    assert!(String::from_utf8_lossy(&field).contains("; by=-;"));
+    assert_eq!(open(&field).unwrap().carry.asker, None);
 }
 
 #[test]
@@ -108,7 +121,13 @@ fn every_line_is_short_even_with_the_longest_id() {
         "all MTAs keep such lines"
     );
     assert_eq!(open(&field).unwrap().carry, long);
-    assert_eq!(field.len() as u64, long.octets_max(&keys()));
+    let askers = [None, Some(Asker::Network), Some(Asker::Authenticated)];
+    let octets = askers.map(|asker| {
+        long.asker = asker;
+        assert!(long.write(&keys(), b"a@b", Some(b"m")).len() as u64 <= long.octets_max(&keys()));
+        long.octets_max(&keys())
+    });
+    assert_eq!(octets[0], octets[2], "known before it is known who asks");
 }
 
 /// The longest of everything at once.
@@ -129,6 +148,7 @@ fn the_named_bound_holds_for_any_request() {
         step: StepId(u64::MAX),
         at_ms: i64::MIN,
         told: true,
+        asker: Some(Asker::Authenticated),
         request,
         mtrk: Mtrk::parse(format!("{}:999999999", "m".repeat(86)).as_bytes()),
     };

@@ -63,6 +63,7 @@ fn an_unproved_report_changes_no_verdict() {
             to: "b@example.net",
             date_us: 0,
             certificate: (n < 2).then_some(&key),
+            received: None,
             boundary: "b0f6f1d2c3a4958677",
         };
         let mail = crate::report::write(report, &mailing);
@@ -334,7 +335,7 @@ proptest! {
             report.arrival_us = *time;
             report.times_in[4].command_us = *time;
             report.id = TrackingId::new("t").unwrap();
-            crate::report::Received { report, auth: None, canonical: vec![], from: None }
+            crate::report::Received { report, others: vec![], auth: None, canonical: vec![], from: None }
         });
         let (messages, not_ours) = crate::trail::assemble::assemble(made.collect(), None);
         prop_assert!(not_ours.is_empty());

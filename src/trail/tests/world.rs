@@ -173,6 +173,7 @@ pub fn read_by(reports: &[HopReport], signer: Option<&Secret>, reader: Option<&S
             to: "alice@example.org",
             date_us: START_US,
             certificate: key.as_ref(),
+            received: None,
             boundary: "b0f6f1d2c3a4958677",
         };
         fs::write(dir.path().join(format!("new/{n}")), write(report, &mailing)).unwrap();

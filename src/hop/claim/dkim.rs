@@ -1,0 +1,199 @@
+//! Whether the domain of a reverse-path signed the message (DKIM, RFC 6376).
+//!
+//! A signature counts if its `d=` is the reverse-path's domain or one above it, that is if the reverse-path
+//! could stand in its `i=` (RFC 6376, 3.5; a key with `t=s` allows the very domain alone). So a list of
+//! organisational domains is not needed, and no neighbour within one can sign for another.
+//!
+//! What a signature cannot tell is that its message is sent for the first time: whoever has a signed message can
+//! send it again. That is what the budget of verified askers is small for.
+
+use std::panic::catch_unwind;
+use std::sync::Arc;
+
+use mail_auth::common::crypto::{Algorithm, HashAlgorithm, HashContext, HashImpl, Sha256};
+use mail_auth::common::verify::VerifySignature;
+use mail_auth::dkim::canonicalize::BodyHasher;
+use mail_auth::dkim::{Canonicalization, Signature};
+use mail_auth::{AuthenticatedMessage, DkimResult, MessageAuthenticator};
+use memchr::memmem;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::Start;
+use crate::hop::Hop;
+use crate::hop::route::Names;
+
+/// Signatures of one message that are looked at; each may cost a look-up and a public key operation.
+const SIGNATURES_MAX: usize = 4;
+
+/// A message on its way whose header block holds signatures that would do.
+pub struct Signed {
+    header: Vec<u8>,
+    /// The domain of the reverse-path.
+    domain: String,
+    /// The body so far.
+    pub digest: Digest,
+}
+
+impl Signed {
+    /// A message from this reverse-path, if its start holds a signature that would do.
+    pub fn by(reverse_path: &[u8], start: &Start<'_>) -> Option<Self> {
+        let (_, domain) = std::str::from_utf8(reverse_path).ok()?.rsplit_once('@')?;
+        let mut header = Vec::with_capacity(start.head.block().len());
+        let mut stuffing = Stuffing::of(start);
+        stuffing.undo(start.head.block(), |text| header.extend_from_slice(text));
+        let signatures = aligned(&header, domain)?.dkim_headers;
+        let digest = Digest::of(signatures.iter().map(|s| s.header.cb), Stuffing::of(start));
+        (!signatures.is_empty()).then(|| {
+            let mut signed = Self {
+                domain: domain.to_owned(),
+                header,
+                digest,
+            };
+            signed.digest.take(start.body());
+            signed
+        })
+    }
+
+    /// Has the keys looked up while the body is on its way, so that nobody waits for them at its end.
+    pub fn fetch_keys(&self, hop: &Hop) {
+        let message = aligned(&self.header, &self.domain);
+        let keys: Vec<String> = message
+            .iter()
+            .flat_map(|message| message.dkim_headers.iter())
+            .map(|signature| signature.header.domain_key())
+            .collect();
+        let (names, limit) = (Arc::clone(&hop.names), hop.timeouts.verify());
+        tokio::spawn(async move {
+            for key in keys {
+                // Only the resolver's memory is of interest here.
+                let _ = timeout(limit, names.resolver().txt_lookup(key)).await;
+            }
+        });
+    }
+
+    /// Whether one of the signatures holds for the whole message.
+    pub async fn holds(self, names: &Names) -> bool {
+        let Some(mut message) = aligned(&self.header, &self.domain) else {
+            return false;
+        };
+        message.body_hashes = self.digest.finish();
+        let name_servers = MessageAuthenticator(names.resolver().clone());
+        let results = name_servers.verify_dkim(&message).await;
+        for result in &results {
+            debug!(domain = %self.domain, result = %result.result(), "DKIM");
+        }
+        results.iter().any(|r| *r.result() == DkimResult::Pass)
+    }
+}
+
+/// The message of this header block, with those of its signatures alone that would do for the domain. Each says
+/// that it is for the domain, so that the verifier holds it to the rules of `i=`.
+fn aligned<'h>(header: &'h [u8], domain: &str) -> Option<AuthenticatedMessage<'h>> {
+    // Whatever a stranger's header does to the parser, his mail goes on.
+    let parsed = catch_unwind(|| AuthenticatedMessage::parse(header));
+    let mut message = parsed.ok().flatten()?;
+    message
+        .dkim_headers
+        .retain(|signature| would_do(&signature.header, domain));
+    message.dkim_headers.truncate(SIGNATURES_MAX);
+    for signature in &mut message.dkim_headers {
+        signature.header.i = format!("@{domain}");
+    }
+    Some(message)
+}
+
+/// Whether this signature may be taken for the domain's word: made by it or by one above it, for itself, over From
+/// (RFC 6376, 5.4), and not with SHA-1 (RFC 8301, 3.1).
+fn would_do(signature: &Signature, domain: &str) -> bool {
+    let (_, agent) = signature.i.rsplit_once('@').unwrap_or(("", &signature.d));
+    is_within(domain, &signature.d)
+        && is_within(agent, &signature.d)
+        && signature.h.iter().any(|h| h.eq_ignore_ascii_case("from"))
+        && signature.a != Algorithm::RsaSha1
+}
+
+/// Whether `domain` is `above` or below it; a domain without a dot stands above everybody's.
+fn is_within(domain: &str, above: &str) -> bool {
+    let split = domain.len().checked_sub(above.len());
+    let Some((below, same)) = split.and_then(|at| domain.split_at_checked(at)) else {
+        return false;
+    };
+    above.contains('.')
+        && same.eq_ignore_ascii_case(above)
+        && (below.is_empty() || below.ends_with('.'))
+}
+
+type Hasher = BodyHasher<<Sha256 as HashImpl>::Context>;
+
+/// Hashes of a body that streams by, as its signatures want them.
+pub struct Digest {
+    hashers: Vec<(Canonicalization, Hasher)>,
+    stuffing: Stuffing,
+}
+
+impl Digest {
+    fn of(wanted: impl Iterator<Item = Canonicalization>, stuffing: Stuffing) -> Self {
+        let mut hashers = Vec::new();
+        for how in wanted {
+            if hashers.iter().all(|(known, _)| *known != how) {
+                hashers.push((how, BodyHasher::new(Sha256::hasher(), how, 0)));
+            }
+        }
+        Self { hashers, stuffing }
+    }
+
+    /// The next octets of the body, as they go over the wire.
+    pub fn take(&mut self, octets: &[u8]) {
+        let hashers = &mut self.hashers;
+        self.stuffing.undo(octets, |text| {
+            for (_, hasher) in hashers.iter_mut() {
+                hasher.write(text);
+            }
+        });
+    }
+
+    fn finish(self) -> Vec<(Canonicalization, HashAlgorithm, u64, Vec<u8>)> {
+        let hash = |(how, hasher): (Canonicalization, Hasher)| {
+            let hash = hasher.finish().0.complete().as_ref().to_vec();
+            (how, HashAlgorithm::Sha256, 0, hash)
+        };
+        self.hashers.into_iter().map(hash).collect()
+    }
+}
+
+/// The dots that DATA puts before dots at the start of a line (RFC 5321, 4.5.2). Chunks have none.
+struct Stuffing {
+    dotted: bool,
+    at_line_start: bool,
+}
+
+impl Stuffing {
+    fn of(start: &Start<'_>) -> Self {
+        Self {
+            dotted: !start.chunked,
+            at_line_start: true,
+        }
+    }
+
+    /// Gives `text` what is meant by the next octets, piece by piece.
+    fn undo(&mut self, octets: &[u8], mut text: impl FnMut(&[u8])) {
+        let mut rest = octets;
+        if self.dotted {
+            if self.at_line_start {
+                rest = rest.strip_prefix(b".").unwrap_or(rest);
+            }
+            while let Some(at) = memmem::find(rest, b"\n.") {
+                text(&rest[..=at]);
+                rest = &rest[at + 2..];
+            }
+            if let Some(last) = octets.last() {
+                self.at_line_start = *last == b'\n';
+            }
+        }
+        text(rest);
+    }
+}
+
+#[cfg(test)]
+mod tests;
