@@ -1,54 +1,15 @@
-//! The tables, and every statement on them. A step's body stands once, in the journal; an outbox row
-//! points at it and holds a body of its own only when the mailed report tells less than the step.
-//!
-//! The journal's rows go by a growing number, not by the random step id, so that new bodies land on the
-//! same few pages of a commit.
+//! Every statement on the tables. A step's body stands once, in the journal; an outbox row points at it and
+//! holds a body of its own only when the mailed report tells less than the step.
 //!
 //! Must not know threads, channels or transactions: those are the caller's.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Put, StoreError, delays};
-use crate::track::{Step, StepId};
-
-/// The layout below, kept in `user_version`.
-const LAYOUT: i64 = 1;
-
-const TABLES: &str = "
-    CREATE TABLE journal (
-        row       INTEGER PRIMARY KEY,
-        step      INTEGER NOT NULL UNIQUE,  -- the step id's 64 bits
-        at_ms     INTEGER NOT NULL,         -- when it happened, by the hop's clock
-        queued    INTEGER NOT NULL,         -- whether a report was put into the outbox
-        body      BLOB NOT NULL             -- the step, JSON
-    );
-    CREATE INDEX journal_age ON journal (at_ms);
-    CREATE TABLE outbox (
-        step      INTEGER PRIMARY KEY,
-        first_ms  INTEGER NOT NULL,         -- since when it waits
-        next_ms   INTEGER NOT NULL,         -- not before; 0 before the first attempt
-        failures  INTEGER NOT NULL,         -- attempts so far
-        held      INTEGER NOT NULL,         -- 1: given up, kept for a person
-        reason    TEXT,                     -- why the last attempt failed
-        body      BLOB                      -- the step as mailed, where it is not the journal's
-    ) WITHOUT ROWID;
-    CREATE INDEX outbox_due ON outbox (next_ms) WHERE held = 0;
-    CREATE TABLE delays (
-        row         INTEGER PRIMARY KEY,
-        tracking_id TEXT NOT NULL,
-        parent      TEXT NOT NULL,          -- step id, or '' at the first hop
-        recipient   TEXT NOT NULL,
-        first_us    INTEGER NOT NULL,
-        told_us     INTEGER NOT NULL,
-        UNIQUE (tracking_id, parent, recipient)
-    );
-    CREATE INDEX delays_age ON delays (told_us);";
-
-/// Bytes of WAL kept on disk after a checkpoint.
-const WAL_OCTETS_MAX: i64 = 16 << 20;
+use crate::track::{Event, Step, StepId};
 
 /// A report that is due.
 #[derive(Debug)]
@@ -60,10 +21,10 @@ pub struct Due {
     /// Attempts that failed so far.
     pub failures: u32,
     /// What to mail; the error says why the row cannot be read.
-    pub content: Result<Step, String>,
+    pub content: Result<Arc<Step>, String>,
 }
 
-/// What [`due`] found.
+/// What is due.
 #[derive(Debug)]
 pub struct DueReports {
     /// The reports to mail now.
@@ -72,47 +33,81 @@ pub struct DueReports {
     pub next_ms: Option<i64>,
 }
 
-/// Makes a connection ready for writing: WAL, an fsync per commit, the tables.
-pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
-    db.busy_timeout(Duration::from_millis(busy_ms))?;
-    db.pragma_update(None, "journal_mode", "WAL")?;
-    db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "journal_size_limit", WAL_OCTETS_MAX)?;
-    let layout: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match layout {
-        0 => db.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {LAYOUT}; COMMIT;"
-        ))?,
-        LAYOUT => {}
-        newer => return Err(StoreError::Newer(newer)),
-    }
-    // A write that changes nothing finds a read-only or damaged file now, not at the first report.
-    db.execute("DELETE FROM outbox WHERE 0", [])?;
-    db.execute_batch("BEGIN IMMEDIATE; ROLLBACK;")?;
-    Ok(())
+/// A journal row that the books do not have yet.
+#[derive(Debug)]
+pub(super) struct Unbooked {
+    pub(super) row: i64,
+    pub(super) id: StepId,
+    pub(super) at_ms: i64,
+    /// Its report is still to be mailed.
+    pub(super) waits: bool,
+    /// What it tells; `None` if it cannot be read.
+    pub(super) step: Option<Arc<Step>>,
 }
 
-/// Remembers `step` and queues what of it is worth telling. Within the caller's transaction.
-pub(super) fn put(db: &Connection, step: &Step) -> rusqlite::Result<Put> {
-    if let Some(known) = outcome_of_known(db, step)? {
-        return Ok(known);
+/// Whether what a put of `step` comes to is known without the books: all of it is told, or nothing.
+pub(super) fn is_plain(step: &Step) -> bool {
+    let groups = &step.report.recipients;
+    step.told.is_none() || groups.iter().all(|group| group.event != Event::Delayed)
+}
+
+/// Whether a plain step has something to tell.
+pub(super) fn is_told(step: &Step) -> bool {
+    step.told.is_some() && !step.report.recipients.is_empty()
+}
+
+/// What a put of `step` came to.
+pub(super) fn outcome(step: &Step, queued: bool) -> Put {
+    match (step.told.is_some(), queued) {
+        (false, _) => Put::Remembered,
+        (true, true) => Put::Queued,
+        (true, false) => Put::Quiet,
     }
-    let told = if step.told.is_some() {
-        delays::worth_telling(db, step)?
-    } else {
-        for group in step.report.recipients.iter().filter(|g| g.event.is_final()) {
-            delays::forget(db, step, group)?;
-        }
-        Vec::new()
-    };
-    let at_ms = happened_ms(step);
+}
+
+/// When the step happened: its last attempt, or else the arrival, ms.
+pub(super) fn happened_ms(step: &Step) -> i64 {
+    let attempts = step.report.recipients.iter().filter_map(|g| g.attempted_us);
+    attempts
+        .max()
+        .unwrap_or(step.report.arrival_us)
+        .div_euclid(1000)
+}
+
+/// What the first put of this step came to, if the books have one.
+pub(super) fn known(db: &Connection, step: &Step) -> rusqlite::Result<Option<Put>> {
+    let queued = db
+        .prepare_cached(
+            "SELECT queued FROM journal WHERE row = (SELECT row FROM steps WHERE step = ?1)",
+        )?
+        .query_row([key(step.report.step)], |row| row.get(0))
+        .optional()?;
+    Ok(queued.map(|queued| outcome(step, queued)))
+}
+
+/// Writes the row that makes `step` durable, and tells its number.
+pub(super) fn append(db: &Connection, step: &Step, queued: bool) -> rusqlite::Result<i64> {
     db.prepare_cached("INSERT INTO journal (step, at_ms, queued, body) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![
             key(step.report.step),
-            at_ms,
-            !told.is_empty(),
+            happened_ms(step),
+            queued,
             json(step)?
         ])?;
+    Ok(db.last_insert_rowid())
+}
+
+/// Remembers `step` and queues what of it is worth telling, all in the books at once. They must have every
+/// earlier row.
+pub(super) fn put(db: &Connection, step: &Step) -> rusqlite::Result<Put> {
+    let told = if step.told.is_some() {
+        delays::worth_telling(db, step)?
+    } else {
+        delays::forget_ended(db, step)?;
+        Vec::new()
+    };
+    let row = append(db, step, !told.is_empty())?;
+    index(db, step.report.step, row)?;
     if told.is_empty() {
         return Ok(outcome(step, false));
     }
@@ -123,42 +118,73 @@ pub(super) fn put(db: &Connection, step: &Step) -> rusqlite::Result<Put> {
         mailed.report.recipients = told;
         Some(json(&mailed)?)
     };
-    db.prepare_cached(
-        "INSERT INTO outbox (step, first_ms, next_ms, failures, held, body)
-         VALUES (?1, ?2, 0, 0, 0, ?3)",
-    )?
-    .execute(params![key(step.report.step), at_ms, own_body])?;
+    queue(db, row, step.report.step, happened_ms(step), own_body)?;
     Ok(Put::Queued)
 }
 
-/// What the first put of this step came to, if there was one.
-fn outcome_of_known(db: &Connection, step: &Step) -> rusqlite::Result<Option<Put>> {
-    let queued = db
-        .prepare_cached("SELECT queued FROM journal WHERE step = ?1")?
-        .query_row([key(step.report.step)], |row| row.get(0))
-        .optional()?;
-    Ok(queued.map(|queued| outcome(step, queued)))
-}
-
-fn outcome(step: &Step, queued: bool) -> Put {
-    match (step.told.is_some(), queued) {
-        (false, _) => Put::Remembered,
-        (true, true) => Put::Queued,
-        (true, false) => Put::Quiet,
+/// Takes rows into the books: the index by step, and the outbox where the report waits.
+pub(super) fn book(db: &Connection, rows: &mut [Unbooked]) -> rusqlite::Result<()> {
+    if delays::any(db)? {
+        for step in rows.iter().filter_map(|row| row.step.as_ref()) {
+            delays::forget_ended(db, step)?;
+        }
     }
+    for row in rows.iter().filter(|row| row.waits) {
+        queue(db, row.row, row.id, row.at_ms, None)?;
+    }
+    // In the order of the index, so that each of its pages is touched once.
+    rows.sort_unstable_by_key(|row| key(row.id));
+    for row in rows.iter() {
+        index(db, row.id, row.row)?;
+    }
+    Ok(())
 }
 
-/// When the step happened: its last attempt, or else the arrival, ms.
-fn happened_ms(step: &Step) -> i64 {
-    let attempts = step.report.recipients.iter().filter_map(|g| g.attempted_us);
-    attempts
-        .max()
-        .unwrap_or(step.report.arrival_us)
-        .div_euclid(1000)
+/// The rows that a process which did not come to an end has not booked.
+pub(super) fn unbooked(db: &Connection) -> rusqlite::Result<Vec<Unbooked>> {
+    let booked_to: Option<i64> = db
+        .query_row(
+            "SELECT j.row FROM journal j JOIN steps s ON s.step = j.step ORDER BY j.row DESC LIMIT 1",
+            [],
+            |row| row.get(0),
+        )
+        .optional()?;
+    db.prepare("SELECT row, step, at_ms, queued, body FROM journal WHERE row > ?1")?
+        .query_map([booked_to.unwrap_or(0)], |row| {
+            Ok(Unbooked {
+                row: row.get(0)?,
+                id: id(row.get(1)?),
+                at_ms: row.get(2)?,
+                waits: row.get(3)?,
+                step: body(row, 4).ok().map(Arc::new),
+            })
+        })?
+        .collect()
+}
+
+fn index(db: &Connection, step: StepId, row: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR IGNORE INTO steps (step, row) VALUES (?1, ?2)")?
+        .execute([key(step), row])
+        .map(|_| ())
+}
+
+fn queue(
+    db: &Connection,
+    row: i64,
+    step: StepId,
+    first_ms: i64,
+    own_body: Option<String>,
+) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO outbox (row, step, first_ms, next_ms, failures, held, body)
+         VALUES (?1, ?2, ?3, 0, 0, 0, ?4)",
+    )?
+    .execute(params![row, key(step), first_ms, own_body])
+    .map(|_| ())
 }
 
 pub(super) fn done(db: &Connection, step: StepId) -> rusqlite::Result<()> {
-    db.prepare_cached("DELETE FROM outbox WHERE step = ?1")?
+    db.prepare_cached("DELETE FROM outbox WHERE row = (SELECT row FROM steps WHERE step = ?1)")?
         .execute([key(step)])
         .map(|_| ())
 }
@@ -170,25 +196,35 @@ pub(super) fn defer(
     reason: &str,
 ) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE outbox SET next_ms = ?2, failures = failures + 1, reason = ?3 WHERE step = ?1",
+        "UPDATE outbox SET next_ms = ?2, failures = failures + 1, reason = ?3
+         WHERE row = (SELECT row FROM steps WHERE step = ?1)",
     )?
     .execute(params![key(step), next_ms, reason])
     .map(|_| ())
 }
 
 pub(super) fn hold(db: &Connection, step: StepId, reason: &str) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE outbox SET held = 1, reason = ?2 WHERE step = ?1")?
-        .execute(params![key(step), reason])
-        .map(|_| ())
+    db.prepare_cached(
+        "UPDATE outbox SET held = 1, reason = ?2
+         WHERE row = (SELECT row FROM steps WHERE step = ?1)",
+    )?
+    .execute(params![key(step), reason])
+    .map(|_| ())
 }
 
 pub(super) fn step(db: &Connection, id: StepId) -> Result<Option<Step>, StoreError> {
-    let body: Option<Vec<u8>> = db
-        .prepare_cached("SELECT body FROM journal WHERE step = ?1")?
-        .query_row([key(id)], |row| row.get(0))
-        .optional()?;
-    body.map(|body| serde_json::from_slice(&body).map_err(|cause| unreadable(cause).into()))
-        .transpose()
+    Ok(db
+        .prepare_cached(
+            "SELECT body FROM journal WHERE row = (SELECT row FROM steps WHERE step = ?1)",
+        )?
+        .query_row([key(id)], |row| body(row, 0))
+        .optional()?)
+}
+
+/// Whether the outbox holds anything that is to be mailed, now or later.
+pub(super) fn any_waits(db: &Connection) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM outbox WHERE held = 0)")?
+        .query_row([], |row| row.get(0))
 }
 
 pub(super) fn due(
@@ -199,17 +235,23 @@ pub(super) fn due(
 ) -> Result<DueReports, StoreError> {
     let mut waiting = db.prepare_cached(
         "SELECT o.step, o.first_ms, o.failures, COALESCE(o.body, j.body)
-         FROM outbox o LEFT JOIN journal j ON j.step = o.step
-         WHERE o.held = 0 AND o.next_ms <= ?1 ORDER BY o.next_ms, j.row",
+         FROM outbox o LEFT JOIN journal j ON j.row = o.row
+         WHERE o.held = 0 AND o.next_ms <= ?1 ORDER BY o.next_ms, o.row",
     )?;
     let mut rows = waiting.query([now_ms])?;
     let mut reports = Vec::new();
     while let Some(row) = rows.next()? {
-        let step = StepId(row.get::<_, i64>(0)?.cast_unsigned());
+        let step = id(row.get(0)?);
         if in_hand.contains(&step) {
             continue;
         }
-        reports.push(due_row(step, row)?);
+        let content = body(row, 3).map(Arc::new);
+        reports.push(Due {
+            step,
+            first_ms: row.get(1)?,
+            failures: row.get(2)?,
+            content: content.map_err(|cause| format!("the stored step cannot be read: {cause}")),
+        });
         if reports.len() >= reports_max {
             break;
         }
@@ -220,38 +262,50 @@ pub(super) fn due(
     Ok(DueReports { reports, next_ms })
 }
 
-fn due_row(step: StepId, row: &Row<'_>) -> rusqlite::Result<Due> {
-    let content = match row.get_ref(3)?.as_blob() {
-        Ok(body) => serde_json::from_slice(body).map_err(|cause| cause.to_string()),
-        Err(cause) => Err(cause.to_string()),
-    };
-    Ok(Due {
-        step,
-        first_ms: row.get(1)?,
-        failures: row.get(2)?,
-        content: content.map_err(|cause| format!("the stored step cannot be read: {cause}")),
-    })
-}
-
 /// Deletes up to `rows_max` journal rows and as many delays older than `before_ms`, but never a step whose
 /// report waits. Says whether there may be more.
-pub(super) fn prune(db: &Connection, before_ms: i64, rows_max: usize) -> rusqlite::Result<bool> {
-    let rows_max_sql = i64::try_from(rows_max).unwrap_or(i64::MAX);
-    let steps = db
-        .prepare_cached(
-            "DELETE FROM journal WHERE row IN (
-                 SELECT j.row FROM journal j
-                 WHERE j.at_ms < ?1 AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.step = j.step)
-                 ORDER BY j.at_ms LIMIT ?2)",
-        )?
-        .execute([before_ms, rows_max_sql])?;
-    let delays = db
-        .prepare_cached(
-            "DELETE FROM delays WHERE row IN (
-                 SELECT row FROM delays WHERE told_us < ?1 ORDER BY told_us LIMIT ?2)",
-        )?
-        .execute([before_ms.saturating_mul(1000), rows_max_sql])?;
-    Ok(steps.max(delays) >= rows_max)
+pub(super) fn prune(
+    db: &Connection,
+    before_ms: i64,
+    now_ms: i64,
+    rows_max: usize,
+) -> rusqlite::Result<bool> {
+    let old = old_rows(db, before_ms, now_ms, rows_max)?;
+    for (row, step) in &old {
+        db.prepare_cached("DELETE FROM journal WHERE row = ?1")?
+            .execute([row])?;
+        db.prepare_cached("DELETE FROM steps WHERE step = ?1 AND row = ?2")?
+            .execute([step, row])?;
+    }
+    let delays = delays::prune(db, before_ms, rows_max)?;
+    Ok(old.len().max(delays) >= rows_max)
+}
+
+/// Rows and their steps, from the journal's old end to the first row that is not old. A row from a time that
+/// has not come yet was written by a clock gone wrong, and says nothing about those behind it.
+fn old_rows(
+    db: &Connection,
+    before_ms: i64,
+    now_ms: i64,
+    rows_max: usize,
+) -> rusqlite::Result<Vec<(i64, i64)>> {
+    let mut journal = db.prepare_cached(
+        "SELECT j.row, j.step, j.at_ms, EXISTS (SELECT 1 FROM outbox o WHERE o.row = j.row)
+         FROM journal j ORDER BY j.row",
+    )?;
+    let mut rows = journal.query([])?;
+    let mut old = Vec::new();
+    while let Some(row) = rows.next()? {
+        let at_ms: i64 = row.get(2)?;
+        if old.len() >= rows_max || (before_ms..=now_ms).contains(&at_ms) {
+            break;
+        }
+        let waits: bool = row.get(3)?;
+        if at_ms < before_ms && !waits {
+            old.push((row.get(0)?, row.get(1)?));
+        }
+    }
+    Ok(old)
 }
 
 /// The database's integers are signed; the bits are what counts.
@@ -259,10 +313,21 @@ fn key(step: StepId) -> i64 {
     step.0.cast_signed()
 }
 
-fn json(step: &Step) -> rusqlite::Result<Vec<u8>> {
-    serde_json::to_vec(step).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
+fn id(key: i64) -> StepId {
+    StepId(key.cast_unsigned())
 }
 
-fn unreadable(cause: serde_json::Error) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(cause))
+fn json(step: &Step) -> rusqlite::Result<String> {
+    serde_json::to_string(step).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
+}
+
+fn body(row: &Row<'_>, column: usize) -> rusqlite::Result<Step> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|cause| {
+        rusqlite::Error::FromSqlConversionFailure(
+            column,
+            rusqlite::types::Type::Text,
+            Box::new(cause),
+        )
+    })
 }
