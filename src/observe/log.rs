@@ -4,6 +4,9 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
+
+use super::json::JsonLine;
 
 /// Starts logging for the whole process.
 pub fn start() {
@@ -14,6 +17,8 @@ pub fn start() {
     if std::io::stderr().is_terminal() {
         log.with_target(false).init();
     } else {
-        log.json().flatten_event(true).init();
+        log.fmt_fields(JsonFields::new())
+            .event_format(JsonLine)
+            .init();
     }
 }

@@ -1,3 +1,4 @@
 //! What an operator sees of a running hop.
 
+mod json;
 pub mod log;

@@ -6,10 +6,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::Null;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::{Put, StoreError, delays};
 use crate::track::{Event, Step, StepId};
+
+const INDEX: &str = "INSERT OR IGNORE INTO steps (step, row) VALUES (?1, ?2)";
+const QUEUE: &str = "INSERT INTO outbox (row, step, first_ms, next_ms, failures, held, body)
+     VALUES (?1, ?2, ?3, 0, 0, 0, ?4)";
 
 /// A report that is due.
 #[derive(Debug)]
@@ -74,40 +79,57 @@ pub(super) fn happened_ms(step: &Step) -> i64 {
         .div_euclid(1000)
 }
 
-/// What the first put of this step came to, if the books have one.
-pub(super) fn known(db: &Connection, step: &Step) -> rusqlite::Result<Option<Put>> {
-    let queued = db
-        .prepare_cached(
-            "SELECT queued FROM journal WHERE row = (SELECT row FROM steps WHERE step = ?1)",
-        )?
-        .query_row([key(step.report.step)], |row| row.get(0))
-        .optional()?;
-    Ok(queued.map(|queued| outcome(step, queued)))
+/// The statements of the way of mail, ready for all puts of a transaction.
+pub(super) struct Intake<'db> {
+    known: CachedStatement<'db>,
+    append: CachedStatement<'db>,
 }
 
-/// Writes the row that makes `step` durable, and tells its number.
-pub(super) fn append(db: &Connection, step: &Step, queued: bool) -> rusqlite::Result<i64> {
-    db.prepare_cached("INSERT INTO journal (step, at_ms, queued, body) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![
-            key(step.report.step),
-            happened_ms(step),
-            queued,
-            json(step)?
-        ])?;
-    Ok(db.last_insert_rowid())
+impl<'db> Intake<'db> {
+    pub(super) fn new(db: &'db Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            known: db.prepare_cached(
+                "SELECT queued FROM journal WHERE row = (SELECT row FROM steps WHERE step = ?1)",
+            )?,
+            append: db.prepare_cached(
+                "INSERT INTO journal (step, at_ms, queued, body) VALUES (?1, ?2, ?3, ?4)",
+            )?,
+        })
+    }
+
+    /// What the first put of this step came to, if the books have one.
+    pub(super) fn known(&mut self, step: &Step) -> rusqlite::Result<Option<Put>> {
+        let queued = self
+            .known
+            .query_row([key(step.report.step)], |row| row.get(0))
+            .optional()?;
+        Ok(queued.map(|queued| outcome(step, queued)))
+    }
+
+    /// Writes the row that makes `step` durable, and tells its number.
+    pub(super) fn append(&mut self, step: &Step, queued: bool) -> rusqlite::Result<i64> {
+        let at_ms = happened_ms(step);
+        self.append
+            .insert(params![key(step.report.step), at_ms, queued, json(step)?])
+    }
 }
 
 /// Remembers `step` and queues what of it is worth telling, all in the books at once. They must have every
 /// earlier row.
-pub(super) fn put(db: &Connection, step: &Step) -> rusqlite::Result<Put> {
+pub(super) fn put(
+    db: &Connection,
+    intake: &mut Intake<'_>,
+    step: &Step,
+) -> rusqlite::Result<Put> {
     let told = if step.told.is_some() {
         delays::worth_telling(db, step)?
     } else {
         delays::forget_ended(db, step)?;
         Vec::new()
     };
-    let row = append(db, step, !told.is_empty())?;
-    index(db, step.report.step, row)?;
+    let row = intake.append(step, !told.is_empty())?;
+    let id = key(step.report.step);
+    db.prepare_cached(INDEX)?.execute([id, row])?;
     if told.is_empty() {
         return Ok(outcome(step, false));
     }
@@ -118,7 +140,8 @@ pub(super) fn put(db: &Connection, step: &Step) -> rusqlite::Result<Put> {
         mailed.report.recipients = told;
         Some(json(&mailed)?)
     };
-    queue(db, row, step.report.step, happened_ms(step), own_body)?;
+    db.prepare_cached(QUEUE)?
+        .execute(params![row, id, happened_ms(step), own_body])?;
     Ok(Put::Queued)
 }
 
@@ -129,13 +152,15 @@ pub(super) fn book(db: &Connection, rows: &mut [Unbooked]) -> rusqlite::Result<(
             delays::forget_ended(db, step)?;
         }
     }
+    let mut queue = db.prepare_cached(QUEUE)?;
     for row in rows.iter().filter(|row| row.waits) {
-        queue(db, row.row, row.id, row.at_ms, None)?;
+        queue.execute(params![row.row, key(row.id), row.at_ms, Null])?;
     }
     // In the order of the index, so that each of its pages is touched once.
     rows.sort_unstable_by_key(|row| key(row.id));
+    let mut index = db.prepare_cached(INDEX)?;
     for row in rows.iter() {
-        index(db, row.id, row.row)?;
+        index.execute([key(row.id), row.row])?;
     }
     Ok(())
 }
@@ -160,27 +185,6 @@ pub(super) fn unbooked(db: &Connection) -> rusqlite::Result<Vec<Unbooked>> {
             })
         })?
         .collect()
-}
-
-fn index(db: &Connection, step: StepId, row: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT OR IGNORE INTO steps (step, row) VALUES (?1, ?2)")?
-        .execute([key(step), row])
-        .map(|_| ())
-}
-
-fn queue(
-    db: &Connection,
-    row: i64,
-    step: StepId,
-    first_ms: i64,
-    own_body: Option<String>,
-) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT INTO outbox (row, step, first_ms, next_ms, failures, held, body)
-         VALUES (?1, ?2, ?3, 0, 0, 0, ?4)",
-    )?
-    .execute(params![row, key(step), first_ms, own_body])
-    .map(|_| ())
 }
 
 pub(super) fn done(db: &Connection, step: StepId) -> rusqlite::Result<()> {

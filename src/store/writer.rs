@@ -14,7 +14,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::fresh::Note;
-use super::journal::{self, Unbooked};
+use super::journal::{self, Intake, Unbooked};
 use super::{Put, Shared, StoreError};
 use crate::clock::Clock;
 use crate::track::{Step, StepId};
@@ -147,19 +147,21 @@ impl Writer {
         } else {
             Vec::new()
         };
-        let mut puts = Puts {
-            shared: &self.shared,
-            in_books,
-            entered: Vec::new(),
-        };
+        let mut entered = Vec::new();
         let outcomes = transact(&mut self.db, |db| {
             if in_books {
                 journal::book(db, &mut unbooked)?;
             }
+            let mut clerk = Clerk {
+                db,
+                intake: Intake::new(db)?,
+                shared: &self.shared,
+                in_books,
+                entered: &mut entered,
+            };
             let work = batch.iter().map(|order| &order.work);
-            work.map(|work| puts.apply(db, work)).collect()
+            work.map(|work| clerk.apply(work)).collect()
         });
-        let entered = puts.entered;
         self.rows_written += unbooked.len() + batch.len();
         if in_books {
             self.end_booking(outcomes.is_ok());
@@ -278,51 +280,53 @@ impl Writer {
     }
 }
 
-/// The puts of one batch.
-struct Puts<'a> {
+/// Who carries out the orders of one batch, in its transaction.
+struct Clerk<'a> {
+    db: &'a Connection,
+    intake: Intake<'a>,
     shared: &'a Shared,
     /// The books are up to date, and to stay so.
     in_books: bool,
     /// What has a row in the journal only: the row, the step, and whether its report waits.
-    entered: Vec<(i64, Arc<Step>, bool)>,
+    entered: &'a mut Vec<(i64, Arc<Step>, bool)>,
 }
 
-impl Puts<'_> {
-    fn apply(&mut self, db: &Connection, work: &Work) -> rusqlite::Result<Option<Put>> {
+impl Clerk<'_> {
+    fn apply(&mut self, work: &Work) -> rusqlite::Result<Option<Put>> {
         match work {
-            Work::Put(step) => return self.put(db, step).map(Some),
+            Work::Put(step) => return self.put(step).map(Some),
             // The books heard of it while the order was on its way, or they will not.
             Work::Done(step) if self.shared.fresh().done(*step) == Note::Taken => {}
-            Work::Done(step) => journal::done(db, *step)?,
+            Work::Done(step) => journal::done(self.db, *step)?,
             Work::Defer {
                 step,
                 next_ms,
                 reason,
-            } => journal::defer(db, *step, *next_ms, reason)?,
-            Work::Hold { step, reason } => journal::hold(db, *step, reason)?,
+            } => journal::defer(self.db, *step, *next_ms, reason)?,
+            Work::Hold { step, reason } => journal::hold(self.db, *step, reason)?,
             Work::Book => {}
         }
         Ok(None)
     }
 
-    fn put(&mut self, db: &Connection, step: &Arc<Step>) -> rusqlite::Result<Put> {
-        if let Some(known) = self.known(step.report.step) {
+    fn put(&mut self, step: &Arc<Step>) -> rusqlite::Result<Put> {
+        if let Some(known) = self.just_put(step.report.step) {
             return Ok(journal::outcome(&known, journal::is_told(&known)));
         }
-        if let Some(outcome) = journal::known(db, step)? {
+        if let Some(outcome) = self.intake.known(step)? {
             return Ok(outcome);
         }
         if self.in_books {
-            return journal::put(db, step);
+            return journal::put(self.db, &mut self.intake, step);
         }
         let told = journal::is_told(step);
-        let row = journal::append(db, step, told)?;
+        let row = self.intake.append(step, told)?;
         self.entered.push((row, Arc::clone(step), told));
         Ok(journal::outcome(step, told))
     }
 
-    /// The step of this id, if it was put just now.
-    fn known(&self, id: StepId) -> Option<Arc<Step>> {
+    /// The step of this id, if the books do not have it yet.
+    fn just_put(&self, id: StepId) -> Option<Arc<Step>> {
         let entered = self.entered.iter().map(|(_, step, _)| step);
         let now = entered.rev().find(|step| step.report.step == id).cloned();
         now.or_else(|| self.shared.fresh().step(id).cloned())
