@@ -57,41 +57,45 @@ struct Fields<'a, 'w> {
 }
 
 impl Fields<'_, '_> {
-    /// A value that JSON has no form of its own for, as a string.
-    fn text(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        let write = |line: &mut Writer<'_>| {
-            write!(line, ",\"{}\":\"", field.name())?;
-            Escaped(line).write_fmt(value)?;
-            line.write_char('"')
+    fn put(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        let write = || {
+            self.line.write_str(",\"")?;
+            self.line.write_str(field.name())?;
+            self.line.write_str("\":")?;
+            value(self.line)
         };
-        self.written = self.written.and_then(|()| write(self.line));
+        self.written = self.written.and_then(|()| write());
     }
 
-    fn plain(&mut self, field: &Field, value: impl fmt::Display) {
-        let write = |line: &mut Writer<'_>| write!(line, ",\"{}\":{value}", field.name());
-        self.written = self.written.and_then(|()| write(self.line));
+    /// A value that JSON has no form of its own for, as a string.
+    fn text(&mut self, field: &Field, value: impl FnOnce(&mut Escaped<'_, '_>) -> fmt::Result) {
+        self.put(field, |line| {
+            line.write_char('"')?;
+            value(&mut Escaped(line))?;
+            line.write_char('"')
+        });
     }
 }
 
 impl Visit for Fields<'_, '_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.text(field, format_args!("{value:?}"));
+        self.text(field, |text| write!(text, "{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, format_args!("{value}"));
+        self.text(field, |text| text.write_str(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.plain(field, value);
+        self.put(field, |line| write!(line, "{value}"));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.plain(field, value);
+        self.put(field, |line| write!(line, "{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.plain(field, value);
+        self.put(field, |line| write!(line, "{value}"));
     }
 }
 

@@ -4,6 +4,7 @@
 //! Must not know threads, channels or transactions: those are the caller's.
 
 use std::collections::HashSet;
+use std::error::Error;
 use std::sync::Arc;
 
 use rusqlite::types::Null;
@@ -11,6 +12,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::{Put, StoreError, delays};
 use crate::track::{Event, Step, StepId};
+
+/// Room for the JSON of most steps.
+const BODY_OCTETS_USUAL: usize = 1024;
 
 const INDEX: &str = "INSERT OR IGNORE INTO steps (step, row) VALUES (?1, ?2)";
 const QUEUE: &str = "INSERT INTO outbox (row, step, first_ms, next_ms, failures, held, body)
@@ -322,7 +326,10 @@ fn id(key: i64) -> StepId {
 }
 
 fn json(step: &Step) -> rusqlite::Result<String> {
-    serde_json::to_string(step).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
+    let failed = |e: Box<dyn Error + Send + Sync>| rusqlite::Error::ToSqlConversionFailure(e);
+    let mut text = Vec::with_capacity(BODY_OCTETS_USUAL);
+    serde_json::to_writer(&mut text, step).map_err(|e| failed(Box::new(e)))?;
+    String::from_utf8(text).map_err(|e| failed(Box::new(e)))
 }
 
 fn body(row: &Row<'_>, column: usize) -> rusqlite::Result<Step> {

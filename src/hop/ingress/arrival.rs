@@ -9,7 +9,7 @@ use crate::hop::{Arrival, Site, log_step};
 use crate::smtp::data::takes_field_before;
 use crate::smtp::reply::Reply;
 use crate::track::carry::{Carry, Opened};
-use crate::track::{Event, Form, HopReport, Role, Stage, Step};
+use crate::track::{Event, Form, HopReport, RecipientStatus, Role, Stage, Step};
 
 /// How a message came, for what is done with its start.
 #[derive(Clone, Copy)]
@@ -154,11 +154,15 @@ pub async fn arrived(
     };
     let mut times = envelope.times;
     times.record(Stage::Dot, dot_us, now_us);
-    let status = |recipient: Recipient| {
-        let original = recipient
+    // The same for all, but for the address.
+    let told = outcome.status(String::new(), String::new(), Event::Accepted);
+    let queue_id = told.remote_queue_id.clone();
+    let status = |recipient: Recipient| RecipientStatus {
+        original: recipient
             .original
-            .unwrap_or_else(|| recipient.address.clone());
-        outcome.status(original, recipient.address, Event::Accepted)
+            .unwrap_or_else(|| recipient.address.clone()),
+        recipient: recipient.address,
+        ..told.clone()
     };
     let step = Step {
         report: HopReport {
@@ -171,7 +175,7 @@ pub async fn arrived(
             arrival_us: dot_us,
             message_id,
             sent_ms: tracked.request.sent_ms,
-            queue_id: reply.queue_id(),
+            queue_id,
             size: Some(octets),
             times_in: times.exchanges(),
             times_out: Vec::new(),
