@@ -181,7 +181,7 @@ impl Hop {
             let _ = timeout(self.timeouts.store(), arriving.wait_for(|done| *done)).await;
         }
         match timeout(self.timeouts.store(), tracking.store.step(id)).await {
-            Ok(Ok(step)) => step.map(Arc::unwrap_or_clone),
+            Ok(Ok(step)) => step,
             Ok(Err(error)) => {
                 error!(hop = %self.hostname, step = %id, "journal unreadable: {error}");
                 None

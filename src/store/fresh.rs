@@ -8,8 +8,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::journal::{self, Due, Unbooked};
-use crate::track::{Step, StepId};
+use super::Put;
+use super::journal::Unbooked;
+use crate::track::StepId;
 
 /// The oldest is booked then, with all that are half as old. The others are left for the next time, because
 /// most will have been mailed by then.
@@ -21,23 +22,29 @@ const STEPS_MAX: usize = 2000;
 /// Steps that are not in the books, in the order of their rows.
 #[derive(Debug, Default)]
 pub(super) struct Fresh {
-    entries: VecDeque<Entry>,
-    /// The number of each step's entry. The first one has the number `first`, and so on.
+    facts: VecDeque<Fact>,
+    /// The number of each step. The first one has the number `first`, and so on.
     numbers: HashMap<StepId, u64>,
     first: u64,
-    /// Entries with smaller numbers are being booked.
+    /// Steps with smaller numbers are being booked.
     booking_to: u64,
-    /// Entries with smaller numbers do not wait.
+    /// Steps with smaller numbers do not wait.
     waiting_from: u64,
 }
 
-#[derive(Debug)]
-struct Entry {
-    row: i64,
-    step: Arc<Step>,
+/// A step, as it is here.
+#[derive(Clone, Debug)]
+pub(super) struct Fact {
+    pub(super) row: i64,
+    pub(super) id: StepId,
+    pub(super) at_ms: i64,
     /// Its report is still to be mailed.
-    waits: bool,
-    since: Instant,
+    pub(super) waits: bool,
+    /// What its put came to.
+    pub(super) outcome: Put,
+    /// JSON.
+    pub(super) body: Arc<str>,
+    pub(super) since: Instant,
 }
 
 /// What became of the note that a report was mailed.
@@ -53,37 +60,23 @@ pub(super) enum Note {
 
 impl Fresh {
     /// A step that has just been committed.
-    pub(super) fn enter(&mut self, row: i64, step: Arc<Step>, waits: bool) {
-        let number = self.first + self.entries.len() as u64;
-        self.numbers.insert(step.report.step, number);
-        self.entries.push_back(Entry {
-            row,
-            step,
-            waits,
-            since: Instant::now(),
-        });
+    pub(super) fn enter(&mut self, fact: Fact) {
+        let number = self.first + self.facts.len() as u64;
+        self.numbers.insert(fact.id, number);
+        self.facts.push_back(fact);
     }
 
     /// The step of this id.
-    pub(super) fn step(&self, id: StepId) -> Option<&Arc<Step>> {
-        let number = self.numbers.get(&id)?;
-        self.entry(*number).map(|entry| &entry.step)
+    pub(super) fn get(&self, id: StepId) -> Option<&Fact> {
+        self.fact(*self.numbers.get(&id)?)
     }
 
-    /// Reports that wait, the oldest first; at most `reports_max`, none of `in_hand`.
-    pub(super) fn due(&self, reports_max: usize, in_hand: &HashSet<StepId>) -> Vec<Due> {
+    /// Steps whose reports wait, the oldest first; at most `reports_max`, none of `in_hand`.
+    pub(super) fn due(&self, reports_max: usize, in_hand: &HashSet<StepId>) -> Vec<Fact> {
         let from = usize::try_from(self.waiting_from - self.first).unwrap_or(usize::MAX);
-        let waiting = self.entries.iter().skip(from).filter(|entry| entry.waits);
-        waiting
-            .filter(|entry| !in_hand.contains(&entry.step.report.step))
-            .take(reports_max)
-            .map(|entry| Due {
-                step: entry.step.report.step,
-                first_ms: journal::happened_ms(&entry.step),
-                failures: 0,
-                content: Ok(Arc::clone(&entry.step)),
-            })
-            .collect()
+        let waiting = self.facts.iter().skip(from).filter(|fact| fact.waits);
+        let free = waiting.filter(|fact| !in_hand.contains(&fact.id));
+        free.take(reports_max).cloned().collect()
     }
 
     /// The report of this step was mailed.
@@ -94,10 +87,10 @@ impl Fresh {
         if number < self.booking_to {
             return Note::TooLate;
         }
-        if let Some(entry) = self.entry_mut(number) {
-            entry.waits = false;
+        if let Some(fact) = self.fact_mut(number) {
+            fact.waits = false;
         }
-        while self.entry(self.waiting_from).is_some_and(|e| !e.waits) {
+        while self.fact(self.waiting_from).is_some_and(|f| !f.waits) {
             self.waiting_from += 1;
         }
         Note::Taken
@@ -105,46 +98,46 @@ impl Fresh {
 
     /// More steps than there should ever be: the books are behind.
     pub(super) fn is_overfull(&self) -> bool {
-        self.entries.len() >= 2 * STEPS_MAX
+        self.facts.len() >= 2 * STEPS_MAX
     }
 
     /// When the next booking is due.
     pub(super) fn booking_due(&self) -> Option<Instant> {
-        let oldest = self.entries.front()?;
-        let full = self.entries.len() >= STEPS_MAX;
+        let oldest = self.facts.front()?;
+        let full = self.facts.len() >= STEPS_MAX;
         Some(oldest.since + if full { Duration::ZERO } else { BOOK_AFTER })
     }
 
     /// Begins to book what is old enough.
     pub(super) fn begin_booking(&mut self) -> Vec<Unbooked> {
         let half = Instant::now().checked_sub(BOOK_AFTER / 2);
-        let old = self.entries.partition_point(|e| Some(e.since) <= half);
-        let surplus = self.entries.len().saturating_sub(STEPS_MAX / 2);
+        let old = self.facts.partition_point(|f| Some(f.since) <= half);
+        let surplus = self.facts.len().saturating_sub(STEPS_MAX / 2);
         self.begin_booking_of(old.max(surplus))
     }
 
     /// Begins to book everything.
     pub(super) fn begin_booking_all(&mut self) -> Vec<Unbooked> {
-        self.begin_booking_of(self.entries.len())
+        self.begin_booking_of(self.facts.len())
     }
 
     fn begin_booking_of(&mut self, count: usize) -> Vec<Unbooked> {
         self.booking_to = self.first + count as u64;
-        let unbooked = |entry: &Entry| Unbooked {
-            row: entry.row,
-            id: entry.step.report.step,
-            at_ms: journal::happened_ms(&entry.step),
-            waits: entry.waits,
-            step: Some(Arc::clone(&entry.step)),
+        let unbooked = |fact: &Fact| Unbooked {
+            row: fact.row,
+            id: fact.id,
+            at_ms: fact.at_ms,
+            waits: fact.waits,
+            body: Arc::clone(&fact.body),
         };
-        self.entries.iter().take(count).map(unbooked).collect()
+        self.facts.iter().take(count).map(unbooked).collect()
     }
 
     /// The books have what was begun.
     pub(super) fn end_booking(&mut self) {
         while self.first < self.booking_to {
-            if let Some(entry) = self.entries.pop_front() {
-                self.numbers.remove(&entry.step.report.step);
+            if let Some(fact) = self.facts.pop_front() {
+                self.numbers.remove(&fact.id);
             }
             self.first += 1;
         }
@@ -156,13 +149,13 @@ impl Fresh {
         self.booking_to = self.first;
     }
 
-    fn entry(&self, number: u64) -> Option<&Entry> {
+    fn fact(&self, number: u64) -> Option<&Fact> {
         let place = number.checked_sub(self.first)?;
-        self.entries.get(usize::try_from(place).ok()?)
+        self.facts.get(usize::try_from(place).ok()?)
     }
 
-    fn entry_mut(&mut self, number: u64) -> Option<&mut Entry> {
+    fn fact_mut(&mut self, number: u64) -> Option<&mut Fact> {
         let place = number.checked_sub(self.first)?;
-        self.entries.get_mut(usize::try_from(place).ok()?)
+        self.facts.get_mut(usize::try_from(place).ok()?)
     }
 }

@@ -4,20 +4,20 @@
 //! Must not know threads, channels or transactions: those are the caller's.
 
 use std::collections::HashSet;
-use std::error::Error;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use rusqlite::types::Null;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
+use super::entry::{self, Entry};
+use super::fresh::Fact;
 use super::{Put, StoreError, delays};
-use crate::track::{Event, Step, StepId};
-
-/// Room for the JSON of most steps.
-const BODY_OCTETS_USUAL: usize = 1024;
+use crate::track::{Step, StepId};
 
 const INDEX: &str = "INSERT OR IGNORE INTO steps (step, row) VALUES (?1, ?2)";
-const QUEUE: &str = "INSERT INTO outbox (row, step, first_ms, next_ms, failures, held, body)
+const QUEUE: &str =
+    "INSERT OR IGNORE INTO outbox (row, step, first_ms, next_ms, failures, held, body)
      VALUES (?1, ?2, ?3, 0, 0, 0, ?4)";
 
 /// A report that is due.
@@ -30,7 +30,22 @@ pub struct Due {
     /// Attempts that failed so far.
     pub failures: u32,
     /// What to mail; the error says why the row cannot be read.
-    pub content: Result<Arc<Step>, String>,
+    pub content: Result<Step, String>,
+}
+
+impl From<Fact> for Due {
+    fn from(fact: Fact) -> Self {
+        Self {
+            step: fact.id,
+            first_ms: fact.at_ms,
+            failures: 0,
+            content: entry::from_json(&fact.body).map_err(unreadable),
+        }
+    }
+}
+
+fn unreadable(cause: impl Display) -> String {
+    format!("the stored step cannot be read: {cause}")
 }
 
 /// What is due.
@@ -50,37 +65,8 @@ pub(super) struct Unbooked {
     pub(super) at_ms: i64,
     /// Its report is still to be mailed.
     pub(super) waits: bool,
-    /// What it tells; `None` if it cannot be read.
-    pub(super) step: Option<Arc<Step>>,
-}
-
-/// Whether what a put of `step` comes to is known without the books: all of it is told, or nothing.
-pub(super) fn is_plain(step: &Step) -> bool {
-    let groups = &step.report.recipients;
-    step.told.is_none() || groups.iter().all(|group| group.event != Event::Delayed)
-}
-
-/// Whether a plain step has something to tell.
-pub(super) fn is_told(step: &Step) -> bool {
-    step.told.is_some() && !step.report.recipients.is_empty()
-}
-
-/// What a put of `step` came to.
-pub(super) fn outcome(step: &Step, queued: bool) -> Put {
-    match (step.told.is_some(), queued) {
-        (false, _) => Put::Remembered,
-        (true, true) => Put::Queued,
-        (true, false) => Put::Quiet,
-    }
-}
-
-/// When the step happened: its last attempt, or else the arrival, ms.
-pub(super) fn happened_ms(step: &Step) -> i64 {
-    let attempts = step.report.recipients.iter().filter_map(|g| g.attempted_us);
-    attempts
-        .max()
-        .unwrap_or(step.report.arrival_us)
-        .div_euclid(1000)
+    /// The step, JSON.
+    pub(super) body: Arc<str>,
 }
 
 /// The statements of the way of mail, ready for all puts of a transaction.
@@ -102,58 +88,70 @@ impl<'db> Intake<'db> {
     }
 
     /// What the first put of this step came to, if the books have one.
-    pub(super) fn known(&mut self, step: &Step) -> rusqlite::Result<Option<Put>> {
+    pub(super) fn known(&mut self, entry: &Entry) -> rusqlite::Result<Option<Put>> {
         let queued = self
             .known
-            .query_row([key(step.report.step)], |row| row.get(0))
+            .query_row([key(entry.id)], |row| row.get(0))
             .optional()?;
-        Ok(queued.map(|queued| outcome(step, queued)))
+        Ok(queued.map(|queued| entry.outcome(queued)))
     }
 
-    /// Writes the row that makes `step` durable, and tells its number.
-    pub(super) fn append(&mut self, step: &Step, queued: bool) -> rusqlite::Result<i64> {
-        let at_ms = happened_ms(step);
+    /// Writes the row that makes a step durable, and tells its number.
+    pub(super) fn append(&mut self, entry: &Entry, queued: bool) -> rusqlite::Result<i64> {
         self.append
-            .insert(params![key(step.report.step), at_ms, queued, json(step)?])
+            .insert(params![key(entry.id), entry.at_ms, queued, &*entry.body])
     }
 }
 
-/// Remembers `step` and queues what of it is worth telling, all in the books at once. They must have every
+/// Remembers a step and queues what of it is worth telling, all in the books at once. They must have every
 /// earlier row.
 pub(super) fn put(
     db: &Connection,
     intake: &mut Intake<'_>,
-    step: &Step,
+    entry: &Entry,
 ) -> rusqlite::Result<Put> {
-    let told = if step.told.is_some() {
-        delays::worth_telling(db, step)?
-    } else {
-        delays::forget_ended(db, step)?;
-        Vec::new()
+    let (told, own_body) = match &entry.delayed {
+        Some(step) => worth_telling(db, step)?,
+        None => {
+            if delays::any(db)? {
+                forget_ended(db, &entry.body)?;
+            }
+            (entry.told, None)
+        }
     };
-    let row = intake.append(step, !told.is_empty())?;
-    let id = key(step.report.step);
+    let row = intake.append(entry, told)?;
+    let id = key(entry.id);
     db.prepare_cached(INDEX)?.execute([id, row])?;
-    if told.is_empty() {
-        return Ok(outcome(step, false));
+    if told {
+        db.prepare_cached(QUEUE)?
+            .execute(params![row, id, entry.at_ms, own_body])?;
     }
-    let own_body = if told.len() == step.report.recipients.len() {
-        None
-    } else {
-        let mut mailed = step.clone();
-        mailed.report.recipients = told;
-        Some(json(&mailed)?)
-    };
-    db.prepare_cached(QUEUE)?
-        .execute(params![row, id, happened_ms(step), own_body])?;
-    Ok(Put::Queued)
+    Ok(entry.outcome(told))
+}
+
+/// Whether anything of `step` is to be told now, and what, if not all of it.
+fn worth_telling(db: &Connection, step: &Step) -> rusqlite::Result<(bool, Option<String>)> {
+    let told = delays::worth_telling(db, step)?;
+    if told.is_empty() || told.len() == step.report.recipients.len() {
+        return Ok((!told.is_empty(), None));
+    }
+    let mut mailed = step.clone();
+    mailed.report.recipients = told;
+    let body = entry::to_json(&mailed);
+    let body = body.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    Ok((true, Some(body)))
+}
+
+/// Forgets the delays that a step puts an end to. One that cannot be read ends none.
+fn forget_ended(db: &Connection, body: &str) -> rusqlite::Result<()> {
+    entry::from_json(body).map_or(Ok(()), |step| delays::forget_ended(db, &step))
 }
 
 /// Takes rows into the books: the index by step, and the outbox where the report waits.
 pub(super) fn book(db: &Connection, rows: &mut [Unbooked]) -> rusqlite::Result<()> {
     if delays::any(db)? {
-        for step in rows.iter().filter_map(|row| row.step.as_ref()) {
-            delays::forget_ended(db, step)?;
+        for row in rows.iter() {
+            forget_ended(db, &row.body)?;
         }
     }
     let mut queue = db.prepare_cached(QUEUE)?;
@@ -185,7 +183,7 @@ pub(super) fn unbooked(db: &Connection) -> rusqlite::Result<Vec<Unbooked>> {
                 id: id(row.get(1)?),
                 at_ms: row.get(2)?,
                 waits: row.get(3)?,
-                step: body(row, 4).ok().map(Arc::new),
+                body: row.get(4)?,
             })
         })?
         .collect()
@@ -225,7 +223,7 @@ pub(super) fn step(db: &Connection, id: StepId) -> Result<Option<Step>, StoreErr
         .prepare_cached(
             "SELECT body FROM journal WHERE row = (SELECT row FROM steps WHERE step = ?1)",
         )?
-        .query_row([key(id)], |row| body(row, 0))
+        .query_row([key(id)], |row| step_of(row, 0))
         .optional()?)
 }
 
@@ -253,12 +251,11 @@ pub(super) fn due(
         if in_hand.contains(&step) {
             continue;
         }
-        let content = body(row, 3).map(Arc::new);
         reports.push(Due {
             step,
             first_ms: row.get(1)?,
             failures: row.get(2)?,
-            content: content.map_err(|cause| format!("the stored step cannot be read: {cause}")),
+            content: step_of(row, 3).map_err(unreadable),
         });
         if reports.len() >= reports_max {
             break;
@@ -325,20 +322,10 @@ fn id(key: i64) -> StepId {
     StepId(key.cast_unsigned())
 }
 
-fn json(step: &Step) -> rusqlite::Result<String> {
-    let failed = |e: Box<dyn Error + Send + Sync>| rusqlite::Error::ToSqlConversionFailure(e);
-    let mut text = Vec::with_capacity(BODY_OCTETS_USUAL);
-    serde_json::to_writer(&mut text, step).map_err(|e| failed(Box::new(e)))?;
-    String::from_utf8(text).map_err(|e| failed(Box::new(e)))
-}
-
-fn body(row: &Row<'_>, column: usize) -> rusqlite::Result<Step> {
-    let text = row.get_ref(column)?.as_str()?;
-    serde_json::from_str(text).map_err(|cause| {
-        rusqlite::Error::FromSqlConversionFailure(
-            column,
-            rusqlite::types::Type::Text,
-            Box::new(cause),
-        )
+fn step_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Step> {
+    let body = row.get_ref(column)?.as_str()?;
+    entry::from_json(body).map_err(|cause| {
+        let text = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(column, text, Box::new(cause))
     })
 }

@@ -13,6 +13,7 @@
 
 mod delays;
 pub(crate) mod dialogue;
+mod entry;
 mod fresh;
 mod journal;
 pub mod keys;
@@ -39,6 +40,7 @@ use std::thread::{self, JoinHandle};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Notify, oneshot};
 
+use entry::Entry;
 use fresh::{Fresh, Note};
 pub use journal::{Due, DueReports};
 use writer::{Order, Work, Writer};
@@ -79,6 +81,9 @@ pub enum StoreError {
     /// The database engine says no: a full or failing disk, a damaged file, a lock held too long.
     #[error("the store's database: {0}")]
     Database(#[from] Arc<rusqlite::Error>),
+    /// A step cannot be written as JSON, or read as such.
+    #[error("the stored step: {0}")]
+    Json(#[from] Arc<serde_json::Error>),
     /// The file was made by a later hoptrail.
     #[error("the store's database has layout {0}, which only a newer hoptrail can read")]
     Newer(i64),
@@ -198,7 +203,10 @@ impl Store {
     /// waits for a place in the queue. The same step twice is kept once. A caller that stops waiting does not
     /// undo the order.
     pub async fn put(&self, step: Step) -> Result<Put, StoreError> {
-        let answer = self.order(Work::Put(Arc::new(step))).await;
+        let answer = match Entry::of(step) {
+            Ok(entry) => self.order(Work::Put(entry)).await,
+            Err(cause) => Err(StoreError::Json(Arc::new(cause))),
+        };
         match answer {
             Ok(Some(put)) => Ok(put),
             other => {
@@ -209,12 +217,16 @@ impl Store {
     }
 
     /// The step of this id, as it was put, if it is still remembered.
-    pub async fn step(&self, id: StepId) -> Result<Option<Arc<Step>>, StoreError> {
-        if let Some(step) = self.shared.fresh().step(id) {
-            return Ok(Some(Arc::clone(step)));
+    pub async fn step(&self, id: StepId) -> Result<Option<Step>, StoreError> {
+        let fresh = self
+            .shared
+            .fresh()
+            .get(id)
+            .map(|fact| Arc::clone(&fact.body));
+        match fresh {
+            Some(body) => Ok(Some(entry::from_json(&body).map_err(Arc::new)?)),
+            None => self.read(move |db| journal::step(db, id)).await,
         }
-        let found = self.read(move |db| journal::step(db, id)).await?;
-        Ok(found.map(Arc::new))
     }
 
     /// Reports to mail at `now_ms`, those never tried first, then by the time they wait for; at most
@@ -225,21 +237,23 @@ impl Store {
         reports_max: usize,
         mut in_hand: HashSet<StepId>,
     ) -> Result<DueReports, StoreError> {
-        let mut reports = self.shared.fresh().due(reports_max, &in_hand);
-        if !self.shared.outbox_waits.load(Ordering::Acquire) {
+        let mut fresh = self.shared.fresh().due(reports_max, &in_hand);
+        let outbox_waits = self.shared.outbox_waits.load(Ordering::Acquire);
+        if outbox_waits {
+            // Neither is to starve the other.
+            fresh.truncate(reports_max.div_ceil(2));
+        }
+        in_hand.extend(fresh.iter().map(|fact| fact.id));
+        let mut reports: Vec<Due> = fresh.into_iter().map(Due::from).collect();
+        if !outbox_waits {
             let next_ms = None;
             return Ok(DueReports { reports, next_ms });
         }
-        // Neither is to starve the other.
-        reports.truncate(reports_max.div_ceil(2));
-        in_hand.extend(reports.iter().map(|due| due.step));
         let rest = reports_max - reports.len();
         let booked = self.read(move |db| journal::due(db, now_ms, rest, &in_hand));
-        let DueReports {
-            reports: booked,
-            next_ms,
-        } = booked.await?;
-        reports.extend(booked);
+        let booked = booked.await?;
+        reports.extend(booked.reports);
+        let next_ms = booked.next_ms;
         Ok(DueReports { reports, next_ms })
     }
 

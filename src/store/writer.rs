@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::fresh::Note;
+use super::entry::Entry;
+use super::fresh::{Fact, Note};
 use super::journal::{self, Intake, Unbooked};
 use super::{Put, Shared, StoreError};
 use crate::clock::Clock;
-use crate::track::{Step, StepId};
+use crate::track::StepId;
 
 /// Orders in one transaction; bounds the wait of the first for the last.
 const BATCH_ORDERS_MAX: usize = 256;
@@ -42,7 +43,7 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 /// What to write.
 #[derive(Debug)]
 pub(super) enum Work {
-    Put(Arc<Step>),
+    Put(Entry),
     Done(StepId),
     Defer {
         step: StepId,
@@ -169,9 +170,7 @@ impl Writer {
         if outcomes.is_ok() {
             self.count_commit();
             let mut fresh = self.shared.fresh();
-            for (row, step, waits) in entered {
-                fresh.enter(row, step, waits);
-            }
+            entered.into_iter().for_each(|fact| fresh.enter(fact));
         }
         outcomes
     }
@@ -180,9 +179,9 @@ impl Writer {
     fn needs_books(&self, batch: &[Order]) -> bool {
         let fresh = self.shared.fresh();
         let needs = |order: &Order| match &order.work {
-            Work::Put(step) => !journal::is_plain(step),
+            Work::Put(entry) => entry.delayed.is_some(),
             Work::Done(_) => false,
-            Work::Defer { step, .. } | Work::Hold { step, .. } => fresh.step(*step).is_some(),
+            Work::Defer { step, .. } | Work::Hold { step, .. } => fresh.get(*step).is_some(),
             Work::Book => true,
         };
         fresh.is_overfull() || batch.iter().any(needs)
@@ -287,14 +286,14 @@ struct Clerk<'a> {
     shared: &'a Shared,
     /// The books are up to date, and to stay so.
     in_books: bool,
-    /// What has a row in the journal only: the row, the step, and whether its report waits.
-    entered: &'a mut Vec<(i64, Arc<Step>, bool)>,
+    /// What has a row in the journal only.
+    entered: &'a mut Vec<Fact>,
 }
 
 impl Clerk<'_> {
     fn apply(&mut self, work: &Work) -> rusqlite::Result<Option<Put>> {
         match work {
-            Work::Put(step) => return self.put(step).map(Some),
+            Work::Put(entry) => return self.put(entry).map(Some),
             // The books heard of it while the order was on its way, or they will not.
             Work::Done(step) if self.shared.fresh().done(*step) == Note::Taken => {}
             Work::Done(step) => journal::done(self.db, *step)?,
@@ -309,27 +308,34 @@ impl Clerk<'_> {
         Ok(None)
     }
 
-    fn put(&mut self, step: &Arc<Step>) -> rusqlite::Result<Put> {
-        if let Some(known) = self.just_put(step.report.step) {
-            return Ok(journal::outcome(&known, journal::is_told(&known)));
+    fn put(&mut self, entry: &Entry) -> rusqlite::Result<Put> {
+        if let Some(outcome) = self.just_put(entry.id) {
+            return Ok(outcome);
         }
-        if let Some(outcome) = self.intake.known(step)? {
+        if let Some(outcome) = self.intake.known(entry)? {
             return Ok(outcome);
         }
         if self.in_books {
-            return journal::put(self.db, &mut self.intake, step);
+            return journal::put(self.db, &mut self.intake, entry);
         }
-        let told = journal::is_told(step);
-        let row = self.intake.append(step, told)?;
-        self.entered.push((row, Arc::clone(step), told));
-        Ok(journal::outcome(step, told))
+        let outcome = entry.outcome(entry.told);
+        self.entered.push(Fact {
+            row: self.intake.append(entry, entry.told)?,
+            id: entry.id,
+            at_ms: entry.at_ms,
+            waits: entry.told,
+            outcome,
+            body: Arc::clone(&entry.body),
+            since: Instant::now(),
+        });
+        Ok(outcome)
     }
 
-    /// The step of this id, if the books do not have it yet.
-    fn just_put(&self, id: StepId) -> Option<Arc<Step>> {
-        let entered = self.entered.iter().map(|(_, step, _)| step);
-        let now = entered.rev().find(|step| step.report.step == id).cloned();
-        now.or_else(|| self.shared.fresh().step(id).cloned())
+    /// What the put of this step came to, if the books do not have it yet.
+    fn just_put(&self, id: StepId) -> Option<Put> {
+        let now = self.entered.iter().rfind(|fact| fact.id == id);
+        let outcome = now.map(|fact| fact.outcome);
+        outcome.or_else(|| self.shared.fresh().get(id).map(|fact| fact.outcome))
     }
 }
 
