@@ -133,6 +133,12 @@ impl Fresh {
         self.facts.iter().take(count).map(unbooked).collect()
     }
 
+    /// Whether anything is being booked right now.
+    #[cfg(test)]
+    pub(super) fn is_booking(&self) -> bool {
+        self.booking_to > self.first
+    }
+
     /// The books have what was begun.
     pub(super) fn end_booking(&mut self) {
         while self.first < self.booking_to {

@@ -367,6 +367,8 @@ fn file_error(path: &Path, cause: io::Error) -> StoreError {
 }
 
 #[cfg(test)]
+mod books_tests;
+#[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod local_tests;
