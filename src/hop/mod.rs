@@ -337,8 +337,10 @@ impl Site {
             return None;
         }
         let step = self.hop.step_id()?;
-        let random = u128::from(getrandom::u64().ok()?) << 64 | u128::from(getrandom::u64().ok()?);
-        let id = identify(&mut request, envid, TrackingId::mint(random));
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).ok()?;
+        let minted = TrackingId::mint(u128::from_be_bytes(random));
+        let id = identify(&mut request, envid, minted);
         Some(Box::new(Tracked {
             id,
             step,
@@ -380,10 +382,10 @@ fn can_be_told(reverse_path: &[u8]) -> bool {
 fn log_step(hop: &Hop, step: &Step) {
     for recipient in &step.report.recipients {
         info!(
-            hop = %hop.hostname,
-            envid = %step.report.id,
+            hop = hop.hostname,
+            envid = step.report.id.as_str(),
             step = %step.report.step,
-            event = %recipient.event,
+            event = recipient.event.as_str(),
             status = %recipient.status,
             queue_id = step.report.queue_id.as_deref().unwrap_or("-"),
             "tracked"

@@ -1,4 +1,5 @@
 //! What an operator sees of a running hop.
 
+mod json;
 pub mod log;
 pub mod session;

@@ -131,6 +131,9 @@ pub const VERIFIED: &str = "verified";
 #[allow(missing_docs)]
 pub const UNVERIFIED: &str = "unverified";
 
+/// Room for the canonical form of most reports.
+const OCTETS_USUAL: usize = 2048;
+
 /// Name and value of one field, unfolded and trimmed.
 pub type Field = (String, String);
 
@@ -163,19 +166,19 @@ impl Group {
 /// What Auth covers: `lowercase-name:value LF` for every field but Auth itself, in order, and one more
 /// LF between groups.
 pub fn canonical(groups: &[Group]) -> Vec<u8> {
-    let mut text = String::new();
+    let mut text = Vec::with_capacity(OCTETS_USUAL);
     for (n, group) in groups.iter().enumerate() {
         if n > 0 {
-            text.push('\n');
+            text.push(b'\n');
         }
         for (name, value) in &group.0 {
             if !name.eq_ignore_ascii_case(name::AUTH) {
-                text.push_str(&name.to_ascii_lowercase());
-                text.push(':');
-                text.push_str(value);
-                text.push('\n');
+                text.extend(name.bytes().map(|b| b.to_ascii_lowercase()));
+                text.push(b':');
+                text.extend_from_slice(value.as_bytes());
+                text.push(b'\n');
             }
         }
     }
-    text.into_bytes()
+    text
 }

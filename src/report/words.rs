@@ -89,13 +89,14 @@ fn outcomes(recipients: &[RecipientStatus]) -> Vec<Value> {
 
 /// Breaks long lines at blanks; what goes on is set in like the line it comes from.
 fn fill(text: &str) -> String {
-    let mut out = String::new();
+    let mut out = String::with_capacity(text.len() + text.len() / 8);
     for line in text.lines() {
         let content = line.trim_start_matches(' ');
         let indent = " ".repeat(line.len() - content.len());
         let mut column = 0;
         for word in content.split(' ') {
-            if column > 0 && column + 1 + word.chars().count() > WIDTH {
+            let columns = width(word);
+            if column > 0 && column + 1 + columns > WIDTH {
                 out.push('\n');
                 column = 0;
             }
@@ -105,9 +106,17 @@ fn fill(text: &str) -> String {
                 indent.len()
             } else {
                 column + 1
-            } + word.chars().count();
+            } + columns;
         }
         out.push('\n');
     }
     out
+}
+
+fn width(word: &str) -> usize {
+    if word.is_ascii() {
+        word.len()
+    } else {
+        word.chars().count()
+    }
 }

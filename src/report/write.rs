@@ -3,6 +3,8 @@
 //! Whatever a report holds, no value can begin a new field, header or MIME part: it is brought into
 //! normal form first (`track::clean`), and what stands beside it here is our own.
 
+use std::fmt::Write;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mail_builder::MessageBuilder;
@@ -204,11 +206,14 @@ fn recipient_group(recipient: &RecipientStatus) -> Group {
 
 /// `ehlo=COMMAND/REPLY mail=…`, µs.
 fn times(exchanges: &[Exchange]) -> Option<String> {
-    let each = exchanges
-        .iter()
-        .map(|e| format!("{}={}/{}", e.stage.as_str(), e.command_us, e.reply_us));
-    let all: Vec<String> = each.collect();
-    (!all.is_empty()).then(|| all.join(" "))
+    let mut all = String::new();
+    for exchange in exchanges {
+        let blank = if all.is_empty() { "" } else { " " };
+        let (stage, command_us, reply_us) = (*exchange).into();
+        // Writing to a String cannot fail.
+        let _ = write!(all, "{blank}{}={command_us}/{reply_us}", stage.as_str());
+    }
+    (!all.is_empty()).then_some(all)
 }
 
 /// `none`, or `VERSION; CIPHER; verified`.

@@ -13,6 +13,8 @@ use super::*;
 use crate::track::Event;
 
 const CHILD_DIR: &str = "HOPTRAIL_TEST_CRASH_DIR";
+const CHILD_LIFE: &str = "HOPTRAIL_TEST_CRASH_LIFE";
+const FULL_DIR: &str = "HOPTRAIL_TEST_FULL_DIR";
 
 /// The child: this same test binary, run for this one test, which puts steps until it is killed and
 /// prints each number after its `Ok`.
@@ -21,13 +23,14 @@ async fn child_that_is_killed() {
     let Ok(dir) = std::env::var(CHILD_DIR) else {
         return;
     };
+    let life: u64 = std::env::var(CHILD_LIFE).unwrap().parse().unwrap();
     let store = Store::open(Path::new(&dir), 30).unwrap();
     let mut lanes = tokio::task::JoinSet::new();
     for lane in 0..20_u64 {
         let store = store.clone();
         lanes.spawn(async move {
             for n in 0.. {
-                let number = lane << 32 | n;
+                let number = life << 40 | lane << 32 | n;
                 store.put(a_step(number, Event::Relayed)).await.unwrap();
                 // One write call, so that a line is never half of one.
                 let line = format!("stored {number}\n");
@@ -38,9 +41,36 @@ async fn child_that_is_killed() {
     lanes.join_all().await;
 }
 
+/// Five lives on the same file, each cut off in the middle: the first before the books were ever kept.
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_kill() {
     let dir = TempDir::new().unwrap();
+    let mut acknowledged = Vec::new();
+    for (life, puts) in [1, 1500, 1500, 2000, 3000].into_iter().enumerate() {
+        acknowledged.extend(puts_until_killed(&dir, life, puts));
+        let unbooked = unbooked(&dir);
+        assert!(unbooked > 0, "the kill came between a commit and the books");
+        eprintln!(
+            "{} acknowledged, {unbooked} not in the books",
+            acknowledged.len()
+        );
+    }
+    let store = open(&dir);
+    assert_eq!(unbooked(&dir), 0);
+    let waiting: HashSet<StepId> = all_due(&store, 0).await.iter().map(|d| d.step).collect();
+    for step in &acknowledged {
+        assert!(
+            waiting.contains(step),
+            "{step} was acknowledged and is gone"
+        );
+        assert!(store.step(*step).await.unwrap().is_some(), "{step}");
+    }
+    eprintln!("{} on disk", waiting.len());
+}
+
+/// Runs the child and kills it after so many puts, with twenty more under way; returns what it was told is
+/// on disk.
+fn puts_until_killed(dir: &TempDir, life: usize, puts: usize) -> Vec<StepId> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -48,6 +78,7 @@ async fn what_was_acknowledged_survives_a_kill() {
             "--nocapture",
         ])
         .env(CHILD_DIR, dir.path())
+        .env(CHILD_LIFE, life.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -58,29 +89,80 @@ async fn what_was_acknowledged_survives_a_kill() {
         if let Some(number) = line.unwrap().strip_prefix("stored ") {
             acknowledged.push(StepId(number.parse().unwrap()));
         }
-        if acknowledged.len() == 1500 {
-            child.kill().unwrap(); // SIGKILL, with twenty puts under way; the rest of the pipe is read on
+        if acknowledged.len() == puts {
+            child.kill().unwrap(); // SIGKILL; the rest of the pipe is read on
         }
     }
     child.wait().unwrap();
     assert!(
-        acknowledged.len() >= 1500,
+        acknowledged.len() >= puts,
         "the child put {}",
         acknowledged.len()
     );
+    acknowledged
+}
+
+/// Rows of the journal that the books do not have, as another process sees the file.
+fn unbooked(dir: &TempDir) -> i64 {
+    Connection::open(dir.path().join(FILE_NAME))
+        .unwrap()
+        .query_row(
+            "SELECT COUNT(*) FROM journal WHERE step NOT IN (SELECT step FROM steps)",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap()
+}
+
+/// The child, on a disk that is full: puts until the store has refused often enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_on_a_full_disk() {
+    let Ok(dir) = std::env::var(FULL_DIR) else {
+        return;
+    };
+    let store = Store::open(Path::new(&dir), 30).unwrap();
+    let mut refused = 0;
+    for number in 0.. {
+        match store.put(a_step(number, Event::Relayed)).await {
+            Ok(_) => println!("stored {number}"),
+            Err(_) => refused += 1,
+        }
+        if refused == 50 {
+            break;
+        }
+    }
+    println!("refused {refused}");
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_before_the_disk_was_full_is_kept() {
+    let dir = TempDir::new().unwrap();
+    // No file may grow beyond 1 MiB; a write that would make it is refused as on a full disk.
+    let output = Command::new("bash")
+        .args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$@\"", "bash"])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "store::crash_tests::child_on_a_full_disk",
+            "--nocapture",
+        ])
+        .env(FULL_DIR, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("refused 50"), "{said}");
+    let stored = said.lines().filter_map(|l| l.strip_prefix("stored "));
+    let stored: Vec<StepId> = stored.map(|n| StepId(n.parse().unwrap())).collect();
+    assert!(stored.len() > 100, "{} stored", stored.len());
 
     let store = open(&dir);
     let waiting: HashSet<StepId> = all_due(&store, 0).await.iter().map(|d| d.step).collect();
-    for step in &acknowledged {
+    for step in &stored {
         assert!(
             waiting.contains(step),
             "{step} was acknowledged and is gone"
         );
         assert!(store.step(*step).await.unwrap().is_some(), "{step}");
     }
-    eprintln!(
-        "{} acknowledged, {} on disk",
-        acknowledged.len(),
-        waiting.len()
-    );
+    eprintln!("{} acknowledged, {} on disk", stored.len(), waiting.len());
 }

@@ -76,12 +76,31 @@ fn tell(db: &Connection, step: &Step, group: &RecipientStatus) -> rusqlite::Resu
     Ok(true)
 }
 
+/// Whether any delay is noted.
+pub(super) fn any(db: &Connection) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM delays)")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Forgets the delays that `step` puts an end to.
+pub(super) fn forget_ended(db: &Connection, step: &Step) -> rusqlite::Result<()> {
+    let ended = |group: &&RecipientStatus| group.event.is_final();
+    let mut groups = step.report.recipients.iter().filter(ended);
+    groups.try_for_each(|group| forget(db, step, group))
+}
+
+/// Deletes up to `rows_max` delays last told before `before_ms`; says how many.
+pub(super) fn prune(db: &Connection, before_ms: i64, rows_max: usize) -> rusqlite::Result<usize> {
+    let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
+    db.prepare_cached(
+        "DELETE FROM delays WHERE row IN (
+             SELECT row FROM delays WHERE told_us < ?1 ORDER BY told_us LIMIT ?2)",
+    )?
+    .execute([before_ms.saturating_mul(1000), rows_max])
+}
+
 /// The recipient's delay is over: another one, later, is told at once.
-pub(super) fn forget(
-    db: &Connection,
-    step: &Step,
-    group: &RecipientStatus,
-) -> rusqlite::Result<()> {
+fn forget(db: &Connection, step: &Step, group: &RecipientStatus) -> rusqlite::Result<()> {
     db.prepare_cached(
         "DELETE FROM delays WHERE tracking_id = ?1 AND parent = ?2 AND recipient = ?3",
     )?

@@ -1,54 +1,24 @@
-//! The tables, and every statement on them. A step's body stands once, in the journal; an outbox row
-//! points at it and holds a body of its own only when the mailed report tells less than the step.
-//!
-//! The journal's rows go by a growing number, not by the random step id, so that new bodies land on the
-//! same few pages of a commit.
+//! Every statement on the tables. A step's body stands once, in the journal; an outbox row points at it and
+//! holds a body of its own only when the mailed report tells less than the step.
 //!
 //! Must not know threads, channels or transactions: those are the caller's.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::fmt::Display;
+use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::Null;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
+use super::entry::{self, Entry};
+use super::fresh::Fact;
 use super::{Put, StoreError, delays};
 use crate::track::{Step, StepId};
 
-/// The layout below, kept in `user_version`.
-const LAYOUT: i64 = 1;
-
-const TABLES: &str = "
-    CREATE TABLE journal (
-        row       INTEGER PRIMARY KEY,
-        step      INTEGER NOT NULL UNIQUE,  -- the step id's 64 bits
-        at_ms     INTEGER NOT NULL,         -- when it happened, by the hop's clock
-        queued    INTEGER NOT NULL,         -- whether a report was put into the outbox
-        body      BLOB NOT NULL             -- the step, JSON
-    );
-    CREATE INDEX journal_age ON journal (at_ms);
-    CREATE TABLE outbox (
-        step      INTEGER PRIMARY KEY,
-        first_ms  INTEGER NOT NULL,         -- since when it waits
-        next_ms   INTEGER NOT NULL,         -- not before; 0 before the first attempt
-        failures  INTEGER NOT NULL,         -- attempts so far
-        held      INTEGER NOT NULL,         -- 1: given up, kept for a person
-        reason    TEXT,                     -- why the last attempt failed
-        body      BLOB                      -- the step as mailed, where it is not the journal's
-    ) WITHOUT ROWID;
-    CREATE INDEX outbox_due ON outbox (next_ms) WHERE held = 0;
-    CREATE TABLE delays (
-        row         INTEGER PRIMARY KEY,
-        tracking_id TEXT NOT NULL,
-        parent      TEXT NOT NULL,          -- step id, or '' at the first hop
-        recipient   TEXT NOT NULL,
-        first_us    INTEGER NOT NULL,
-        told_us     INTEGER NOT NULL,
-        UNIQUE (tracking_id, parent, recipient)
-    );
-    CREATE INDEX delays_age ON delays (told_us);";
-
-/// Bytes of WAL kept on disk after a checkpoint.
-const WAL_OCTETS_MAX: i64 = 16 << 20;
+const INDEX: &str = "INSERT OR IGNORE INTO steps (step, row) VALUES (?1, ?2)";
+const QUEUE: &str =
+    "INSERT OR IGNORE INTO outbox (row, step, first_ms, next_ms, failures, held, body)
+     VALUES (?1, ?2, ?3, 0, 0, 0, ?4)";
 
 /// A report that is due.
 #[derive(Debug)]
@@ -63,7 +33,22 @@ pub struct Due {
     pub content: Result<Step, String>,
 }
 
-/// What `due` found.
+impl From<Fact> for Due {
+    fn from(fact: Fact) -> Self {
+        Self {
+            step: fact.id,
+            first_ms: fact.at_ms,
+            failures: 0,
+            content: entry::from_json(&fact.body).map_err(unreadable),
+        }
+    }
+}
+
+fn unreadable(cause: impl Display) -> String {
+    format!("the stored step cannot be read: {cause}")
+}
+
+/// What is due.
 #[derive(Debug)]
 pub struct DueReports {
     /// The reports to mail now.
@@ -72,93 +57,140 @@ pub struct DueReports {
     pub next_ms: Option<i64>,
 }
 
-/// Makes a connection ready for writing: WAL, an fsync per commit, the tables.
-pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
-    db.busy_timeout(Duration::from_millis(busy_ms))?;
-    db.pragma_update(None, "journal_mode", "WAL")?;
-    db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "journal_size_limit", WAL_OCTETS_MAX)?;
-    let layout: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match layout {
-        0 => db.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {LAYOUT}; COMMIT;"
-        ))?,
-        LAYOUT => {}
-        newer => return Err(StoreError::Newer(newer)),
+/// A journal row that the books do not have yet.
+#[derive(Debug)]
+pub(super) struct Unbooked {
+    pub(super) row: i64,
+    pub(super) id: StepId,
+    pub(super) at_ms: i64,
+    /// Its report is still to be mailed.
+    pub(super) waits: bool,
+    /// The step, JSON.
+    pub(super) body: Arc<str>,
+}
+
+/// The statements of the way of mail, ready for all puts of a transaction.
+pub(super) struct Intake<'db> {
+    known: CachedStatement<'db>,
+    append: CachedStatement<'db>,
+}
+
+impl<'db> Intake<'db> {
+    pub(super) fn new(db: &'db Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            known: db.prepare_cached(
+                "SELECT queued FROM journal WHERE row = (SELECT row FROM steps WHERE step = ?1)",
+            )?,
+            append: db.prepare_cached(
+                "INSERT INTO journal (step, at_ms, queued, body) VALUES (?1, ?2, ?3, ?4)",
+            )?,
+        })
     }
-    // A write that changes nothing finds a read-only or damaged file now, not at the first report.
-    db.execute("DELETE FROM outbox WHERE 0", [])?;
-    db.execute_batch("BEGIN IMMEDIATE; ROLLBACK;")?;
+
+    /// What the first put of this step came to, if the books have one.
+    pub(super) fn known(&mut self, entry: &Entry) -> rusqlite::Result<Option<Put>> {
+        let queued = self
+            .known
+            .query_row([key(entry.id)], |row| row.get(0))
+            .optional()?;
+        Ok(queued.map(|queued| entry.outcome(queued)))
+    }
+
+    /// Writes the row that makes a step durable, and tells its number.
+    pub(super) fn append(&mut self, entry: &Entry, queued: bool) -> rusqlite::Result<i64> {
+        self.append
+            .insert(params![key(entry.id), entry.at_ms, queued, &*entry.body])
+    }
+}
+
+/// Remembers a step and queues what of it is worth telling, all in the books at once. They must have every
+/// earlier row.
+pub(super) fn put(
+    db: &Connection,
+    intake: &mut Intake<'_>,
+    entry: &Entry,
+) -> rusqlite::Result<Put> {
+    let (told, own_body) = match &entry.delayed {
+        Some(step) => worth_telling(db, step)?,
+        None => {
+            if delays::any(db)? {
+                forget_ended(db, &entry.body)?;
+            }
+            (entry.told, None)
+        }
+    };
+    let row = intake.append(entry, told)?;
+    let id = key(entry.id);
+    db.prepare_cached(INDEX)?.execute([id, row])?;
+    if told {
+        db.prepare_cached(QUEUE)?
+            .execute(params![row, id, entry.at_ms, own_body])?;
+    }
+    Ok(entry.outcome(told))
+}
+
+/// Whether anything of `step` is to be told now, and what, if not all of it.
+fn worth_telling(db: &Connection, step: &Step) -> rusqlite::Result<(bool, Option<String>)> {
+    let told = delays::worth_telling(db, step)?;
+    if told.is_empty() || told.len() == step.report.recipients.len() {
+        return Ok((!told.is_empty(), None));
+    }
+    let mut mailed = step.clone();
+    mailed.report.recipients = told;
+    let body = entry::to_json(&mailed);
+    let body = body.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    Ok((true, Some(body)))
+}
+
+/// Forgets the delays that a step puts an end to. One that cannot be read ends none.
+fn forget_ended(db: &Connection, body: &str) -> rusqlite::Result<()> {
+    entry::from_json(body).map_or(Ok(()), |step| delays::forget_ended(db, &step))
+}
+
+/// Takes rows into the books: the index by step, and the outbox where the report waits.
+pub(super) fn book(db: &Connection, rows: &mut [Unbooked]) -> rusqlite::Result<()> {
+    if delays::any(db)? {
+        for row in rows.iter() {
+            forget_ended(db, &row.body)?;
+        }
+    }
+    let mut queue = db.prepare_cached(QUEUE)?;
+    for row in rows.iter().filter(|row| row.waits) {
+        queue.execute(params![row.row, key(row.id), row.at_ms, Null])?;
+    }
+    // In the order of the index, so that each of its pages is touched once.
+    rows.sort_unstable_by_key(|row| key(row.id));
+    let mut index = db.prepare_cached(INDEX)?;
+    for row in rows.iter() {
+        index.execute([key(row.id), row.row])?;
+    }
     Ok(())
 }
 
-/// Remembers `step` and queues what of it is worth telling. Within the caller's transaction.
-pub(super) fn put(db: &Connection, step: &Step) -> rusqlite::Result<Put> {
-    if let Some(known) = outcome_of_known(db, step)? {
-        return Ok(known);
-    }
-    let told = if step.told.is_some() {
-        delays::worth_telling(db, step)?
-    } else {
-        for group in step.report.recipients.iter().filter(|g| g.event.is_final()) {
-            delays::forget(db, step, group)?;
-        }
-        Vec::new()
-    };
-    let at_ms = happened_ms(step);
-    db.prepare_cached("INSERT INTO journal (step, at_ms, queued, body) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![
-            key(step.report.step),
-            at_ms,
-            !told.is_empty(),
-            json(step)?
-        ])?;
-    if told.is_empty() {
-        return Ok(outcome(step, false));
-    }
-    let own_body = if told.len() == step.report.recipients.len() {
-        None
-    } else {
-        let mut mailed = step.clone();
-        mailed.report.recipients = told;
-        Some(json(&mailed)?)
-    };
-    db.prepare_cached(
-        "INSERT INTO outbox (step, first_ms, next_ms, failures, held, body)
-         VALUES (?1, ?2, 0, 0, 0, ?3)",
-    )?
-    .execute(params![key(step.report.step), at_ms, own_body])?;
-    Ok(Put::Queued)
-}
-
-/// What the first put of this step came to, if there was one.
-fn outcome_of_known(db: &Connection, step: &Step) -> rusqlite::Result<Option<Put>> {
-    let queued = db
-        .prepare_cached("SELECT queued FROM journal WHERE step = ?1")?
-        .query_row([key(step.report.step)], |row| row.get(0))
+/// The rows that a process which did not come to an end has not booked.
+pub(super) fn unbooked(db: &Connection) -> rusqlite::Result<Vec<Unbooked>> {
+    let booked_to: Option<i64> = db
+        .query_row(
+            "SELECT j.row FROM journal j JOIN steps s ON s.step = j.step ORDER BY j.row DESC LIMIT 1",
+            [],
+            |row| row.get(0),
+        )
         .optional()?;
-    Ok(queued.map(|queued| outcome(step, queued)))
-}
-
-fn outcome(step: &Step, queued: bool) -> Put {
-    match (step.told.is_some(), queued) {
-        (false, _) => Put::Remembered,
-        (true, true) => Put::Queued,
-        (true, false) => Put::Quiet,
-    }
-}
-
-/// When the step happened: its last attempt, or else the arrival, ms.
-fn happened_ms(step: &Step) -> i64 {
-    let attempts = step.report.recipients.iter().filter_map(|g| g.attempted_us);
-    attempts
-        .max()
-        .unwrap_or(step.report.arrival_us)
-        .div_euclid(1000)
+    db.prepare("SELECT row, step, at_ms, queued, body FROM journal WHERE row > ?1")?
+        .query_map([booked_to.unwrap_or(0)], |row| {
+            Ok(Unbooked {
+                row: row.get(0)?,
+                id: id(row.get(1)?),
+                at_ms: row.get(2)?,
+                waits: row.get(3)?,
+                body: row.get(4)?,
+            })
+        })?
+        .collect()
 }
 
 pub(super) fn done(db: &Connection, step: StepId) -> rusqlite::Result<()> {
-    db.prepare_cached("DELETE FROM outbox WHERE step = ?1")?
+    db.prepare_cached("DELETE FROM outbox WHERE row = (SELECT row FROM steps WHERE step = ?1)")?
         .execute([key(step)])
         .map(|_| ())
 }
@@ -170,25 +202,35 @@ pub(super) fn defer(
     reason: &str,
 ) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "UPDATE outbox SET next_ms = ?2, failures = failures + 1, reason = ?3 WHERE step = ?1",
+        "UPDATE outbox SET next_ms = ?2, failures = failures + 1, reason = ?3
+         WHERE row = (SELECT row FROM steps WHERE step = ?1)",
     )?
     .execute(params![key(step), next_ms, reason])
     .map(|_| ())
 }
 
 pub(super) fn hold(db: &Connection, step: StepId, reason: &str) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE outbox SET held = 1, reason = ?2 WHERE step = ?1")?
-        .execute(params![key(step), reason])
-        .map(|_| ())
+    db.prepare_cached(
+        "UPDATE outbox SET held = 1, reason = ?2
+         WHERE row = (SELECT row FROM steps WHERE step = ?1)",
+    )?
+    .execute(params![key(step), reason])
+    .map(|_| ())
 }
 
 pub(super) fn step(db: &Connection, id: StepId) -> Result<Option<Step>, StoreError> {
-    let body: Option<Vec<u8>> = db
-        .prepare_cached("SELECT body FROM journal WHERE step = ?1")?
-        .query_row([key(id)], |row| row.get(0))
-        .optional()?;
-    body.map(|body| serde_json::from_slice(&body).map_err(|cause| unreadable(cause).into()))
-        .transpose()
+    Ok(db
+        .prepare_cached(
+            "SELECT body FROM journal WHERE row = (SELECT row FROM steps WHERE step = ?1)",
+        )?
+        .query_row([key(id)], |row| step_of(row, 0))
+        .optional()?)
+}
+
+/// Whether the outbox holds anything that is to be mailed, now or later.
+pub(super) fn any_waits(db: &Connection) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM outbox WHERE held = 0)")?
+        .query_row([], |row| row.get(0))
 }
 
 pub(super) fn due(
@@ -199,17 +241,22 @@ pub(super) fn due(
 ) -> Result<DueReports, StoreError> {
     let mut waiting = db.prepare_cached(
         "SELECT o.step, o.first_ms, o.failures, COALESCE(o.body, j.body)
-         FROM outbox o LEFT JOIN journal j ON j.step = o.step
-         WHERE o.held = 0 AND o.next_ms <= ?1 ORDER BY o.next_ms, j.row",
+         FROM outbox o LEFT JOIN journal j ON j.row = o.row
+         WHERE o.held = 0 AND o.next_ms <= ?1 ORDER BY o.next_ms, o.row",
     )?;
     let mut rows = waiting.query([now_ms])?;
     let mut reports = Vec::new();
     while let Some(row) = rows.next()? {
-        let step = StepId(row.get::<_, i64>(0)?.cast_unsigned());
+        let step = id(row.get(0)?);
         if in_hand.contains(&step) {
             continue;
         }
-        reports.push(due_row(step, row)?);
+        reports.push(Due {
+            step,
+            first_ms: row.get(1)?,
+            failures: row.get(2)?,
+            content: step_of(row, 3).map_err(unreadable),
+        });
         if reports.len() >= reports_max {
             break;
         }
@@ -220,38 +267,50 @@ pub(super) fn due(
     Ok(DueReports { reports, next_ms })
 }
 
-fn due_row(step: StepId, row: &Row<'_>) -> rusqlite::Result<Due> {
-    let content = match row.get_ref(3)?.as_blob() {
-        Ok(body) => serde_json::from_slice(body).map_err(|cause| cause.to_string()),
-        Err(cause) => Err(cause.to_string()),
-    };
-    Ok(Due {
-        step,
-        first_ms: row.get(1)?,
-        failures: row.get(2)?,
-        content: content.map_err(|cause| format!("the stored step cannot be read: {cause}")),
-    })
-}
-
 /// Deletes up to `rows_max` journal rows and as many delays older than `before_ms`, but never a step whose
 /// report waits. Says whether there may be more.
-pub(super) fn prune(db: &Connection, before_ms: i64, rows_max: usize) -> rusqlite::Result<bool> {
-    let rows_max_sql = i64::try_from(rows_max).unwrap_or(i64::MAX);
-    let steps = db
-        .prepare_cached(
-            "DELETE FROM journal WHERE row IN (
-                 SELECT j.row FROM journal j
-                 WHERE j.at_ms < ?1 AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.step = j.step)
-                 ORDER BY j.at_ms LIMIT ?2)",
-        )?
-        .execute([before_ms, rows_max_sql])?;
-    let delays = db
-        .prepare_cached(
-            "DELETE FROM delays WHERE row IN (
-                 SELECT row FROM delays WHERE told_us < ?1 ORDER BY told_us LIMIT ?2)",
-        )?
-        .execute([before_ms.saturating_mul(1000), rows_max_sql])?;
-    Ok(steps.max(delays) >= rows_max)
+pub(super) fn prune(
+    db: &Connection,
+    before_ms: i64,
+    now_ms: i64,
+    rows_max: usize,
+) -> rusqlite::Result<bool> {
+    let old = old_rows(db, before_ms, now_ms, rows_max)?;
+    for (row, step) in &old {
+        db.prepare_cached("DELETE FROM journal WHERE row = ?1")?
+            .execute([row])?;
+        db.prepare_cached("DELETE FROM steps WHERE step = ?1 AND row = ?2")?
+            .execute([step, row])?;
+    }
+    let delays = delays::prune(db, before_ms, rows_max)?;
+    Ok(old.len().max(delays) >= rows_max)
+}
+
+/// Rows and their steps, from the journal's old end to the first row that is not old. A row from a time that
+/// has not come yet was written by a clock gone wrong, and says nothing about those behind it.
+fn old_rows(
+    db: &Connection,
+    before_ms: i64,
+    now_ms: i64,
+    rows_max: usize,
+) -> rusqlite::Result<Vec<(i64, i64)>> {
+    let mut journal = db.prepare_cached(
+        "SELECT j.row, j.step, j.at_ms, EXISTS (SELECT 1 FROM outbox o WHERE o.row = j.row)
+         FROM journal j ORDER BY j.row",
+    )?;
+    let mut rows = journal.query([])?;
+    let mut old = Vec::new();
+    while let Some(row) = rows.next()? {
+        let at_ms: i64 = row.get(2)?;
+        if old.len() >= rows_max || (before_ms..=now_ms).contains(&at_ms) {
+            break;
+        }
+        let waits: bool = row.get(3)?;
+        if at_ms < before_ms && !waits {
+            old.push((row.get(0)?, row.get(1)?));
+        }
+    }
+    Ok(old)
 }
 
 /// The database's integers are signed; the bits are what counts.
@@ -259,10 +318,14 @@ fn key(step: StepId) -> i64 {
     step.0.cast_signed()
 }
 
-fn json(step: &Step) -> rusqlite::Result<Vec<u8>> {
-    serde_json::to_vec(step).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
+fn id(key: i64) -> StepId {
+    StepId(key.cast_unsigned())
 }
 
-fn unreadable(cause: serde_json::Error) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(cause))
+fn step_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Step> {
+    let body = row.get_ref(column)?.as_str()?;
+    entry::from_json(body).map_err(|cause| {
+        let text = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(column, text, Box::new(cause))
+    })
 }

@@ -6,15 +6,16 @@
 //!
 //! Must not know how a report is worded or by which way it leaves.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::bundle::{Bundle, bundles};
 use super::transport::{Failure, Session, Transport};
@@ -31,8 +32,12 @@ const GIVE_UP_MS: i64 = 5 * 24 * 3600 * 1000;
 
 /// Sessions at a time.
 const LANES_MAX: usize = 4;
-/// Reports over one session.
+/// Reports given to a session at a time.
 const LOT_REPORTS_MAX: usize = 50;
+/// Reports over one session; OpenSMTPD takes so many.
+const SESSION_REPORTS_MAX: usize = 100;
+/// How long a session is kept open for more reports.
+const SESSION_IDLE_SECONDS: u64 = 1;
 
 /// The longest sleep between two looks into the outbox.
 const IDLE_SECONDS: u64 = 60;
@@ -54,6 +59,16 @@ struct Work<C> {
     shutdown: watch::Receiver<bool>,
     /// Accepted by the other side, but the store could not take note.
     unmarked: Mutex<HashSet<StepId>>,
+    /// Sessions that are open and have nothing to do.
+    idle: Mutex<Vec<Open>>,
+}
+
+/// An open session.
+struct Open {
+    session: Session,
+    /// Reports it has taken.
+    reports: usize,
+    last_used: Instant,
 }
 
 /// Mails reports until `shutdown` holds true or its sender is gone. `compose` makes the mail of a step, or of
@@ -72,22 +87,30 @@ pub async fn run(
         clock,
         shutdown: shutdown.clone(),
         unmarked: Mutex::default(),
+        idle: Mutex::default(),
     });
     let mut lanes = JoinSet::new();
     let mut in_hand: HashMap<Id, Vec<StepId>> = HashMap::new();
     while !stopping(&shutdown) {
         let pause = dispatch(&work, &mut lanes, &mut in_hand).await;
+        let pause = pause.min(work.close_idle(Duration::from_secs(SESSION_IDLE_SECONDS)));
         tokio::select! {
             // An error means that the sender is gone; the loop's condition sees both.
             _ = shutdown.changed() => {}
-            () = work.store.queued() => {}
+            () = work.store.queued(), if lanes.len() < LANES_MAX => {}
             Some(ended) = lanes.join_next_with_id() => release(&mut in_hand, ended).await,
             () = sleep(pause) => {}
         }
     }
-    let all_ended = async { while lanes.join_next().await.is_some() {} };
+    let end = async {
+        while lanes.join_next().await.is_some() {}
+        // The store has said why, if it could not.
+        let _ = work.store.book().await;
+        let idle = std::mem::take(&mut *work.idle());
+        join_all(idle.into_iter().map(|open| open.session.close())).await;
+    };
     // What is cut off here is mailed after the next start.
-    let _ = timeout(Duration::from_secs(GRACE_SECONDS), all_ended).await;
+    let _ = timeout(Duration::from_secs(GRACE_SECONDS), end).await;
 }
 
 fn stopping(shutdown: &watch::Receiver<bool>) -> bool {
@@ -151,51 +174,49 @@ async fn release(in_hand: &mut HashMap<Id, Vec<StepId>>, ended: Result<(Id, ()),
     }
 }
 
-/// One session: its lot of mails, one after the other.
+/// One lot of mails, one after the other over one session.
 async fn lane<C>(work: Arc<Work<C>>, lot: Vec<Bundle>)
 where
     C: Fn(&[&Step], i64) -> Vec<u8> + Send + Sync + 'static,
 {
-    let mut session = None;
-    let mut notes = JoinSet::new();
-    let mut lot = lot.into_iter();
-    while let Some(bundle) = lot.next() {
+    let mut open = work.idle().pop();
+    let mut notes = Vec::with_capacity(lot.len());
+    let mut lot = VecDeque::from(lot);
+    while let Some(bundle) = lot.pop_front() {
         if stopping(&work.shutdown) {
             break;
         }
         let (sent, bundle) = work.set_sent_aside(bundle);
-        for due in &sent {
-            notes.spawn(work.settle(due, Fate::Sent));
-        }
+        notes.extend(sent.iter().map(|due| work.settle(due, Fate::Sent)));
         if bundle.is_empty() {
             continue;
         }
-        let (fate, goes_on) = match work.mail(&bundle, &mut session).await {
+        let (fate, goes_on) = match work.mail(&bundle, &mut open).await {
             Outcome::Settled(fate) => (fate, true),
             Outcome::Broke(reason) => {
-                // Only the mail at which it broke has to wait; the others get a session of their own.
-                session = None;
+                // A session that took other reports may have had enough; one that took none broke at this
+                // mail, which has to wait. The others get a session of their own.
+                if open.take().is_some_and(|open| open.reports > 0) {
+                    lot.push_front(bundle);
+                    continue;
+                }
                 (Fate::Later(reason), false)
             }
             Outcome::NoSession(reason) => {
                 // Nobody's fault in particular, so that everybody waits.
-                for due in lot.by_ref().flatten() {
-                    notes.spawn(work.settle(&due, Fate::Later(reason.clone())));
+                for due in lot.drain(..).flatten() {
+                    notes.push(work.settle(&due, Fate::Later(reason.clone())));
                 }
                 (Fate::Later(reason), false)
             }
         };
-        for due in &bundle {
-            notes.spawn(work.settle(due, fate.clone()));
-        }
+        notes.extend(bundle.iter().map(|due| work.settle(due, fate.clone())));
         if !goes_on {
             break;
         }
     }
-    if let Some(open) = session {
-        Session::close(open).await;
-    }
-    if notes.join_all().await.contains(&false) {
+    work.idle().extend(open);
+    if join_all(notes).await.contains(&false) {
         // What could not be noted is due again at once; without a pause this would go in a circle.
         sleep(Duration::from_secs(TROUBLE_SECONDS)).await;
     }
@@ -228,20 +249,26 @@ where
     }
 
     /// One attempt, over the open session or a new one.
-    async fn mail(&self, bundle: &[Due], session: &mut Option<Session>) -> Outcome {
+    async fn mail(&self, bundle: &[Due], open: &mut Option<Open>) -> Outcome {
         let (recipient, mail) = match self.composed(bundle) {
             Ok(mail) => mail,
             Err(reason) => return Outcome::Settled(Fate::Never(reason)),
         };
-        let open = match session {
-            Some(open) => open,
+        if let Some(full) = open.take_if(|open| open.reports >= SESSION_REPORTS_MAX) {
+            full.session.close().await;
+        }
+        let used = match open {
+            Some(used) => used,
             None => match self.open().await {
-                Ok(new) => session.insert(new),
+                Ok(new) => open.insert(new),
                 Err(reason) => return Outcome::NoSession(reason),
             },
         };
-        match open.send(&recipient, mail).await {
+        let sent = used.session.send(&recipient, mail).await;
+        used.last_used = Instant::now();
+        match sent {
             Ok(()) => {
+                used.reports += 1;
                 count(&self.store.counters().sent);
                 // Until the mark is durable.
                 self.unmarked().extend(bundle.iter().map(|due| due.step));
@@ -255,11 +282,31 @@ where
 
     /// In a task of its own, because lettre panics at an EHLO line of blanks only, and a server's reply must
     /// not take the lane down.
-    async fn open(&self) -> Result<Session, String> {
+    async fn open(&self) -> Result<Open, String> {
         let transport = self.transport.clone();
-        tokio::spawn(async move { transport.open().await })
+        let session = tokio::spawn(async move { transport.open().await })
             .await
-            .unwrap_or_else(|_| Err("the server's greeting cannot be read".to_owned()))
+            .unwrap_or_else(|_| Err("the server's greeting cannot be read".to_owned()))?;
+        Ok(Open {
+            session,
+            reports: 0,
+            last_used: Instant::now(),
+        })
+    }
+
+    /// Takes leave of sessions that have had nothing to do for so long; returns when to look again.
+    fn close_idle(&self, limit: Duration) -> Duration {
+        let mut idle = self.idle();
+        let over = |open: &mut Open| open.last_used.elapsed() >= limit;
+        for open in idle.extract_if(.., over) {
+            tokio::spawn(open.session.close());
+        }
+        let longest = idle.iter().map(|open| open.last_used.elapsed()).max();
+        longest.map_or(Duration::MAX, |longest| limit.saturating_sub(longest))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The envelope recipient and the mail, or why there is none.

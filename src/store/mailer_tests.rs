@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -179,13 +180,18 @@ async fn a_restart_resumes_what_was_put_before() {
 
 #[tokio::test]
 async fn a_recipient_refused_for_good_is_held_with_the_reply_and_harms_no_other() {
+    refused_recipient(&["DSN"]).await;
+    refused_recipient(&["DSN", "PIPELINING"]).await;
+}
+
+async fn refused_recipient(keywords: &[&'static str]) {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
     let refuse = |line: &str| {
         let bob = line.starts_with("RCPT TO:<gone@");
         bob.then(|| "550-5.1.1 no such user\r\n550 5.1.1 here".to_owned())
     };
-    let sink = Sink::start_with(&["DSN"], refuse).await;
+    let sink = Sink::start_with(keywords, refuse).await;
     for n in 1..=3 {
         let mut step = a_step(n, Event::Relayed);
         if n == 2 {
@@ -211,11 +217,13 @@ async fn a_recipient_refused_for_good_is_held_with_the_reply_and_harms_no_other(
 
 #[tokio::test]
 async fn refusals_of_the_content_are_for_good_and_of_the_sender_not() {
-    for (at, counted) in [(".", "held"), ("DATA", "held"), ("MAIL", "deferred")] {
+    let stages = [(".", "held"), ("DATA", "held"), ("MAIL", "deferred")];
+    let keywords: [&[&'static str]; 2] = [&[], &["PIPELINING"]];
+    for ((at, counted), keywords) in stages.into_iter().flat_map(|s| keywords.map(|k| (s, k))) {
         let dir = TempDir::new().unwrap();
         let store = open(&dir);
         let refuse = move |line: &str| line.starts_with(at).then(|| "550 5.7.1 no".to_owned());
-        let sink = Sink::start_with(&[], refuse).await;
+        let sink = Sink::start_with(keywords, refuse).await;
         store.put(a_step(1, Event::Relayed)).await.unwrap();
         let mailer = Mailer::start(&store, &format!("smtp://127.0.0.1:{}", sink.port), 0);
         let counters = store.counters();
@@ -348,6 +356,8 @@ async fn an_accepted_report_that_could_not_be_marked_is_not_sent_again() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
     store.put(a_step(1, Event::Relayed)).await.unwrap();
+    // From here on it is in the outbox, where a mark is a deletion.
+    store.book().await.unwrap();
     let other = Connection::open(dir.path().join(FILE_NAME)).unwrap();
     other
         .execute_batch(

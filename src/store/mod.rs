@@ -1,17 +1,24 @@
 //! Durable: the journal of steps and the outbox of reports in one `SQLite` file, and the worker that mails
 //! what waits there. When [`Store::put`] says `Ok`, the step is on disk.
 //!
-//! One thread owns the writing connection and commits whatever waits in one transaction (group commit);
-//! look-ups have a read-only connection of their own, because under WAL a reader never waits for a
-//! commit, and an egress asks the journal in the middle of a transaction of mail.
+//! One thread owns the writing connection and commits whatever waits in one transaction (group commit). On
+//! the way of mail that is a row at the end of the journal; the index and the outbox follow a moment later,
+//! many rows at a time (`writer`), and until then the step is in memory (`fresh`). A crash in between costs
+//! nothing but that work, which the next start does, and the note that a report of that moment was mailed.
+//!
+//! Look-ups go to the memory first, then to a read-only connection of their own, because under WAL a reader
+//! never waits for a commit, and an egress asks the journal in the middle of a transaction of mail.
 //!
 //! Must not know SMTP sessions, policy, or how a report is worded: the mailer is given a composer.
 
 mod bundle;
 mod delays;
 pub(crate) mod dialogue;
+mod entry;
+mod fresh;
 mod journal;
 pub mod keys;
+mod layout;
 mod lhlo;
 mod local;
 pub mod mailer;
@@ -27,16 +34,18 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Notify, oneshot};
 
+use entry::Entry;
+use fresh::{Fresh, Note};
 pub use journal::{Due, DueReports};
-use writer::{Order, Work};
+use writer::{Order, Work, Writer};
 
 use crate::track::{Step, StepId};
 
@@ -74,6 +83,9 @@ pub enum StoreError {
     /// The database engine says no: a full or failing disk, a damaged file, a lock held too long.
     #[error("the store's database: {0}")]
     Database(#[from] Arc<rusqlite::Error>),
+    /// A step cannot be written as JSON, or read as such.
+    #[error("the stored step: {0}")]
+    Json(#[from] Arc<serde_json::Error>),
     /// The file was made by a later hoptrail.
     #[error("the store's database has layout {0}, which only a newer hoptrail can read")]
     Newer(i64),
@@ -111,20 +123,47 @@ pub struct Counters {
     pub held: AtomicU64,
 }
 
-/// A handle to the store of one hop; clones share it. The file is closed when the last is dropped.
+/// A handle to the store of one hop; clones share it. When the last is dropped, the books are brought up to
+/// date and the file is closed.
 #[derive(Clone, Debug)]
 pub struct Store {
-    orders: SyncSender<Order>,
+    orders: Arc<Orders>,
     reader: Arc<Mutex<Connection>>,
     shared: Arc<Shared>,
+}
+
+/// The way to the writer's thread. Dropped, it ends the thread and waits for that.
+#[derive(Debug)]
+struct Orders {
+    sender: Option<SyncSender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Orders {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            // It has said what there is to say.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// What the handles and the writer's thread both hold.
 #[derive(Debug, Default)]
 struct Shared {
-    /// Told once per commit that put something into the outbox.
+    fresh: Mutex<Fresh>,
+    /// The outbox may hold something to be mailed.
+    outbox_waits: AtomicBool,
+    /// Told when there may be more to mail than before.
     queued: Notify,
     counters: Counters,
+}
+
+impl Shared {
+    fn fresh(&self) -> MutexGuard<'_, Fresh> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Store {
@@ -133,7 +172,7 @@ impl Store {
     pub fn open(state_dir: &Path, retention_days: u32) -> Result<Self, StoreError> {
         let path = make_file(state_dir)?;
         let writing = Connection::open(&path)?;
-        journal::set_up(&writing, BUSY_MS)?;
+        layout::set_up(&writing, BUSY_MS)?;
         // The directory entry of a new file is durable only after this.
         File::open(state_dir)
             .and_then(|dir| dir.sync_all())
@@ -144,25 +183,32 @@ impl Store {
         )?;
         reading.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
 
-        let (orders, at_work) = sync_channel(QUEUE_ORDERS_MAX);
         let shared = Arc::new(Shared::default());
-        let at_writer = Arc::clone(&shared);
-        thread::Builder::new()
+        let mut writer = Writer::new(writing, Arc::clone(&shared), retention_days);
+        writer.take_over()?;
+        let (sender, at_work) = sync_channel(QUEUE_ORDERS_MAX);
+        let thread = thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || writer::run(writing, &at_work, &at_writer, retention_days))
+            .spawn(move || writer.run(&at_work))
             .map_err(|cause| file_error(&path, cause))?;
         Ok(Self {
-            orders,
+            orders: Arc::new(Orders {
+                sender: Some(sender),
+                thread: Some(thread),
+            }),
             reader: Arc::new(Mutex::new(reading)),
             shared,
         })
     }
 
-    /// Makes `step` durable and, if it is to be mailed, puts its report into the outbox: `Ok` comes after
-    /// the commit. Never waits for a place in the queue. The same step twice is kept once. A caller that
-    /// stops waiting does not undo the order.
+    /// Makes `step` durable and, if it is to be mailed, queues its report: `Ok` comes after the commit. Never
+    /// waits for a place in the queue. The same step twice is kept once. A caller that stops waiting does not
+    /// undo the order.
     pub async fn put(&self, step: Step) -> Result<Put, StoreError> {
-        let answer = self.order(Work::Put(Box::new(step))).await;
+        let answer = match Entry::of(step) {
+            Ok(entry) => self.order(Work::Put(entry)).await,
+            Err(cause) => Err(StoreError::Json(Arc::new(cause))),
+        };
         match answer {
             Ok(Some(put)) => Ok(put),
             other => {
@@ -174,7 +220,15 @@ impl Store {
 
     /// The step of this id, as it was put, if it is still remembered.
     pub async fn step(&self, id: StepId) -> Result<Option<Step>, StoreError> {
-        self.read(move |db| journal::step(db, id)).await
+        let fresh = self
+            .shared
+            .fresh()
+            .get(id)
+            .map(|fact| Arc::clone(&fact.body));
+        match fresh {
+            Some(body) => Ok(Some(entry::from_json(&body).map_err(Arc::new)?)),
+            None => self.read(move |db| journal::step(db, id)).await,
+        }
     }
 
     /// Reports to mail at `now_ms`, those never tried first, then by the time they wait for; at most
@@ -183,14 +237,34 @@ impl Store {
         &self,
         now_ms: i64,
         reports_max: usize,
-        in_hand: HashSet<StepId>,
+        mut in_hand: HashSet<StepId>,
     ) -> Result<DueReports, StoreError> {
-        self.read(move |db| journal::due(db, now_ms, reports_max, &in_hand))
-            .await
+        let mut fresh = self.shared.fresh().due(reports_max, &in_hand);
+        let outbox_waits = self.shared.outbox_waits.load(Ordering::Acquire);
+        if outbox_waits {
+            // Neither is to starve the other.
+            fresh.truncate(reports_max.div_ceil(2));
+        }
+        in_hand.extend(fresh.iter().map(|fact| fact.id));
+        let mut reports: Vec<Due> = fresh.into_iter().map(Due::from).collect();
+        if !outbox_waits {
+            let next_ms = None;
+            return Ok(DueReports { reports, next_ms });
+        }
+        let rest = reports_max - reports.len();
+        let booked = self.read(move |db| journal::due(db, now_ms, rest, &in_hand));
+        let booked = booked.await?;
+        reports.extend(booked.reports);
+        let next_ms = booked.next_ms;
+        Ok(DueReports { reports, next_ms })
     }
 
-    /// The report was handed over. Like `defer` and `hold`, ordered at once; the future tells the commit.
+    /// The report was handed over. Like `defer` and `hold`, noted at once; the future tells the commit, but
+    /// for a step that is not in the books yet: there the next booking keeps the note.
     pub fn done(&self, step: StepId) -> Noted {
+        if self.shared.fresh().done(step) == Note::Taken {
+            return Box::pin(std::future::ready(Ok(())));
+        }
         self.note(Work::Done(step))
     }
 
@@ -208,12 +282,17 @@ impl Store {
         self.note(Work::Hold { step, reason })
     }
 
+    /// Resolves when everything noted so far is on disk.
+    pub fn book(&self) -> Noted {
+        self.note(Work::Book)
+    }
+
     /// What was done since the start.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
     }
 
-    /// Resolves when something was put into the outbox since the last call.
+    /// Resolves when there may be more to mail than at the last call.
     async fn queued(&self) {
         self.shared.queued.notified().await;
     }
@@ -229,13 +308,18 @@ impl Store {
         work: Work,
     ) -> impl Future<Output = Result<Option<Put>, StoreError>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
-        let accepted = self.orders.try_send(Order { work, answer });
+        let accepted = match &self.orders.sender {
+            Some(sender) => sender
+                .try_send(Order { work, answer })
+                .map_err(|e| match e {
+                    TrySendError::Full(_) => StoreError::Full,
+                    TrySendError::Disconnected(_) => StoreError::Stopped,
+                }),
+            None => Err(StoreError::Stopped),
+        };
         async move {
-            match accepted {
-                Ok(()) => answered.await.unwrap_or(Err(StoreError::Stopped)),
-                Err(TrySendError::Full(_)) => Err(StoreError::Full),
-                Err(TrySendError::Disconnected(_)) => Err(StoreError::Stopped),
-            }
+            accepted?;
+            answered.await.unwrap_or(Err(StoreError::Stopped))
         }
     }
 
@@ -285,9 +369,13 @@ fn file_error(path: &Path, cause: io::Error) -> StoreError {
 }
 
 #[cfg(test)]
+mod books_tests;
+#[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod local_tests;
+#[cfg(test)]
+mod mailer_session_tests;
 #[cfg(test)]
 mod mailer_tests;
 #[cfg(test)]

@@ -99,6 +99,8 @@ impl Sink {
             let verb = line.split(' ').next().unwrap_or_default().to_uppercase();
             let usual = match verb.as_str() {
                 "EHLO" | "LHLO" => self.offers(),
+                "RCPT" if now.mail.is_empty() => "503 5.5.1 MAIL first".to_owned(),
+                // As RFC 2920, 3.1 allows: whether there is a recipient is told after the dot.
                 "DATA" => "354 go".to_owned(),
                 "AUTH" => "235 2.7.0 welcome".to_owned(),
                 _ => "250 2.0.0 ok".to_owned(),
@@ -110,7 +112,12 @@ impl Sink {
                 "RSET" => now = Received::default(),
                 "DATA" if accepted => {
                     now.data = read_data(&mut peer).await?;
-                    if self.reply(&mut peer, ".", "250 2.0.0 queued").await? {
+                    let usual = if now.rcpt.is_empty() {
+                        "554 5.5.1 no valid recipients"
+                    } else {
+                        "250 2.0.0 queued"
+                    };
+                    if self.reply(&mut peer, ".", usual).await? {
                         self.seen.lock().unwrap().received.push(now);
                     }
                     now = Received::default();

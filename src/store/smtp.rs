@@ -1,7 +1,8 @@
 //! Reports over SMTP or LMTP, by lettre's connection: one connection, a transaction for each report.
 //!
 //! `NOTIFY=NEVER` goes along where DSN is offered (RFC 3461, 4.1): a report that cannot be delivered must
-//! not cause another mail.
+//! not cause another mail. Where the server reads ahead (RFC 2920), all commands of a transaction go in one
+//! write.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Quit, Rset};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::{Response, Severity};
+use memchr::memmem;
 use tokio::time::timeout;
 
 use super::dialogue::{
@@ -82,10 +84,14 @@ impl SmtpSession {
     /// concerns us, not them, and may be set right while the report waits.
     pub(super) async fn send(&mut self, recipient: &str, mail: &[u8]) -> Result<(), Failure> {
         let (from, to) = self.envelope(recipient, mail)?;
-        let outcome = match self.command(&from).await {
-            Err(Failure::Never(reason)) => Err(Failure::Later(reason)),
+        let begun = if self.offers.has("PIPELINING") {
+            self.begin_at_once(&from, &to).await
+        } else {
+            self.begin_by_steps(&from, &to).await
+        };
+        let outcome = match begun {
+            Ok(()) => self.content(mail).await,
             Err(failure) => Err(failure),
-            Ok(_) => self.recipient_and_content(&to, mail).await,
         };
         if let Err(Failure::Later(_) | Failure::Never(_)) = &outcome {
             // A server that will not even reset is of no use to the next report; that one will notice.
@@ -94,13 +100,37 @@ impl SmtpSession {
         outcome
     }
 
-    async fn recipient_and_content(&mut self, to: &str, mail: &[u8]) -> Result<(), Failure> {
+    async fn begin_by_steps(&mut self, from: &str, to: &str) -> Result<(), Failure> {
+        self.command(from).await.map_err(concerning_us)?;
         self.command(to).await?;
-        if !self.command(Data).await?.has_code(354) {
-            return Err(Failure::Broken("DATA was not answered by 354".to_owned()));
+        let reply = self.command(Data).await?;
+        go_ahead(&reply)
+    }
+
+    /// MAIL, RCPT and DATA in one write. A server may say 354 though it refused what came before; then it
+    /// gets a message of nothing (RFC 2920, 3.1).
+    async fn begin_at_once(&mut self, from: &str, to: &str) -> Result<(), Failure> {
+        let mail = self.command([from, to, "DATA\r\n"].concat()).await;
+        let mail = refusal(mail.map_err(concerning_us))?;
+        let rcpt = refusal(self.reply().await)?;
+        let data = self.reply().await;
+        let Some(refused) = mail.or(rcpt) else {
+            return go_ahead(&data?);
+        };
+        if refusal(data)?.is_none() {
+            refusal(self.command(".\r\n").await)?;
         }
-        let content = self.connection.message(without_final_crlf(mail));
-        let reply = within(MESSAGE_SECONDS, content).await?;
+        Err(refused)
+    }
+
+    async fn content(&mut self, mail: &[u8]) -> Result<(), Failure> {
+        let reply = match std::str::from_utf8(mail) {
+            Ok(text) => within(MESSAGE_SECONDS, self.connection.command(stuffed(text))).await?,
+            Err(_) => {
+                let content = self.connection.message(without_final_crlf(mail));
+                within(MESSAGE_SECONDS, content).await?
+            }
+        };
         if reply.code().severity == Severity::PositiveCompletion {
             Ok(())
         } else {
@@ -136,10 +166,61 @@ impl SmtpSession {
         within(COMMAND_SECONDS, self.connection.command(command)).await
     }
 
+    /// The reply to a command that went along with an earlier one.
+    async fn reply(&mut self) -> Result<Response, Failure> {
+        within(COMMAND_SECONDS, self.connection.read_response()).await
+    }
+
     pub(super) async fn close(mut self) {
         let quit = self.connection.command(Quit);
         let _ = timeout(Duration::from_secs(QUIT_SECONDS), quit).await;
     }
+}
+
+/// A refused MAIL may be set right while the report waits.
+fn concerning_us(failure: Failure) -> Failure {
+    match failure {
+        Failure::Never(reason) => Failure::Later(reason),
+        other => other,
+    }
+}
+
+/// What was refused, if the session goes on.
+fn refusal(reply: Result<Response, Failure>) -> Result<Option<Failure>, Failure> {
+    match reply {
+        Ok(_) => Ok(None),
+        Err(broken @ Failure::Broken(_)) => Err(broken),
+        Err(refused) => Ok(Some(refused)),
+    }
+}
+
+fn go_ahead(reply: &Response) -> Result<(), Failure> {
+    if reply.has_code(354) {
+        Ok(())
+    } else {
+        Err(Failure::Broken("DATA was not answered by 354".to_owned()))
+    }
+}
+
+/// The text with its dots doubled (RFC 5321, 4.5.2) and the end of data, for one write.
+fn stuffed(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 64);
+    if text.starts_with('.') {
+        out.push('.');
+    }
+    let mut rest = text;
+    while let Some(at) = memmem::find(rest.as_bytes(), b"\r\n.") {
+        let (lines, dotted) = rest.split_at(at + 2);
+        out.push_str(lines);
+        out.push('.');
+        rest = dotted;
+    }
+    out.push_str(rest);
+    if !rest.ends_with("\r\n") {
+        out.push_str("\r\n");
+    }
+    out.push_str(".\r\n");
+    out
 }
 
 async fn within(

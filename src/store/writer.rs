@@ -1,20 +1,33 @@
 //! The one thread that writes. It takes everything that waits (up to a batch) into one transaction and
 //! answers after the commit; it never waits for more to come. A failed commit fails its batch and
 //! nothing else: the next one starts afresh.
+//!
+//! A put is answered as soon as its row is in the journal. The books are kept behind that, between batches
+//! and in larger numbers; checkpoints too, so that nobody waits for one who need not.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::{Put, Shared, StoreError, journal};
+use super::entry::Entry;
+use super::fresh::{Fact, Note};
+use super::journal::{self, Intake, Unbooked};
+use super::{Put, Shared, StoreError};
 use crate::clock::Clock;
-use crate::track::{Step, StepId};
+use crate::track::StepId;
 
 /// Orders in one transaction; bounds the wait of the first for the last.
 const BATCH_ORDERS_MAX: usize = 256;
+
+/// Seconds until the books are tried again after they could not be kept.
+const BOOK_AGAIN_SECONDS: u64 = 1;
+
+/// Rows written between two checkpoints; each takes a page of the WAL at the most, or a few.
+const CHECKPOINT_ROWS: usize = 4000;
 
 /// Rows deleted in one go by retention; more wait for the next go.
 const PRUNE_ROWS_MAX: usize = 500;
@@ -30,7 +43,7 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 /// What to write.
 #[derive(Debug)]
 pub(super) enum Work {
-    Put(Box<Step>),
+    Put(Entry),
     Done(StepId),
     Defer {
         step: StepId,
@@ -41,6 +54,8 @@ pub(super) enum Work {
         step: StepId,
         reason: String,
     },
+    /// Bring the books up to date.
+    Book,
 }
 
 /// Work, and who waits for its commit. Only a put has something to say.
@@ -50,91 +65,287 @@ pub(super) struct Order {
     pub(super) answer: oneshot::Sender<Result<Option<Put>, StoreError>>,
 }
 
-/// Serves orders until every handle of the store is gone.
-pub(super) fn run(
-    mut db: Connection,
-    orders: &Receiver<Order>,
-    shared: &Shared,
+/// The writer's own.
+pub(super) struct Writer {
+    db: Connection,
+    shared: Arc<Shared>,
     retention_days: u32,
-) {
-    let mut next_prune = Instant::now();
-    loop {
-        if Instant::now() >= next_prune {
-            next_prune = Instant::now() + prune(&db, retention_days);
+    next_prune: Instant,
+    /// The books are not tried before.
+    next_booking: Instant,
+    /// Since the last checkpoint.
+    rows_written: usize,
+}
+
+impl Writer {
+    pub(super) fn new(db: Connection, shared: Arc<Shared>, retention_days: u32) -> Self {
+        Self {
+            db,
+            shared,
+            retention_days,
+            next_prune: Instant::now(),
+            next_booking: Instant::now(),
+            rows_written: 0,
         }
-        let idle = next_prune.saturating_duration_since(Instant::now());
-        match orders.recv_timeout(idle) {
-            Ok(first) => {
-                let mut batch = vec![first];
-                batch.extend(orders.try_iter().take(BATCH_ORDERS_MAX - 1));
-                serve(&mut db, batch, shared);
+    }
+
+    /// Books what an earlier process did not get to.
+    pub(super) fn take_over(&mut self) -> rusqlite::Result<()> {
+        let mut left = journal::unbooked(&self.db)?;
+        transact(&mut self.db, |db| journal::book(db, &mut left))?;
+        self.look_into_outbox();
+        Ok(())
+    }
+
+    /// Serves orders until every handle of the store is gone.
+    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+        loop {
+            self.do_chores();
+            match orders.recv_timeout(self.idle()) {
+                Ok(first) => {
+                    let mut batch = vec![first];
+                    batch.extend(orders.try_iter().take(BATCH_ORDERS_MAX - 1));
+                    self.serve(batch);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
         }
+        let rest = self.shared.fresh().begin_booking_all();
+        self.book(rest);
+    }
+
+    fn serve(&mut self, batch: Vec<Order>) {
+        match self.commit(&batch) {
+            Ok(outcomes) => {
+                let stored = outcomes.iter().flatten().count();
+                let counter = &self.shared.counters.stored;
+                counter.fetch_add(stored as u64, Ordering::Relaxed);
+                for (order, outcome) in batch.into_iter().zip(&outcomes) {
+                    // Who stopped waiting has no use for the answer; the work is done all the same.
+                    let _ = order.answer.send(Ok(*outcome));
+                }
+                if outcomes.contains(&Some(Put::Queued)) {
+                    self.shared.queued.notify_one();
+                }
+            }
+            Err(cause) => {
+                tracing::error!(%cause, orders = batch.len(), "the store could not commit");
+                let error = StoreError::from(cause);
+                for order in batch {
+                    let _ = order.answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// One transaction for the whole batch. Where an order needs the books, they are brought up to date
+    /// first, and every put of the batch goes straight into them.
+    fn commit(&mut self, batch: &[Order]) -> rusqlite::Result<Vec<Option<Put>>> {
+        let in_books = self.needs_books(batch);
+        let mut unbooked = if in_books {
+            self.shared.fresh().begin_booking_all()
+        } else {
+            Vec::new()
+        };
+        let mut entered = Vec::new();
+        let outcomes = transact(&mut self.db, |db| {
+            if in_books {
+                journal::book(db, &mut unbooked)?;
+            }
+            let mut clerk = Clerk {
+                db,
+                intake: Intake::new(db)?,
+                shared: &self.shared,
+                in_books,
+                entered: &mut entered,
+            };
+            let work = batch.iter().map(|order| &order.work);
+            work.map(|work| clerk.apply(work)).collect()
+        });
+        self.rows_written += unbooked.len() + batch.len();
+        if in_books {
+            self.end_booking(outcomes.is_ok());
+        }
+        if outcomes.is_ok() {
+            self.count_commit();
+            let mut fresh = self.shared.fresh();
+            entered.into_iter().for_each(|fact| fresh.enter(fact));
+        }
+        outcomes
+    }
+
+    /// Whether an order asks for more than a row in the journal or a change to one in the outbox.
+    fn needs_books(&self, batch: &[Order]) -> bool {
+        let fresh = self.shared.fresh();
+        let needs = |order: &Order| match &order.work {
+            Work::Put(entry) => entry.delayed.is_some(),
+            Work::Done(_) => false,
+            Work::Defer { step, .. } | Work::Hold { step, .. } => fresh.get(*step).is_some(),
+            Work::Book => true,
+        };
+        fresh.is_overfull() || batch.iter().any(needs)
+    }
+
+    fn book(&mut self, mut unbooked: Vec<Unbooked>) {
+        let booked = transact(&mut self.db, |db| journal::book(db, &mut unbooked));
+        self.rows_written += unbooked.len();
+        self.end_booking(booked.is_ok());
+        match booked {
+            Ok(()) => self.count_commit(),
+            Err(cause) => {
+                tracing::error!(%cause, "the store's books could not be kept; tried again");
+                self.next_booking = Instant::now() + Duration::from_secs(BOOK_AGAIN_SECONDS);
+            }
+        }
+    }
+
+    fn end_booking(&self, booked: bool) {
+        if !booked {
+            return self.shared.fresh().cancel_booking();
+        }
+        // Before the steps leave the memory, or whoever looks for what is due could find a report nowhere.
+        self.look_into_outbox();
+        self.shared.fresh().end_booking();
+    }
+
+    fn look_into_outbox(&self) {
+        // Better to look in vain than never.
+        let waits = journal::any_waits(&self.db).unwrap_or(true);
+        self.shared.outbox_waits.store(waits, Ordering::Release);
+        if waits {
+            self.shared.queued.notify_one();
+        }
+    }
+
+    fn count_commit(&self) {
+        self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// When the next booking is due.
+    fn booking_due(&self) -> Option<Instant> {
+        let due = self.shared.fresh().booking_due()?;
+        Some(due.max(self.next_booking))
+    }
+
+    /// How long there is nothing to do but orders.
+    fn idle(&self) -> Duration {
+        let next = self
+            .booking_due()
+            .into_iter()
+            .fold(self.next_prune, Ord::min);
+        next.saturating_duration_since(Instant::now())
+    }
+
+    fn do_chores(&mut self) {
+        let now = Instant::now();
+        if self.booking_due().is_some_and(|due| due <= now) {
+            let unbooked = self.shared.fresh().begin_booking();
+            self.book(unbooked);
+        }
+        if self.rows_written >= CHECKPOINT_ROWS {
+            self.rows_written = 0;
+            self.checkpoint();
+        }
+        if self.next_prune <= now {
+            self.next_prune = now + self.prune();
+        }
+    }
+
+    /// Moves what is in the WAL into the database, so that the WAL begins anew.
+    fn checkpoint(&self) {
+        let passive = "PRAGMA wal_checkpoint(PASSIVE)";
+        if let Err(cause) = self.db.query_row(passive, [], |_| Ok(())) {
+            tracing::warn!(%cause, "the store's write-ahead log could not be cleared");
+        }
+    }
+
+    /// Drops rows past the retention; returns when to look again.
+    fn prune(&mut self) -> Duration {
+        let now_ms = Clock::system().now_ms();
+        let before_ms = now_ms - i64::from(self.retention_days) * DAY_MS;
+        let pruned = transact(&mut self.db, |db| {
+            journal::prune(db, before_ms, now_ms, PRUNE_ROWS_MAX)
+        });
+        let seconds = match pruned {
+            Ok(true) => PRUNE_MORE_SECONDS,
+            Ok(false) => PRUNE_EVERY_SECONDS,
+            Err(cause) => {
+                tracing::warn!(%cause, "old rows of the store could not be deleted");
+                PRUNE_EVERY_SECONDS
+            }
+        };
+        Duration::from_secs(seconds)
     }
 }
 
-fn serve(db: &mut Connection, batch: Vec<Order>, shared: &Shared) {
-    match commit(db, &batch) {
-        Ok(outcomes) => {
-            let counters = &shared.counters;
-            counters.commits.fetch_add(1, Ordering::Relaxed);
-            let stored = outcomes.iter().flatten().count();
-            counters.stored.fetch_add(stored as u64, Ordering::Relaxed);
-            if outcomes.contains(&Some(Put::Queued)) {
-                shared.queued.notify_one();
-            }
-            for (order, outcome) in batch.into_iter().zip(outcomes) {
-                // Who stopped waiting has no use for the answer; the work is done all the same.
-                let _ = order.answer.send(Ok(outcome));
-            }
+/// Who carries out the orders of one batch, in its transaction.
+struct Clerk<'a> {
+    db: &'a Connection,
+    intake: Intake<'a>,
+    shared: &'a Shared,
+    /// The books are up to date, and to stay so.
+    in_books: bool,
+    /// What has a row in the journal only.
+    entered: &'a mut Vec<Fact>,
+}
+
+impl Clerk<'_> {
+    fn apply(&mut self, work: &Work) -> rusqlite::Result<Option<Put>> {
+        match work {
+            Work::Put(entry) => return self.put(entry).map(Some),
+            // The books heard of it while the order was on its way, or they will not.
+            Work::Done(step) if self.shared.fresh().done(*step) == Note::Taken => {}
+            Work::Done(step) => journal::done(self.db, *step)?,
+            Work::Defer {
+                step,
+                next_ms,
+                reason,
+            } => journal::defer(self.db, *step, *next_ms, reason)?,
+            Work::Hold { step, reason } => journal::hold(self.db, *step, reason)?,
+            Work::Book => {}
         }
-        Err(cause) => {
-            tracing::error!(%cause, orders = batch.len(), "the store could not commit");
-            let error = StoreError::from(cause);
-            for order in batch {
-                let _ = order.answer.send(Err(error.clone()));
-            }
+        Ok(None)
+    }
+
+    fn put(&mut self, entry: &Entry) -> rusqlite::Result<Put> {
+        if let Some(outcome) = self.just_put(entry.id) {
+            return Ok(outcome);
         }
+        if let Some(outcome) = self.intake.known(entry)? {
+            return Ok(outcome);
+        }
+        if self.in_books {
+            return journal::put(self.db, &mut self.intake, entry);
+        }
+        let outcome = entry.outcome(entry.told);
+        self.entered.push(Fact {
+            row: self.intake.append(entry, entry.told)?,
+            id: entry.id,
+            at_ms: entry.at_ms,
+            waits: entry.told,
+            outcome,
+            body: Arc::clone(&entry.body),
+            since: Instant::now(),
+        });
+        Ok(outcome)
+    }
+
+    /// What the put of this step came to, if the books do not have it yet.
+    fn just_put(&self, id: StepId) -> Option<Put> {
+        let now = self.entered.iter().rfind(|fact| fact.id == id);
+        let outcome = now.map(|fact| fact.outcome);
+        outcome.or_else(|| self.shared.fresh().get(id).map(|fact| fact.outcome))
     }
 }
 
 /// One transaction; dropped without commit it rolls back.
-fn commit(db: &mut Connection, batch: &[Order]) -> rusqlite::Result<Vec<Option<Put>>> {
-    let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let outcomes = batch
-        .iter()
-        .map(|order| apply(&transaction, &order.work))
-        .collect::<rusqlite::Result<_>>()?;
+fn transact<T>(
+    db: &mut Connection,
+    write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let written = write(&transaction)?;
     transaction.commit()?;
-    Ok(outcomes)
-}
-
-fn apply(db: &Connection, work: &Work) -> rusqlite::Result<Option<Put>> {
-    match work {
-        Work::Put(step) => return journal::put(db, step).map(Some),
-        Work::Done(step) => journal::done(db, *step)?,
-        Work::Defer {
-            step,
-            next_ms,
-            reason,
-        } => journal::defer(db, *step, *next_ms, reason)?,
-        Work::Hold { step, reason } => journal::hold(db, *step, reason)?,
-    }
-    Ok(None)
-}
-
-/// Drops rows past the retention; returns when to look again.
-fn prune(db: &Connection, retention_days: u32) -> Duration {
-    let before_ms = Clock::system().now_ms() - i64::from(retention_days) * DAY_MS;
-    let seconds = match journal::prune(db, before_ms, PRUNE_ROWS_MAX) {
-        Ok(true) => PRUNE_MORE_SECONDS,
-        Ok(false) => PRUNE_EVERY_SECONDS,
-        Err(cause) => {
-            tracing::warn!(%cause, "old rows of the store could not be deleted");
-            PRUNE_EVERY_SECONDS
-        }
-    };
-    Duration::from_secs(seconds)
+    Ok(written)
 }

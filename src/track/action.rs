@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// What a hop saw happen to one recipient of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,8 +91,8 @@ impl FromStr for Event {
 }
 
 /// An enhanced status code `class.subject.detail` (RFC 3463).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Status {
     /// 2, 4 or 5.
     pub class: u8,
@@ -168,8 +168,8 @@ impl TryFrom<String> for Status {
     }
 }
 
-impl From<Status> for String {
-    fn from(status: Status) -> Self {
-        status.to_string()
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }

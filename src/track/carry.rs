@@ -43,7 +43,8 @@
 //!  mac=anxAUVRyYJODyv51UbdzmnC29cXQ8EIeVmAXdFfXhDw
 //! ```
 
-use std::fmt;
+use std::borrow::Cow;
+use std::fmt::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -64,6 +65,8 @@ pub const CARRY_AGE_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
 const CARRY_AHEAD_MS_MAX: i64 = 3600 * 1000;
 /// Lines are folded here (RFC 5322, 2.1.1); all four MTAs of the lab keep the folds.
 const LINE_OCTETS: usize = 78;
+/// Room for a field as most are.
+const OCTETS_USUAL: usize = 512;
 
 /// What crosses the MTA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +92,8 @@ pub struct Carry {
 pub struct Key {
     kid: String,
     octets: [u8; 32],
+    /// HMAC that has taken in the key, and no text yet.
+    keyed: Hmac<Sha256>,
 }
 
 /// All keys a hop recognises; the first one signs.
@@ -110,25 +115,29 @@ impl Carry {
     /// The whole field with its final CRLF, for the mail from `reverse_path` with `message_id`.
     pub fn write(&self, keys: &Keyring, reverse_path: &[u8], message_id: Option<&[u8]>) -> Vec<u8> {
         let key = keys.signing();
-        let mut parts = vec![
-            "v=1".to_owned(),
-            format!("kid={}", key.kid),
-            format!("id={}", encode(self.id.as_str())),
-            format!("step={}", self.step),
-            format!("at={}", self.at_ms),
-            format!("told={}", u8::from(self.told)),
-            format!("by={}", self.asker.map_or("-", Asker::as_str)),
-            format!("req={}", self.request.to_value()),
-        ];
-        parts.extend(self.mtrk.iter().map(|mtrk| format!("mtrk={mtrk}")));
+        let from = key.digest(b"from", reverse_path);
         let msg = message_id.map_or("-".to_owned(), |id| key.digest(b"msg", id));
-        parts.push(format!("from={}", key.digest(b"from", reverse_path)));
-        parts.push(format!("msg={msg}"));
-        let mac = format!(
-            "mac={}",
-            URL_SAFE_NO_PAD.encode(key.mac(parts.join(";").as_bytes()))
+        let mut text = String::with_capacity(OCTETS_USUAL);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "v=1;kid={};id={};step={};at={};told={};by={};req={}",
+            key.kid,
+            encode(self.id.as_str()),
+            self.step,
+            self.at_ms,
+            u8::from(self.told),
+            self.asker.map_or("-", Asker::as_str),
+            self.request.to_value(),
         );
-        fold(parts.iter().map(String::as_str).chain([mac.as_str()]))
+        if let Some(mtrk) = &self.mtrk {
+            let _ = write!(text, ";mtrk={mtrk}");
+        }
+        let _ = write!(text, ";from={from};msg={msg}");
+        let mac = URL_SAFE_NO_PAD.encode(key.mac(text.as_bytes()));
+        text.push_str(";mac=");
+        text.push_str(&mac);
+        fold(&text)
     }
 
     /// How many octets [`write`](Self::write) will add, whatever the Message-ID and whoever it is that asks: an
@@ -157,9 +166,9 @@ impl Carry {
             _ => return None,
         };
         let key = keys.find(kid.strip_prefix("kid=")?)?;
-        key.keyed(signed.join(";").as_bytes())
-            .verify_slice(&mac)
-            .ok()?;
+        let signed_text = signed.join(";");
+        let keyed = key.keyed.clone().chain_update(signed_text);
+        keyed.verify_slice(&mac).ok()?;
         if version != "v=1" {
             return None;
         }
@@ -205,10 +214,7 @@ impl Opened {
 impl Key {
     /// A key out of 32 random octets, named after 4 more.
     pub fn new(name: [u8; 4], octets: [u8; 32]) -> Self {
-        Self {
-            kid: format!("{:08x}", u32::from_be_bytes(name)),
-            octets,
-        }
+        Self::named(format!("{:08x}", u32::from_be_bytes(name)), octets)
     }
 
     /// Its name.
@@ -222,16 +228,16 @@ impl Key {
         format!("{} {}\n", self.kid, hex.concat())
     }
 
-    fn keyed(&self, text: &[u8]) -> Hmac<Sha256> {
+    fn named(kid: String, octets: [u8; 32]) -> Self {
         // HMAC takes a key of any length (RFC 2104).
         #[allow(clippy::expect_used)]
-        let mut mac = Hmac::new_from_slice(&self.octets).expect("HMAC takes keys of any length");
-        mac.update(text);
-        mac
+        let keyed = Hmac::new_from_slice(&octets).expect("HMAC takes keys of any length");
+        Self { kid, octets, keyed }
     }
 
     fn mac(&self, text: &[u8]) -> [u8; 32] {
-        self.keyed(text).finalize().into_bytes().into()
+        let keyed = self.keyed.clone().chain_update(text);
+        keyed.finalize().into_bytes().into()
     }
 
     /// 128 bits are plenty for a comparison that already lies under the MAC. Case is folded: MTAs
@@ -304,20 +310,26 @@ fn parse_key(line: &str) -> Option<Key> {
     for (octet, pair) in octets.iter_mut().zip(hex.as_bytes().chunks(2)) {
         *octet = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
-    Some(Key {
-        kid: kid.to_owned(),
-        octets,
-    })
+    Some(Key::named(kid.to_owned(), octets))
 }
 
 /// The tracking id without the blanks, semicolons and equal signs that the carry's own syntax uses,
 /// escaped as `+HH` like xtext.
-fn encode(id: &str) -> String {
-    let escaped = |b: u8| match b {
-        b' ' | b';' | b'=' | b'+' => format!("+{b:02X}"),
-        _ => char::from(b).to_string(),
-    };
-    id.bytes().map(escaped).collect::<Vec<_>>().concat()
+fn encode(id: &str) -> Cow<'_, str> {
+    let special = |c: char| matches!(c, ' ' | ';' | '=' | '+');
+    if !id.contains(special) {
+        return Cow::Borrowed(id);
+    }
+    let mut escaped = String::with_capacity(id.len() + 8);
+    for c in id.chars() {
+        if special(c) {
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "+{:02X}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 fn decode(text: &str) -> Option<String> {
@@ -331,10 +343,13 @@ fn decode(text: &str) -> Option<String> {
     Some(out)
 }
 
-fn fold<'a>(parts: impl Iterator<Item = &'a str>) -> Vec<u8> {
-    let mut out = format!("{CARRY}:");
+/// The field: its parts on lines of their own where one line is too short for them.
+fn fold(parts: &str) -> Vec<u8> {
+    let mut out = String::with_capacity(OCTETS_USUAL);
+    out.push_str(CARRY);
+    out.push(':');
     let mut column = out.len();
-    let mut parts = parts.peekable();
+    let mut parts = parts.split(';').peekable();
     while let Some(part) = parts.next() {
         if column + part.len() + 2 > LINE_OCTETS {
             out.push_str("\r\n");

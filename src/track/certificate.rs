@@ -22,9 +22,10 @@
 use std::fmt;
 
 use base64::Engine;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 /// The per-user secret behind every A: 32 random octets, never sent anywhere.
@@ -68,8 +69,8 @@ impl fmt::Debug for Secret {
 }
 
 /// B, the certificate in the request; known to every hop on the way.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Certificate([u8; 32]);
 
 impl Certificate {
@@ -118,7 +119,7 @@ fn keyed(key: &[u8; 32], text: &[u8]) -> Hmac<Sha256> {
 
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+        fmt::Display::fmt(&Base64Display::new(&self.0, &URL_SAFE_NO_PAD), f)
     }
 }
 
@@ -135,9 +136,9 @@ impl TryFrom<String> for Certificate {
     }
 }
 
-impl From<Certificate> for String {
-    fn from(certificate: Certificate) -> Self {
-        certificate.to_string()
+impl Serialize for Certificate {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 

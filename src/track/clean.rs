@@ -29,6 +29,9 @@ const UNKNOWN: &str = "unknown";
 /// One line of printable ASCII: controls become blanks, other characters `?`, runs of blanks one
 /// blank, none at the ends, at most [`TEXT_OCTETS_MAX`] octets.
 pub fn line(text: &str) -> String {
+    if is_line(text) {
+        return text.to_owned();
+    }
     let printable: String = text
         .chars()
         .map(|c| match c {
@@ -42,6 +45,15 @@ pub fn line(text: &str) -> String {
     line.truncate(TEXT_OCTETS_MAX);
     line.truncate(line.trim_end().len());
     line
+}
+
+/// Whether [`line`] has nothing to do.
+fn is_line(text: &str) -> bool {
+    text.len() <= TEXT_OCTETS_MAX
+        && text.bytes().all(|b| (b' '..=b'~').contains(&b))
+        && !text.starts_with(' ')
+        && !text.ends_with(' ')
+        && !text.contains("  ")
 }
 
 /// An address without anything that could end its line: controls become `?`, blanks at the ends go.

@@ -4,14 +4,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// What names a tracked message at every hop: the decoded ENVID, or a minted token.
 ///
 /// 1 to 100 printable ASCII characters (RFC 3461, 4.4 allows no more in an ENVID), never starting or
 /// ending with a blank, so that it can stand in a header line and come back unchanged.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct TrackingId(String);
 
 /// Longest tracking id, in octets (RFC 3461, 4.4).
@@ -50,15 +50,15 @@ impl TryFrom<String> for TrackingId {
     }
 }
 
-impl From<TrackingId> for String {
-    fn from(id: TrackingId) -> Self {
-        id.0
+impl Serialize for TrackingId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
     }
 }
 
 /// One step of a message's way: 64 random bits, written as 16 lower-case hex digits, like a span id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct StepId(pub u64);
 
 impl fmt::Display for StepId {
@@ -90,8 +90,8 @@ impl TryFrom<String> for StepId {
     }
 }
 
-impl From<StepId> for String {
-    fn from(id: StepId) -> Self {
-        id.to_string()
+impl Serialize for StepId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }

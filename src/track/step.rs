@@ -67,8 +67,9 @@ impl Stage {
 
 /// When this hop saw an exchange: the command and the reply, in microseconds since 1970-01-01 UTC of the
 /// hop's own clock. Towards a client that is (command received, reply sent), towards a next hop
-/// (command sent, reply received).
+/// (command sent, reply received). Stored without the names of its fields: five of them stand in every step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(Stage, i64, i64)")]
 pub struct Exchange {
     /// Which exchange.
     pub stage: Stage,
@@ -95,6 +96,12 @@ pub enum Security {
     },
 }
 
+impl From<Exchange> for (Stage, i64, i64) {
+    fn from(exchange: Exchange) -> Self {
+        (exchange.stage, exchange.command_us, exchange.reply_us)
+    }
+}
+
 /// What one hop has to tell about one transaction of a tracked message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HopReport {
@@ -103,6 +110,7 @@ pub struct HopReport {
     /// This report's own id.
     pub step: StepId,
     /// The step that handed the message over; `None` at the first hop.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<StepId>,
     /// The number of this hop among the tracking-aware ones, 1 for the first.
     pub hop: u8,
@@ -113,16 +121,22 @@ pub struct HopReport {
     /// Arrival-Date: when the hop got the message, µs.
     pub arrival_us: i64,
     /// The message's own Message-ID, without angle brackets.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
     /// The originator's time stamp, input of A, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_ms: Option<u64>,
     /// The queue id the hop's own MTA gave the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_id: Option<String>,
     /// Size of the message as it came, octets.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// The exchanges in which the message came into this hop.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub times_in: Vec<Exchange>,
     /// The exchanges in which it left this hop.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub times_out: Vec<Exchange>,
     /// What protected the connection in which it came, if that is known.
     pub tls_in: Option<Security>,
@@ -144,12 +158,16 @@ pub struct RecipientStatus {
     /// The enhanced status code.
     pub status: Status,
     /// Remote-MTA: the name the next hop greeted with, or as configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_mta: Option<String>,
     /// Last-Attempt-Date: when the last attempt ended, µs. Always there when something was attempted.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub attempted_us: Option<i64>,
     /// The peer's own words: its reply, one line, printable.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
     /// The queue id the next hop gave the message, read out of its reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_queue_id: Option<String>,
 }
 
@@ -161,8 +179,10 @@ pub struct Step {
     /// The reverse-path of the request: where the report goes. Never empty.
     pub originator: String,
     /// B, the key of the report's Auth, if the request brought one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
     /// The mail that tells it; without one the step is only remembered, for what later steps tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub told: Option<Form>,
     /// Who asked for it; `None` where nobody asked for tracking.
     #[serde(default, skip_serializing_if = "Option::is_none")]

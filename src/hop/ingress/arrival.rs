@@ -12,7 +12,7 @@ use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
 use crate::track::carry::{CARRY, Carry, Opened};
 use crate::track::wish::Wish;
-use crate::track::{Asked, Event, Form, HopReport, Role, Stage, Step};
+use crate::track::{Asked, Event, Form, HopReport, RecipientStatus, Role, Stage, Step};
 
 /// How a message came, for what is done with its start.
 #[derive(Clone, Copy)]
@@ -199,11 +199,15 @@ pub async fn arrived(
     };
     let mut times = envelope.times;
     times.record(Stage::Dot, dot_us, now_us);
-    let status = |recipient: Recipient| {
-        let original = recipient
+    // The same for all, but for the address.
+    let told = outcome.status(String::new(), String::new(), Event::Accepted);
+    let queue_id = told.remote_queue_id.clone();
+    let status = |recipient: Recipient| RecipientStatus {
+        original: recipient
             .original
-            .unwrap_or_else(|| recipient.address.clone());
-        outcome.status(original, recipient.address, Event::Accepted)
+            .unwrap_or_else(|| recipient.address.clone()),
+        recipient: recipient.address,
+        ..told.clone()
     };
     let step = Step {
         report: HopReport {
@@ -216,7 +220,7 @@ pub async fn arrived(
             arrival_us: dot_us,
             message_id,
             sent_ms: tracked.request.sent_ms,
-            queue_id: reply.queue_id(),
+            queue_id,
             size: Some(octets),
             tls_in: times.security.take(),
             times_in: times.exchanges(),

@@ -1,0 +1,259 @@
+//! The books behind the journal: what is seen before they are kept, what becomes of notes that come meanwhile,
+//! of failures, of old rows and of an older layout.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::tests::{DAY_US, a_step, all_due, open, step_at};
+use super::*;
+use crate::clock::Clock;
+use crate::track::{Event, Exchange, Stage};
+
+/// Another process that looks into the file.
+fn other(dir: &TempDir) -> Connection {
+    Connection::open(dir.path().join(FILE_NAME)).unwrap()
+}
+
+fn rows(db: &Connection, table: &str) -> i64 {
+    let sql = format!("SELECT COUNT(*) FROM {table}");
+    db.query_row(&sql, [], |row| row.get(0)).unwrap()
+}
+
+/// Makes every insertion into `table` fail.
+fn break_table(db: &Connection, table: &str) {
+    let sql = format!(
+        "CREATE TRIGGER broken BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no space left'); END"
+    );
+    db.execute_batch(&sql).unwrap();
+}
+
+/// Waits until the books have `steps` steps; panics after ten seconds.
+async fn until_booked(db: &Connection, steps: i64) {
+    for _ in 0..1000 {
+        if rows(db, "steps") == steps {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} of {steps} are booked", rows(db, "steps"));
+}
+
+#[tokio::test]
+async fn a_put_needs_no_books_and_they_follow_by_themselves() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let db = other(&dir);
+    break_table(&db, "steps");
+    for n in 1..=3 {
+        let step = a_step(n, Event::Relayed);
+        assert_eq!(store.put(step.clone()).await.unwrap(), Put::Queued);
+        assert_eq!(store.step(StepId(n)).await.unwrap(), Some(step));
+    }
+    assert_eq!(all_due(&store, 0).await.len(), 3);
+    assert!(store.book().await.is_err());
+    assert_eq!((rows(&db, "journal"), rows(&db, "steps")), (3, 0));
+    assert_eq!(all_due(&store, 0).await.len(), 3, "a failure loses nothing");
+    db.execute_batch("DROP TRIGGER broken").unwrap();
+    until_booked(&db, 3).await;
+    assert_eq!(rows(&db, "outbox"), 3);
+    assert_eq!(all_due(&store, 0).await.len(), 3);
+    assert!(store.step(StepId(2)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_report_mailed_at_once_is_never_in_the_outbox() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let db = other(&dir);
+    break_table(&db, "outbox");
+    store.put(a_step(1, Event::Relayed)).await.unwrap();
+    store.done(StepId(1)).await.unwrap();
+    store.book().await.unwrap();
+    assert_eq!(rows(&db, "steps"), 1);
+    drop(store);
+    assert!(
+        all_due(&open(&dir), i64::MAX).await.is_empty(),
+        "the note is durable"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_noted_of_a_report_that_was_not_in_the_books() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    for n in 1..=3 {
+        store.put(a_step(n, Event::Relayed)).await.unwrap();
+    }
+    store
+        .defer(StepId(1), 5000, "451".to_owned())
+        .await
+        .unwrap();
+    store.hold(StepId(2), "550".to_owned()).await.unwrap();
+    let due = all_due(&store, 4999).await;
+    assert_eq!(due.len(), 1);
+    assert_eq!(due[0].step, StepId(3));
+    assert_eq!(all_due(&store, 5000).await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_same_step_again_is_known_also_from_the_books() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    store.put(a_step(1, Event::Relayed)).await.unwrap();
+    store.done(StepId(1)).await.unwrap();
+    store.book().await.unwrap();
+    let again = store.put(a_step(1, Event::Relayed)).await.unwrap();
+    assert_eq!(again, Put::Queued);
+    store.book().await.unwrap();
+    assert!(all_due(&store, i64::MAX).await.is_empty());
+    assert_eq!(rows(&other(&dir), "journal"), 1);
+}
+
+/// Somebody holds the lock, so that a booking stands still; the report is mailed meanwhile.
+#[tokio::test]
+async fn a_report_mailed_while_the_books_are_kept_is_not_mailed_again() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let db = other(&dir);
+    store.put(a_step(1, Event::Relayed)).await.unwrap();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let booking = store.book();
+    for _ in 0..1000 {
+        if store.shared.fresh().is_booking() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(store.shared.fresh().is_booking());
+    let done = store.done(StepId(1));
+    db.execute_batch("ROLLBACK").unwrap();
+    booking.await.unwrap();
+    done.await.unwrap();
+    assert!(all_due(&store, i64::MAX).await.is_empty());
+    assert_eq!((rows(&db, "steps"), rows(&db, "outbox")), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_more_steps_than_are_kept_in_memory_are_all_seen() {
+    const STEPS: u64 = 6000;
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let mut putting = tokio::task::JoinSet::new();
+    for lane in 0..60 {
+        let store = store.clone();
+        putting.spawn(async move {
+            for n in 0..STEPS / 60 {
+                let id = lane << 32 | n;
+                store.put(a_step(id, Event::Relayed)).await.unwrap();
+                assert!(store.step(StepId(id)).await.unwrap().is_some());
+                // Every other one is mailed at some time or other.
+                if n % 2 == 0 {
+                    store.done(StepId(lane << 32 | n / 2)).await.unwrap();
+                }
+            }
+        });
+    }
+    putting.join_all().await;
+    let waiting: HashSet<StepId> = all_due(&store, 0).await.iter().map(|d| d.step).collect();
+    for lane in 0..60 {
+        for n in 0..STEPS / 60 {
+            let id = StepId(lane << 32 | n);
+            assert_eq!(waiting.contains(&id), n >= STEPS / 120, "{id}");
+        }
+    }
+    drop(store);
+    let store = open(&dir);
+    let after: HashSet<StepId> = all_due(&store, 0).await.iter().map(|d| d.step).collect();
+    assert_eq!(after, waiting);
+}
+
+/// At the old end of the journal: a report that a person has to look at, and a row from a time to come.
+#[tokio::test]
+async fn retention_passes_over_what_must_stay_and_takes_the_index_along() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let now = Clock::system().now_us();
+    let at = |days: i64| now + days * DAY_US;
+    for (n, days) in [(1, -40), (2, 400), (3, -35), (4, -1), (5, -50)] {
+        let step = step_at(n, &[("bob@example.org", Event::Relayed)], at(days));
+        store.put(step).await.unwrap();
+    }
+    store.hold(StepId(1), "550".to_owned()).await.unwrap();
+    for n in 2..=5 {
+        store.done(StepId(n)).await.unwrap();
+    }
+    drop(store);
+    let store = open(&dir);
+    // A commit behind the look for old rows.
+    store.book().await.unwrap();
+    let mut kept = Vec::new();
+    for n in 1..=5 {
+        if store.step(StepId(n)).await.unwrap().is_some() {
+            kept.push(n);
+        }
+    }
+    assert_eq!(kept, [1, 2, 4, 5], "the last one lies behind a young one");
+    let db = other(&dir);
+    assert_eq!((rows(&db, "journal"), rows(&db, "steps")), (4, 4));
+}
+
+/// A file as the first layout had it, written by hand.
+#[tokio::test]
+async fn a_file_of_the_first_layout_is_taken_over() {
+    const LAYOUT_1: &str = r#"
+        CREATE TABLE journal (row INTEGER PRIMARY KEY, step INTEGER NOT NULL UNIQUE, at_ms INTEGER NOT NULL,
+            queued INTEGER NOT NULL, body BLOB NOT NULL);
+        CREATE INDEX journal_age ON journal (at_ms);
+        CREATE TABLE outbox (step INTEGER PRIMARY KEY, first_ms INTEGER NOT NULL, next_ms INTEGER NOT NULL,
+            failures INTEGER NOT NULL, held INTEGER NOT NULL, reason TEXT, body BLOB) WITHOUT ROWID;
+        CREATE INDEX outbox_due ON outbox (next_ms) WHERE held = 0;
+        CREATE TABLE delays (row INTEGER PRIMARY KEY, tracking_id TEXT NOT NULL, parent TEXT NOT NULL,
+            recipient TEXT NOT NULL, first_us INTEGER NOT NULL, told_us INTEGER NOT NULL,
+            UNIQUE (tracking_id, parent, recipient));
+        CREATE INDEX delays_age ON delays (told_us);
+        INSERT INTO journal VALUES (7, 1, 4000000000000, 1, CAST('{"report":{"id":"m1","step":"0000000000000001",
+            "parent":null,"hop":1,"role":"ingress","reporting_mta":"mx1","arrival_us":5,"message_id":null,
+            "sent_ms":null,"queue_id":null,"size":null,
+            "times_in":[{"stage":"mail","command_us":1,"reply_us":2}],"times_out":[],
+            "recipients":[{"original":"b@c","recipient":"b@c","event":"accepted","status":"2.0.0",
+                "remote_mta":null,"attempted_us":null,"reply":null,"remote_queue_id":null}]},
+            "originator":"a@b","certificate":null,"told":"report"}' AS BLOB));
+        INSERT INTO journal SELECT 8, -2, at_ms, 1, body FROM journal;
+        INSERT INTO journal SELECT 9, 3, at_ms, 1, body FROM journal WHERE row = 7;
+        INSERT INTO outbox VALUES (1, 100, 0, 0, 0, NULL, NULL), (-2, 100, 5000, 2, 0, '451', NULL),
+            (3, 100, 0, 1, 1, '550', NULL);
+        INSERT INTO delays VALUES (1, 'm1', '', 'b@c', 1, 4000000000000000);
+        PRAGMA user_version = 1;"#;
+    let dir = TempDir::new().unwrap();
+    other(&dir).execute_batch(LAYOUT_1).unwrap();
+    for _ in 0..2 {
+        let store = open(&dir);
+        let step = store.step(StepId(1)).await.unwrap().unwrap();
+        assert_eq!(step.originator, "a@b");
+        let exchange = Exchange {
+            stage: Stage::Mail,
+            command_us: 1,
+            reply_us: 2,
+        };
+        assert_eq!(step.report.times_in, [exchange]);
+        let second = StepId(2_u64.wrapping_neg());
+        assert!(store.step(second).await.unwrap().is_some());
+        let now: Vec<StepId> = all_due(&store, 0).await.iter().map(|d| d.step).collect();
+        assert_eq!(now, [StepId(1)]);
+        let later = all_due(&store, 5000).await;
+        assert_eq!((later[1].step, later[1].failures), (second, 2));
+        assert_eq!(later.len(), 2, "one is held");
+    }
+    let db = other(&dir);
+    assert_eq!(
+        (
+            rows(&db, "journal"),
+            rows(&db, "outbox"),
+            rows(&db, "delays")
+        ),
+        (3, 3, 1)
+    );
+}

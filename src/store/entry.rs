@@ -1,0 +1,70 @@
+//! A step on its way into the store: as JSON, with what the writer has to know of it. Made by the caller of a
+//! put, so that the writer's thread has less to do and frees nothing that another thread has made.
+
+use std::sync::Arc;
+
+use super::Put;
+use crate::track::{Event, Step, StepId};
+
+/// Room for the JSON of most steps.
+const BODY_OCTETS_USUAL: usize = 1024;
+
+/// A step to be written.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: StepId,
+    /// When it happened, ms.
+    pub(super) at_ms: i64,
+    /// It asks for a report.
+    pub(super) asks: bool,
+    /// A report of all that it tells is to be mailed, if `delayed` says nothing else.
+    pub(super) told: bool,
+    /// The step, where what is told depends on what was told before.
+    pub(super) delayed: Option<Box<Step>>,
+    /// The step, JSON.
+    pub(super) body: Arc<str>,
+}
+
+impl Entry {
+    pub(super) fn of(step: Step) -> serde_json::Result<Self> {
+        let groups = &step.report.recipients;
+        let asks = step.told.is_some();
+        let delayed = asks && groups.iter().any(|group| group.event == Event::Delayed);
+        Ok(Self {
+            id: step.report.step,
+            at_ms: happened_ms(&step),
+            asks,
+            told: asks && !groups.is_empty(),
+            body: to_json(&step)?.into(),
+            delayed: delayed.then(|| Box::new(step)),
+        })
+    }
+
+    /// What the put comes to if a report is mailed, or not.
+    pub(super) fn outcome(&self, queued: bool) -> Put {
+        match (self.asks, queued) {
+            (false, _) => Put::Remembered,
+            (true, true) => Put::Queued,
+            (true, false) => Put::Quiet,
+        }
+    }
+}
+
+/// When the step happened: its last attempt, or else the arrival, ms.
+fn happened_ms(step: &Step) -> i64 {
+    let attempts = step.report.recipients.iter().filter_map(|g| g.attempted_us);
+    attempts
+        .max()
+        .unwrap_or(step.report.arrival_us)
+        .div_euclid(1000)
+}
+
+pub(super) fn to_json(step: &Step) -> serde_json::Result<String> {
+    let mut text = Vec::with_capacity(BODY_OCTETS_USUAL);
+    serde_json::to_writer(&mut text, step)?;
+    String::from_utf8(text).map_err(serde::ser::Error::custom)
+}
+
+pub(super) fn from_json(body: &str) -> serde_json::Result<Step> {
+    serde_json::from_str(body)
+}

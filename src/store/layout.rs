@@ -1,0 +1,93 @@
+//! The tables, and how a file gets them: a new one, or one that an earlier hoptrail made.
+//!
+//! `journal` is the one place that a commit on the way of mail touches: rows are only appended, in the order
+//! of their commits, and nothing is indexed but that order. `steps` and `outbox` are the books. They are
+//! written later, many rows at a time; a journal row that is not in `steps` is not yet in the books, and such
+//! rows are always the last ones.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::StoreError;
+
+/// The layout below, kept in `user_version`.
+const LAYOUT: i64 = 2;
+
+const TABLES: &str = "
+    CREATE TABLE journal (
+        row       INTEGER PRIMARY KEY,
+        step      INTEGER NOT NULL,         -- the step id's 64 bits
+        at_ms     INTEGER NOT NULL,         -- when it happened, by the hop's clock
+        queued    INTEGER NOT NULL,         -- whether a report was to be mailed
+        body      TEXT NOT NULL             -- the step, JSON
+    );
+    CREATE TABLE steps (
+        step      INTEGER PRIMARY KEY,
+        row       INTEGER NOT NULL          -- the journal's
+    );
+    CREATE TABLE outbox (
+        row       INTEGER PRIMARY KEY,      -- the journal's
+        step      INTEGER NOT NULL,
+        first_ms  INTEGER NOT NULL,         -- since when it waits
+        next_ms   INTEGER NOT NULL,         -- not before; 0 before the first attempt
+        failures  INTEGER NOT NULL,         -- attempts so far
+        held      INTEGER NOT NULL,         -- 1: given up, kept for a person
+        reason    TEXT,                     -- why the last attempt failed
+        body      TEXT                      -- the step as mailed, where it is not the journal's
+    );
+    CREATE INDEX outbox_due ON outbox (next_ms) WHERE held = 0;";
+
+const DELAYS: &str = "
+    CREATE TABLE delays (
+        row         INTEGER PRIMARY KEY,
+        tracking_id TEXT NOT NULL,
+        parent      TEXT NOT NULL,          -- step id, or '' at the first hop
+        recipient   TEXT NOT NULL,
+        first_us    INTEGER NOT NULL,
+        told_us     INTEGER NOT NULL,
+        UNIQUE (tracking_id, parent, recipient)
+    );
+    CREATE INDEX delays_age ON delays (told_us);";
+
+/// Layout 1 indexed the journal by step and by age in the same table, and the outbox by step.
+const FROM_LAYOUT_1: (&str, &str) = (
+    "ALTER TABLE journal RENAME TO journal_1;
+     ALTER TABLE outbox RENAME TO outbox_1;
+     DROP INDEX outbox_due;",
+    "INSERT INTO journal SELECT row, step, at_ms, queued, CAST(body AS TEXT) FROM journal_1;
+     INSERT INTO steps SELECT step, row FROM journal_1 ORDER BY step;
+     INSERT INTO outbox SELECT j.row, o.step, o.first_ms, o.next_ms, o.failures, o.held, o.reason, CAST(o.body AS TEXT)
+         FROM outbox_1 o JOIN journal_1 j ON j.step = o.step;
+     DROP TABLE journal_1;
+     DROP TABLE outbox_1;",
+);
+
+/// Bytes of WAL kept on disk after a checkpoint.
+const WAL_OCTETS_MAX: i64 = 16 << 20;
+
+/// Makes a connection ready for writing: WAL, a sync per commit, the tables. Checkpoints are the caller's.
+pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
+    db.busy_timeout(Duration::from_millis(busy_ms))?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "journal_size_limit", WAL_OCTETS_MAX)?;
+    db.pragma_update(None, "wal_autocheckpoint", 0)?;
+    let layout: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let (before, after) = FROM_LAYOUT_1;
+    let change = match layout {
+        0 => format!("{TABLES} {DELAYS}"),
+        1 => format!("{before} {TABLES} {after}"),
+        LAYOUT => String::new(),
+        newer => return Err(StoreError::Newer(newer)),
+    };
+    if !change.is_empty() {
+        db.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {change} PRAGMA user_version = {LAYOUT}; COMMIT;"
+        ))?;
+    }
+    // A write that changes nothing finds a read-only or damaged file now, not at the first report.
+    db.execute("DELETE FROM outbox WHERE 0", [])?;
+    db.execute_batch("BEGIN IMMEDIATE; ROLLBACK;")?;
+    Ok(())
+}
