@@ -33,7 +33,7 @@ const GIVE_UP_MS: i64 = 5 * 24 * 3600 * 1000;
 const LANES_MAX: usize = 4;
 /// Reports given to a session at a time.
 const LOT_REPORTS_MAX: usize = 50;
-/// Reports over one session; OpenSMTPD takes so many.
+/// Reports over one session; `OpenSMTPD` takes so many.
 const SESSION_REPORTS_MAX: usize = 100;
 /// How long a session is kept open for more reports.
 const SESSION_IDLE_SECONDS: u64 = 1;
@@ -182,8 +182,8 @@ where
             Outcome::Broke(reason) => {
                 // A session that took other reports may have had enough; one that took none broke at this
                 // report, which has to wait. The others get a session of their own.
-                let worn = open.take().is_some_and(|open| open.reports > 0);
-                if worn {
+                let has_served = open.take().is_some_and(|open| open.reports > 0);
+                if has_served {
                     lot.push_front(due);
                 } else {
                     notes.push(work.settle(&due, Fate::Later(reason)));
