@@ -232,7 +232,7 @@ impl Hop {
     fn unbooked(&self) -> Result<u32> {
         self.ask(
             "SELECT COUNT(*) FROM journal WHERE row > COALESCE(
-                 (SELECT j.row FROM journal j JOIN steps s ON s.step = j.step ORDER BY j.row DESC LIMIT 1), 0)",
+                 (SELECT j.row FROM journal j CROSS JOIN steps s ON s.step = j.step ORDER BY j.row DESC LIMIT 1), 0)",
         )
     }
 

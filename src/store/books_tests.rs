@@ -151,7 +151,7 @@ async fn many_more_steps_than_are_kept_in_memory_are_all_seen() {
                 assert!(store.step(StepId(id)).await.unwrap().is_some());
                 // Every other one is mailed at some time or other.
                 if n % 2 == 0 {
-                    store.done(StepId(lane << 32 | n / 2)).await.unwrap();
+                    store.done(StepId(lane << 32 | (n / 2))).await.unwrap();
                 }
             }
         });

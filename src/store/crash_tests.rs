@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -23,18 +23,18 @@ async fn child_that_is_killed() {
     let Ok(dir) = std::env::var(CHILD_DIR) else {
         return;
     };
-    let life: u64 = std::env::var(CHILD_LIFE).unwrap().parse().unwrap();
+    let which: u64 = std::env::var(CHILD_LIFE).unwrap().parse().unwrap();
     let store = Store::open(Path::new(&dir), 30).unwrap();
     let mut lanes = tokio::task::JoinSet::new();
     for lane in 0..20_u64 {
         let store = store.clone();
         lanes.spawn(async move {
             for n in 0.. {
-                let number = life << 40 | lane << 32 | n;
+                let number = which << 40 | lane << 32 | n;
                 store.put(a_step(number, Event::Relayed)).await.unwrap();
                 // One write call, so that a line is never half of one.
                 let line = format!("stored {number}\n");
-                io::Write::write_all(&mut io::stdout().lock(), line.as_bytes()).unwrap();
+                io::stdout().write_all(line.as_bytes()).unwrap();
             }
         });
     }
@@ -124,14 +124,14 @@ async fn child_on_a_full_disk() {
     let mut refused = 0;
     for number in 0.. {
         match store.put(a_step(number, Event::Relayed)).await {
-            Ok(_) => println!("stored {number}"),
+            Ok(_) => writeln!(io::stdout(), "stored {number}").unwrap(),
             Err(_) => refused += 1,
         }
         if refused == 50 {
             break;
         }
     }
-    println!("refused {refused}");
+    writeln!(io::stdout(), "refused {refused}").unwrap();
 }
 
 #[tokio::test]

@@ -110,14 +110,13 @@ pub(super) fn put(
     intake: &mut Intake<'_>,
     entry: &Entry,
 ) -> rusqlite::Result<Put> {
-    let (told, own_body) = match &entry.delayed {
-        Some(step) => worth_telling(db, step)?,
-        None => {
-            if delays::any(db)? {
-                forget_ended(db, &entry.body)?;
-            }
-            (entry.told, None)
+    let (told, own_body) = if let Some(step) = &entry.delayed {
+        worth_telling(db, step)?
+    } else {
+        if delays::any(db)? {
+            forget_ended(db, &entry.body)?;
         }
+        (entry.told, None)
     };
     let row = intake.append(entry, told)?;
     let id = key(entry.id);
@@ -171,7 +170,8 @@ pub(super) fn book(db: &Connection, rows: &mut [Unbooked]) -> rusqlite::Result<(
 pub(super) fn unbooked(db: &Connection) -> rusqlite::Result<Vec<Unbooked>> {
     let booked_to: Option<i64> = db
         .query_row(
-            "SELECT j.row FROM journal j JOIN steps s ON s.step = j.step ORDER BY j.row DESC LIMIT 1",
+            // The cross join has the journal read from its end, not the index from its beginning.
+            "SELECT j.row FROM journal j CROSS JOIN steps s ON s.step = j.step ORDER BY j.row DESC LIMIT 1",
             [],
             |row| row.get(0),
         )
@@ -183,7 +183,8 @@ pub(super) fn unbooked(db: &Connection) -> rusqlite::Result<Vec<Unbooked>> {
                 id: id(row.get(1)?),
                 at_ms: row.get(2)?,
                 waits: row.get(3)?,
-                body: row.get(4)?,
+                // One that cannot be read is found out when it is to be mailed.
+                body: row.get(4).unwrap_or_default(),
             })
         })?
         .collect()

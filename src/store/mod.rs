@@ -23,6 +23,7 @@ mod lhlo;
 mod local;
 pub mod mailer;
 pub mod private;
+mod queue;
 mod smtp;
 pub mod transport;
 mod writer;
@@ -35,25 +36,23 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::yield_now;
 
 use entry::Entry;
 use fresh::{Fresh, Note};
 pub use journal::{Due, DueReports};
-use writer::{Order, Work, Writer};
+use queue::{Answer, ORDERS_MAX, Order, Queue, Work};
+use writer::Writer;
 
 use crate::track::{Step, StepId};
 
 /// The database's name in the state directory.
 pub const FILE_NAME: &str = "store.sqlite";
-
-/// Orders that may wait for the writer; one more is refused at once.
-const QUEUE_ORDERS_MAX: usize = 4096;
 
 /// How long the writer waits for another process that holds the database's lock, ms.
 const BUSY_MS: u64 = 1000;
@@ -90,7 +89,7 @@ pub enum StoreError {
     #[error("the store's database has layout {0}, which only a newer hoptrail can read")]
     Newer(i64),
     /// More orders wait than may.
-    #[error("the store's queue is full ({QUEUE_ORDERS_MAX} orders wait)")]
+    #[error("the store's queue is full ({ORDERS_MAX} orders wait)")]
     Full,
     /// The writer has stopped.
     #[error("the store has stopped")]
@@ -127,24 +126,24 @@ pub struct Counters {
 /// date and the file is closed.
 #[derive(Clone, Debug)]
 pub struct Store {
-    orders: Arc<Orders>,
-    reader: Arc<Mutex<Connection>>,
     shared: Arc<Shared>,
+    reader: Arc<Mutex<Connection>>,
+    _writer: Arc<Thread>,
 }
 
-/// The way to the writer's thread. Dropped, it ends the thread and waits for that.
+/// The writer's thread. Dropped, it has ended.
 #[derive(Debug)]
-struct Orders {
-    sender: Option<SyncSender<Order>>,
-    thread: Option<JoinHandle<()>>,
+struct Thread {
+    shared: Arc<Shared>,
+    handle: Option<JoinHandle<()>>,
 }
 
-impl Drop for Orders {
+impl Drop for Thread {
     fn drop(&mut self) {
-        self.sender = None;
-        if let Some(thread) = self.thread.take() {
+        self.shared.queue.close();
+        if let Some(handle) = self.handle.take() {
             // It has said what there is to say.
-            let _ = thread.join();
+            let _ = handle.join();
         }
     }
 }
@@ -152,6 +151,7 @@ impl Drop for Orders {
 /// What the handles and the writer's thread both hold.
 #[derive(Debug, Default)]
 struct Shared {
+    queue: Queue,
     fresh: Mutex<Fresh>,
     /// The outbox may hold something to be mailed.
     outbox_waits: AtomicBool,
@@ -186,18 +186,17 @@ impl Store {
         let shared = Arc::new(Shared::default());
         let mut writer = Writer::new(writing, Arc::clone(&shared), retention_days);
         writer.take_over()?;
-        let (sender, at_work) = sync_channel(QUEUE_ORDERS_MAX);
-        let thread = thread::Builder::new()
+        let handle = thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || writer.run(&at_work))
+            .spawn(move || writer.run())
             .map_err(|cause| file_error(&path, cause))?;
         Ok(Self {
-            orders: Arc::new(Orders {
-                sender: Some(sender),
-                thread: Some(thread),
-            }),
+            shared: Arc::clone(&shared),
             reader: Arc::new(Mutex::new(reading)),
-            shared,
+            _writer: Arc::new(Thread {
+                shared,
+                handle: Some(handle),
+            }),
         })
     }
 
@@ -205,17 +204,23 @@ impl Store {
     /// waits for a place in the queue. The same step twice is kept once. A caller that stops waiting does not
     /// undo the order.
     pub async fn put(&self, step: Step) -> Result<Put, StoreError> {
-        let answer = match Entry::of(step) {
-            Ok(entry) => self.order(Work::Put(entry)).await,
-            Err(cause) => Err(StoreError::Json(Arc::new(cause))),
-        };
-        match answer {
-            Ok(Some(put)) => Ok(put),
-            other => {
-                self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
-                Err(other.err().unwrap_or(StoreError::Stopped))
-            }
+        let put = self.enter(step).await;
+        if put.is_err() {
+            self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
         }
+        put
+    }
+
+    async fn enter(&self, step: Step) -> Result<Put, StoreError> {
+        let entry = Entry::of(step).map_err(Arc::new)?;
+        let (asleep, answered) = self.order(Work::Put(entry))?;
+        if asleep {
+            // What else is ready in this turn of the event loop comes along, and what is dropped still wakes.
+            let _wake = Wake(&self.shared.queue);
+            yield_now().await;
+        }
+        let answer = answered.await.unwrap_or(Err(StoreError::Stopped))?;
+        answer.ok_or(StoreError::Stopped)
     }
 
     /// The step of this id, as it was put, if it is still remembered.
@@ -298,29 +303,20 @@ impl Store {
     }
 
     fn note(&self, work: Work) -> Noted {
-        let answer = self.order(work);
-        Box::pin(async move { answer.await.map(|_| ()) })
+        let ordered = self.order(work);
+        self.shared.queue.wake();
+        Box::pin(async move {
+            let (_, answered) = ordered?;
+            answered.await.unwrap_or(Err(StoreError::Stopped)).map(drop)
+        })
     }
 
-    /// Hands `work` to the writer now; the future resolves after its commit.
-    fn order(
-        &self,
-        work: Work,
-    ) -> impl Future<Output = Result<Option<Put>, StoreError>> + Send + use<> {
+    /// Hands `work` to the writer now. Returns whether it has to be woken, and where it will answer after the
+    /// commit.
+    fn order(&self, work: Work) -> Result<(bool, oneshot::Receiver<Answer>), StoreError> {
         let (answer, answered) = oneshot::channel();
-        let accepted = match &self.orders.sender {
-            Some(sender) => sender
-                .try_send(Order { work, answer })
-                .map_err(|e| match e {
-                    TrySendError::Full(_) => StoreError::Full,
-                    TrySendError::Disconnected(_) => StoreError::Stopped,
-                }),
-            None => Err(StoreError::Stopped),
-        };
-        async move {
-            accepted?;
-            answered.await.unwrap_or(Err(StoreError::Stopped))
-        }
+        let asleep = self.shared.queue.push(Order { work, answer })?;
+        Ok((asleep, answered))
     }
 
     async fn read<T: Send + 'static>(
@@ -333,6 +329,15 @@ impl Store {
         })
         .await
         .unwrap_or(Err(StoreError::Stopped))
+    }
+}
+
+/// Wakes the writer when it is dropped.
+struct Wake<'a>(&'a Queue);
+
+impl Drop for Wake<'_> {
+    fn drop(&mut self) {
+        self.0.wake();
     }
 }
 

@@ -124,12 +124,11 @@ impl SmtpSession {
     }
 
     async fn content(&mut self, mail: &[u8]) -> Result<(), Failure> {
-        let reply = match std::str::from_utf8(mail) {
-            Ok(text) => within(MESSAGE_SECONDS, self.connection.command(stuffed(text))).await?,
-            Err(_) => {
-                let content = self.connection.message(without_final_crlf(mail));
-                within(MESSAGE_SECONDS, content).await?
-            }
+        let reply = if let Ok(text) = std::str::from_utf8(mail) {
+            within(MESSAGE_SECONDS, self.connection.command(stuffed(text))).await?
+        } else {
+            let content = self.connection.message(without_final_crlf(mail));
+            within(MESSAGE_SECONDS, content).await?
         };
         if reply.code().severity == Severity::PositiveCompletion {
             Ok(())

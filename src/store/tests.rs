@@ -247,7 +247,7 @@ async fn a_full_queue_is_refused_at_once_and_recovers() {
     // Another process holds the lock for a moment, so that the writer stands still.
     let other = Connection::open(dir.path().join(FILE_NAME)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let batch_and_queue = 256 + QUEUE_ORDERS_MAX as u64;
+    let batch_and_queue = 256 + ORDERS_MAX as u64;
     let mut waiting = Vec::new();
     let mut refused = 0;
     for n in 0..batch_and_queue + 10 {

@@ -3,30 +3,26 @@
 //! nothing else: the next one starts afresh.
 //!
 //! A put is answered as soon as its row is in the journal. The books are kept behind that, between batches
-//! and in larger numbers; checkpoints too, so that nobody waits for one who need not.
+//! and many rows at a time, and so are checkpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::oneshot;
 
 use super::entry::Entry;
 use super::fresh::{Fact, Note};
 use super::journal::{self, Intake, Unbooked};
+use super::queue::{Order, Work};
 use super::{Put, Shared, StoreError};
 use crate::clock::Clock;
 use crate::track::StepId;
 
-/// Orders in one transaction; bounds the wait of the first for the last.
-const BATCH_ORDERS_MAX: usize = 256;
-
 /// Seconds until the books are tried again after they could not be kept.
 const BOOK_AGAIN_SECONDS: u64 = 1;
 
-/// Rows written between two checkpoints; each takes a page of the WAL at the most, or a few.
+/// Rows written between two checkpoints; the WAL grows by a page or two for each.
 const CHECKPOINT_ROWS: usize = 4000;
 
 /// Rows deleted in one go by retention; more wait for the next go.
@@ -39,31 +35,6 @@ const PRUNE_EVERY_SECONDS: u64 = 3600;
 const PRUNE_MORE_SECONDS: u64 = 1;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
-
-/// What to write.
-#[derive(Debug)]
-pub(super) enum Work {
-    Put(Entry),
-    Done(StepId),
-    Defer {
-        step: StepId,
-        next_ms: i64,
-        reason: String,
-    },
-    Hold {
-        step: StepId,
-        reason: String,
-    },
-    /// Bring the books up to date.
-    Book,
-}
-
-/// Work, and who waits for its commit. Only a put has something to say.
-#[derive(Debug)]
-pub(super) struct Order {
-    pub(super) work: Work,
-    pub(super) answer: oneshot::Sender<Result<Option<Put>, StoreError>>,
-}
 
 /// The writer's own.
 pub(super) struct Writer {
@@ -98,17 +69,13 @@ impl Writer {
     }
 
     /// Serves orders until every handle of the store is gone.
-    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+    pub(super) fn run(mut self) {
         loop {
             self.do_chores();
-            match orders.recv_timeout(self.idle()) {
-                Ok(first) => {
-                    let mut batch = vec![first];
-                    batch.extend(orders.try_iter().take(BATCH_ORDERS_MAX - 1));
-                    self.serve(batch);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+            match self.shared.queue.take(self.idle()) {
+                Some(batch) if batch.is_empty() => {}
+                Some(batch) => self.serve(batch),
+                None => break,
             }
         }
         let rest = self.shared.fresh().begin_booking_all();
@@ -170,7 +137,9 @@ impl Writer {
         if outcomes.is_ok() {
             self.count_commit();
             let mut fresh = self.shared.fresh();
-            entered.into_iter().for_each(|fact| fresh.enter(fact));
+            for fact in entered {
+                fresh.enter(fact);
+            }
         }
         outcomes
     }
@@ -268,7 +237,10 @@ impl Writer {
             journal::prune(db, before_ms, now_ms, PRUNE_ROWS_MAX)
         });
         let seconds = match pruned {
-            Ok(true) => PRUNE_MORE_SECONDS,
+            Ok(true) => {
+                self.rows_written += PRUNE_ROWS_MAX;
+                PRUNE_MORE_SECONDS
+            }
             Ok(false) => PRUNE_EVERY_SECONDS,
             Err(cause) => {
                 tracing::warn!(%cause, "old rows of the store could not be deleted");
@@ -276,6 +248,12 @@ impl Writer {
             }
         };
         Duration::from_secs(seconds)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.queue.abandon();
     }
 }
 
