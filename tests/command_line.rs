@@ -13,7 +13,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use support::net;
 use support::sink::Sink;
+use support::tls::Authority;
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hoptrail");
@@ -552,4 +554,61 @@ fn the_help_says_when_tracking_is_required_in_vain() {
     let said = "Send nothing (exit code 1) where the server does not offer tracking or your secret \
                 cannot be read or made; without this the message goes untracked";
     assert!(about.starts_with(said), "{about}");
+}
+
+/// A certificate keeps a password from the wrong server. Mail without one goes in clear where no TLS is offered,
+/// so that no certificate is a reason to lose it: cron's mail to localhost, at an MTA that has one for its real name.
+#[test]
+fn a_certificate_of_another_name_stops_passwords_and_no_other_mail() {
+    let home = TempDir::new().expect("a temporary directory");
+    let authority = Authority::new();
+    let ca = home.path().join("ca.pem");
+    fs::write(&ca, authority.pem()).expect("a file can be written");
+    let address = net::address();
+    let ours = authority.issue(&address.ip().to_string());
+    let other = authority.issue("mail.example.net");
+    let stranger = Authority::new().issue(&address.ip().to_string());
+    let login = &["--user", "alice", "--password-command", "echo pw"][..];
+    for (certificate, options, code) in [
+        (&other, &[][..], 0),
+        (&stranger, &[], 0),
+        (&other, login, 75),
+        (&stranger, login, 75),
+        (&other, &["--tls", "starttls"], 75),
+        (&stranger, &["--tls", "starttls"], 75),
+        (&ours, &["--tls", "starttls"], 0),
+        (&ours, login, 0),
+    ] {
+        let sink = Sink::smtp().listen(address).starttls(certificate.server());
+        let sink = sink
+            .offer_under_tls("AUTH PLAIN")
+            .always("AUTH", "235 2.7.0 yes");
+        let sink = sink.start();
+        let server = address.to_string();
+        let output = assert_cmd::Command::new(BINARY)
+            .args(["send", "--server", &server, "-t"])
+            .args(options)
+            .env("HOPTRAIL_HOME", home.path())
+            .env("SSL_CERT_FILE", &ca)
+            .write_stdin(MESSAGE)
+            .timeout(Duration::from_secs(20))
+            .output()
+            .expect("the binary can be run");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{options:?}: {said}");
+        assert_eq!(
+            said.contains("certificate"),
+            code != 0,
+            "{options:?}: {said}"
+        );
+        let commands = sink.commands();
+        assert!(commands.contains(&"STARTTLS".to_owned()), "{commands:?}");
+        let logged_in = commands.iter().any(|line| line.starts_with("AUTH"));
+        assert_eq!(logged_in, options == login && code == 0, "{commands:?}");
+        assert_eq!(
+            sink.transactions().len(),
+            usize::from(code == 0),
+            "{options:?}"
+        );
+    }
 }

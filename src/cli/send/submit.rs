@@ -286,12 +286,13 @@ async fn greet(access: &Access) -> Result<AsyncSmtpConnection, SubmitError> {
     }
 }
 
-/// Opportunistic TLS takes any certificate: it is better than nothing, which is its alternative. Where a
-/// password goes along it is not.
+/// Opportunistic TLS takes any certificate, for any name: it is better than nothing, which is its alternative.
+/// Where a password goes along it is not.
 fn tls_parameters(access: &Access) -> Result<TlsParameters, SubmitError> {
     let any = access.tls == Tls::Opportunistic && access.login.is_none();
     TlsParameters::builder(access.peer.host.clone())
         .dangerous_accept_invalid_certs(any)
+        .dangerous_accept_invalid_hostnames(any)
         .build()
         .map_err(|e| SubmitError::Refused(format!("TLS cannot be set up: {e}")))
 }
