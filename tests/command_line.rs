@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use support::hoptrail::Hoptrail;
 use support::net;
 use support::sink::Sink;
 use support::tls::Authority;
@@ -258,6 +259,39 @@ fn a_port_in_use_is_named() {
         home.path().display()
     );
     assert!(said.contains(&expected), "{said}");
+}
+
+/// Two would mail each report twice. Whoever is killed leaves no claim, and a reload keeps it.
+#[test]
+fn a_state_directory_is_one_hops_at_a_time() {
+    let home = TempDir::new().expect("a temporary directory");
+    let rest = config(home.path(), net::address());
+    let rest = rest.replace("state_dir", "# state_dir");
+    let mut first = Hoptrail::serve(&rest);
+    let state_dir = first.state_dir();
+    let second = config(home.path(), net::address()).replacen(
+        &format!("{}/state", home.path().display()),
+        shown(&state_dir),
+        1,
+    );
+    let refused = || {
+        let (code, said) = serve(home.path(), &second);
+        assert_eq!(code, Some(2), "{said}");
+        let told = format!("state_dir: another hoptrail uses {}", state_dir.display());
+        assert!(said.contains(&told), "{said}");
+        assert!(said.contains("hop.toml: "), "{said}");
+    };
+    refused();
+    first.reload();
+    refused();
+    first.kill();
+    first.start_again();
+    refused();
+    assert!(
+        !first.log().contains("NOTHING IS TRACKED"),
+        "{}",
+        first.log()
+    );
 }
 
 #[test]
