@@ -580,6 +580,23 @@ fn without_track_mail_goes_all_the_same_unless_tracking_is_required() {
 }
 
 #[test]
+fn the_help_of_both_names_the_exit_codes() {
+    let home = TempDir::new().expect("a temporary directory");
+    for (command, codes) in [
+        ("send", &["0", "1", "2", "75"][..]),
+        ("sendmail", &["0", "64", "65", "67", "69", "75", "78"]),
+    ] {
+        let help = text(&hoptrail(home.path(), &[command, "--help"], b"").stdout);
+        let (_, named) = help.split_once("Exit codes: ").expect(command);
+        let (named, _) = named.split_once("Usage").expect(command);
+        let mut words = named.split_whitespace();
+        for code in codes {
+            assert!(words.any(|word| word == *code), "{code}: {help}");
+        }
+    }
+}
+
+#[test]
 fn the_help_says_when_tracking_is_required_in_vain() {
     let home = TempDir::new().expect("a temporary directory");
     let help = text(&hoptrail(home.path(), &["send", "--help"], b"").stdout);
