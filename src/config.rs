@@ -23,6 +23,7 @@ use crate::hop::next_hop::{NextHopAddr, Protocol};
 use crate::hop::route::{NextHop, Routes};
 use crate::hop::tls::NextHopTls;
 use crate::smtp::data::BareNewline;
+use crate::store::transport::Peer;
 use crate::track::Role;
 use crate::track::policy::{Policy, PolicyTable};
 use crate::track::wish::Rule;
@@ -199,7 +200,7 @@ impl File {
             None => organisation_of(&hostname).to_owned(),
         };
         let start = self.reports.span().start;
-        let reports = self.reports.into_inner().check(start)?;
+        let reports = self.reports.into_inner().check(start, &self.listener)?;
         if self.listener.is_empty() {
             return Err((
                 0,
@@ -229,6 +230,19 @@ impl File {
 }
 
 impl RawListener {
+    /// Whether its next hop is this server and expects a PROXY header.
+    fn greets_by_proxy(&self, server: &Peer) -> bool {
+        let how = self.client_address.as_ref().map(Spanned::get_ref);
+        let proxy = matches!(how, Some(ClientAddress::ProxyV1 | ClientAddress::ProxyV2));
+        let same = |to: &NextHopAddr| {
+            let (ours, theirs) = (addresses(&to.host), addresses(&server.host));
+            to.port == server.port
+                && (to.host.eq_ignore_ascii_case(&server.host)
+                    || ours.iter().any(|ip| theirs.contains(ip)))
+        };
+        proxy && matches!(self.next_hop.get_ref(), NextHop::Fixed(to) if same(to))
+    }
+
     fn check(self, policy: &Policy) -> Result<Listener, Wrong> {
         let at = |span: std::ops::Range<usize>, text: &str| Err((span.start, text.to_owned()));
         let (protocol, span) = (*self.protocol.get_ref(), self.protocol.span());
@@ -375,14 +389,18 @@ fn check_loops(listeners: &[Spanned<RawListener>]) -> Result<(), Wrong> {
 
 /// Whether a connection to this next hop comes to the listener, as far as can be told without asking.
 fn leads_to(to: &NextHopAddr, listen: SocketAddr) -> bool {
-    let ips: Vec<IpAddr> = if to.host.eq_ignore_ascii_case("localhost") {
-        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-    } else {
-        to.host.parse().into_iter().collect()
-    };
     let own = listen.ip().to_canonical();
-    let is_own = |ip: IpAddr| ip == own || (own.is_unspecified() && ip.is_loopback());
-    to.port == listen.port() && ips.iter().any(|ip| is_own(ip.to_canonical()))
+    let is_own = |ip: &IpAddr| *ip == own || (own.is_unspecified() && ip.is_loopback());
+    to.port == listen.port() && addresses(&to.host).iter().any(is_own)
+}
+
+/// The addresses of a host, as far as they can be told without asking.
+fn addresses(host: &str) -> Vec<IpAddr> {
+    if host.eq_ignore_ascii_case("localhost") {
+        return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    }
+    let ip = host.parse::<IpAddr>();
+    ip.map(|ip| ip.to_canonical()).into_iter().collect()
 }
 
 /// A name that can stand in a greeting and in a report: RFC 5321's Domain, one label or more.

@@ -13,7 +13,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use support::hoptrail::Hoptrail;
+use support::net;
 use support::sink::Sink;
+use support::tls::Authority;
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hoptrail");
@@ -256,6 +259,39 @@ fn a_port_in_use_is_named() {
         home.path().display()
     );
     assert!(said.contains(&expected), "{said}");
+}
+
+/// Two would mail each report twice. Whoever is killed leaves no claim, and a reload keeps it.
+#[test]
+fn a_state_directory_is_one_hops_at_a_time() {
+    let home = TempDir::new().expect("a temporary directory");
+    let rest = config(home.path(), net::address());
+    let rest = rest.replace("state_dir", "# state_dir");
+    let mut first = Hoptrail::serve(&rest);
+    let state_dir = first.state_dir();
+    let second = config(home.path(), net::address()).replacen(
+        &format!("{}/state", home.path().display()),
+        shown(&state_dir),
+        1,
+    );
+    let refused = || {
+        let (code, said) = serve(home.path(), &second);
+        assert_eq!(code, Some(2), "{said}");
+        let told = format!("state_dir: another hoptrail uses {}", state_dir.display());
+        assert!(said.contains(&told), "{said}");
+        assert!(said.contains("hop.toml: "), "{said}");
+    };
+    refused();
+    first.reload();
+    refused();
+    first.kill();
+    first.start_again();
+    refused();
+    assert!(
+        !first.log().contains("NOTHING IS TRACKED"),
+        "{}",
+        first.log()
+    );
 }
 
 #[test]
@@ -544,6 +580,23 @@ fn without_track_mail_goes_all_the_same_unless_tracking_is_required() {
 }
 
 #[test]
+fn the_help_of_both_names_the_exit_codes() {
+    let home = TempDir::new().expect("a temporary directory");
+    for (command, codes) in [
+        ("send", &["0", "1", "2", "75"][..]),
+        ("sendmail", &["0", "64", "65", "67", "69", "75", "78"]),
+    ] {
+        let help = text(&hoptrail(home.path(), &[command, "--help"], b"").stdout);
+        let (_, named) = help.split_once("Exit codes: ").expect(command);
+        let (named, _) = named.split_once("Usage").expect(command);
+        let mut words = named.split_whitespace();
+        for code in codes {
+            assert!(words.any(|word| word == *code), "{code}: {help}");
+        }
+    }
+}
+
+#[test]
 fn the_help_says_when_tracking_is_required_in_vain() {
     let home = TempDir::new().expect("a temporary directory");
     let help = text(&hoptrail(home.path(), &["send", "--help"], b"").stdout);
@@ -552,4 +605,61 @@ fn the_help_says_when_tracking_is_required_in_vain() {
     let said = "Send nothing (exit code 1) where the server does not offer tracking or your secret \
                 cannot be read or made; without this the message goes untracked";
     assert!(about.starts_with(said), "{about}");
+}
+
+/// A certificate keeps a password from the wrong server. Mail without one goes in clear where no TLS is offered,
+/// so that no certificate is a reason to lose it: cron's mail to localhost, at an MTA that has one for its real name.
+#[test]
+fn a_certificate_of_another_name_stops_passwords_and_no_other_mail() {
+    let home = TempDir::new().expect("a temporary directory");
+    let authority = Authority::new();
+    let ca = home.path().join("ca.pem");
+    fs::write(&ca, authority.pem()).expect("a file can be written");
+    let address = net::address();
+    let ours = authority.issue(&address.ip().to_string());
+    let other = authority.issue("mail.example.net");
+    let stranger = Authority::new().issue(&address.ip().to_string());
+    let login = &["--user", "alice", "--password-command", "echo pw"][..];
+    for (certificate, options, code) in [
+        (&other, &[][..], 0),
+        (&stranger, &[], 0),
+        (&other, login, 75),
+        (&stranger, login, 75),
+        (&other, &["--tls", "starttls"], 75),
+        (&stranger, &["--tls", "starttls"], 75),
+        (&ours, &["--tls", "starttls"], 0),
+        (&ours, login, 0),
+    ] {
+        let sink = Sink::smtp().listen(address).starttls(certificate.server());
+        let sink = sink
+            .offer_under_tls("AUTH PLAIN")
+            .always("AUTH", "235 2.7.0 yes");
+        let sink = sink.start();
+        let server = address.to_string();
+        let output = assert_cmd::Command::new(BINARY)
+            .args(["send", "--server", &server, "-t"])
+            .args(options)
+            .env("HOPTRAIL_HOME", home.path())
+            .env("SSL_CERT_FILE", &ca)
+            .write_stdin(MESSAGE)
+            .timeout(Duration::from_secs(20))
+            .output()
+            .expect("the binary can be run");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{options:?}: {said}");
+        assert_eq!(
+            said.contains("certificate"),
+            code != 0,
+            "{options:?}: {said}"
+        );
+        let commands = sink.commands();
+        assert!(commands.contains(&"STARTTLS".to_owned()), "{commands:?}");
+        let logged_in = commands.iter().any(|line| line.starts_with("AUTH"));
+        assert_eq!(logged_in, options == login && code == 0, "{commands:?}");
+        assert_eq!(
+            sink.transactions().len(),
+            usize::from(code == 0),
+            "{options:?}"
+        );
+    }
 }

@@ -32,9 +32,8 @@ struct Cli {
 enum Command {
     /// Stand around an MTA and report each step of tracked mail
     Serve(serve::Args),
-    /// Submit a message and ask for tracking
+    // These two say by themselves what they do, and how they exit.
     Send(send::Args),
-    /// Submit a message as sendmail does, for mail programs, cron and scripts
     Sendmail(sendmail::Args),
     /// Show where tracked mail is, from the reports in a Maildir
     Timeline(timeline::Args),

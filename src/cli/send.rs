@@ -33,15 +33,15 @@ const SENT: u8 = 0;
 const REFUSED: u8 = 1;
 /// The command or the message is not usable; nothing was sent.
 const UNUSABLE: u8 = 2;
-/// Nothing was sent, but it may work later (`EX_TEMPFAIL`).
+/// Nothing was sent, or no reply to the message came; it may work later (`EX_TEMPFAIL`).
 const LATER: u8 = 75;
 
 /// Submit a message and ask every hop on its way to report.
 ///
 /// Reads an RFC 5322 message from standard input or a file. Server, login and sender come from send.toml in
 /// ~/.config/hoptrail, unless --server is given: then nothing of that file counts. Exit codes: 0 accepted for
-/// every recipient, 1 refused for at least one, 2 the command or the message is not usable, 75 nothing was sent
-/// but it may work later.
+/// every recipient, 1 refused for at least one, 2 the command or the message is not usable, 75 it may work later:
+/// nothing was sent, or the message was not answered and may have been taken.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Who is to get the message
@@ -127,10 +127,10 @@ async fn execute(
         }
         Err(cause) => {
             let why = plain(&cause.to_string());
-            writeln!(err, "hoptrail: nothing was sent: {why}")?;
+            writeln!(err, "hoptrail: {}: {why}", cause.fate())?;
             Ok(match cause {
                 SubmitError::Refused(_) => REFUSED,
-                SubmitError::Later(_) => LATER,
+                SubmitError::Later(_) | SubmitError::Unanswered(_) => LATER,
             })
         }
     }

@@ -1,5 +1,7 @@
 //! `hoptrail serve`: a configuration made into a running hop.
 
+mod claim;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
+use self::claim::{Claim, ClaimError};
 use crate::clock::Clock;
 use crate::config::{self, Config, Reports};
 use crate::hop::listener::{self, serve};
@@ -87,6 +90,8 @@ pub struct Server {
     clock: Clock,
     /// The store, without which nothing is tracked.
     store: Option<Store>,
+    /// That it is nobody else's, as long as this runs.
+    _claim: Option<Claim>,
     stop: watch::Sender<bool>,
     /// The threads of all sessions.
     workers: Arc<Workers>,
@@ -105,20 +110,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the state, then every port, then serves. Only a port that cannot be opened is an error: a state
-    /// directory of no use costs tracking, not mail. Called inside a runtime, where the mailer will live.
+    /// Opens the state, then every port, then serves. A port that cannot be opened is an error, and so is a state
+    /// directory that another hoptrail uses; one of no use costs tracking, not mail. Called inside a runtime, where
+    /// the mailer will live.
     pub fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let (stop, stopping) = watch::channel(false);
-        let tracking = match open_state(&config.state_dir, config.reports.retention_days) {
-            Ok(tracking) => Some(tracking),
-            Err(error) => {
-                error!(
-                    state_dir = %config.state_dir.display(),
-                    "mail passes, NOTHING IS TRACKED until this is mended and hoptrail restarted: {error:#}"
-                );
-                None
-            }
-        };
+        let (tracking, claim) = open_state(&config)?.unzip();
         let names = Names::new(config.resolver).map_err(|why| {
             anyhow::anyhow!("no name servers: {why}; set resolver = \"ADDRESS:53\"")
         })?;
@@ -152,6 +149,7 @@ impl Server {
             budgets: Budgets::default(),
             clock,
             store,
+            _claim: claim,
             stop,
             sites: HashMap::new(),
             listeners: JoinSet::new(),
@@ -281,7 +279,26 @@ fn bind(addresses: impl Iterator<Item = SocketAddr>, workers: &Workers) -> anyho
     Ok(sockets)
 }
 
-fn open_state(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking> {
+/// The state, claimed; `None` if it is of no use. An error if it is another's.
+fn open_state(config: &Config) -> Result<Option<(Tracking, Claim)>, ClaimError> {
+    let state_dir = &config.state_dir;
+    let opened = match Claim::on(state_dir) {
+        Err(taken @ ClaimError::Taken(_)) => return Err(taken),
+        Err(unusable) => Err(unusable.into()),
+        Ok(claim) => open_tracking(state_dir, config.reports.retention_days)
+            .map(|tracking| (tracking, claim)),
+    };
+    Ok(opened
+        .inspect_err(|error| {
+            error!(
+                state_dir = %state_dir.display(),
+                "mail passes, NOTHING IS TRACKED until this is mended and hoptrail restarted: {error:#}"
+            );
+        })
+        .ok())
+}
+
+fn open_tracking(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking> {
     let store = Store::open(state_dir, retention_days)?;
     let keys = keys::load_or_create(state_dir)?;
     Ok(Tracking {

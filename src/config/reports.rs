@@ -2,14 +2,16 @@
 //! configuration, so that one of no use is a mistake in it, and the same at a reload.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
-use super::{Wrong, is_domain};
+use super::{RawListener, Wrong, is_domain};
 use crate::hop::limits::within;
 use crate::report::sign::{Key, Signer};
 use crate::store::private;
@@ -48,7 +50,7 @@ pub enum Accepted {
 #[serde(deny_unknown_fields)]
 pub struct RawReports {
     from: String,
-    via: Via,
+    via: Spanned<Via>,
     #[serde(default)]
     accepted: Accepted,
     #[serde(
@@ -73,11 +75,12 @@ fn retention_days() -> u32 {
 }
 
 impl RawReports {
-    /// Reads the keys. `start` is where the table stands in the file.
-    pub fn check(self, start: usize) -> Result<Reports, Wrong> {
+    /// Reads the keys. `start` is where the table stands in the file, `listeners` are those of the hop.
+    pub fn check(self, start: usize, listeners: &[Spanned<RawListener>]) -> Result<Reports, Wrong> {
         let wrong = |why: &str| (start, why.to_owned());
         let host = host(&self.from)
             .ok_or_else(|| wrong("reports.from: must be a mail address (user@host)"))?;
+        check_way_out(&self.via, listeners)?;
         let signers = self.dkim.into_iter().map(|signer| signer.check(host));
         let dkim = signers.collect::<Result<Vec<_>, _>>()?;
         if let [one, other, more @ ..] = dkim.as_slice()
@@ -89,7 +92,7 @@ impl RawReports {
         }
         Ok(Reports {
             from: self.from,
-            via: self.via,
+            via: self.via.into_inner(),
             accepted: self.accepted,
             retention_days: self.retention_days,
             dkim,
@@ -122,6 +125,32 @@ impl RawSigner {
             key,
         ))
     }
+}
+
+/// A way out that can never work is told before anything waits for it.
+fn check_way_out(via: &Spanned<Via>, listeners: &[Spanned<RawListener>]) -> Result<(), Wrong> {
+    let wrong = |why: String| Err((via.span().start, format!("reports.via: {why}")));
+    match via.get_ref() {
+        Via::Sendmail(program) if !is_program(program) => wrong(format!(
+            "{} is no program that can be run: name the sendmail of this system",
+            program.display()
+        )),
+        Via::Smtp(peer) | Via::Smtps(peer) | Via::Lmtp(peer)
+            if listeners
+                .iter()
+                .any(|raw| raw.get_ref().greets_by_proxy(peer)) =>
+        {
+            wrong(format!(
+                "{peer} waits for the PROXY header that the ingress sends it (client_address), and reports have \
+                 none: give another port of the MTA, one without PROXY, or sendmail:/usr/sbin/sendmail"
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 /// Whether a host lies in a domain: only then DMARC finds From and signature aligned (RFC 7489, 3.1.1).

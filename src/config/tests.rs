@@ -47,7 +47,7 @@ fn a_good_one_is_read_with_the_defaults() {
 #[test]
 fn the_example_is_good_and_names_every_key() {
     let text = include_str!("../../examples/hoptrail.toml");
-    let config = parse(text, "examples/hoptrail.toml").unwrap();
+    let config = parse(&with_sendmail(text), "examples/hoptrail.toml").unwrap();
     assert!(!config.reports_arrivals(), "the example has an egress");
     let sources = [
         include_str!("../config.rs"),
@@ -65,6 +65,13 @@ fn the_example_is_good_and_names_every_key() {
             "examples/hoptrail.toml does not show {key:?}"
         );
     }
+}
+
+/// The text with a program in place of the sendmail that this machine may not have.
+fn with_sendmail(text: &str) -> String {
+    let via = "sendmail:/usr/sbin/sendmail\"";
+    assert!(text.contains(via), "reports leave by sendmail");
+    text.replace(via, "sendmail:/bin/sh\"")
 }
 
 /// The field names of the structs that are read from the file: those that deny unknown fields.
@@ -193,6 +200,10 @@ fn a_listener_that_would_make_an_open_relay_is_refused() {
         "mta_trusts_proxy_address = false",
     ] {
         let text = GOOD.replace("127.0.0.1:2525\"", &format!("0.0.0.0:25\"\n{cure}"));
+        let text = text.replace(
+            "via = \"smtp://127.0.0.1:10025\"",
+            "via = \"sendmail:/bin/sh\"",
+        );
         assert!(parse(&text, "x").is_ok(), "{cure} is a cure");
     }
     // XFORWARD is for the MTA's log alone; and a balancer brings strangers to a loopback address.
@@ -384,6 +395,56 @@ fn mail_does_not_go_in_circles() {
 }
 
 #[test]
+fn reports_do_not_go_where_a_proxy_header_is_awaited() {
+    let text = |via: &str, next_hop: &str, how: &str| {
+        let listener = format!("\nnext_hop = \"smtp://{next_hop}\"\nclient_address = \"{how}\"");
+        GOOD.replace("\nnext_hop = \"smtp://127.0.0.1:10025\"", &listener)
+            .replace(
+                "via = \"smtp://127.0.0.1:10025\"",
+                &format!("via = \"{via}\""),
+            )
+    };
+    for (via, next_hop, how) in [
+        ("smtp://127.0.0.1:10025", "127.0.0.1:10025", "proxy-v1"),
+        ("smtp://LocalHost:10025", "127.0.0.1:10025", "proxy-v2"),
+        ("lmtp://[::1]:10025", "localhost:10025", "proxy-v2"),
+        ("smtps://MTA.test:10025", "mta.test:10025", "proxy-v1"),
+    ] {
+        let message = parse(&text(via, next_hop, how), "hoptrail.toml").unwrap_err();
+        let message = message.to_string();
+        assert!(
+            message.starts_with("hoptrail.toml:6: reports.via: ") && message.contains("sendmail:"),
+            "{via}: {message}"
+        );
+    }
+    for (via, how) in [
+        ("smtp://127.0.0.1:10025", "none"),
+        ("smtp://127.0.0.1:10025", "xclient"),
+        ("smtp://127.0.0.1:10025", "xforward"),
+        ("smtp://127.0.0.1:10024", "proxy-v1"),
+        ("smtp://127.0.0.2:10025", "proxy-v1"),
+        ("sendmail:/bin/sh", "proxy-v1"),
+    ] {
+        let good = parse(&text(via, "127.0.0.1:10025", how), "x");
+        assert!(good.is_ok(), "{via} {how}: {good:?}");
+    }
+}
+
+#[test]
+fn a_sendmail_that_cannot_be_run_is_named() {
+    for program in ["/nowhere/sendmail", "/etc/passwd", "/bin"] {
+        let message = error(
+            "smtp://127.0.0.1:10025\"\n\n",
+            &format!("sendmail:{program}\"\n\n"),
+        );
+        assert!(
+            message.starts_with("hoptrail.toml:6: reports.via: ") && message.contains(program),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn networks_are_those_of_an_egress_and_of_balancers() {
     let config = parse(GOOD, "x").unwrap();
     let listener = &config.listeners[0];
@@ -458,7 +519,7 @@ fn the_readmes_deployment_is_good() {
         .nth(1)
         .and_then(|t| t.split("```").next())
         .unwrap();
-    let config = parse(text, "README.md").unwrap();
+    let config = parse(&with_sendmail(text), "README.md").unwrap();
     assert_eq!(config.listeners.len(), 3);
     assert!(text.lines().count() <= 20, "twenty lines");
 }

@@ -18,7 +18,7 @@ use super::Surroundings;
 use super::account::{Account, FILE};
 use super::job::{Job, Submitted, finish, own_host};
 use super::message::{Draft, addresses};
-use super::submit::{Envelope, Outcome, SubmitError};
+use super::submit::{Envelope, Outcome, SubmitError, UNSENT};
 use crate::trail::render::format::plain;
 
 /// The name by which mail programs know the command.
@@ -52,7 +52,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     Ok(code.into())
 }
 
-/// A reason to send nothing, and its exit code.
+/// A reason to say that nothing was sent or may have been, and its exit code.
 type Failure = (u8, anyhow::Error);
 
 fn with(code: u8) -> impl FnOnce(anyhow::Error) -> Failure {
@@ -68,8 +68,9 @@ async fn execute(args: &Args, surroundings: Surroundings<'_>, err: &mut dyn Writ
     match outcome {
         Ok(()) => EX_OK,
         Err((code, why)) => {
+            let fate = why.downcast_ref().map_or(UNSENT, SubmitError::fate);
             let why = plain(&format!("{why:#}"));
-            let _ = writeln!(err, "hoptrail: nothing was sent: {why}");
+            let _ = writeln!(err, "hoptrail: {fate}: {why}");
             code
         }
     }
@@ -118,7 +119,7 @@ async fn submit(args: &Args, job: &Job, err: &mut dyn Write) -> Result<(), Failu
     let submitted = job.submit().await.map_err(|cause| {
         let code = match cause {
             SubmitError::Refused(_) => EX_UNAVAILABLE,
-            SubmitError::Later(_) => EX_TEMPFAIL,
+            SubmitError::Later(_) | SubmitError::Unanswered(_) => EX_TEMPFAIL,
         };
         (code, cause.into())
     })?;

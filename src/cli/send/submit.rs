@@ -24,7 +24,7 @@ use crate::store::dialogue::{
 };
 use crate::store::transport::Peer;
 
-/// Why nothing was sent.
+/// Why nobody can say that the message was taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SubmitError {
     /// For good: a person has to change something.
@@ -33,7 +33,23 @@ pub(super) enum SubmitError {
     /// It may work later.
     #[error("{0}")]
     Later(String),
+    /// The message was handed over, and no reply came.
+    #[error("{0}")]
+    Unanswered(String),
 }
+
+impl SubmitError {
+    /// What this means for the message.
+    pub(super) fn fate(&self) -> &'static str {
+        match self {
+            Self::Refused(_) | Self::Later(_) => UNSENT,
+            Self::Unanswered(_) => "the message may have been taken, no reply to it came",
+        }
+    }
+}
+
+/// What any other failure means for it.
+pub(super) const UNSENT: &str = "nothing was sent";
 
 /// How to get at the server.
 #[derive(Clone)]
@@ -153,8 +169,15 @@ impl Server {
             ));
         }
         let content = self.connection.message(without_final_crlf(&message.octets));
-        within(MESSAGE_SECONDS, content, "the message").await?;
-        Ok(outcome)
+        match timeout(Duration::from_secs(MESSAGE_SECONDS), content).await {
+            Ok(Ok(_)) => Ok(outcome),
+            Ok(Err(error)) if error.status().is_some() => Err(refused("the message")(error)),
+            Ok(Err(error)) => Err(SubmitError::Unanswered(words(&error))),
+            Err(_) => {
+                let reason = format!("none within {MESSAGE_SECONDS} seconds");
+                Err(SubmitError::Unanswered(reason))
+            }
+        }
     }
 
     async fn recipients(
@@ -270,7 +293,7 @@ async fn greet(access: &Access) -> Result<AsyncSmtpConnection, SubmitError> {
         .await
         .map_err(|e| match refused("greeting")(e) {
             SubmitError::Later(why) => cannot(&why),
-            for_good @ SubmitError::Refused(_) => for_good,
+            other => other,
         })?;
     match access.tls {
         Tls::Starttls if !connection.can_starttls() => Err(SubmitError::Refused(format!(
@@ -286,12 +309,13 @@ async fn greet(access: &Access) -> Result<AsyncSmtpConnection, SubmitError> {
     }
 }
 
-/// Opportunistic TLS takes any certificate: it is better than nothing, which is its alternative. Where a
-/// password goes along it is not.
+/// Opportunistic TLS takes any certificate, for any name: it is better than nothing, which is its alternative.
+/// Where a password goes along it is not.
 fn tls_parameters(access: &Access) -> Result<TlsParameters, SubmitError> {
     let any = access.tls == Tls::Opportunistic && access.login.is_none();
     TlsParameters::builder(access.peer.host.clone())
         .dangerous_accept_invalid_certs(any)
+        .dangerous_accept_invalid_hostnames(any)
         .build()
         .map_err(|e| SubmitError::Refused(format!("TLS cannot be set up: {e}")))
 }

@@ -9,7 +9,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 /// Works under the name sendmail too, by a link. Reads the message from standard input and prints nothing.
 /// Server, login and sender come from send.toml in ~/.config/hoptrail. Exit codes: 0 accepted for every
 /// recipient, 64 wrong use, 65 the message is not usable, 67 a recipient was refused, 69 the server refused,
-/// 75 it may work later, 78 send.toml or the password is wrong; in all but the first nothing was sent.
+/// 75 it may work later, 78 send.toml or the password is wrong; in all but the first nothing was sent, unless it is
+/// said that the message was not answered (75).
 #[derive(clap::Args, Clone, Debug)]
 #[command(
     disable_help_flag = true,
