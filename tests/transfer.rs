@@ -266,6 +266,32 @@ fn untracked_mail_passes_without_a_trace() {
 }
 
 #[test]
+fn a_reply_that_was_given_stands_whatever_becomes_of_the_next() {
+    for store in [Sink::lmtp(), Sink::lmtp().offer("CHUNKING")] {
+        let hop = Hop::with("delivery", "lmtp", store.once("DOT <carol", "half"));
+        let all = ["bob@dest.test", "carol@dest.test", "dora@dest.test"];
+        let wire = hop.arrive(TRACKED, &all);
+        let mut mta = Dialogue::open(hop.exit);
+        mta.command("LHLO mta.test", "250");
+        mta.command("MAIL FROM:<alice@origin.test>", "250");
+        for rcpt in all {
+            mta.command(&format!("RCPT TO:<{rcpt}>"), "250");
+        }
+        mta.chunks(&[&unstuffed(&wire)]);
+        mta.expect("250 2.0.0 ok, taken");
+        mta.expect("451 4.4.2 connection to the next hop lost");
+        mta.expect("451 4.4.2 connection to the next hop lost");
+        mta.command("QUIT", "221");
+        let report = hop.report();
+        assert_eq!(
+            report.of_recipients("X-Hoptrail-Event"),
+            ["delivered", "delayed", "delayed"]
+        );
+        assert_eq!(report.of_recipients("Status"), ["2.0.0", "4.4.2", "4.4.2"]);
+    }
+}
+
+#[test]
 fn a_delivery_tells_each_recipient_the_stores_own_words() {
     let store = Sink::lmtp()
         .once(

@@ -174,26 +174,23 @@ impl<'a> Leg<'a> {
         self.end_us = end_us;
     }
 
-    /// The message is over: reads the replies to its end.
+    /// The message is over: reads the replies to its end. Each holds for its recipient, whatever becomes of the
+    /// others: one who is told to send again what was taken gets it twice.
     pub async fn finish(&mut self) {
         let waiting = self.fates.iter().filter(|fate| fate.is_none()).count();
         let clock = self.site.hop.clock;
         let Some(peer) = self.peer.as_mut().filter(|_| waiting > 0) else {
             return;
         };
-        let replies = peer.final_replies(waiting).await;
+        let (replies, error) = peer.final_replies(waiting).await;
         self.times.record(Stage::Dot, self.end_us, clock.now_us());
-        match replies {
-            Ok(replies) => {
-                let mut outcomes: Vec<_> = replies
-                    .into_iter()
-                    .map(|reply| Some(self.outcome(reply)))
-                    .collect();
-                for fate in self.fates.iter_mut().rev().filter(|fate| fate.is_none()) {
-                    *fate = outcomes.pop().flatten();
-                }
-            }
-            Err(error) => self.broke(&error),
+        let outcomes: Vec<_> = replies.into_iter().map(|r| self.outcome(r)).collect();
+        let open = self.fates.iter_mut().filter(|fate| fate.is_none());
+        for (fate, outcome) in open.zip(outcomes) {
+            *fate = Some(outcome);
+        }
+        if let Some(error) = error {
+            self.broke(&error);
         }
     }
 
