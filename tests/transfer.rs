@@ -620,6 +620,64 @@ fn the_hop_limit_ends_tracking_not_mail() {
 }
 
 #[test]
+fn what_a_next_hop_says_before_it_has_the_message_is_not_its_word_about_it() {
+    let early = [
+        Sink::smtp().once("DATA", "354 go on\r\n250 2.0.0 ok, taken"),
+        Sink::smtp()
+            .offer("CHUNKING")
+            .once("BDAT", "250 2.0.0 go on\r\n250 2.0.0 ok, taken"),
+        Sink::smtp()
+            .offer("CHUNKING")
+            .once("RCPT", "250 2.0.0 ok\r\n250 2.0.0 ok, taken"),
+    ];
+    for next in early {
+        let hop = Hop::egress(next);
+        let mut mta = Dialogue::open(hop.exit);
+        mta.command("LHLO mta.test", "250");
+        // The second time it goes over a connection of its own.
+        for (reply, taken) in [("451 4.4.2", 0), ("250 2.0.0 ok, taken", 1)] {
+            mta.command("MAIL FROM:<alice@origin.test>", "250");
+            mta.command("RCPT TO:<bob@dest.test>", "250");
+            mta.chunks(&[b"Subject: x\r\n\r\n", b"body\r\n"]);
+            mta.expect(reply);
+            assert_eq!(hop.next.transactions().len(), taken);
+        }
+        assert!(
+            hop.hoptrail
+                .log()
+                .contains("it answered before it was asked")
+        );
+    }
+}
+
+#[test]
+fn a_reply_too_many_is_not_taken_for_that_to_the_next_mail() {
+    let hop = Hop::egress(
+        Sink::smtp()
+            .once("DOT", "250 2.0.0 taken\r\n250 2.0.0 again")
+            .once("RCPT TO:<dora", "550 5.1.1 no dora"),
+    );
+    let mut mta = Dialogue::open(hop.exit);
+    mta.command("LHLO mta.test", "250");
+    for (rcpts, replies) in [
+        (["bob", "carol"], ["250 2.0.0 taken"; 2]),
+        (
+            ["dora", "bob"],
+            ["550 5.1.1 no dora", "250 2.0.0 ok, taken"],
+        ),
+    ] {
+        mta.command("MAIL FROM:<alice@origin.test>", "250");
+        for rcpt in rcpts {
+            mta.command(&format!("RCPT TO:<{rcpt}@dest.test>"), "250");
+        }
+        mta.data(MESSAGE);
+        for reply in replies {
+            mta.expect(reply);
+        }
+    }
+}
+
+#[test]
 fn a_next_hop_that_is_down_is_a_delay() {
     let hop = Hop::egress(Sink::smtp());
     let wire = hop.arrive(TRACKED, &["bob@dest.test"]);

@@ -96,6 +96,15 @@ impl<'a> Leg<'a> {
         } else {
             self.data().await;
         }
+        self.stay_in_step();
+    }
+
+    /// What the next hop says ahead of the message is not its word about it; one that does cannot be followed.
+    fn stay_in_step(&mut self) {
+        let step = self.peer.as_ref().map(|peer| peer.wire.in_step());
+        if let Some(Err(error)) = step {
+            self.broke(&error);
+        }
     }
 
     async fn data(&mut self) {
@@ -156,7 +165,7 @@ impl<'a> Leg<'a> {
             return;
         };
         match peer.reply().await {
-            Ok(reply) if reply.is_positive() => {}
+            Ok(reply) if reply.is_positive() => self.stay_in_step(),
             Ok(reply) => self.refused(reply).await,
             Err(error) => self.broke(&error),
         }
@@ -201,9 +210,10 @@ impl<'a> Leg<'a> {
         let fates = fates
             .map(|(n, fate)| (n, fate.unwrap_or_else(|| lost.clone())))
             .collect();
+        let kept = self.peer.filter(|peer| peer.wire.in_step().is_ok());
         Done {
             fates,
-            kept: self.peer.map(|peer| (self.to, peer)),
+            kept: kept.map(|peer| (self.to, peer)),
         }
     }
 
