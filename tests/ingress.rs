@@ -580,6 +580,31 @@ fn an_mta_that_tracks_gets_the_request_itself() {
 }
 
 #[test]
+fn what_the_mta_says_before_it_has_the_message_is_not_its_word_about_it() {
+    for (command, early) in [
+        ("DATA", "354 go on\r\n250 2.0.0 ok, taken"),
+        ("BDAT", "250 2.0.0 go on\r\n250 2.0.0 ok, taken"),
+    ] {
+        let mta = postfix_like().offer("CHUNKING").once(command, early);
+        let hop = Hop::before(mta);
+        let mut client = hop.client();
+        client.command("EHLO client.test", "250");
+        client.command("MAIL FROM:<alice@origin.test>", "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        if command == "BDAT" {
+            client.send(b"BDAT 14\r\nSubject: x\r\n\r\n".to_vec());
+            client.expect("250 2.0.0 go on");
+            client.send(b"BDAT 4 LAST\r\nx\r\ny".to_vec());
+        } else {
+            client.send(b"DATA\r\n".to_vec());
+        }
+        client.expect("421 4.4.2");
+        assert!(client.is_closed());
+        assert!(hop.mta.transactions().is_empty());
+    }
+}
+
+#[test]
 fn auth_passes_line_by_line_and_makes_the_session_trusted() {
     let mta = postfix_like()
         .offer("AUTH PLAIN LOGIN GSSAPI")

@@ -266,6 +266,32 @@ fn untracked_mail_passes_without_a_trace() {
 }
 
 #[test]
+fn a_reply_that_was_given_stands_whatever_becomes_of_the_next() {
+    for store in [Sink::lmtp(), Sink::lmtp().offer("CHUNKING")] {
+        let hop = Hop::with("delivery", "lmtp", store.once("DOT <carol", "half"));
+        let all = ["bob@dest.test", "carol@dest.test", "dora@dest.test"];
+        let wire = hop.arrive(TRACKED, &all);
+        let mut mta = Dialogue::open(hop.exit);
+        mta.command("LHLO mta.test", "250");
+        mta.command("MAIL FROM:<alice@origin.test>", "250");
+        for rcpt in all {
+            mta.command(&format!("RCPT TO:<{rcpt}>"), "250");
+        }
+        mta.chunks(&[&unstuffed(&wire)]);
+        mta.expect("250 2.0.0 ok, taken");
+        mta.expect("451 4.4.2 connection to the next hop lost");
+        mta.expect("451 4.4.2 connection to the next hop lost");
+        mta.command("QUIT", "221");
+        let report = hop.report();
+        assert_eq!(
+            report.of_recipients("X-Hoptrail-Event"),
+            ["delivered", "delayed", "delayed"]
+        );
+        assert_eq!(report.of_recipients("Status"), ["2.0.0", "4.4.2", "4.4.2"]);
+    }
+}
+
+#[test]
 fn a_delivery_tells_each_recipient_the_stores_own_words() {
     let store = Sink::lmtp()
         .once(
@@ -591,6 +617,64 @@ fn the_hop_limit_ends_tracking_not_mail() {
         "MAIL FROM:<alice@origin.test>"
     );
     assert_eq!(hop.report().of_recipients("X-Hoptrail-Event"), ["relayed"]);
+}
+
+#[test]
+fn what_a_next_hop_says_before_it_has_the_message_is_not_its_word_about_it() {
+    let early = [
+        Sink::smtp().once("DATA", "354 go on\r\n250 2.0.0 ok, taken"),
+        Sink::smtp()
+            .offer("CHUNKING")
+            .once("BDAT", "250 2.0.0 go on\r\n250 2.0.0 ok, taken"),
+        Sink::smtp()
+            .offer("CHUNKING")
+            .once("RCPT", "250 2.0.0 ok\r\n250 2.0.0 ok, taken"),
+    ];
+    for next in early {
+        let hop = Hop::egress(next);
+        let mut mta = Dialogue::open(hop.exit);
+        mta.command("LHLO mta.test", "250");
+        // The second time it goes over a connection of its own.
+        for (reply, taken) in [("451 4.4.2", 0), ("250 2.0.0 ok, taken", 1)] {
+            mta.command("MAIL FROM:<alice@origin.test>", "250");
+            mta.command("RCPT TO:<bob@dest.test>", "250");
+            mta.chunks(&[b"Subject: x\r\n\r\n", b"body\r\n"]);
+            mta.expect(reply);
+            assert_eq!(hop.next.transactions().len(), taken);
+        }
+        assert!(
+            hop.hoptrail
+                .log()
+                .contains("it answered before it was asked")
+        );
+    }
+}
+
+#[test]
+fn a_reply_too_many_is_not_taken_for_that_to_the_next_mail() {
+    let hop = Hop::egress(
+        Sink::smtp()
+            .once("DOT", "250 2.0.0 taken\r\n250 2.0.0 again")
+            .once("RCPT TO:<dora", "550 5.1.1 no dora"),
+    );
+    let mut mta = Dialogue::open(hop.exit);
+    mta.command("LHLO mta.test", "250");
+    for (rcpts, replies) in [
+        (["bob", "carol"], ["250 2.0.0 taken"; 2]),
+        (
+            ["dora", "bob"],
+            ["550 5.1.1 no dora", "250 2.0.0 ok, taken"],
+        ),
+    ] {
+        mta.command("MAIL FROM:<alice@origin.test>", "250");
+        for rcpt in rcpts {
+            mta.command(&format!("RCPT TO:<{rcpt}@dest.test>"), "250");
+        }
+        mta.data(MESSAGE);
+        for reply in replies {
+            mta.expect(reply);
+        }
+    }
 }
 
 #[test]

@@ -96,6 +96,15 @@ impl<'a> Leg<'a> {
         } else {
             self.data().await;
         }
+        self.stay_in_step();
+    }
+
+    /// What the next hop says ahead of the message is not its word about it; one that does cannot be followed.
+    fn stay_in_step(&mut self) {
+        let step = self.peer.as_ref().map(|peer| peer.wire.in_step());
+        if let Some(Err(error)) = step {
+            self.broke(&error);
+        }
     }
 
     async fn data(&mut self) {
@@ -156,7 +165,7 @@ impl<'a> Leg<'a> {
             return;
         };
         match peer.reply().await {
-            Ok(reply) if reply.is_positive() => {}
+            Ok(reply) if reply.is_positive() => self.stay_in_step(),
             Ok(reply) => self.refused(reply).await,
             Err(error) => self.broke(&error),
         }
@@ -174,26 +183,23 @@ impl<'a> Leg<'a> {
         self.end_us = end_us;
     }
 
-    /// The message is over: reads the replies to its end.
+    /// The message is over: reads the replies to its end. Each holds for its recipient, whatever becomes of the
+    /// others: one who is told to send again what was taken gets it twice.
     pub async fn finish(&mut self) {
         let waiting = self.fates.iter().filter(|fate| fate.is_none()).count();
         let clock = self.site.hop.clock;
         let Some(peer) = self.peer.as_mut().filter(|_| waiting > 0) else {
             return;
         };
-        let replies = peer.final_replies(waiting).await;
+        let (replies, error) = peer.final_replies(waiting).await;
         self.times.record(Stage::Dot, self.end_us, clock.now_us());
-        match replies {
-            Ok(replies) => {
-                let mut outcomes: Vec<_> = replies
-                    .into_iter()
-                    .map(|reply| Some(self.outcome(reply)))
-                    .collect();
-                for fate in self.fates.iter_mut().rev().filter(|fate| fate.is_none()) {
-                    *fate = outcomes.pop().flatten();
-                }
-            }
-            Err(error) => self.broke(&error),
+        let outcomes: Vec<_> = replies.into_iter().map(|r| self.outcome(r)).collect();
+        let open = self.fates.iter_mut().filter(|fate| fate.is_none());
+        for (fate, outcome) in open.zip(outcomes) {
+            *fate = Some(outcome);
+        }
+        if let Some(error) = error {
+            self.broke(&error);
         }
     }
 
@@ -204,9 +210,10 @@ impl<'a> Leg<'a> {
         let fates = fates
             .map(|(n, fate)| (n, fate.unwrap_or_else(|| lost.clone())))
             .collect();
+        let kept = self.peer.filter(|peer| peer.wire.in_step().is_ok());
         Done {
             fates,
-            kept: self.peer.map(|peer| (self.to, peer)),
+            kept: kept.map(|peer| (self.to, peer)),
         }
     }
 

@@ -243,19 +243,20 @@ impl Peer {
         self.wire.reply(octets_max, limit).await
     }
 
-    /// Reads the reply, or over LMTP the replies, to the end of a message: one for each of `accepted` recipients.
-    pub async fn final_replies(&mut self, accepted: usize) -> Result<Vec<Reply>, WireError> {
+    /// Reads the reply, or over LMTP the replies, to the end of a message: one for each of `accepted` recipients, in
+    /// order. A next hop that breaks off between them has given its word for those it answered: their replies come
+    /// back beside the error.
+    pub async fn final_replies(&mut self, accepted: usize) -> (Vec<Reply>, Option<WireError>) {
         let (octets_max, limit) = (self.limits.reply_octets_max, self.timeouts.final_reply());
-        match self.protocol {
-            Protocol::Smtp => Ok(vec![self.wire.reply(octets_max, limit).await?; accepted]),
-            Protocol::Lmtp => {
-                let mut replies = Vec::with_capacity(accepted);
-                for _ in 0..accepted {
-                    replies.push(self.wire.reply(octets_max, limit).await?);
-                }
-                Ok(replies)
+        let mut replies = Vec::with_capacity(accepted);
+        while replies.len() < accepted {
+            match self.wire.reply(octets_max, limit).await {
+                Ok(reply) if self.protocol == Protocol::Lmtp => replies.push(reply),
+                Ok(reply) => replies.resize(accepted, reply),
+                Err(error) => return (replies, Some(error)),
             }
         }
+        (replies, None)
     }
 }
 

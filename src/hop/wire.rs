@@ -36,6 +36,9 @@ pub enum WireError {
     /// Something that is no SMTP reply.
     #[error("not an SMTP reply")]
     Malformed,
+    /// Something waits that answers nothing which was asked.
+    #[error("it answered before it was asked")]
+    OutOfStep,
     /// Octets came behind STARTTLS or its reply, before the handshake: in plaintext, so from anybody
     /// (RFC 3207, 5).
     #[error("plaintext behind STARTTLS")]
@@ -163,6 +166,16 @@ impl Wire {
     /// What was read and not yet taken.
     pub fn buffered(&self) -> &[u8] {
         &self.input[self.taken..]
+    }
+
+    /// Whether the peer has said nothing ahead of what it is sent next: what waits here would be taken for the
+    /// reply to that.
+    pub fn in_step(&self) -> Result<(), WireError> {
+        if self.buffered().is_empty() {
+            Ok(())
+        } else {
+            Err(WireError::OutOfStep)
+        }
     }
 
     /// Takes the first `octets` of what is buffered.

@@ -33,8 +33,11 @@ impl Ingress<'_> {
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(line).await?;
         let (reply_us, code) = (self.site.hop.clock.now_us(), reply.code);
-        if code == 354 && self.client.is_early() {
-            return Err(End::Refuse(early_message()));
+        if code == 354 {
+            self.next.in_step().map_err(End::NextHop)?;
+            if self.client.is_early() {
+                return Err(End::Refuse(early_message()));
+            }
         }
         self.answer(reply)?;
         if code != 354 {
@@ -158,6 +161,7 @@ impl Ingress<'_> {
                 .await?;
             return self.refuse(&STRAY_CHUNK);
         }
+        self.next.in_step().map_err(End::NextHop)?;
         let chunk_us = self.site.hop.clock.now_us();
         let (reply, _arrival) = self.chunk(size, line).await?;
         if let (false, Some(chunks)) = (reply.is_positive(), &mut self.chunks) {

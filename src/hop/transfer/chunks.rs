@@ -88,20 +88,20 @@ impl<'a> Transfer<'a> {
     }
 
     /// A chunk that belongs to no message: read, so that what follows is a command again. Over LMTP the last
-    /// one has as many replies as recipients were taken, which may be none (RFC 2033, 4.3).
+    /// one has as many replies as recipients were taken (RFC 2033, 4.3); without any, one, as for DATA (4.2): a
+    /// client that heard none would take the next command's for it.
     async fn stray(&mut self, size: Size) -> Result<(), End> {
         let hop = &self.site.hop;
         self.client.chunk(hop, size).await?.skip().await?;
-        let mut replies = 1;
-        if self.site.listener.protocol == Protocol::Lmtp && size.last {
-            replies = self.mail.as_ref().map_or(0, |mail| mail.rcpts.len());
-        }
+        let lmtp = self.site.listener.protocol == Protocol::Lmtp;
+        let replies = match &self.mail {
+            Some(mail) if lmtp && size.last => mail.rcpts.len().max(1),
+            _ => 1,
+        };
         if self.mail.is_some() {
             self.chunks = Some(Chunks::Failed);
         }
-        if replies > 0 {
-            self.refuse(&STRAY_CHUNK)?;
-        }
+        self.refuse(&STRAY_CHUNK)?;
         for _ in 1..replies {
             self.client.tell(&STRAY_CHUNK.to_line());
         }
