@@ -592,11 +592,11 @@ fn what_the_mta_says_before_it_has_the_message_is_not_its_word_about_it() {
         client.command("MAIL FROM:<alice@origin.test>", "250");
         client.command("RCPT TO:<bob@dest.test>", "250");
         if command == "BDAT" {
-            client.send(b"BDAT 14\r\nSubject: x\r\n\r\n".to_vec());
+            client.send(b"BDAT 14\r\nSubject: x\r\n\r\n");
             client.expect("250 2.0.0 go on");
-            client.send(b"BDAT 4 LAST\r\nx\r\ny".to_vec());
+            client.send(b"BDAT 4 LAST\r\nx\r\ny");
         } else {
-            client.send(b"DATA\r\n".to_vec());
+            client.send(b"DATA\r\n");
         }
         client.expect("421 4.4.2");
         assert!(client.is_closed());

@@ -296,7 +296,7 @@ impl Site {
     }
 
     /// What MAIL asks for, if this client may ask; that of a stranger is still to be proven. Where strangers are
-    /// not heard their TRACK is dropped in silence; a client that saw our offer is told about a mistake.
+    /// not heard their TRACK is dropped in silence, whatever it says; who may ask is told about a mistake.
     pub fn request(
         &self,
         client: &Client,
@@ -306,11 +306,6 @@ impl Site {
         let Some(value) = mail.param("TRACK").filter(|_| offered) else {
             return Ok(None);
         };
-        let once = value.filter(|_| mail.count("TRACK") == 1);
-        let request = TrackRequest::parse(once.ok_or(MALFORMED_TRACK)?).map_err(|error| {
-            debug!("{error}");
-            MALFORMED_TRACK
-        })?;
         let stranger = || {
             self.hears_strangers().then(|| Asked {
                 by: Asker::Verified,
@@ -320,6 +315,11 @@ impl Site {
         let Some(asked) = self.asker(client).or_else(stranger) else {
             return Ok(None);
         };
+        let once = value.filter(|_| mail.count("TRACK") == 1);
+        let request = TrackRequest::parse(once.ok_or(MALFORMED_TRACK)?).map_err(|error| {
+            debug!("{error}");
+            MALFORMED_TRACK
+        })?;
         Ok(self.honour(request, asked, mail.mailbox(), envid(mail).as_deref()))
     }
 
