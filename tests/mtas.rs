@@ -8,7 +8,7 @@ mod support;
 use std::net::SocketAddrV4;
 
 use support::dialogue::Dialogue;
-use support::hoptrail::Hoptrail;
+use support::hoptrail::{Hoptrail, User};
 use support::mail::{MESSAGE, Mail, Report, behind_type, wire};
 use support::mta::{Mta, Setup, start_all};
 use support::net::{self, NextHop};
@@ -118,7 +118,23 @@ fn each_mta_hands_over_by_lmtp_and_is_reported_once() {
         assert_eq!(seen.recipients.len(), 2, "one transaction: {seen:?}");
         assert_eq!(report.final_recipients(), RECIPIENTS);
         assert_told(report, seen);
+        assert_greets_twice(&hop);
     }
+}
+
+/// A client may say EHLO again, whatever the MTA thinks of it: `OpenSMTPD` takes but one.
+fn assert_greets_twice(hop: &Hop) {
+    let mut client = Dialogue::open(hop.entrance);
+    let first = client.command("EHLO client.test", "250");
+    assert!(first.iter().any(|line| line.ends_with("TRACK NOW")));
+    client.command("MAIL FROM:<nobody@origin.test>", "250");
+    assert_eq!(client.command("EHLO client.test", "250"), first);
+    // The transaction is gone, and another can be made.
+    client.command("MAIL FROM:<alice@origin.test>", "250");
+    client.command("QUIT", "221");
+    let user = User::stranger();
+    user.send(hop.entrance, SENDER, &RECIPIENTS, &wire(MESSAGE));
+    assert!(hop.next.wait_for(2)[1].mail_from.contains(SENDER));
 }
 
 #[test]
@@ -174,7 +190,9 @@ fn mail_goes_through_every_mta_that_knows_nothing() {
         .map(|(domain, mta)| format!("\"{domain}\" = \"smtp://{}\"", mta.address()))
         .collect();
     let (entrance, exit) = (net::address(), net::address());
-    let mta = Mta::postfix("mx1.test").next_hop(NextHop::Lmtp(exit)).start();
+    let mta = Mta::postfix("mx1.test")
+        .next_hop(NextHop::Lmtp(exit))
+        .start();
     let reports = tempfile::tempdir().expect("a directory");
     let _hoptrail = Hoptrail::serve(&format!(
         "hostname = 'hop.test'\n\
@@ -201,5 +219,19 @@ fn mail_goes_through_every_mta_that_knows_nothing() {
         assert_eq!(of("X-Hoptrail-Event"), "relayed");
         assert_eq!(of("Status"), "2.1.9");
         assert_eq!(of("X-Hoptrail-Queue-Id"), traced_id(seen), "{report:?}");
+    }
+}
+
+/// What `OpenSMTPD` makes of two replies at once is a second copy, half a minute later; so its log is asked.
+#[test]
+fn no_mta_is_told_too_much_at_once() {
+    let hop = Hop::around(Mta::opensmtpd("mx-o.test"), "lmtp");
+    for _ in 0..5 {
+        submit(hop.entrance, &RECIPIENTS);
+    }
+    hop.wait_for_reports(5);
+    let log = hop.mta.daemon().wait_for_log("mta delivery");
+    for word in ["TempFail", "too much data"] {
+        assert!(!log.contains(word), "{log}");
     }
 }

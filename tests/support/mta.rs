@@ -243,7 +243,11 @@ impl Setup {
         if let Some(home) = &self.home {
             let text = include_str!("../lab/exim-home.conf.in").replace("@DOMAIN@", &home.domain);
             let store = exim_router(NextHop::Lmtp(home.store));
-            let _ = writeln!(routers, "{text}users:\n{store}  domains = {}\n", home.domain);
+            let _ = writeln!(
+                routers,
+                "{text}users:\n{store}  domains = {}\n",
+                home.domain
+            );
         }
         for (count, (domain, next_hop)) in self.routes.iter().enumerate() {
             let _ = writeln!(
