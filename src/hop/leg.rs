@@ -307,7 +307,13 @@ impl<'a> Leg<'a> {
         self.tracks = track.is_some();
         self.times = Times::after(Some(peer.hello));
         let command_us = clock.now_us();
-        let reply = peer.command(&line).await;
+        let mut reply = peer.command(&line).await;
+        if self.tracks && matches!(&reply, Ok(refusal) if refusal.is_permanent()) {
+            // Mail outranks tracking: it may be the request that is refused, offered or not.
+            self.tracks = false;
+            let line = mail_line(mail, passage, None, &peer.capabilities)?;
+            reply = peer.command(&line).await;
+        }
         self.times.record(Stage::Mail, command_us, clock.now_us());
         Ok(reply)
     }
