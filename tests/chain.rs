@@ -4,6 +4,8 @@
 //! hoptrail send ─▶ [ingress ▶ Postfix ▶ egress] ─▶ [ingress ▶ Exim ▶ egress] ─▶ [ingress ▶ Postfix ▶ delivery] ─▶ Dovecot
 //!                            └───────── reports ────────────┴──────────────────────────────┴─▶ Dovecot (alice)
 //! ```
+//!
+//! And the four MTAs in one chain. A hop's reports leave through its own MTA and its own egress.
 
 #![allow(clippy::expect_used)]
 
@@ -18,55 +20,45 @@ use support::dialogue::Dialogue;
 use support::dovecot::Dovecot;
 use support::hoptrail::{Hoptrail, User, said};
 use support::mail::{MESSAGE, Mail, Report, behind_type, wire};
-use support::mta::{Mta, start_all};
+use support::mta::{Mta, Setup, start_all};
 use support::net::{self, NextHop};
 use support::{PATIENCE, measured, wait_until};
 
 const HOPS: [&str; 3] = ["mx1.origin.test", "mx2.middle.test", "mx3.dest.test"];
+const FOUR: [&str; 4] = [
+    "mx1.origin.test",
+    "mx2.exim.test",
+    "mx3.sendmail.test",
+    "mx4.dest.test",
+];
 const SENDER: &str = "alice@origin.test";
 const RECIPIENTS: [&str; 2] = ["bob@dest.test", "carol@dest.test"];
 const ONE_EACH: [(&str, usize); 2] = [("bob", 1), ("carol", 1)];
 
 #[test]
 fn every_hop_reports_a_tracked_message_once() {
-    let chain = Chain::start(Middle::Equipped);
-    chain
-        .alice
-        .send(chain.entrance, SENDER, &RECIPIENTS, &wire(MESSAGE));
-    let submitted = Instant::now();
-    let reports = chain.wait_for_reports(3);
-    let id = reports[0].field("Original-Envelope-Id");
-    let timeline = chain.alice.timeline_json(&chain.maildir(), &id);
-    measured(
-        "250 at submission to the complete timeline, three real hops",
-        format_args!("{} ms", submitted.elapsed().as_millis()),
+    let chain = Chain::of_three(Middle::Equipped);
+    chain.assert_reported_once("250 at submission to the complete timeline, three real hops");
+}
+
+#[test]
+fn all_four_mtas_report_in_one_chain() {
+    let [first, second, third, last] = FOUR;
+    let chain = Chain::start(
+        [
+            (Mta::postfix(first), first),
+            (Mta::exim(second), second),
+            (Mta::sendmail(third), third),
+            (Mta::opensmtpd(last), last),
+        ],
+        Middle::Equipped,
     );
-
-    let events = ["transferred", "transferred", "delivered"];
-    for ((report, host), event) in reports.iter().zip(HOPS).zip(events) {
-        assert_eq!(report.reporting_mta(), host);
-        assert_eq!(report.field("Original-Envelope-Id"), id);
-        assert_eq!(report.final_recipients(), RECIPIENTS);
-        assert_eq!(report.of_recipients("X-Hoptrail-Event"), [event; 2]);
-        assert_eq!(report.of_recipients("Action"), [event; 2]);
-    }
-    assert_linked(&reports);
-    chain.assert_delivered_unchanged(ONE_EACH);
-
-    assert_complete(&timeline, &reports);
-    let text = said(&chain.alice.timeline(&chain.maildir(), Some(&id)));
-    for word in HOPS.iter().chain(&RECIPIENTS) {
-        assert!(text.contains(word), "no {word} in:\n{text}");
-    }
-    // What came once must not come again.
-    thread::sleep(Duration::from_millis(1500));
-    chain.wait_for_reports(3);
-    chain.assert_delivered_unchanged(ONE_EACH);
+    chain.assert_reported_once("250 at submission to the complete timeline, four real MTAs");
 }
 
 #[test]
 fn an_untracked_message_leaves_no_trace() {
-    let chain = Chain::start(Middle::Equipped);
+    let chain = Chain::of_three(Middle::Equipped);
     Dialogue::open(chain.entrance).submit(SENDER, &RECIPIENTS, &wire(MESSAGE));
     chain.assert_delivered_unchanged(ONE_EACH);
     // A tracked one behind it, to bob alone: when its reports are there, those of the first would be too.
@@ -87,7 +79,7 @@ fn an_untracked_message_leaves_no_trace() {
 
 #[test]
 fn knowledge_ends_at_a_hop_without_hoptrail() {
-    let chain = Chain::start(Middle::Bare);
+    let chain = Chain::of_three(Middle::Bare);
     chain
         .alice
         .send(chain.entrance, SENDER, &RECIPIENTS, &wire(MESSAGE));
@@ -132,58 +124,120 @@ enum Middle {
 /// The running chain. Fields drop in this order: hoptrail first, the store last.
 struct Chain {
     alice: User,
+    hosts: Vec<&'static str>,
     entrance: SocketAddrV4,
     _hoptrails: Vec<Hoptrail>,
-    _mtas: [Mta; 3],
+    _mtas: Vec<Mta>,
     dovecot: Dovecot,
 }
 
 impl Chain {
-    fn start(middle: Middle) -> Self {
-        let dovecot = Dovecot::start("store.dest.test", &["alice", "bob", "carol"]);
-        let ingress = HOPS.map(|_| net::address());
-        let departure = HOPS.map(|_| net::address());
-        let bare = matches!(middle, Middle::Bare);
-        let behind_exim = if bare {
-            NextHop::Smtp(ingress[2])
-        } else {
-            NextHop::Lmtp(departure[1])
-        };
-        let mtas = start_all([
-            Mta::postfix(HOPS[0])
-                .next_hop(NextHop::Lmtp(departure[0]))
-                .route("origin.test", dovecot.lmtp()),
-            Mta::exim(HOPS[1])
-                .next_hop(behind_exim)
-                .route("origin.test", dovecot.lmtp()),
-            Mta::postfix(HOPS[2])
-                .local_domain("dest.test")
-                .next_hop(NextHop::Lmtp(departure[2]))
-                .route("origin.test", dovecot.lmtp()),
-        ]);
-        let onward = [
-            NextHop::Smtp(if bare { mtas[1].address() } else { ingress[1] }),
-            NextHop::Smtp(ingress[2]),
-            dovecot.lmtp(),
+    fn of_three(middle: Middle) -> Self {
+        let [first, second, last] = HOPS;
+        let setups = [
+            (Mta::postfix(first), first),
+            (Mta::exim(second), second),
+            (Mta::postfix(last).local_domain("dest.test"), last),
         ];
-        let hoptrails = (0..HOPS.len()).filter(|&hop| hop != 1 || !bare);
-        let hoptrails = hoptrails.map(|hop| {
-            let last = hop == HOPS.len() - 1;
+        Self::start(setups, middle)
+    }
+
+    fn start<const N: usize>(setups: [(Setup, &'static str); N], middle: Middle) -> Self {
+        let dovecot = Dovecot::start("store.dest.test", &["alice", "bob", "carol"]);
+        let hosts = setups.each_ref().map(|(_, host)| *host);
+        let ingress = hosts.map(|_| net::address());
+        let departure = hosts.map(|_| net::address());
+        let is_bare = |hop: usize| hop == 1 && matches!(middle, Middle::Bare);
+        let mut hop = 0..N;
+        let mtas = start_all(setups.map(|(setup, _)| {
+            let hop = hop.next().expect("one for each");
+            setup.next_hop(if is_bare(hop) {
+                NextHop::Smtp(ingress[hop + 1])
+            } else {
+                NextHop::Lmtp(departure[hop])
+            })
+        }));
+        let onward = |hop: usize| match hop + 1 {
+            next if next == N => dovecot.lmtp(),
+            next if is_bare(next) => NextHop::Smtp(mtas[next].address()),
+            next => NextHop::Smtp(ingress[next]),
+        };
+        let hoptrails = (0..N).filter(|hop| !is_bare(*hop)).map(|hop| {
             Hoptrail::serve(&config(&Hop {
-                hostname: HOPS[hop],
+                hostname: hosts[hop],
                 mta: mtas[hop].address(),
                 ingress: ingress[hop],
                 departure: departure[hop],
-                departure_role: if last { "delivery" } else { "egress" },
-                onward: onward[hop],
+                departure_role: if hop + 1 == N { "delivery" } else { "egress" },
+                onward: onward(hop),
+                home: dovecot.lmtp(),
             }))
         });
         Self {
             alice: User::stranger(),
+            hosts: hosts.to_vec(),
             entrance: ingress[0],
             _hoptrails: hoptrails.collect(),
-            _mtas: mtas,
+            _mtas: mtas.into(),
             dovecot,
+        }
+    }
+
+    /// Sends a message: each hop reports it once, and out of that comes a whole and proved timeline.
+    fn assert_reported_once(&self, what: &str) {
+        let hops = self.hosts.len();
+        self.alice
+            .send(self.entrance, SENDER, &RECIPIENTS, &wire(MESSAGE));
+        let submitted = Instant::now();
+        let reports = self.wait_for_reports(hops);
+        let id = reports[0].field("Original-Envelope-Id");
+        let timeline = self.alice.timeline_json(&self.maildir(), &id);
+        measured(what, format_args!("{} ms", submitted.elapsed().as_millis()));
+
+        for (hop, (report, host)) in reports.iter().zip(&self.hosts).enumerate() {
+            let event = if hop + 1 == hops {
+                "delivered"
+            } else {
+                "transferred"
+            };
+            assert_eq!(report.reporting_mta(), *host);
+            assert_eq!(report.field("Original-Envelope-Id"), id);
+            assert_eq!(report.final_recipients(), RECIPIENTS);
+            assert_eq!(report.of_recipients("X-Hoptrail-Event"), [event; 2]);
+            assert_eq!(report.of_recipients("Action"), [event; 2]);
+        }
+        assert_linked(&reports);
+        self.assert_delivered_unchanged(ONE_EACH);
+        self.assert_queue_ids(&reports);
+
+        assert_complete(&timeline, &reports);
+        let text = said(&self.alice.timeline(&self.maildir(), Some(&id)));
+        for word in self.hosts.iter().chain(&RECIPIENTS) {
+            assert!(text.contains(word), "no {word} in:\n{text}");
+        }
+        // What came once must not come again.
+        thread::sleep(Duration::from_millis(1500));
+        self.wait_for_reports(hops);
+        self.assert_delivered_unchanged(ONE_EACH);
+    }
+
+    /// Each hop tells the queue id that its own MTA wrote into the mail, and the hop before read it in the reply.
+    fn assert_queue_ids(&self, reports: &[Report]) {
+        let mail = self.dovecot.wait_for("bob", 1).remove(0);
+        let trace = mail.header();
+        for (hop, report) in reports.iter().enumerate() {
+            let id = report.field("X-Hoptrail-Queue-Id");
+            let by = format!("by {} ", report.reporting_mta());
+            let of_hop =
+                |(name, value): &&(String, String)| name == "Received" && value.contains(&by);
+            let (_, field) = trace.iter().find(of_hop).expect("its trace field");
+            assert!(field.contains(&id), "no {id} in {field}");
+            if let Some(before) = hop.checked_sub(1) {
+                assert_eq!(
+                    reports[before].of_recipients("X-Hoptrail-Queue-Id"),
+                    [id.as_str(); 2]
+                );
+            }
         }
     }
 
@@ -214,7 +268,7 @@ impl Chain {
             for mail in self.dovecot.wait_for(user, copies) {
                 assert_eq!(mail.hoptrail_fields(), Vec::<String>::new(), "{mail:?}");
                 assert!(mail.below_trace() == MESSAGE, "changed: {mail:?}");
-                for host in HOPS {
+                for host in &self.hosts {
                     assert!(mail.passed(host), "not by way of {host}: {mail:?}");
                 }
             }
@@ -229,6 +283,8 @@ struct Hop {
     departure: SocketAddrV4,
     departure_role: &'static str,
     onward: NextHop,
+    /// Where reports go behind the hop.
+    home: NextHop,
 }
 
 /// One hop's configuration: reports leave through its own MTA.
@@ -250,6 +306,7 @@ fn config(hop: &Hop) -> String {
              protocol = \"{protocol}\"\nnext_hop = \"{next_hop}\"\n"
         );
     }
+    let _ = writeln!(text, "routes = {{ \"origin.test\" = \"{}\" }}", hop.home);
     text
 }
 

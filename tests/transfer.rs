@@ -247,6 +247,61 @@ fn towards_a_hop_that_does_not_the_trail_ends() {
 }
 
 #[test]
+fn whatever_the_next_hop_knows_the_mail_goes_through() {
+    let strict = "MAIL FROM:<alice@origin.test> ";
+    for (who, next) in [
+        ("MTRK only", Sink::smtp().offer("MTRK")),
+        (
+            "refuses every parameter",
+            Sink::smtp().always(strict, "555 5.5.4 unsupported"),
+        ),
+        ("HELO only", Sink::smtp().always("EHLO", "502 5.5.1 what")),
+        (
+            "HELO only, old",
+            Sink::smtp().always("EHLO", "500 Command unrecognized"),
+        ),
+        (
+            "offers TRACK and refuses it",
+            Sink::smtp()
+                .offer("TRACK NOW")
+                .always(strict, "501 5.5.4 malformed"),
+        ),
+    ] {
+        let hop = Hop::egress(next);
+        let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+        let replies = hop.leave(
+            "MAIL FROM:<alice@origin.test> SIZE=99 BODY=8BITMIME RET=HDRS ENVID=E1",
+            &["RCPT TO:<bob@dest.test> NOTIFY=FAILURE ORCPT=rfc822;bob@dest.test"],
+            &wire,
+        );
+        assert_eq!(replies, ["250 2.0.0 ok, taken"], "{who}");
+        let seen = &hop.next.wait_for(1)[0];
+        assert_eq!(seen.mail_from, "MAIL FROM:<alice@origin.test>", "{who}");
+        assert_eq!(seen.recipients, ["RCPT TO:<bob@dest.test>"], "{who}");
+        assert_eq!(seen.data, LEFT, "{who}");
+        let report = hop.report();
+        assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["relayed"]);
+        assert_eq!(report.of_recipients("Status"), ["2.1.9"], "{who}");
+        let commands = hop.next.commands().join("\n");
+        assert!(!commands.contains("MTRK="), "{commands}");
+    }
+}
+
+#[test]
+fn a_refusal_that_is_not_about_the_request_stands() {
+    let refusal = "550 5.7.1 not from you";
+    let hop = Hop::egress(Sink::smtp().offer("TRACK NOW").always("MAIL", refusal));
+    let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+    let replies = hop.leave(
+        "MAIL FROM:<alice@origin.test>",
+        &["RCPT TO:<bob@dest.test>"],
+        &wire,
+    );
+    assert_eq!(replies, [refusal]);
+    assert_eq!(hop.report().of_recipients("X-Hoptrail-Event"), ["failed"]);
+}
+
+#[test]
 fn untracked_mail_passes_without_a_trace() {
     let hop = Hop::egress(Sink::smtp().offer("TRACK NOW").offer("DSN"));
     let replies = hop.leave(

@@ -8,6 +8,7 @@
 
 mod arrival;
 mod forward;
+mod hello;
 mod message;
 mod mtrk;
 mod outgoing;
@@ -246,7 +247,8 @@ impl Ingress<'_> {
         }
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(line).await?;
-        if !reply.is_positive() {
+        let known = self.offer_to_a_second(command.verb, &reply).await?;
+        if !reply.is_positive() && known.is_none() {
             return self.answer(reply);
         }
         self.forget();
@@ -263,7 +265,7 @@ impl Ingress<'_> {
             return self.answer(reply);
         }
         self.note_helo(command);
-        let offer = Capabilities::of(&reply);
+        let offer = known.unwrap_or_else(|| Capabilities::of(&reply));
         self.note_forward(&offer);
         let mut shown = offer.clone();
         let mechanisms = mechanisms(&offer).filter(|_| self.may_log_in());
@@ -302,7 +304,6 @@ impl Ingress<'_> {
         if self.client.start_tls(self.site, in_transaction).await? {
             // What came in plaintext came from anybody (RFC 3207, 4.2).
             self.hello = None;
-            self.offer = None;
             self.track_offered = false;
             self.forgotten = true;
         }

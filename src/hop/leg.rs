@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::Site;
 use super::next_hop::{ConnectError, NextHopAddr, Peer};
 use super::onward::{mail_line, rcpt_line};
-use super::passage::Passage;
+use super::passage::{Onward, Passage};
 use super::route::Destination;
 use super::transaction::{Envelope, Outcome, Times};
 use super::wire::{Wire, WireError};
@@ -315,7 +315,13 @@ impl<'a> Leg<'a> {
         self.tracks = onward.track.is_some();
         self.times = Times::after(Some(peer.hello), peer.wire.security());
         let command_us = clock.now_us();
-        let reply = peer.command(&line).await;
+        let mut reply = peer.command(&line).await;
+        if self.tracks && matches!(&reply, Ok(refusal) if refusal.is_permanent()) {
+            // Mail outranks tracking: it may be the request that is refused, offered or not.
+            self.tracks = false;
+            let line = mail_line(mail, passage, &Onward::default(), &peer.capabilities)?;
+            reply = peer.command(&line).await;
+        }
         self.times.record(Stage::Mail, command_us, clock.now_us());
         Ok(reply)
     }

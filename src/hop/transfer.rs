@@ -8,10 +8,14 @@
 
 mod chunks;
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use super::body::Head;
 use super::chunk::DATA_AFTER_BDAT;
 use super::client::{Client, End, Heard, NOT_IMPLEMENTED, early_message};
-use super::dispatch::{Dispatch, Dispatched, Peers};
+use super::dispatch::{Dispatch, Dispatched, Fate, Peers};
 use super::leg::{Framing, Mail};
 use super::next_hop::Protocol;
 use super::notify::notification;
@@ -32,6 +36,10 @@ const BINARY_IN_DATA: Refusal = Refusal::new(503, "5.5.1", "BODY=BINARYMIME need
 /// The next hops have been told of those that came before.
 const RCPT_AFTER_BDAT: Refusal = Refusal::new(503, "5.5.1", "RCPT after BDAT");
 
+/// Between the replies to the end of a message, where the client takes one thing at a time. `OpenSMTPD` breaks off when
+/// it finds a second reply behind the first, and later sends again what the next hop has taken.
+const REPLY_GAP: Duration = Duration::from_millis(50);
+
 /// Serves one client of an egress or a delivery.
 pub async fn run(site: &Site, client: &mut Client) {
     let greeting = format!("{} {}", site.hop.hostname, greeting(site));
@@ -42,6 +50,7 @@ pub async fn run(site: &Site, client: &mut Client) {
         peers: Peers::default(),
         hello: None,
         track_offered: false,
+        pipelines: false,
         mail: None,
         chunks: None,
     };
@@ -66,6 +75,8 @@ struct Transfer<'a> {
     peers: Peers,
     hello: Option<Exchange>,
     track_offered: bool,
+    /// The client does not wait for each reply.
+    pipelines: bool,
     mail: Option<Mail>,
     /// Its message, where it comes in chunks, from the first to the last.
     chunks: Option<Chunks<'a>>,
@@ -228,6 +239,7 @@ impl Transfer<'_> {
             line: mail.without("TRACK"),
             rcpts: Vec::new(),
         });
+        self.pipelines |= self.client.is_early();
         self.client.say(250, "2.1.0", "Ok");
         Ok(())
     }
@@ -263,6 +275,7 @@ impl Transfer<'_> {
         mail.envelope.times.record(Stage::Rcpt, now_us, now_us);
         mail.envelope.recipients.push(Recipient::of(&rcpt));
         mail.rcpts.push(rcpt.without("TRACK"));
+        self.pipelines |= self.client.is_early();
         self.client.say(250, "2.1.5", "Ok");
         Ok(())
     }
@@ -308,12 +321,17 @@ impl Transfer<'_> {
         dispatch.body(head.text, &mut body).await?;
         let octets = body.octets;
         let dispatched = dispatch.finish(&mut self.peers).await;
-        self.conclude(mail, known, octets, dispatched).await;
-        Ok(())
+        self.conclude(mail, known, octets, dispatched).await
     }
 
     /// What is to be told of a message of so many octets that is over, and the replies to the client.
-    async fn conclude(&mut self, mail: Mail, known: Known, octets: u64, dispatched: Dispatched) {
+    async fn conclude(
+        &mut self,
+        mail: Mail,
+        known: Known,
+        octets: u64,
+        dispatched: Dispatched,
+    ) -> Result<(), End> {
         let (site, Dispatched { fates, times }) = (self.site, dispatched);
         let message_id = known.message_id;
         let notification =
@@ -332,9 +350,19 @@ impl Transfer<'_> {
                 site.record(step).await;
             }
         }
-        for fate in fates {
+        self.answer_each(&fates).await
+    }
+
+    /// The reply for each recipient.
+    async fn answer_each(&mut self, fates: &[Fate]) -> Result<(), End> {
+        for (place, fate) in fates.iter().enumerate() {
+            if place > 0 && !self.pipelines {
+                self.client.flush().await?;
+                sleep(REPLY_GAP).await;
+            }
             self.client.tell(fate.outcome.reply.raw());
         }
+        Ok(())
     }
 }
 

@@ -1,6 +1,10 @@
 //! What both our uses of lettre's connection need beyond what it offers: every EHLO keyword (it keeps four),
 //! a server's own words out of its errors, and mail that arrives octet for octet.
 
+use std::fmt::Display;
+
+use lettre::transport::smtp::client::AsyncSmtpConnection;
+use lettre::transport::smtp::extension::Extension;
 use lettre::transport::smtp::response::Response;
 use tokio::net::TcpStream;
 
@@ -29,8 +33,33 @@ pub(crate) struct Keywords(Vec<String>);
 
 impl Keywords {
     /// Out of the reply to EHLO or LHLO.
-    pub(crate) fn of(reply: &Response) -> Self {
+    fn of(reply: &Response) -> Self {
         Self(reply.message().skip(1).map(str::to_owned).collect())
+    }
+
+    /// Greets a second time for them. A server that takes one hello in a session (`OpenSMTPD`) is taken to offer no more
+    /// than what lettre has kept.
+    pub(crate) async fn ask(
+        connection: &mut AsyncSmtpConnection,
+        greeting: impl Display,
+    ) -> Result<Self, lettre::transport::smtp::Error> {
+        match connection.command(greeting).await {
+            Ok(reply) => Ok(Self::of(&reply)),
+            Err(refusal) if refusal.is_permanent() => Ok(Self::kept(connection)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn kept(connection: &AsyncSmtpConnection) -> Self {
+        let known = [
+            (Extension::EightBitMime, "8BITMIME"),
+            (Extension::SmtpUtfEight, "SMTPUTF8"),
+        ];
+        let server = connection.server_info();
+        let kept = known
+            .into_iter()
+            .filter(|(extension, _)| server.supports_feature(*extension));
+        Self(kept.map(|(_, keyword)| keyword.to_owned()).collect())
     }
 
     /// The arguments of `keyword`, if it is offered; keywords have no case (RFC 5321, 2.4).

@@ -70,8 +70,9 @@ impl SmtpSession {
     ) -> Result<Self, String> {
         let opening = async {
             let mut connection = connect.await?;
-            let reply = connection.command(greeting).await.map_err(|e| words(&e))?;
-            let offers = Keywords::of(&reply);
+            let offers = Keywords::ask(&mut connection, greeting)
+                .await
+                .map_err(|e| words(&e))?;
             Ok(Self { connection, offers })
         };
         timeout(Duration::from_secs(OPEN_SECONDS), opening)

@@ -38,6 +38,8 @@ opensmtpd:x:61007:61007:opensmtpd:/var/lib/opensmtpd/empty:/usr/sbin/nologin
 opensmtpq:x:61008:61008:opensmtpd queue:/var/lib/opensmtpd/empty:/usr/sbin/nologin
 smmta:x:61009:61009:sendmail:/var/lib/sendmail:/usr/sbin/nologin
 smmsp:x:61010:61010:sendmail submission:/var/lib/sendmail:/usr/sbin/nologin
+alice:x:61011:61011:a user:/var/home/alice:/usr/sbin/nologin
+bob:x:61012:61012:a user:/var/home/bob:/usr/sbin/nologin
 END
     { sed -E 's/^([^:]*):x:[0-9]*:([0-9]*):.*/\1:x:\2:/; s/^nobody:/nogroup:/' "$state/etc/passwd"; echo postdrop:x:61002:; } \
         >"$state/etc/group"

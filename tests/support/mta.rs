@@ -1,5 +1,6 @@
 //! Postfix, Exim, `OpenSMTPD` and Sendmail as relays: everything goes to one next hop; Postfix and Exim know
-//! domains that are routed elsewhere, and try again within three seconds what is deferred.
+//! domains that are routed elsewhere, and try again within three seconds what is deferred. Each can have a domain
+//! of its own, with aliases ([`Setup::home`]).
 
 use std::fmt::Write;
 use std::net::{SocketAddrV4, SocketAddrV6};
@@ -25,8 +26,17 @@ pub struct Setup {
     next_hop: Option<NextHop>,
     routes: Vec<(String, NextHop)>,
     local_domain: String,
+    home: Option<Home>,
+    one_recipient: bool,
     settings: Vec<String>,
     files: Vec<(String, String)>,
+}
+
+/// A domain the MTA expands aliases and .forward files in. Its users are alice and bob, with homes in `var/home`.
+struct Home {
+    domain: String,
+    aliases: Vec<(String, String)>,
+    store: SocketAddrV4,
 }
 
 /// A running MTA. It relays for all of loopback.
@@ -82,6 +92,8 @@ impl Setup {
             next_hop: None,
             routes: Vec::new(),
             local_domain: String::new(),
+            home: None,
+            one_recipient: false,
             settings: Vec::new(),
             files: Vec::new(),
         }
@@ -113,6 +125,24 @@ impl Setup {
     /// The domain it is the final MTA of (Postfix only); its mail too goes to the next hop.
     pub fn local_domain(mut self, domain: &str) -> Self {
         domain.clone_into(&mut self.local_domain);
+        self
+    }
+
+    /// Its own domain: an alias is a name and what it stands for, separated by commas; `owner-x` is the owner of the
+    /// list `x`. What is for a user goes to `store` by LMTP.
+    pub fn home(mut self, domain: &str, aliases: &[(&str, &str)], store: SocketAddrV4) -> Self {
+        let owned = |(name, members): &(&str, &str)| ((*name).to_owned(), (*members).to_owned());
+        self.home = Some(Home {
+            domain: domain.to_owned(),
+            aliases: aliases.iter().map(owned).collect(),
+            store,
+        });
+        self
+    }
+
+    /// Hands over one recipient in a transaction (`OpenSMTPD` has no such setting).
+    pub fn one_recipient(mut self) -> Self {
+        self.one_recipient = true;
         self
     }
 
@@ -162,6 +192,7 @@ impl Setup {
             let _ = writeln!(table, "{domain} {}", postfix_transport(*next_hop));
         }
         state.write("etc/postfix/transport", &table);
+        state.write("etc/postfix/aliases", &self.aliases(" "));
         self.run(
             "postfix",
             state,
@@ -180,16 +211,44 @@ impl Setup {
                 postfix_transport,
             ),
         );
+        let mut settings = self.settings.clone();
+        if let Some(home) = &self.home {
+            settings.extend([
+                format!("mydestination = {}", home.domain),
+                "local_transport = local:$myhostname".to_owned(),
+                "alias_maps = texthash:/etc/postfix/aliases".to_owned(),
+                format!("mailbox_transport = lmtp:inet:{}", home.store),
+            ]);
+        }
+        if self.one_recipient {
+            settings.push("smtp_destination_recipient_limit = 1".to_owned());
+        }
         let name = |line: &str| line.split('=').next().map(|name| name.trim().to_owned());
-        let set: Vec<_> = self.settings.iter().map(|line| name(line)).collect();
+        let set: Vec<_> = settings.iter().map(|line| name(line)).collect();
         let kept = usual.lines().filter(|line| !set.contains(&name(line)));
-        let settings = self.settings.iter().map(String::as_str);
+        let settings = settings.iter().map(String::as_str);
         self.fill(&(kept.chain(settings).collect::<Vec<_>>().join("\n") + "\n"))
+    }
+
+    /// The table of aliases, `separator` between a name and what it stands for.
+    fn aliases(&self, separator: &str) -> String {
+        let aliases = self.home.iter().flat_map(|home| &home.aliases);
+        let line = |(name, members): &(String, String)| format!("{name}{separator}{members}\n");
+        aliases.map(line).collect()
     }
 
     fn start_exim(&self) -> Daemon {
         assert!(self.local_domain.is_empty(), "Exim only relays here");
         let mut routers = String::new();
+        if let Some(home) = &self.home {
+            let text = include_str!("../lab/exim-home.conf.in").replace("@DOMAIN@", &home.domain);
+            let store = exim_router(NextHop::Lmtp(home.store));
+            let _ = writeln!(
+                routers,
+                "{text}users:\n{store}  domains = {}\n",
+                home.domain
+            );
+        }
         for (count, (domain, next_hop)) in self.routes.iter().enumerate() {
             let _ = writeln!(
                 routers,
@@ -203,8 +262,10 @@ impl Setup {
         let state = State::new();
         let text = include_str!("../lab/exim.conf.in")
             .replace("@SETTINGS@", &self.settings.join("\n"))
+            .replace("@MAX_RCPT@", if self.one_recipient { "1" } else { "100" })
             .replace("@ROUTERS@", &routers);
         state.write("etc/exim4/exim4.conf", &self.fill(&text));
+        state.write("etc/aliases", &self.aliases(": "));
         self.run(
             "exim",
             state,
@@ -216,8 +277,15 @@ impl Setup {
     fn start_opensmtpd(&self) -> Daemon {
         let state = State::new();
         let next_hop = self.only_next_hop().to_string();
+        let home = self.home.as_ref().map_or_else(String::new, |home| {
+            include_str!("../lab/smtpd-home.conf.in")
+                .replace("@DOMAIN@", &home.domain)
+                .replace("@STORE@", &home.store.to_string())
+        });
+        state.write("etc/aliases", &self.aliases(": "));
         let text = include_str!("../lab/smtpd.conf.in")
             .replace("@SETTINGS@", &self.settings.join(" "))
+            .replace("@HOME@\n", &home)
             .replace("@NEXT_HOP@", &next_hop);
         state.write("etc/smtpd.conf", &self.fill(&text));
         self.run("opensmtpd", state, &["smtpd", "-d"], &[])
@@ -230,14 +298,21 @@ impl Setup {
             NextHop::Smtp(to) => (to, "dnl"),
             NextHop::Lmtp(to) => (to, "MODIFY_MAILER_FLAGS(`RELAY', `+z')dnl"),
         };
+        let local = self.home.as_ref().map_or_else(
+            || "`/usr/libexec/sendmail/mail.local'".to_owned(),
+            |home| format!("`[IPC]', `TCP [{}] {}'", home.store.ip(), home.store.port()),
+        );
         let text = include_str!("../lab/sendmail.mc.in")
+            .replace("@LOCAL@", &local)
+            .replace("@MAX_RCPT@", if self.one_recipient { "1" } else { "100" })
             .replace("@NEXT_IP@", &to.ip().to_string())
             .replace("@NEXT_PORT@", &to.port().to_string())
             .replace("@LMTP@", lmtp);
         state.write("etc/mail/sendmail.mc", &self.fill(&text));
         state.write("etc/mail/access", "Connect:127 RELAY\n");
-        state.write("etc/mail/aliases", "");
-        state.write("etc/mail/local-host-names", "");
+        state.write("etc/mail/aliases", &self.aliases(": "));
+        let domain = self.home.as_ref().map_or("", |home| &home.domain);
+        state.write("etc/mail/local-host-names", domain);
         state.write("etc/mail/service.switch", "hosts files\naliases files\n");
         state.write("etc/mail/start", include_str!("../lab/sendmail.sh"));
         self.run(

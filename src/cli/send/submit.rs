@@ -118,11 +118,10 @@ impl Server {
             }
             // Once more, because lettre keeps but the keywords that it knows itself.
             let again = Ehlo::new(access.hello.clone());
-            let reply = connection.command(again).await.map_err(refused("EHLO"))?;
-            Ok(Self {
-                connection,
-                offers: Keywords::of(&reply),
-            })
+            let offers = Keywords::ask(&mut connection, again)
+                .await
+                .map_err(refused("EHLO"))?;
+            Ok(Self { connection, offers })
         };
         timeout(Duration::from_secs(OPEN_SECONDS), opening)
             .await

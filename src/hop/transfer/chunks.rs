@@ -146,10 +146,10 @@ impl<'a> Transfer<'a> {
             return Ok(());
         }
         let dispatched = flow.dispatch.finish(&mut self.peers).await;
-        if let Some(mail) = self.mail.take() {
-            self.conclude(mail, flow.known, flow.octets, dispatched)
-                .await;
-        }
-        Ok(())
+        let Some(mail) = self.mail.take() else {
+            return Ok(());
+        };
+        self.conclude(mail, flow.known, flow.octets, dispatched)
+            .await
     }
 }
