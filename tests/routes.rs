@@ -196,8 +196,13 @@ fn mx_hosts_are_tried_in_order_of_preference() {
         .a("mx2.dest.test", up.1)
         .start();
     let egress = Egress::with("lmtp", Some(&dns), "mx", "");
-    assert_eq!(egress.send(&["bob@Dest.Test"]), ["250 2.0.0 ok, taken"]);
-    assert_eq!(up.0.wait_for(1)[0].recipients, ["RCPT TO:<bob@Dest.Test>"]);
+    // A dot at its end, or another case, makes it no other domain.
+    let replies = egress.send(&["bob@Dest.Test", "carol@dest.test."]);
+    assert_eq!(replies, ["250 2.0.0 ok, taken"; 2]);
+    assert_eq!(
+        up.0.wait_for(1)[0].recipients,
+        ["RCPT TO:<bob@Dest.Test>", "RCPT TO:<carol@dest.test.>"]
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 use super::body::{Body, BodyError};
 use super::chunk::{Chunk, Size};
 use super::deadline::Wait;
+use super::limits::Limits;
 use super::proxy::Ends;
 use super::stopping::Stopping;
 use super::tls::{ServerMode, ServerTls};
@@ -22,6 +23,9 @@ use crate::track::Security;
 
 /// Octets of replies that may wait for the rest of a pipelined group; a client that does not read them waits too.
 const OWED_MAX: usize = 16 * 1024;
+
+/// How a command line begins that may be long.
+const AUTH: &[u8] = b"AUTH ";
 
 /// What a verb is answered with that a listener does not know.
 pub const NOT_IMPLEMENTED: Refusal = Refusal {
@@ -137,14 +141,13 @@ impl Client {
         idle: bool,
         mut next: Option<&mut Wire>,
     ) -> Result<Heard, End> {
-        let octets_max = hop.limits.command_octets_max;
         // For all of a command, however it drips.
         let mut wait = Wait::For(hop.timeouts.client());
         loop {
             if self.out.len() > OWED_MAX {
                 self.flush().await?;
             }
-            match self.wire.take_line(octets_max) {
+            match self.take_command(&hop.limits) {
                 Some(Incoming::Line(line)) => return Ok(Heard::Line(line)),
                 Some(Incoming::Bare) => return Err(End::Refuse(bare_newline(500))),
                 Some(Incoming::TooLong) => {
@@ -165,6 +168,17 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// The command line that waits, if a whole one does. AUTH may bring its initial response, and be as long as any
+    /// line of its exchange (RFC 4954, 4).
+    fn take_command(&mut self, limits: &Limits) -> Option<Incoming> {
+        let taken = self.wire.take_line(limits.command_octets_max);
+        let verb = self.wire.buffered().get(..AUTH.len());
+        if taken == Some(Incoming::TooLong) && verb.is_some_and(|v| v.eq_ignore_ascii_case(AUTH)) {
+            return self.wire.take_line(limits.auth_octets_max);
+        }
+        taken
     }
 
     fn poll_came(

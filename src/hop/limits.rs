@@ -39,7 +39,7 @@ pub struct Limits {
     /// Octets in a command line with its CRLF. RFC 5321, 4.5.3.1.4 asks for 512; extensions add some 1,300.
     #[serde(deserialize_with = "within::<512, OCTETS, _, _>")]
     pub command_octets_max: usize,
-    /// Octets in one line of an AUTH exchange (RFC 4954, 4).
+    /// Octets in one line of an AUTH exchange, the command itself among them (RFC 4954, 4).
     #[serde(deserialize_with = "within::<512, OCTETS, _, _>")]
     pub auth_octets_max: usize,
     /// Octets in one reply of the next hop, all its lines together.

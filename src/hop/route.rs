@@ -96,11 +96,11 @@ impl Routes {
     }
 
     /// Where a recipient's mail goes: the route of its domain, of the nearest parent that has one for its
-    /// children, or the default.
+    /// children, or the default. A dot at its end names the same domain.
     pub fn of(&self, mailbox: &str) -> Destination {
         let domain = mailbox
             .rsplit_once('@')
-            .map_or("", |(_, domain)| domain)
+            .map_or("", |(_, domain)| domain.strip_suffix('.').unwrap_or(domain))
             .to_ascii_lowercase();
         let parents = domain.match_indices('.').map(|(at, _)| &domain[at..]);
         let route = std::iter::once(domain.as_str())
@@ -269,6 +269,7 @@ mod tests {
         };
         for (mailbox, host) in [
             ("x@Example.NET", "a"),
+            ("x@example.net.", "a"),
             ("x@mail.example.net", "b"),
             ("x@inner.example.net", "b"),
             ("x@deep.inner.example.net", "c"),
@@ -280,6 +281,10 @@ mod tests {
         }
         assert_eq!(
             routes.of("x@other.example"),
+            Destination::Domain("other.example".to_owned())
+        );
+        assert_eq!(
+            routes.of("x@Other.Example."),
             Destination::Domain("other.example".to_owned())
         );
         assert_eq!(
