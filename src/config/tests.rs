@@ -262,6 +262,30 @@ fn numbers_that_make_no_sense_are_named() {
 }
 
 #[test]
+fn what_is_wanted_is_said_in_plain_words() {
+    let limit = |line: &str| error("[reports]", &format!("[limits]\n{line}\n[reports]"));
+    let rule = "role = \"ingress\"\ntrack = [{ one_in = 0 }]";
+    for (message, wanted) in [
+        (
+            error("127.0.0.1:2525", "localhost:2525"),
+            "an IP address and a port",
+        ),
+        (
+            limit("sessions_max = \"many\""),
+            "expected a whole number (at",
+        ),
+        (limit("bad_commands_max = -1"), "whole number, 0 or more"),
+        (
+            limit("sessions_per_client_max = \"x\""),
+            "whole number, 0 or more",
+        ),
+        (error("role = \"ingress\"", rule), "whole number, 1 or more"),
+    ] {
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
 fn mail_does_not_go_in_circles() {
     let listener = |listen: &str, next_hop: &str, routes: &str| {
         let text = format!(
