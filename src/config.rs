@@ -1,5 +1,6 @@
 //! The configuration file: TOML into settings, with every mistake named by file, line and key. Opens
-//! nothing but its own file and the certificates and keys it names: no sockets, no state.
+//! nothing but its own file and the certificates and keys it names: no sockets, no state. Of a sendmail it looks
+//! whether it is there.
 
 mod reports;
 mod tls;
