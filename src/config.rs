@@ -1,11 +1,12 @@
 //! The configuration file: TOML into settings, with every mistake named by file, line and key. Opens
-//! nothing but its own file and the certificates and keys it names: no sockets, no state.
+//! nothing but its own file and the certificates and keys it names: no sockets, no state. Of a sendmail it looks
+//! whether it is there.
 
 mod reports;
 mod tls;
 mod wish;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// At least one.
     pub listeners: Vec<Listener>,
+    /// The line of the file that names each address to listen on.
+    pub listen_lines: HashMap<SocketAddr, usize>,
 }
 
 impl Config {
@@ -100,7 +103,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// Checks the text of a configuration; `name` stands for the file in errors.
 pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
     let file: File = from_toml(text, name)?;
-    file.check()
+    file.check(text)
         .map_err(|(offset, message)| wrong(text, name, offset, message))
 }
 
@@ -116,10 +119,29 @@ pub fn from_toml<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, Confi
 fn wrong(text: &str, name: &str, offset: usize, message: String) -> ConfigError {
     ConfigError::Wrong {
         path: name.to_owned(),
-        line: text.get(..offset).unwrap_or(text).matches('\n').count() + 1,
+        line: line_at(text, offset),
         message,
     }
 }
+
+fn line_at(text: &str, offset: usize) -> usize {
+    text.get(..offset).unwrap_or(text).matches('\n').count() + 1
+}
+
+/// What the parser says of values in the words of this language, and in those of whoever wrote the file.
+const IN_PLAIN_WORDS: [(&str, &str); 5] = [
+    (
+        "invalid socket address syntax",
+        "an IP address and a port are wanted, such as 127.0.0.1:25 or [::1]:25",
+    ),
+    (
+        "expected a nonzero u32",
+        "expected a whole number, 1 or more",
+    ),
+    ("expected u32", "expected a whole number, 0 or more"),
+    ("expected usize", "expected a whole number, 0 or more"),
+    ("expected i64", "expected a whole number"),
+];
 
 /// The parser's message, and the line it is about, so that the key is seen.
 fn explain(text: &str, span: &std::ops::Range<usize>, message: &str) -> String {
@@ -133,6 +155,9 @@ fn explain(text: &str, span: &std::ops::Range<usize>, message: &str) -> String {
         .unwrap_or_default()
         .trim();
     let mut out = message.trim_end().replace('\n', "; ");
+    for (theirs, ours) in IN_PLAIN_WORDS {
+        out = out.replace(theirs, ours);
+    }
     if !line.is_empty() {
         let _ = write!(out, " (at: {line})");
     }
@@ -188,7 +213,8 @@ struct RawListener {
 type Wrong = (usize, String);
 
 impl File {
-    fn check(self) -> Result<Config, Wrong> {
+    /// `text` is that of the file.
+    fn check(self, text: &str) -> Result<Config, Wrong> {
         let hostname = match self.hostname {
             Some(name) => checked_name(name, "hostname")?,
             None => {
@@ -210,6 +236,10 @@ impl File {
         check_addresses(&self.listener)?;
         check_loops(&self.listener)?;
         let policy = self.policy.over(&Policy::default());
+        let listens = self.listener.iter().map(|raw| &raw.get_ref().listen);
+        let listen_lines = listens
+            .map(|listen| (*listen.get_ref(), line_at(text, listen.span().start)))
+            .collect();
         let listeners = self
             .listener
             .into_iter()
@@ -225,6 +255,7 @@ impl File {
             limits: self.limits,
             timeouts: self.timeouts,
             listeners,
+            listen_lines,
         })
     }
 }

@@ -255,7 +255,7 @@ fn a_port_in_use_is_named() {
     let (code, said) = serve(home.path(), &config(home.path(), address));
     assert_eq!(code, Some(2), "{said}");
     let expected = format!(
-        "{}/hop.toml: listen: cannot listen on {address}: Address already in use",
+        "{}/hop.toml: line 8: listen: cannot listen on {address}: Address already in use",
         home.path().display()
     );
     assert!(said.contains(&expected), "{said}");

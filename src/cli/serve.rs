@@ -121,7 +121,7 @@ impl Server {
         })?;
         let workers = Arc::new(Workers::start().context("cannot start threads")?);
         let addresses = config.listeners.iter().map(|listener| listener.listen);
-        let sockets = bind(addresses, &workers)?;
+        let sockets = bind(addresses, &config.listen_lines, &workers)?;
         let transport = Transport::new(config.reports.via.clone(), &config.hostname)
             .context("reports.via: no TLS on this system")?;
         let arriving = tracking
@@ -168,7 +168,7 @@ impl Server {
         };
         let new = config.listeners.iter().map(|listener| listener.listen);
         let new = new.filter(|listen| !self.sites.contains_key(listen));
-        let sockets = bind(new, &self.workers)?;
+        let sockets = bind(new, &config.listen_lines, &self.workers)?;
         self.config = self.taken_over(config);
         self.letterhead.send_replace(self.config.reports.clone());
         let tracking = self.store.clone().zip(keys);
@@ -268,12 +268,19 @@ fn say_serving(site: &Site) {
 /// Open listening sockets, each with the worker it belongs to.
 type Sockets = HashMap<SocketAddr, (TcpListener, Handle)>;
 
-fn bind(addresses: impl Iterator<Item = SocketAddr>, workers: &Workers) -> anyhow::Result<Sockets> {
+/// `lines` are those of the configuration, for whoever has to change one.
+fn bind(
+    addresses: impl Iterator<Item = SocketAddr>,
+    lines: &HashMap<SocketAddr, usize>,
+    workers: &Workers,
+) -> anyhow::Result<Sockets> {
     let mut sockets = Sockets::new();
     for listen in addresses {
         let worker = workers.next();
-        let socket = listener::open(listen, worker)
-            .with_context(|| format!("listen: cannot listen on {listen}"))?;
+        let socket = listener::open(listen, worker).with_context(|| {
+            let line = lines.get(&listen).copied().unwrap_or_default();
+            format!("line {line}: listen: cannot listen on {listen}")
+        })?;
         sockets.insert(listen, (socket, worker.clone()));
     }
     Ok(sockets)
