@@ -73,11 +73,13 @@ impl Hop {
         }
     }
 
+    /// The reports of so many transactions; those of one message may share a mail.
     fn wait_for_reports(&self, count: usize) -> Vec<Report> {
         wait_until(PATIENCE, "the reports", || {
             let mails = Mail::in_maildir(self.reports.path());
-            let reports: Vec<Report> = mails.iter().filter_map(Mail::report).collect();
-            if reports.len() == count && mails.len() == count {
+            let reports = mails.iter().filter_map(Mail::report);
+            let reports: Vec<Report> = reports.flat_map(Report::steps).collect();
+            if reports.len() == count {
                 return Ok(reports);
             }
             Err(format!("{mails:?}, at {}", self.mta.address()))

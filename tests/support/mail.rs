@@ -117,6 +117,30 @@ pub struct Report {
 }
 
 impl Report {
+    /// The reports of the single steps that are told together here: a group with a step of its own begins the next.
+    pub fn steps(self) -> Vec<Self> {
+        let mut steps: Vec<Self> = Vec::new();
+        for group in self.recipients {
+            let own = first(&group, "X-Hoptrail-Step");
+            if let (Some(last), None) = (steps.last_mut(), &own) {
+                last.recipients.push(group);
+                continue;
+            }
+            let mut message = self.message.clone();
+            let step = message
+                .iter_mut()
+                .find(|(name, _)| name.eq_ignore_ascii_case("X-Hoptrail-Step"));
+            if let (Some((_, step)), Some(own)) = (step, own) {
+                *step = own;
+            }
+            steps.push(Self {
+                message,
+                recipients: vec![group],
+            });
+        }
+        steps
+    }
+
     /// A field about the whole message; a missing one is a failure.
     pub fn field(&self, name: &str) -> String {
         first(&self.message, name).unwrap_or_else(|| panic!("no {name} in {self:?}"))
