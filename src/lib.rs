@@ -10,7 +10,7 @@
 //!                                      ▼
 //!                     store (durable before the client's 250) ─▶ report::write ─▶ mail
 //!                                                                                 │
-//! trail::render ◀─ trail::assemble ◀─ report::read ◀─ trail::source (Maildir) ◀──┘
+//! trail::render ◀─ trail::assemble ◀─ report::read ◀─ trail::source (mailbox) ◀──┘
 //! ```
 
 pub mod cli;

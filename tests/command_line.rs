@@ -473,6 +473,46 @@ fn the_timeline_says_what_it_lacks() {
 }
 
 #[test]
+fn the_timeline_takes_any_mailbox_and_an_id_among_them() {
+    let one = maildir(&[("1", report("aa@x", "delivered"))]);
+    let home = TempDir::new().expect("a temporary directory");
+    let mbox = format!(
+        "From a\n{}\nFrom b\n{}",
+        report("bb@x", "delivered"),
+        report("cc@x", "failed").replace("5566", "5567")
+    );
+    let file = home.path().join("mail.eml");
+    fs::write(&file, report("dd@x", "transferred")).expect("a file can be written");
+    let ids = |args: &[&str]| {
+        let args = [&["timeline", "--json"], args].concat();
+        let output = hoptrail(home.path(), &args, mbox.as_bytes());
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|why| panic!("{why}: {output:?}"));
+        let ids = json["messages"].as_array().expect("a list").iter();
+        let ids = ids.map(|m| m["id"].as_str().expect("an id").to_owned());
+        (ids.collect::<Vec<_>>().join(" "), output.status.code())
+    };
+    let (maildir, file) = (shown(one.path()), shown(&file));
+    assert_eq!(ids(&["-"]), ("bb@x cc@x".to_owned(), Some(3)));
+    assert_eq!(ids(&["-", "bb"]), ("bb@x".to_owned(), Some(0)));
+    let all = ids(&[maildir, "-", file]);
+    assert_eq!(all, ("aa@x bb@x cc@x dd@x".to_owned(), Some(3)));
+    assert_eq!(ids(&[file, "dd@x", "-"]).0, "dd@x");
+    assert_eq!(
+        ids(&[shown(home.path())]).0,
+        "dd@x",
+        "a directory of .eml files"
+    );
+    let said = |args: &[&str]| {
+        let output = hoptrail(home.path(), &[&["timeline"], args].concat(), b"");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        text(&output.stderr)
+    };
+    assert!(said(&[maildir, "aa", "bb"]).contains("aa is no file"));
+    assert!(said(&[maildir, "./nothing"]).contains("./nothing: no such"));
+}
+
+#[test]
 fn the_timeline_for_programs_names_its_schema() {
     let mailbox = maildir(&[("1", report("aa@x", "delivered"))]);
     let output = timeline(mailbox.path(), &["--json"]);

@@ -35,7 +35,7 @@ enum Command {
     // These two say by themselves what they do, and how they exit.
     Send(send::Args),
     Sendmail(sendmail::Args),
-    /// Show where tracked mail is, from the reports in a Maildir
+    /// Show where tracked mail is, from the reports in a mailbox
     Timeline(timeline::Args),
     /// Show, rotate and share a hop's keys, and make those that sign its reports
     Key(key::Args),

@@ -1,5 +1,6 @@
-//! `hoptrail timeline`: what the reports in a Maildir tell.
+//! `hoptrail timeline`: what the reports in a mailbox tell.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use super::{print, secret, view};
 use crate::track::TrackingId;
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, json, terminal};
-use crate::trail::{Message, Outcome, Trails, load};
+use crate::trail::{Message, Outcome, Reports, Source, Trails};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -20,14 +21,24 @@ Exit codes:
   3  something failed
   4  nothing found";
 
-/// Shows where tracked mail is, from the reports in a Maildir.
+const SOURCES: &str = "\
+Sources, each told by what it is, none of them changed:
+  a Maildir             with its Maildir++ folders
+  an mbox file, or a file that holds one mail
+  a directory           of .eml files
+  -                     standard input: an mbox or one mail
+
+";
+
+/// Shows where tracked mail is, from the reports in a mailbox.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = [SOURCES, EXIT_CODES].concat())]
+#[command(override_usage = "hoptrail timeline [OPTIONS] SOURCE... [ID]")]
 pub struct Args {
-    /// The Maildir that receives the reports; nothing in it is changed
-    maildir: PathBuf,
-    /// Show every hop of one message: its tracking id or a unique beginning of it, or its Message-ID
-    id: Option<String>,
+    /// Where the reports are, such as ~/Maildir; and, to see every hop of one message, its tracking id or a unique
+    /// beginning of it, or its Message-ID
+    #[arg(required = true, value_name = "SOURCE... [ID]")]
+    words: Vec<OsString>,
     /// Print JSON (schema hoptrail.timeline/1), the same fields for one message or all
     #[arg(long)]
     json: bool,
@@ -39,8 +50,7 @@ pub struct Args {
 /// Runs the command. An error is for exit code 2.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args {
-        maildir,
-        id,
+        words,
         json: as_json,
         secret: file,
     } = args;
@@ -51,8 +61,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         None => secret::load()?,
     };
-    let mut trails = load(&maildir, secret.as_ref())?;
-    remark(&trails, &maildir);
+    let (sources, id) = sources(&words)?;
+    let mut reports = Reports::of(sources.clone(), secret.as_ref());
+    reports.update()?;
+    let mut trails = reports.trails();
+    remark(&trails, &sources);
     if secret.is_none() && !trails.messages.is_empty() {
         let place = secret::directory()?;
         eprintln!(
@@ -73,16 +86,33 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit_code(&trails.messages)))
 }
 
+/// The sources, and the id of the message that is asked for. The first word is a source; a later one is if it looks
+/// like one or there is such a file.
+fn sources(words: &[OsString]) -> anyhow::Result<(Vec<Source>, Option<String>)> {
+    let (mut sources, mut id) = (Vec::new(), None);
+    for (n, word) in words.iter().enumerate() {
+        let text = word.to_string_lossy();
+        let looks = text == "-" || text.starts_with(['/', '.']) || text.contains("://");
+        if n == 0 || looks || Path::new(word).exists() {
+            sources.push(Source::named(word)?);
+        } else if let Some(id) = id.replace(text.into_owned()) {
+            let id = plain(&id);
+            bail!("{id} is no file; if it is the id of a message, no other can be asked for");
+        }
+    }
+    Ok((sources, id))
+}
+
 /// What cannot stand in the answer itself goes to standard error.
-fn remark(trails: &Trails, maildir: &Path) {
+fn remark(trails: &Trails, sources: &[Source]) {
     const SHOWN: usize = 5;
     let skipped = trails.skipped.len();
     if skipped > 0 {
         let mails = if skipped == 1 { "mail" } else { "mails" };
         eprintln!("{skipped} {mails} skipped: unreadable, though marked as tracking reports");
     }
-    for (path, why) in trails.skipped.iter().take(SHOWN) {
-        eprintln!("  {}: {}", plain(&path.display().to_string()), plain(why));
+    for (place, why) in trails.skipped.iter().take(SHOWN) {
+        eprintln!("  {}: {}", plain(place), plain(why));
     }
     if skipped > SHOWN {
         eprintln!("  and {} more", skipped - SHOWN);
@@ -93,7 +123,8 @@ fn remark(trails: &Trails, maildir: &Path) {
             1 => "holds 1 mail, no tracking report".to_owned(),
             n => format!("holds {n} mails, no tracking report among them"),
         };
-        eprintln!("{} {mails}", plain(&maildir.display().to_string()));
+        let names: Vec<String> = sources.iter().map(Source::to_string).collect();
+        eprintln!("{}: {mails}", plain(&names.join(", ")));
     } else if trails.messages.is_empty() {
         eprintln!("no report on mail sent with your secret; --secret names another one");
     }

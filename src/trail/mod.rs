@@ -6,19 +6,20 @@
 pub mod assemble;
 pub mod clock;
 pub mod render;
+pub mod reports;
 pub mod source;
 pub mod state;
 mod times;
 pub mod verify;
 pub mod way;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::report;
 use crate::track::{Secret, TrackingId};
 
 pub use assemble::{Message, Stay};
-pub use source::maildir::NotAMaildir;
+pub use reports::Reports;
+pub use source::{Source, SourceError};
 pub use state::{Outcome, Recipient, State};
 pub use verify::Truth;
 
@@ -31,8 +32,8 @@ pub struct Trails {
     pub not_ours: Vec<NotOurs>,
     /// What was looked at.
     pub counts: Counts,
-    /// Mails that call themselves tracking reports and could not be read, and why.
-    pub skipped: Vec<(PathBuf, String)>,
+    /// Where mails lie that could not be read, or that call themselves tracking reports and are not, and why.
+    pub skipped: Vec<(String, String)>,
 }
 
 /// What was looked at, in mails.
@@ -55,37 +56,11 @@ pub struct NotOurs {
     pub from: Option<String>,
 }
 
-/// Reads a Maildir and changes nothing in it.
-pub fn load(maildir: &Path, secret: Option<&Secret>) -> Result<Trails, NotAMaildir> {
-    let mut received = Vec::new();
-    let mut counts = Counts::default();
-    let mut skipped = Vec::new();
-    let limit = report::read::REPORT_OCTETS_MAX;
-    source::maildir::visit(
-        maildir,
-        limit,
-        report::read::may_be_report,
-        |path, found| {
-            counts.mails += 1;
-            match found {
-                Ok(None) => {}
-                Ok(Some(mail)) => match report::read(&mail) {
-                    Ok(Some(report)) => received.push(report),
-                    Ok(None) => {}
-                    Err(why) => skipped.push((path.to_owned(), why.to_string())),
-                },
-                Err(why) => skipped.push((path.to_owned(), why.to_string())),
-            }
-        },
-    )?;
-    counts.reports = received.len();
-    let (messages, not_ours) = assemble::assemble(received, secret);
-    Ok(Trails {
-        messages,
-        not_ours,
-        counts,
-        skipped,
-    })
+/// Reads what lies at a path, a Maildir or another [`Source`], and changes nothing in it.
+pub fn load(path: &Path, secret: Option<&Secret>) -> Result<Trails, SourceError> {
+    let mut reports = Reports::of([Source::at(path)?], secret);
+    reports.update()?;
+    Ok(reports.trails())
 }
 
 #[cfg(test)]

@@ -1,99 +1,78 @@
-//! A Maildir, only looked at: `new` and `cur` are read, `tmp` is not, and nothing is renamed, deleted,
-//! made or marked. File names are opaque.
+//! A Maildir and the Maildir++ folders in it, only looked at: `new` and `cur` are read, `tmp` is not, and nothing
+//! is renamed, deleted, made or marked. Of a file's name only the part behind `:2,` has a meaning: flags, which
+//! may change.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
+use super::SourceError;
 
-/// How much of a mail is read before it is judged whether the rest is wanted, octets.
-const HEAD_OCTETS: u64 = 64 * 1024;
+/// What names a mail for as long as it lies in this Maildir, whatever folder it is moved to: its file's number and
+/// the part of its name that stays, so that neither a number nor a name that is used again deceives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub u64);
 
-/// The path given is no Maildir.
-#[derive(Debug, Error)]
-#[allow(missing_docs)]
-pub enum NotAMaildir {
-    #[error("{0}: no such Maildir yet? reports arrive as mail; give the Maildir your mail goes to")]
-    Missing(PathBuf),
-    #[error("{path}: cannot be read: {why}")]
-    Unreadable { path: PathBuf, why: io::Error },
-    #[error("{0} is a file; a Maildir is a directory that holds `new` and `cur`")]
-    File(PathBuf),
-    #[error("{0} holds neither `new` nor `cur`, so it is no Maildir; did you mean {0}/Maildir?")]
-    Plain(PathBuf),
+/// Whether a directory is one.
+pub fn is_maildir(path: &Path) -> bool {
+    ["new", "cur"].iter().any(|name| path.join(name).is_dir())
 }
 
-/// Shows each mail to `found`: its octets if `wanted` says so of its beginning (at most `octets_max`
-/// and one more), `None` if not, or why it cannot be read.
+/// Shows each mail to `found`: its key and where it lies.
 ///
-/// `new` is read before `cur` is listed: a mail that its reader moves meanwhile is seen twice at most,
+/// A folder's `new` is listed before its `cur`: a mail that its reader moves meanwhile is seen twice at most,
 /// never missed.
-pub fn visit(
-    maildir: &Path,
-    octets_max: usize,
-    wanted: impl Fn(&[u8]) -> bool,
-    mut found: impl FnMut(&Path, io::Result<Option<Vec<u8>>>),
-) -> Result<(), NotAMaildir> {
-    let unreadable = |path: &Path, why| NotAMaildir::Unreadable {
-        path: path.to_owned(),
-        why,
-    };
-    let meta = fs::metadata(maildir).map_err(|why| match why.kind() {
-        io::ErrorKind::NotFound => NotAMaildir::Missing(maildir.to_owned()),
-        _ => unreadable(maildir, why),
-    })?;
-    if !meta.is_dir() {
-        return Err(NotAMaildir::File(maildir.to_owned()));
-    }
-    let folders = ["new", "cur"].map(|name| maildir.join(name));
-    let folders: Vec<_> = folders.iter().filter(|folder| folder.is_dir()).collect();
-    if folders.is_empty() {
-        return Err(NotAMaildir::Plain(maildir.to_owned()));
-    }
-    for folder in folders {
-        for path in mails(folder).map_err(|why| unreadable(folder, why))? {
-            match read(&path, octets_max, &wanted) {
-                // Moved or deleted since it was listed.
-                Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
-                result => found(&path, result),
-            }
+pub fn list(maildir: &Path, mut found: impl FnMut(Key, PathBuf)) -> Result<(), SourceError> {
+    for folder in folders(maildir).map_err(SourceError::unreadable(maildir))? {
+        for place in ["new", "cur"].map(|name| folder.join(name)) {
+            list_place(&place, &mut found).map_err(SourceError::unreadable(&place))?;
         }
     }
     Ok(())
 }
 
-/// The files of a folder in the order of their names; hidden ones and what is no file are no mails.
-fn mails(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder)? {
+/// The Maildir itself, and the folders of Maildir++, which stand in it side by side: `.Name`, `.Name.Below`.
+fn folders(maildir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = vec![maildir.to_owned()];
+    for entry in fs::read_dir(maildir)? {
         let entry = entry?;
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        // Opening a pipe would wait for ever.
-        let file = fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file());
-        if !hidden && file {
-            paths.push(entry.path());
+        if entry.file_name().as_bytes().starts_with(b".") && is_maildir(&entry.path()) {
+            folders.push(entry.path());
         }
     }
-    paths.sort();
-    Ok(paths)
+    folders.sort();
+    Ok(folders)
 }
 
-fn read(
-    path: &Path,
-    octets_max: usize,
-    wanted: impl Fn(&[u8]) -> bool,
-) -> io::Result<Option<Vec<u8>>> {
-    let mut file = File::open(path)?;
-    let mut mail = Vec::new();
-    file.by_ref().take(HEAD_OCTETS).read_to_end(&mut mail)?;
-    if !wanted(&mail) {
-        return Ok(None);
+/// Hidden files and what is no file are no mails.
+fn list_place(place: &Path, found: &mut impl FnMut(Key, PathBuf)) -> io::Result<()> {
+    let entries = match fs::read_dir(place) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        // Opening a pipe would wait for ever.
+        let is_file = entry
+            .file_type()
+            .is_ok_and(|kind| kind.is_file() || kind.is_symlink() && entry.path().is_file());
+        if is_file && !name.as_bytes().starts_with(b".") {
+            let mut key = DefaultHasher::new();
+            (entry.ino(), unique(name.as_bytes())).hash(&mut key);
+            found(Key(key.finish()), entry.path());
+        }
     }
-    let room = (octets_max + 1).saturating_sub(mail.len());
-    file.take(u64::try_from(room).unwrap_or(u64::MAX))
-        .read_to_end(&mut mail)?;
-    Ok(Some(mail))
+    Ok(())
+}
+
+/// The part of a file's name that stays.
+fn unique(name: &[u8]) -> &[u8] {
+    let flags = memchr::memmem::rfind(name, b":2,");
+    name.get(..flags.unwrap_or(name.len())).unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -104,61 +83,65 @@ mod tests {
 
     use super::*;
 
-    fn seen(maildir: &Path) -> BTreeMap<String, Option<usize>> {
+    fn seen(maildir: &Path) -> BTreeMap<String, Key> {
         let mut seen = BTreeMap::new();
-        let keep = |head: &[u8]| head.starts_with(b"keep");
-        visit(maildir, 100_000, keep, |path, mail| {
+        list(maildir, |key, path| {
             let name = path.strip_prefix(maildir).unwrap();
-            seen.insert(name.display().to_string(), mail.unwrap().map(|m| m.len()));
+            seen.insert(name.display().to_string(), key);
         })
         .unwrap();
         seen
     }
 
-    #[test]
-    fn only_mails_in_new_and_cur_are_seen_and_nothing_changes() {
+    fn made(files: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["new", "cur", "tmp", "new/sub"] {
-            fs::create_dir(dir.path().join(folder)).unwrap();
+        for name in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
         }
-        for (name, text) in [
-            ("new/1", "keep".to_owned()),
-            ("cur/2:2,S", "other".to_owned()),
-            ("cur/3:2,", format!("keep{}", "x".repeat(200_000))),
-            ("cur/.hidden", "keep".to_owned()),
-            ("tmp/4", "keep".to_owned()),
-        ] {
-            fs::write(dir.path().join(name), text).unwrap();
-        }
-        let expected = [
-            ("new/1", Some(4)),
-            ("cur/2:2,S", None),
-            // One octet more than the limit tells the reader that it is too big.
-            ("cur/3:2,", Some(100_001)),
-        ];
-        let expected: BTreeMap<_, _> = expected.map(|(n, l)| (n.to_owned(), l)).into();
-        assert_eq!(seen(dir.path()), expected);
-        assert!(dir.path().join("new/1").exists(), "stays unread");
+        dir
+    }
+
+    #[test]
+    fn mails_in_new_and_cur_are_seen_in_every_folder() {
+        let dir = made(&[
+            "new/1",
+            "cur/2:2,S",
+            "cur/.hidden",
+            "tmp/4",
+            "new/sub/5",
+            ".Sent.2026/cur/6:2,",
+            ".Sent.2026/maildirfolder",
+            ".Queue/new/7",
+            ".hidden/8",
+            "Other/new/9",
+        ]);
+        let expected = [".Queue/new/7", ".Sent.2026/cur/6:2,", "cur/2:2,S", "new/1"];
+        let seen: Vec<_> = seen(dir.path()).into_keys().collect();
+        assert_eq!(seen, expected);
     }
 
     #[test]
     fn one_folder_is_enough() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("new")).unwrap();
-        fs::write(dir.path().join("new/1"), "keep").unwrap();
+        let dir = made(&["new/1"]);
         assert_eq!(seen(dir.path()).len(), 1);
         assert!(!dir.path().join("cur").exists(), "nothing is made");
     }
 
     #[test]
-    fn what_is_no_maildir_is_explained() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = |path: &Path| visit(path, 1, |_| true, |_, _| {}).unwrap_err().to_string();
-        assert!(error(dir.path()).contains("neither `new` nor `cur`"));
-        let file = dir.path().join("mbox");
-        fs::write(&file, "From x").unwrap();
-        assert!(error(&file).contains("is a file"));
-        assert!(error(&dir.path().join("none")).contains("the Maildir your mail goes to"));
-        assert!(error(&file.join("below")).contains("cannot be read"));
+    fn a_mail_keeps_its_key_when_it_is_seen_flagged_and_moved_and_no_other_gets_it() {
+        let dir = made(&["new/1.a:b", ".Old/new/1.a:b", "cur/2"]);
+        let path = |name| dir.path().join(name);
+        let before = seen(dir.path());
+        fs::rename(path("new/1.a:b"), path("cur/1.a:b:2,RS")).unwrap();
+        fs::rename(path("cur/2"), path(".Old/new/2")).unwrap();
+        let after = seen(dir.path());
+        assert_eq!(before["new/1.a:b"], after["cur/1.a:b:2,RS"]);
+        assert_eq!(before["cur/2"], after[".Old/new/2"]);
+        let all: std::collections::BTreeSet<_> = before.values().collect();
+        assert_eq!(all.len(), 3, "{before:?}");
+        fs::write(path("cur/2:2,"), "another").unwrap();
+        assert_ne!(seen(dir.path())["cur/2:2,"], after[".Old/new/2"]);
     }
 }

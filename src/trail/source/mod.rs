@@ -1,3 +1,177 @@
-//! Where mails are read from. A source yields octets and knows nothing of reports.
+//! Where mails are read from: told by what a word names, read and never changed. A source yields octets and
+//! knows nothing of reports.
 
+pub mod directory;
 pub mod maildir;
+pub mod mbox;
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// How much of a mail is read before it is judged whether the rest is wanted, octets.
+const HEAD_OCTETS: usize = 64 * 1024;
+
+/// The word for standard input.
+const STDIN: &str = "-";
+
+/// Mails in one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A Maildir and its Maildir++ folders.
+    Maildir(PathBuf),
+    /// A directory of `.eml` files.
+    Directory(PathBuf),
+    /// An mbox, or one mail; also a pipe that yields either.
+    File(PathBuf),
+    /// The same from standard input.
+    Stdin,
+}
+
+/// Why there is nothing to read from.
+#[derive(Debug, Error)]
+#[allow(missing_docs)]
+pub enum SourceError {
+    #[error("{0}: no such Maildir yet? reports arrive as mail; give the Maildir your mail goes to")]
+    Missing(PathBuf),
+    #[error("{path}: cannot be read: {why}")]
+    Unreadable { path: PathBuf, why: io::Error },
+    #[error(
+        "{0} holds neither `new` nor `cur`, so it is no Maildir, and no .eml file; did you mean {0}/Maildir?"
+    )]
+    Plain(PathBuf),
+    #[error("{0}: a mailbox on a server is named imaps://USER@HOST/FOLDER")]
+    Scheme(String),
+}
+
+impl SourceError {
+    pub(super) fn unreadable(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
+        |why| Self::Unreadable {
+            path: path.to_owned(),
+            why,
+        }
+    }
+}
+
+/// Where a mail lies, for people.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// In a file of its own.
+    File(&'a Path),
+    /// Among others: the source, and which mail of it, from 1.
+    Within(&'a Source, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Within(source, n) => write!(f, "{source}, mail {n}"),
+        }
+    }
+}
+
+/// What was found in a place: the octets of a mail that is wanted, at most one more than was asked for; `None` of
+/// another; or why it cannot be read.
+pub type Found<'a> = io::Result<Option<&'a [u8]>>;
+
+impl Source {
+    /// What a word on the command line names.
+    pub fn named(word: &OsStr) -> Result<Self, SourceError> {
+        if word == STDIN {
+            return Ok(Self::Stdin);
+        }
+        if word.as_encoded_bytes().windows(3).any(|w| w == b"://") {
+            return Err(SourceError::Scheme(word.to_string_lossy().into_owned()));
+        }
+        Self::at(Path::new(word))
+    }
+
+    /// What lies at a path.
+    pub fn at(path: &Path) -> Result<Self, SourceError> {
+        let meta = fs::metadata(path).map_err(|why| match why.kind() {
+            io::ErrorKind::NotFound => SourceError::Missing(path.to_owned()),
+            _ => SourceError::unreadable(path)(why),
+        })?;
+        let path = path.to_owned();
+        if !meta.is_dir() {
+            return Ok(Self::File(path));
+        }
+        if maildir::is_maildir(&path) {
+            return Ok(Self::Maildir(path));
+        }
+        let mails = directory::mails(&path).map_err(SourceError::unreadable(&path))?;
+        if mails.is_empty() {
+            return Err(SourceError::Plain(path));
+        }
+        Ok(Self::Directory(path))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Maildir(path) | Self::Directory(path) | Self::File(path) => {
+                write!(f, "{}", path.display())
+            }
+            Self::Stdin => f.write_str("standard input"),
+        }
+    }
+}
+
+/// Room for one mail after the other.
+pub struct Room {
+    head: Box<[u8]>,
+    whole: Vec<u8>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            head: vec![0; HEAD_OCTETS].into(),
+            whole: Vec::new(),
+        }
+    }
+}
+
+impl Room {
+    /// Reads a mail that has a file of its own: whole if `wanted` says so of its beginning, but no more than
+    /// `octets_max` and one octet.
+    pub fn read(
+        &mut self,
+        mut file: File,
+        octets_max: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Found<'_> {
+        let mut filled = 0;
+        let head = loop {
+            let room = self.head.get_mut(filled..).unwrap_or_default();
+            let asked = room.len();
+            let got = match file.read(room) {
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            filled += got;
+            // A file that gives less than there is room for is at its end.
+            if got < asked || filled == self.head.len() {
+                break self.head.get(..filled).unwrap_or_default();
+            }
+        };
+        if !wanted(head) {
+            return Ok(None);
+        }
+        if head.len() < HEAD_OCTETS {
+            return Ok(Some(head));
+        }
+        self.whole.clear();
+        self.whole.extend_from_slice(head);
+        let rest = (octets_max + 1).saturating_sub(filled);
+        file.take(u64::try_from(rest).unwrap_or(u64::MAX))
+            .read_to_end(&mut self.whole)?;
+        Ok(Some(&self.whole))
+    }
+}

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod shown;
+mod sources;
 mod told;
 mod world;
