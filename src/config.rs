@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -62,8 +63,19 @@ impl Config {
         match self.reports.accepted {
             Accepted::Always => true,
             Accepted::Never => false,
-            Accepted::Auto => self.listeners.iter().all(|l| l.role == Role::Ingress),
+            Accepted::Auto => !self.sees_departures(),
         }
+    }
+
+    /// After how long a message that is not seen leaving is told of as `held`, if that can be told here: something has
+    /// to see it leave.
+    pub fn held_after(&self) -> Option<Duration> {
+        let minutes = u64::from(self.reports.held_after_minutes);
+        (minutes > 0 && self.sees_departures()).then(|| Duration::from_mins(minutes))
+    }
+
+    fn sees_departures(&self) -> bool {
+        self.listeners.iter().any(|l| l.role != Role::Ingress)
     }
 }
 

@@ -20,10 +20,10 @@ use tracing::{error, info, warn};
 use self::claim::{Claim, ClaimError};
 use crate::clock::Clock;
 use crate::config::{self, Config, Reports};
-use crate::hop::listener::{self, serve};
+use crate::hop::listener::{self, Listener, serve};
 use crate::hop::route::Names;
 use crate::hop::workers::Workers;
-use crate::hop::{Arriving, Budgets, Crowd, Hop, Site, Tracking};
+use crate::hop::{Arriving, Budgets, Crowd, Hop, Site, Tracking, held};
 use crate::observe;
 use crate::report::sign::sign;
 use crate::report::{Mailing, notification, write_together};
@@ -105,6 +105,8 @@ pub struct Server {
     budgets: Budgets,
     /// Each listener by its address; who drops the sender closes the socket.
     sites: HashMap<SocketAddr, watch::Sender<Arc<Site>>>,
+    /// The same listeners, for the watch over what does not leave.
+    watched: watch::Sender<Vec<Arc<Site>>>,
     listeners: JoinSet<()>,
     mailer: Option<JoinHandle<()>>,
 }
@@ -130,6 +132,8 @@ impl Server {
             .unwrap_or_default();
         let store = tracking.as_ref().map(|tracking| tracking.store.clone());
         let (letterhead, shown) = watch::channel(config.reports.clone());
+        let (watched, sites) = watch::channel(Vec::new());
+        tokio::spawn(held::run(sites, stopping.clone()));
         let mailer = store.clone().map(|store| {
             tokio::spawn(mailer::run(
                 store,
@@ -152,6 +156,7 @@ impl Server {
             _claim: claim,
             stop,
             sites: HashMap::new(),
+            watched,
             listeners: JoinSet::new(),
             mailer,
         };
@@ -188,6 +193,7 @@ impl Server {
         let reports = Reports {
             from: new.reports.from,
             dkim: new.reports.dkim,
+            held_after_minutes: new.reports.held_after_minutes,
             ..self.config.reports.clone()
         };
         let state_dir = self.config.state_dir.clone();
@@ -213,6 +219,7 @@ impl Server {
         let config = &self.config;
         let hop = Arc::new(Hop {
             reports_arrivals: config.reports_arrivals(),
+            held_after: config.held_after(),
             names: Arc::clone(&self.names),
             crowd: self.crowd.clone(),
             budgets: self.budgets.clone(),
@@ -224,10 +231,12 @@ impl Server {
             timeouts: config.timeouts,
             stopping: self.stop.subscribe(),
         });
+        let site = |listener: &Listener| Arc::new(Site::new(Arc::clone(&hop), listener.clone()));
+        let sites: Vec<_> = config.listeners.iter().map(site).collect();
+        self.watched.send_replace(sites.clone());
         let mut before = std::mem::take(&mut self.sites);
-        for listener in &config.listeners {
-            let listen = listener.listen;
-            let site = Arc::new(Site::new(Arc::clone(&hop), listener.clone()));
+        for site in sites {
+            let listen = site.listener.listen;
             if let Some(running) = before.remove(&listen) {
                 running.send_replace(site);
                 self.sites.insert(listen, running);

@@ -26,6 +26,8 @@ pub struct Reports {
     pub via: Via,
     /// Whether arrival at this hop is a report of its own.
     pub accepted: Accepted,
+    /// After how many minutes a message that is not seen leaving is told of as `held`; 0 for never.
+    pub held_after_minutes: u32,
     /// How long steps are remembered, days.
     pub retention_days: u32,
     /// Who signs them; nobody if there are none.
@@ -54,6 +56,11 @@ pub struct RawReports {
     #[serde(default)]
     accepted: Accepted,
     #[serde(
+        default = "held_after_minutes",
+        deserialize_with = "within::<0, 14400, _, _>"
+    )]
+    held_after_minutes: u32,
+    #[serde(
         default = "retention_days",
         deserialize_with = "within::<1, 3650, _, _>"
     )]
@@ -68,6 +75,10 @@ struct RawSigner {
     domain: Spanned<String>,
     selector: Spanned<String>,
     key: Spanned<PathBuf>,
+}
+
+fn held_after_minutes() -> u32 {
+    60
 }
 
 fn retention_days() -> u32 {
@@ -94,6 +105,7 @@ impl RawReports {
             from: self.from,
             via: self.via.into_inner(),
             accepted: self.accepted,
+            held_after_minutes: self.held_after_minutes,
             retention_days: self.retention_days,
             dkim,
         })

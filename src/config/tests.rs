@@ -39,7 +39,7 @@ fn a_good_one_is_read_with_the_defaults() {
     );
     assert_eq!(config.limits.header_octets_max, 65_536);
     assert!(
-        config.reports_arrivals(),
+        config.reports_arrivals() && config.held_after().is_none(),
         "nothing at this hop sees the message leave"
     );
 }
@@ -49,6 +49,7 @@ fn the_example_is_good_and_names_every_key() {
     let text = include_str!("../../examples/hoptrail.toml");
     let config = parse(&with_sendmail(text), "examples/hoptrail.toml").unwrap();
     assert!(!config.reports_arrivals(), "the example has an egress");
+    assert_eq!(config.held_after(), Some(Duration::from_hours(1)));
     let sources = [
         include_str!("../config.rs"),
         include_str!("reports.rs"),
@@ -257,10 +258,14 @@ fn numbers_that_make_no_sense_are_named() {
             );
         }
     }
-    for days in [0, 3651] {
-        let message = error("[reports]", &format!("[reports]\nretention_days = {days}"));
+    for (key, number) in [
+        ("retention_days", 0),
+        ("retention_days", 3651),
+        ("held_after_minutes", 14401),
+    ] {
+        let message = error("[reports]", &format!("[reports]\n{key} = {number}"));
         assert!(
-            message.starts_with("hoptrail.toml:5: ") && message.contains("retention_days"),
+            message.starts_with("hoptrail.toml:5: ") && message.contains(key),
             "{message}"
         );
     }

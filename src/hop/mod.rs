@@ -9,6 +9,7 @@
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`, `onward`: where its recipients go, and the transaction at each next hop.
 //! - `passage`, `notify`: what is told of it. `budget`: how much of that is mailed.
+//! - `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
 //! - `client`, `wire`, `buffer`, `deadline`, `stopping`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
 //!   are made of.
@@ -26,6 +27,7 @@ mod client;
 mod connect;
 mod deadline;
 mod dispatch;
+pub mod held;
 mod ingress;
 pub mod introduce;
 mod leg;
@@ -48,6 +50,7 @@ pub mod workers;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -86,6 +89,8 @@ pub struct Hop {
     pub names: Arc<Names>,
     /// An ingress mails its `accepted`.
     pub reports_arrivals: bool,
+    /// After how long what is not seen leaving is told of as held; `None` for never.
+    pub held_after: Option<Duration>,
     /// Bounds.
     pub limits: Limits,
     /// Waits.

@@ -76,6 +76,7 @@ pub fn notification(
         organisation: None,
         received: None,
         partial: false,
+        stay: None,
     })
 }
 

@@ -8,7 +8,9 @@ use super::dispatch::Fate;
 use super::transaction::{Envelope, Outcome, Recipient, Times, Tracked};
 use crate::smtp::capability::Capabilities;
 use crate::track::carry::Opened;
-use crate::track::{Asked, Event, Form, HopReport, RecipientStatus, Role, Status, Step, StepId};
+use crate::track::{
+    Asked, Event, Form, HopReport, RecipientStatus, Role, Status, Stay, Step, StepId,
+};
 
 /// A tracked message on its way out of this hop.
 pub struct Passage {
@@ -21,8 +23,8 @@ pub struct Passage {
     since_ms: i64,
     /// Somebody is told of its departure; if not, the next step's parent is this one's.
     told: bool,
-    /// The request came in a carry header, so the message came in by an ingress, not by this dialogue.
-    carried: bool,
+    /// The ingress' step, if the request came in its carry header, and the message by it: not by this dialogue.
+    carried: Option<StepId>,
     /// The mail has another reverse-path than the request was for: a list or a forward sent it anew.
     reoriginated: bool,
 }
@@ -48,8 +50,8 @@ pub struct Wired {
 
 /// Who a recipient was when the message came into this hop.
 enum Origin {
-    /// The same, under this original address.
-    Same(String),
+    /// The same, under this original address and this one that the hop accepted.
+    Same(String, String),
     /// A member of what this address stood for, as far as that can be told.
     MemberOf(Option<String>),
 }
@@ -70,7 +72,7 @@ impl Passage {
                 arrival: None,
                 since_ms: site.hop.clock.now_ms(),
                 told: site.tells(tracked.asked.by),
-                carried: false,
+                carried: None,
                 reoriginated: false,
                 tracked: *tracked,
             }),
@@ -138,7 +140,7 @@ impl Passage {
             arrival: arrival.map(|arrival| arrival.report),
             since_ms: carry.at_ms,
             told: site.tells(by),
-            carried: true,
+            carried: Some(carry.step),
             reoriginated: !is_from,
         })
     }
@@ -161,7 +163,7 @@ impl Passage {
         offer: &Capabilities,
         now_ms: i64,
     ) -> Onward {
-        let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(_));
+        let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(..));
         if !recipients.all(as_asked) {
             return Onward::default();
         }
@@ -188,28 +190,24 @@ impl Passage {
                 Some(original) if !original.eq_ignore_ascii_case(&recipient.address) => {
                     Origin::MemberOf(Some(original.clone()))
                 }
-                _ => Origin::Same(recipient.address.clone()),
+                _ => Origin::Same(recipient.address.clone(), recipient.address.clone()),
             };
         };
-        let known = |address: &str| {
-            let is = |r: &&RecipientStatus| r.recipient.eq_ignore_ascii_case(address);
-            arrival
-                .recipients
-                .iter()
-                .find(is)
-                .map(|r| r.original.clone())
-        };
-        if let (Some(original), false) = (known(&recipient.address), self.reoriginated) {
-            return Origin::Same(original);
+        let known = |address: &str| known(&arrival.recipients, address);
+        let same = known(&recipient.address).or_else(|| user(&arrival.recipients, recipient));
+        if let (Some(one), false) = (same, self.reoriginated) {
+            return Origin::Same(one.original.clone(), one.recipient.clone());
         }
         let only = || match arrival.recipients.as_slice() {
             [only] => Some(only.original.clone()),
             _ => None,
         };
-        Origin::MemberOf(recipient.original.as_deref().and_then(known).or_else(only))
+        let told = recipient.original.as_deref().and_then(known);
+        Origin::MemberOf(told.map(|one| one.original.clone()).or_else(only))
     }
 
-    /// The step that tells how the recipients fared; `None` if there is nothing to tell.
+    /// The step that tells how the recipients fared. One that has nothing to tell is to be remembered all the same:
+    /// the message is seen leaving.
     pub fn step(
         self,
         site: &Site,
@@ -217,26 +215,24 @@ impl Passage {
         message_id: Option<String>,
         fates: &[Fate],
         mut wired: Wired,
-    ) -> Option<Step> {
+    ) -> Step {
         let recipients = self.groups(site.listener.role, &envelope, fates);
         // Where an alias was opened a Received field may name a member.
-        let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(_));
+        let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(..));
         let unchanged = envelope.recipients.iter().all(as_asked);
         let came_for = self
             .arrival
             .as_ref()
             .map(|arrival| arrival.recipients.len());
         let partial = came_for.is_some_and(|count| count > envelope.recipients.len());
-        if recipients.is_empty() {
-            return None;
-        }
+        let told = (!recipients.is_empty()).then_some(Form::Report);
         let (arrival_us, came, queue_id) = match self.arrival {
             Some(arrival) => {
                 let came = (arrival.times_in, arrival.tls_in);
                 (arrival.arrival_us, came, arrival.queue_id)
             }
             // Whoever handed it to the ingress is not the MTA that hands it to us: its stamps are not ours.
-            None if self.carried => {
+            None if self.carried.is_some() => {
                 let since_us = self.since_ms.saturating_mul(1000);
                 (since_us, (Vec::new(), None), None)
             }
@@ -247,7 +243,7 @@ impl Passage {
             }
         };
         let (times_in, tls_in) = came;
-        Some(Step {
+        Step {
             report: HopReport {
                 id: self.tracked.id.clone(),
                 step: self.tracked.step,
@@ -268,12 +264,13 @@ impl Passage {
             },
             originator: self.originator,
             certificate: self.tracked.request.certificate,
-            told: Some(Form::Report),
+            told,
             asked: Some(self.tracked.asked),
             organisation: None,
             received: self.tracked.received.filter(|_| unchanged),
             partial,
-        })
+            stay: self.carried.map(Stay::Ends),
+        }
     }
 
     fn groups(&self, role: Role, envelope: &Envelope, fates: &[Fate]) -> Vec<RecipientStatus> {
@@ -281,9 +278,9 @@ impl Passage {
         for (recipient, fate) in envelope.recipients.iter().zip(fates) {
             let outcome = &fate.outcome;
             let group = match self.origin(recipient) {
-                Origin::Same(original) => {
+                Origin::Same(original, accepted) => {
                     let event = event(role, outcome, fate.tracks);
-                    Some(outcome.status(original, recipient.address.clone(), event))
+                    Some(outcome.status(original, accepted, event))
                 }
                 Origin::MemberOf(Some(original)) if outcome.reply.is_positive() => {
                     Some(expanded(original)).filter(|group| !groups.contains(group))
@@ -293,6 +290,27 @@ impl Passage {
             groups.extend(group);
         }
         groups
+    }
+}
+
+/// The recipient who is called so now.
+fn known<'a>(recipients: &'a [RecipientStatus], address: &str) -> Option<&'a RecipientStatus> {
+    recipients
+        .iter()
+        .find(|r| r.recipient.eq_ignore_ascii_case(address))
+}
+
+/// The recipient who is this user, whom an MTA may hand over without a domain (Sendmail does by LMTP): the only one of
+/// that name, or the one that ORCPT says.
+fn user<'a>(recipients: &'a [RecipientStatus], now: &Recipient) -> Option<&'a RecipientStatus> {
+    let named = |r: &&RecipientStatus| {
+        let address = r.recipient.rsplit_once('@');
+        address.is_some_and(|(local_part, _)| local_part.eq_ignore_ascii_case(&now.address))
+    };
+    let mut all = recipients.iter().filter(named);
+    match (all.next(), all.next()) {
+        (Some(only), None) => Some(only),
+        _ => known(recipients, now.original.as_deref()?).filter(named),
     }
 }
 

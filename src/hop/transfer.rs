@@ -345,10 +345,9 @@ impl Transfer<'_> {
                 octets: octets - known.removed,
                 times_out: times,
             };
-            if let Some(step) = passage.step(site, mail.envelope, message_id, &fates, wired) {
-                log_step(&site.hop, &step);
-                site.record(step).await;
-            }
+            let step = passage.step(site, mail.envelope, message_id, &fates, wired);
+            log_step(&site.hop, &step);
+            site.record(step).await;
         }
         self.answer_each(&fates).await
     }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::once_tests::{arrival, departure};
 use super::tests::{a_step, all_due, open};
 use super::*;
 use crate::track::Event;
@@ -71,14 +72,17 @@ async fn what_was_acknowledged_survives_a_kill() {
 /// Runs the child and kills it after so many puts, with twenty more under way; returns what it was told is
 /// on disk.
 fn puts_until_killed(dir: &TempDir, life: usize, puts: usize) -> Vec<StepId> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "store::crash_tests::child_that_is_killed",
-            "--nocapture",
-        ])
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
         .env(CHILD_DIR, dir.path())
-        .env(CHILD_LIFE, life.to_string())
+        .env(CHILD_LIFE, life.to_string());
+    until_killed(child, "store::crash_tests::child_that_is_killed", puts)
+}
+
+/// Runs this test of the child, and kills it after so many lines; returns the number in each line.
+fn until_killed(mut child: Command, test: &str, puts: usize) -> Vec<StepId> {
+    let mut child = child
+        .args(["--exact", test, "--nocapture"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -100,6 +104,52 @@ fn puts_until_killed(dir: &TempDir, life: usize, puts: usize) -> Vec<StepId> {
         acknowledged.len()
     );
     acknowledged
+}
+
+const NEWS_DIR: &str = "HOPTRAIL_TEST_CRASH_NEWS_DIR";
+
+/// The child: messages come, and every other one leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_is_killed_among_arrivals_and_departures() {
+    let Ok(dir) = std::env::var(NEWS_DIR) else {
+        return;
+    };
+    let store = Store::open(Path::new(&dir), 30).unwrap();
+    for number in 1.. {
+        store.put(arrival(number)).await.unwrap();
+        if number % 2 == 0 {
+            let step = departure(number << 32, StepId(number), &NEWS);
+            store.put(step).await.unwrap();
+        }
+        writeln!(io::stdout(), "stored {number}").unwrap();
+    }
+}
+
+const NEWS: [(&str, Event); 1] = [("bob@x.org", Event::Relayed)];
+
+#[tokio::test]
+async fn what_was_told_once_and_what_stays_are_known_after_a_kill() {
+    let dir = TempDir::new().unwrap();
+    let name = "store::crash_tests::child_that_is_killed_among_arrivals_and_departures";
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.env(NEWS_DIR, dir.path());
+    let messages: Vec<u64> = until_killed(child, name, 1000)
+        .into_iter()
+        .map(|StepId(number)| number)
+        .collect();
+    assert!(unbooked(&dir) > 0, "the kill came before the books");
+
+    let store = open(&dir);
+    let staying = store.staying(i64::MAX, 10_000).await.unwrap();
+    for number in messages {
+        let leaves = number % 2 == 0;
+        assert_eq!(staying.contains(&StepId(number)), !leaves, "{number}");
+        let before = store.step(StepId(number << 32)).await.unwrap();
+        let mut again = before.unwrap_or_else(|| departure(0, StepId(number), &NEWS));
+        again.report.step = StepId(number << 32 | 1);
+        let put = store.put(again).await.unwrap();
+        assert_eq!(put == Put::Quiet, leaves, "{number}");
+    }
 }
 
 /// Rows of the journal that the books do not have, as another process sees the file.

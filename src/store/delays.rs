@@ -27,25 +27,12 @@ fn is_due(first_us: i64, told_us: i64, now_us: i64) -> bool {
     latest_mark_us(now_us - first_us) > told_us - first_us
 }
 
-/// The recipients of `step` whose news is mailed now, in their order. Notes the delays told, forgets those
-/// that came to an end.
-pub(super) fn worth_telling(
+/// Whether the delay in this group of a step is to be told now; then it is noted as told.
+pub(super) fn tell(
     db: &Connection,
     step: &Step,
-) -> rusqlite::Result<Vec<RecipientStatus>> {
-    let mut told = Vec::with_capacity(step.report.recipients.len());
-    for group in &step.report.recipients {
-        if group.event.is_final() {
-            forget(db, step, group)?;
-        }
-        if group.event != Event::Delayed || tell(db, step, group)? {
-            told.push(group.clone());
-        }
-    }
-    Ok(told)
-}
-
-fn tell(db: &Connection, step: &Step, group: &RecipientStatus) -> rusqlite::Result<bool> {
+    group: &RecipientStatus,
+) -> rusqlite::Result<bool> {
     let now_us = group.attempted_us.unwrap_or(step.report.arrival_us);
     let parent = parent_key(step);
     let known: Option<(i64, i64)> = db
@@ -82,9 +69,10 @@ pub(super) fn any(db: &Connection) -> rusqlite::Result<bool> {
         .query_row([], |row| row.get(0))
 }
 
-/// Forgets the delays that `step` puts an end to.
+/// Forgets the delays that `step` puts an end to: an expansion ends none, since members are not told of.
 pub(super) fn forget_ended(db: &Connection, step: &Step) -> rusqlite::Result<()> {
-    let ended = |group: &&RecipientStatus| group.event.is_final();
+    let ends = |event: Event| event.is_final() && event != Event::Expanded;
+    let ended = |group: &&RecipientStatus| ends(group.event);
     let mut groups = step.report.recipients.iter().filter(ended);
     groups.try_for_each(|group| forget(db, step, group))
 }

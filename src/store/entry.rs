@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::Put;
-use crate::track::{Event, Step, StepId};
+use super::{Put, once};
+use crate::track::{Event, Stay, Step, StepId};
 
 /// Room for the JSON of most steps.
 const BODY_OCTETS_USUAL: usize = 1024;
@@ -21,8 +21,36 @@ pub(super) struct Entry {
     pub(super) told: bool,
     /// The step, where what is told depends on what was told before.
     pub(super) delayed: Option<Box<Step>>,
+    /// What the books note of it.
+    pub(super) marks: Arc<Marks>,
     /// The step, JSON.
     pub(super) body: Arc<str>,
+}
+
+/// What the books note of a step beside the way to it.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// The good news that it tells (`once`).
+    pub(super) news: Vec<i64>,
+    /// When its message came to this hop, µs.
+    pub(super) arrival_us: i64,
+    /// What it is to the stay of its message (`stays`).
+    pub(super) stay: Option<Stay>,
+}
+
+impl Marks {
+    fn of(step: &Step) -> Self {
+        Self {
+            news: once::news(step),
+            arrival_us: step.report.arrival_us,
+            stay: step.stay,
+        }
+    }
+
+    /// Those of a stored step. One that cannot be read has none; it is found out when it is to be mailed.
+    pub(super) fn in_json(body: &str) -> Self {
+        from_json(body).map_or_else(|_| Self::default(), |step| Self::of(&step))
+    }
 }
 
 impl Entry {
@@ -35,6 +63,7 @@ impl Entry {
             at_ms: happened_ms(&step),
             asks,
             told: asks && !groups.is_empty(),
+            marks: Arc::new(Marks::of(&step)),
             body: to_json(&step)?.into(),
             delayed: delayed.then(|| Box::new(step)),
         })

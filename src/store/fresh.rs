@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Put;
+use super::entry::Marks;
 use super::journal::Unbooked;
 use crate::track::StepId;
 
@@ -30,6 +31,10 @@ pub(super) struct Fresh {
     booking_to: u64,
     /// Steps with smaller numbers do not wait.
     waiting_from: u64,
+    /// The good news in these steps (`once`).
+    news: HashSet<i64>,
+    /// Of what came to the hop later than this, the books have no good news, µs.
+    booked_to_us: i64,
 }
 
 /// A step, as it is here.
@@ -42,6 +47,7 @@ pub(super) struct Fact {
     pub(super) waits: bool,
     /// What its put came to.
     pub(super) outcome: Put,
+    pub(super) marks: Arc<Marks>,
     /// JSON.
     pub(super) body: Arc<str>,
     pub(super) since: Instant,
@@ -63,7 +69,23 @@ impl Fresh {
     pub(super) fn enter(&mut self, fact: Fact) {
         let number = self.first + self.facts.len() as u64;
         self.numbers.insert(fact.id, number);
+        self.news.extend(&fact.marks.news);
         self.facts.push_back(fact);
+    }
+
+    /// Whether a step here tells this.
+    pub(super) fn tells(&self, news: i64) -> bool {
+        self.news.contains(&news)
+    }
+
+    /// Whether a step in the books may tell good news of what came to the hop at `arrival_us`.
+    pub(super) fn may_be_booked(&self, arrival_us: i64) -> bool {
+        arrival_us <= self.booked_to_us
+    }
+
+    /// The books tell good news of what came to the hop up to `arrival_us`.
+    pub(super) fn booked_to(&mut self, arrival_us: i64) {
+        self.booked_to_us = self.booked_to_us.max(arrival_us);
     }
 
     /// The step of this id.
@@ -128,7 +150,9 @@ impl Fresh {
             id: fact.id,
             at_ms: fact.at_ms,
             waits: fact.waits,
+            own_body: None,
             body: Arc::clone(&fact.body),
+            marks: Arc::clone(&fact.marks),
         };
         self.facts.iter().take(count).map(unbooked).collect()
     }
@@ -144,6 +168,10 @@ impl Fresh {
         while self.first < self.booking_to {
             if let Some(fact) = self.facts.pop_front() {
                 self.numbers.remove(&fact.id);
+                for news in &fact.marks.news {
+                    self.news.remove(news);
+                    self.booked_to(fact.marks.arrival_us);
+                }
             }
             self.first += 1;
         }

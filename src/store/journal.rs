@@ -3,17 +3,17 @@
 //!
 //! Must not know threads, channels or transactions: those are the caller's.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use rusqlite::types::Null;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::entry::{self, Entry};
+use super::entry::{self, Entry, Marks};
 use super::fresh::Fact;
-use super::{Put, StoreError, delays};
-use crate::track::{Step, StepId};
+use super::{Put, StoreError, delays, once, stays};
+use crate::track::{Event, RecipientStatus, Step, StepId};
 
 const INDEX: &str = "INSERT OR IGNORE INTO steps (step, row) VALUES (?1, ?2)";
 const QUEUE: &str =
@@ -65,8 +65,11 @@ pub(super) struct Unbooked {
     pub(super) at_ms: i64,
     /// Its report is still to be mailed.
     pub(super) waits: bool,
+    /// What is mailed, JSON, where that is not the step.
+    pub(super) own_body: Option<String>,
     /// The step, JSON.
     pub(super) body: Arc<str>,
+    pub(super) marks: Arc<Marks>,
 }
 
 /// The statements of the way of mail, ready for all puts of a transaction.
@@ -110,35 +113,56 @@ pub(super) fn put(
     intake: &mut Intake<'_>,
     entry: &Entry,
 ) -> rusqlite::Result<Put> {
-    let (told, own_body) = if let Some(step) = &entry.delayed {
-        worth_telling(db, step)?
-    } else {
-        if delays::any(db)? {
-            forget_ended(db, &entry.body)?;
-        }
-        (entry.told, None)
+    let (told, own_body) = worth_telling(db, entry)?;
+    let row = Unbooked {
+        row: intake.append(entry, told)?,
+        id: entry.id,
+        at_ms: entry.at_ms,
+        waits: told,
+        own_body,
+        body: Arc::clone(&entry.body),
+        marks: Arc::clone(&entry.marks),
     };
-    let row = intake.append(entry, told)?;
-    let id = key(entry.id);
-    db.prepare_cached(INDEX)?.execute([id, row])?;
-    if told {
-        db.prepare_cached(QUEUE)?
-            .execute(params![row, id, entry.at_ms, own_body])?;
-    }
+    book(db, &mut [row])?;
     Ok(entry.outcome(told))
 }
 
-/// Whether anything of `step` is to be told now, and what, if not all of it.
-fn worth_telling(db: &Connection, step: &Step) -> rusqlite::Result<(bool, Option<String>)> {
-    let told = delays::worth_telling(db, step)?;
+/// Whether anything of a step is to be told now, and what, if not all of it.
+fn worth_telling(db: &Connection, entry: &Entry) -> rusqlite::Result<(bool, Option<String>)> {
+    let step = match &entry.delayed {
+        Some(step) => Some(Cow::Borrowed(&**step)),
+        None if once::any_told(db, &entry.marks.news)? => {
+            entry::from_json(&entry.body).map(Cow::Owned).ok()
+        }
+        None => None,
+    };
+    let Some(mut step) = step else {
+        return Ok((entry.told, None));
+    };
+    let told = groups_worth_telling(db, &step)?;
     if told.is_empty() || told.len() == step.report.recipients.len() {
         return Ok((!told.is_empty(), None));
     }
-    let mut mailed = step.clone();
-    mailed.report.recipients = told;
-    let body = entry::to_json(&mailed);
+    step.to_mut().report.recipients = told;
+    let body = entry::to_json(&step);
     let body = body.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
     Ok((true, Some(body)))
+}
+
+/// The recipients of a step whose news is mailed now, in their order. Notes the delays told.
+fn groups_worth_telling(db: &Connection, step: &Step) -> rusqlite::Result<Vec<RecipientStatus>> {
+    let mut told = Vec::with_capacity(step.report.recipients.len());
+    for group in &step.report.recipients {
+        let tell = match (group.event, once::of_group(step, group)) {
+            (Event::Delayed, _) => delays::tell(db, step, group)?,
+            (_, Some(news)) => !once::is_told(db, news)?,
+            (_, None) => true,
+        };
+        if tell {
+            told.push(group.clone());
+        }
+    }
+    Ok(told)
 }
 
 /// Forgets the delays that a step puts an end to. One that cannot be read ends none.
@@ -146,7 +170,7 @@ fn forget_ended(db: &Connection, body: &str) -> rusqlite::Result<()> {
     entry::from_json(body).map_or(Ok(()), |step| delays::forget_ended(db, &step))
 }
 
-/// Takes rows into the books: the index by step, and the outbox where the report waits.
+/// Takes rows into the books: the index by step, the outbox where the report waits, and their marks.
 pub(super) fn book(db: &Connection, rows: &mut [Unbooked]) -> rusqlite::Result<()> {
     if delays::any(db)? {
         for row in rows.iter() {
@@ -155,7 +179,7 @@ pub(super) fn book(db: &Connection, rows: &mut [Unbooked]) -> rusqlite::Result<(
     }
     let mut queue = db.prepare_cached(QUEUE)?;
     for row in rows.iter().filter(|row| row.waits) {
-        queue.execute(params![row.row, key(row.id), row.at_ms, Null])?;
+        queue.execute(params![row.row, key(row.id), row.at_ms, row.own_body])?;
     }
     // In the order of the index, so that each of its pages is touched once.
     rows.sort_unstable_by_key(|row| key(row.id));
@@ -163,7 +187,12 @@ pub(super) fn book(db: &Connection, rows: &mut [Unbooked]) -> rusqlite::Result<(
     for row in rows.iter() {
         index.execute([key(row.id), row.row])?;
     }
-    Ok(())
+    let mut told = Vec::new();
+    for row in rows.iter() {
+        told.extend(row.marks.news.iter().map(|news| (*news, row.row)));
+    }
+    once::note(db, told)?;
+    stays::note(db, rows)
 }
 
 /// The rows that a process which did not come to an end has not booked.
@@ -178,13 +207,16 @@ pub(super) fn unbooked(db: &Connection) -> rusqlite::Result<Vec<Unbooked>> {
         .optional()?;
     db.prepare("SELECT row, step, at_ms, queued, body FROM journal WHERE row > ?1")?
         .query_map([booked_to.unwrap_or(0)], |row| {
+            // One that cannot be read is found out when it is to be mailed.
+            let body: Arc<str> = row.get(4).unwrap_or_default();
             Ok(Unbooked {
                 row: row.get(0)?,
                 id: id(row.get(1)?),
                 at_ms: row.get(2)?,
                 waits: row.get(3)?,
-                // One that cannot be read is found out when it is to be mailed.
-                body: row.get(4).unwrap_or_default(),
+                own_body: None,
+                marks: Arc::new(Marks::in_json(&body)),
+                body,
             })
         })?
         .collect()
@@ -278,10 +310,13 @@ pub(super) fn prune(
 ) -> rusqlite::Result<bool> {
     let old = old_rows(db, before_ms, now_ms, rows_max)?;
     for (row, step) in &old {
-        db.prepare_cached("DELETE FROM journal WHERE row = ?1")?
-            .execute([row])?;
+        let body: String = db
+            .prepare_cached("DELETE FROM journal WHERE row = ?1 RETURNING body")?
+            .query_row([row], |row| Ok(row.get(0).unwrap_or_default()))?;
         db.prepare_cached("DELETE FROM steps WHERE step = ?1 AND row = ?2")?
             .execute([step, row])?;
+        once::forget(db, &Marks::in_json(&body).news, *row)?;
+        stays::forget(db, *row)?;
     }
     let delays = delays::prune(db, before_ms, rows_max)?;
     Ok(old.len().max(delays) >= rows_max)
@@ -315,11 +350,11 @@ fn old_rows(
 }
 
 /// The database's integers are signed; the bits are what counts.
-fn key(step: StepId) -> i64 {
+pub(super) fn key(step: StepId) -> i64 {
     step.0.cast_signed()
 }
 
-fn id(key: i64) -> StepId {
+pub(super) fn id(key: i64) -> StepId {
     StepId(key.cast_unsigned())
 }
 

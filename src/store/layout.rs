@@ -1,9 +1,9 @@
 //! The tables, and how a file gets them: a new one, or one that an earlier hoptrail made.
 //!
 //! `journal` is the one place that a commit on the way of mail touches: rows are only appended, in the order
-//! of their commits, and nothing is indexed but that order. `steps` and `outbox` are the books. They are
-//! written later, many rows at a time; a journal row that is not in `steps` is not yet in the books, and such
-//! rows are always the last ones.
+//! of their commits, and nothing is indexed but that order. `steps`, `outbox`, `told` and `stays` are the books.
+//! They are written later, many rows at a time; a journal row that is not in `steps` is not yet in the books, and
+//! such rows are always the last ones.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// The layout below, kept in `user_version`.
-const LAYOUT: i64 = 2;
+const LAYOUT: i64 = 3;
 
 const TABLES: &str = "
     CREATE TABLE journal (
@@ -37,6 +37,17 @@ const TABLES: &str = "
         body      TEXT                      -- the step as mailed, where it is not the journal's
     );
     CREATE INDEX outbox_due ON outbox (next_ms) WHERE held = 0;";
+
+/// Since layout 3.
+const MARKS: &str = "
+    CREATE TABLE told (
+        news      INTEGER PRIMARY KEY,      -- a digest of what is told once
+        row       INTEGER NOT NULL          -- the journal's
+    );
+    CREATE TABLE stays (
+        row       INTEGER PRIMARY KEY,      -- the arrival's in the journal
+        since_ms  INTEGER NOT NULL
+    );";
 
 const DELAYS: &str = "
     CREATE TABLE delays (
@@ -76,8 +87,9 @@ pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
     let layout: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let (before, after) = FROM_LAYOUT_1;
     let change = match layout {
-        0 => format!("{TABLES} {DELAYS}"),
-        1 => format!("{before} {TABLES} {after}"),
+        0 => format!("{TABLES} {MARKS} {DELAYS}"),
+        1 => format!("{before} {TABLES} {MARKS} {after}"),
+        2 => MARKS.to_owned(),
         LAYOUT => String::new(),
         newer => return Err(StoreError::Newer(newer)),
     };

@@ -2,9 +2,10 @@
 //! what waits there. When [`Store::put`] says `Ok`, the step is on disk.
 //!
 //! One thread owns the writing connection and commits whatever waits in one transaction (group commit). On
-//! the way of mail that is a row at the end of the journal; the index and the outbox follow a moment later,
-//! many rows at a time (`writer`), and until then the step is in memory (`fresh`). A crash in between costs
-//! nothing but that work, which the next start does, and the note that a report of that moment was mailed.
+//! the way of mail that is a row at the end of the journal; the index, the outbox, what is told once (`once`) and what
+//! has come and not left (`stays`) follow a moment later, many rows at a time (`writer`), and until then the step is in
+//! memory (`fresh`). A crash in between costs nothing but that work, which the next start does, and the note that a
+//! report of that moment was mailed.
 //!
 //! Look-ups go to the memory first, then to a read-only connection of their own, because under WAL a reader
 //! never waits for a commit, and an egress asks the journal in the middle of a transaction of mail.
@@ -22,9 +23,11 @@ mod layout;
 mod lhlo;
 mod local;
 pub mod mailer;
+mod once;
 pub mod private;
 mod queue;
 mod smtp;
+mod stays;
 pub mod transport;
 mod writer;
 
@@ -64,7 +67,7 @@ pub enum Put {
     Queued,
     /// Remembered only: the step asked for no report.
     Remembered,
-    /// Remembered only: all it has to tell is a delay told not long ago.
+    /// Remembered only: all it has to tell was told before, a delay not long ago.
     Quiet,
 }
 
@@ -236,6 +239,23 @@ impl Store {
         }
     }
 
+    /// The arrivals before `before_ms` of messages that were not seen leaving since, the oldest first; at most
+    /// `steps_max`.
+    pub async fn staying(
+        &self,
+        before_ms: i64,
+        steps_max: usize,
+    ) -> Result<Vec<StepId>, StoreError> {
+        let look = move |db: &Connection| Ok(stays::longer_than(db, before_ms, steps_max)?);
+        let staying = self.read(look).await?;
+        if staying.is_empty() {
+            return Ok(staying);
+        }
+        // One may just have left.
+        self.book().await?;
+        self.read(look).await
+    }
+
     /// Reports to mail at `now_ms`, those never tried first, then by the time they wait for; at most
     /// `reports_max`, none of `in_hand`.
     pub async fn due(
@@ -383,6 +403,8 @@ mod local_tests;
 mod mailer_session_tests;
 #[cfg(test)]
 mod mailer_tests;
+#[cfg(test)]
+mod once_tests;
 #[cfg(test)]
 pub(crate) mod sink;
 #[cfg(test)]

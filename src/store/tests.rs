@@ -59,6 +59,7 @@ pub(super) fn step_at(number: u64, recipients: &[(&str, Event)], at_us: i64) -> 
         organisation: None,
         received: None,
         partial: false,
+        stay: None,
     }
 }
 
@@ -71,7 +72,7 @@ pub(super) async fn all_due(store: &Store, now_ms: i64) -> Vec<Due> {
     found.reports
 }
 
-fn told(due: &Due) -> Vec<&str> {
+pub(super) fn told(due: &Due) -> Vec<&str> {
     let recipients = &due.content.as_ref().unwrap().report.recipients;
     recipients.iter().map(|g| g.recipient.as_str()).collect()
 }

@@ -5,6 +5,7 @@
 //! A put is answered as soon as its row is in the journal. The books are kept behind that, between batches
 //! and many rows at a time, and so are checkpoints.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::entry::Entry;
 use super::fresh::{Fact, Note};
 use super::journal::{self, Intake, Unbooked};
 use super::queue::{Order, Work};
-use super::{Put, Shared, StoreError};
+use super::{Put, Shared, StoreError, once};
 use crate::clock::Clock;
 use crate::track::StepId;
 
@@ -62,6 +63,7 @@ impl Writer {
 
     /// Books what an earlier process did not get to.
     pub(super) fn take_over(&mut self) -> rusqlite::Result<()> {
+        self.shared.fresh().booked_to(Clock::system().now_us());
         let mut left = journal::unbooked(&self.db)?;
         transact(&mut self.db, |db| journal::book(db, &mut left))?;
         self.look_into_outbox();
@@ -109,7 +111,7 @@ impl Writer {
     /// One transaction for the whole batch. Where an order needs the books, they are brought up to date
     /// first, and every put of the batch goes straight into them.
     fn commit(&mut self, batch: &[Order]) -> rusqlite::Result<Vec<Option<Put>>> {
-        let in_books = self.needs_books(batch);
+        let in_books = needs_books(&self.db, &self.shared, batch)?;
         let mut unbooked = if in_books {
             self.shared.fresh().begin_booking_all()
         } else {
@@ -140,20 +142,11 @@ impl Writer {
             for fact in entered {
                 fresh.enter(fact);
             }
+            for entry in batch.iter().filter_map(put).filter(|_| in_books) {
+                fresh.booked_to(entry.marks.arrival_us);
+            }
         }
         outcomes
-    }
-
-    /// Whether an order asks for more than a row in the journal or a change to one in the outbox.
-    fn needs_books(&self, batch: &[Order]) -> bool {
-        let fresh = self.shared.fresh();
-        let needs = |order: &Order| match &order.work {
-            Work::Put(entry) => entry.delayed.is_some(),
-            Work::Done(_) => false,
-            Work::Defer { step, .. } | Work::Hold { step, .. } => fresh.get(*step).is_some(),
-            Work::Book => true,
-        };
-        fresh.is_overfull() || batch.iter().any(needs)
     }
 
     fn book(&mut self, mut unbooked: Vec<Unbooked>) {
@@ -257,6 +250,38 @@ impl Drop for Writer {
     }
 }
 
+fn put(order: &Order) -> Option<&Entry> {
+    match &order.work {
+        Work::Put(entry) => Some(entry),
+        _ => None,
+    }
+}
+
+/// Whether an order asks for more than a row in the journal or a change to one in the outbox. So does a step that
+/// tells what was told before: in memory, in this batch or in the books.
+fn needs_books(db: &Connection, shared: &Shared, batch: &[Order]) -> rusqlite::Result<bool> {
+    let perhaps_booked: Vec<i64> = {
+        let fresh = shared.fresh();
+        let mut told_here = HashSet::new();
+        let mut needs = |order: &Order| match &order.work {
+            Work::Put(entry) => {
+                let again = |news: &i64| fresh.tells(*news) || !told_here.insert(*news);
+                entry.delayed.is_some() || entry.marks.news.iter().any(again)
+            }
+            Work::Done(_) => false,
+            Work::Defer { step, .. } | Work::Hold { step, .. } => fresh.get(*step).is_some(),
+            Work::Book => true,
+        };
+        if fresh.is_overfull() || batch.iter().any(&mut needs) {
+            return Ok(true);
+        }
+        let puts = batch.iter().filter_map(put);
+        let old = puts.filter(|entry| fresh.may_be_booked(entry.marks.arrival_us));
+        old.flat_map(|entry| &entry.marks.news).copied().collect()
+    };
+    once::any_told(db, &perhaps_booked)
+}
+
 /// Who carries out the orders of one batch, in its transaction.
 struct Clerk<'a> {
     db: &'a Connection,
@@ -303,6 +328,7 @@ impl Clerk<'_> {
             at_ms: entry.at_ms,
             waits: entry.told,
             outcome,
+            marks: Arc::clone(&entry.marks),
             body: Arc::clone(&entry.body),
             since: Instant::now(),
         });

@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer};
 use super::policy::Asker;
 use super::{HopReport, RecipientStatus, Status};
 
-/// How much is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// How much is told, each less than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Extent {
     /// Everything.

@@ -197,6 +197,19 @@ pub struct Step {
     /// that can be told in the same mail.
     #[serde(default, skip_serializing_if = "is_false")]
     pub partial: bool,
+    /// What it is to the stay of its message at this hop, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stay: Option<Stay>,
+}
+
+/// What a step is to the stay of a message at a hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stay {
+    /// The message has come, and something at this hop will see it leave.
+    Begins,
+    /// The message that came with this step is seen leaving, tried at least, or told of as held.
+    Ends(StepId),
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
@@ -229,6 +242,14 @@ impl Step {
             && self.told == Some(Form::Report)
             && recipients().all(|recipient| Some(recipient.event) == news)
             && apart(self) == apart(other)
+    }
+
+    /// For an arrival, the parent of what is told next at this hop: the last step that is told.
+    pub fn next_parent(&self) -> Option<StepId> {
+        match self.told {
+            Some(_) => Some(self.report.step),
+            None => self.report.parent,
+        }
     }
 
     /// The report as it is mailed.

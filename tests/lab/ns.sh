@@ -60,6 +60,10 @@ inside() {
     install -d -o postfix /var/lib/postfix
     install -d -o Debian-exim /var/spool/exim4 /var/log/exim4
     install -d -o vmail -g vmail /var/mail
+    # OpenSMTPD believes a .forward that is its user's.
+    for user in alice bob; do
+        if [ -d "/var/home/$user" ]; then chown -R "$user" "/var/home/$user"; fi
+    done
     install -d -m 711 /var/spool/smtpd /var/lib/opensmtpd/empty
     install -d -m 700 /var/spool/mqueue
     exec 3<&0

@@ -215,6 +215,7 @@ impl Setup {
         if let Some(home) = &self.home {
             settings.extend([
                 format!("mydestination = {}", home.domain),
+                "myorigin = $mydestination".to_owned(),
                 "local_transport = local:$myhostname".to_owned(),
                 "alias_maps = texthash:/etc/postfix/aliases".to_owned(),
                 format!("mailbox_transport = lmtp:inet:{}", home.store),
@@ -304,6 +305,10 @@ impl Setup {
         );
         let text = include_str!("../lab/sendmail.mc.in")
             .replace("@LOCAL@", &local)
+            .replace(
+                "@DOMAIN@",
+                self.home.as_ref().map_or("", |home| &home.domain),
+            )
             .replace("@MAX_RCPT@", if self.one_recipient { "1" } else { "100" })
             .replace("@NEXT_IP@", &to.ip().to_string())
             .replace("@NEXT_PORT@", &to.port().to_string())
@@ -311,8 +316,7 @@ impl Setup {
         state.write("etc/mail/sendmail.mc", &self.fill(&text));
         state.write("etc/mail/access", "Connect:127 RELAY\n");
         state.write("etc/mail/aliases", &self.aliases(": "));
-        let domain = self.home.as_ref().map_or("", |home| &home.domain);
-        state.write("etc/mail/local-host-names", domain);
+        state.write("etc/mail/local-host-names", "");
         state.write("etc/mail/service.switch", "hosts files\naliases files\n");
         state.write("etc/mail/start", include_str!("../lab/sendmail.sh"));
         self.run(

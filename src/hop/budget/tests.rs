@@ -37,6 +37,7 @@ fn step(by: Asker, from: &str, originator: &str, id: &str) -> Step {
         organisation: None,
         received: None,
         partial: false,
+        stay: None,
     }
 }
 

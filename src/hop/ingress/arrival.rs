@@ -6,13 +6,14 @@ use tracing::info;
 use super::wish::{grant, take_request};
 use crate::hop::body::Head;
 use crate::hop::claim::{Claim, Start};
+use crate::hop::held::is_gone;
 use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, field_value, is_report};
 use crate::hop::{Arrival, Site, log_step};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
 use crate::track::carry::{CARRY, Carry, Opened};
 use crate::track::wish::Wish;
-use crate::track::{Asked, Event, Form, HopReport, RecipientStatus, Role, Stage, Step};
+use crate::track::{Asked, Event, Form, HopReport, RecipientStatus, Role, Stage, Stay, Step};
 
 /// How a message came, for what is done with its start.
 #[derive(Clone, Copy)]
@@ -130,8 +131,9 @@ async fn take_up(
 ) -> Option<Box<Tracked>> {
     let (hop, now_ms) = (&site.hop, site.hop.clock.now_ms());
     let carry = &opened.carry;
-    if hop.recall(carry.step).await.is_some() {
+    if let Some(arrival) = hop.recall(carry.step).await {
         info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, "came back to this hop: not tracked again");
+        is_gone(site, arrival).await;
         return None;
     }
     let belongs = opened.is_from(&envelope.reverse_path)
@@ -235,6 +237,7 @@ pub async fn arrived(
         organisation: None,
         received: tracked.received,
         partial: false,
+        stay: hop.held_after.map(|_| Stay::Begins),
     };
     log_step(hop, &step);
     site.record(step).await;

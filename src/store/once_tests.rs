@@ -1,0 +1,239 @@
+//! What is told once, and what has come and not left: from memory, from the books, over restarts, kills and layouts.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::LazyLock;
+
+use tempfile::TempDir;
+
+use super::tests::{DAY_US, all_due, open, step_at, told};
+use super::*;
+use crate::clock::Clock;
+use crate::track::{Event, Form, Stay};
+
+/// The arrival that the departures below belong to.
+const ARRIVAL: StepId = StepId(1);
+const TEAM: &str = "team@x.org";
+const BOB: &str = "bob@x.org";
+const GOOD: [Event; 4] = [
+    Event::Expanded,
+    Event::Transferred,
+    Event::Relayed,
+    Event::Delivered,
+];
+
+pub(super) fn arrival(number: u64) -> Step {
+    Step {
+        told: None,
+        stay: Some(Stay::Begins),
+        ..step_at(number, &[(BOB, Event::Accepted)], Clock::system().now_us())
+    }
+}
+
+/// Of something that came when the first of them was made.
+pub(super) fn departure(number: u64, arrival: StepId, groups: &[(&str, Event)]) -> Step {
+    static CAME_US: LazyLock<i64> = LazyLock::new(|| Clock::system().now_us());
+    let mut step = step_at(number, groups, Clock::system().now_us());
+    step.report.arrival_us = *CAME_US;
+    step.stay = Some(Stay::Ends(arrival));
+    step
+}
+
+async fn puts(store: &Store, numbers: u64, groups: &[(&str, Event)]) -> Vec<Put> {
+    let mut all = Vec::new();
+    for number in [numbers, numbers + 1] {
+        let step = departure(number, ARRIVAL, groups);
+        all.push(store.put(step).await.unwrap());
+    }
+    all
+}
+
+#[tokio::test]
+async fn good_news_of_an_arrival_is_told_once() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    for (numbers, event) in (10..).step_by(10).zip(GOOD) {
+        // The members come one by one; or the MTA hands over again what was taken.
+        let two = puts(&store, numbers, &[(TEAM, event)]).await;
+        assert_eq!(two, [Put::Queued, Put::Quiet], "{event}");
+    }
+    for (numbers, event) in (50..).step_by(10).zip([Event::Failed, Event::Held]) {
+        let two = puts(&store, numbers, &[(TEAM, event)]).await;
+        assert_eq!(two, [Put::Queued; 2], "{event}");
+    }
+    assert_eq!(all_due(&store, 0).await.len(), 8);
+    // Another spelling is the same recipient; the same message that came anew is another arrival.
+    let again = departure(70, ARRIVAL, &[("Team@X.org", Event::Expanded)]);
+    assert_eq!(store.put(again).await.unwrap(), Put::Quiet);
+    let anew = departure(71, StepId(2), &[(TEAM, Event::Expanded)]);
+    assert_eq!(store.put(anew).await.unwrap(), Put::Queued);
+}
+
+#[tokio::test]
+async fn what_was_told_is_known_from_the_books_and_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let first = departure(10, ARRIVAL, &[(TEAM, Event::Expanded)]);
+    store.put(first).await.unwrap();
+    store.done(StepId(10)).await.unwrap();
+    store.book().await.unwrap();
+    let again = departure(11, ARRIVAL, &[(TEAM, Event::Expanded)]);
+    assert_eq!(store.put(again).await.unwrap(), Put::Quiet);
+    drop(store);
+    let store = open(&dir);
+    let mixed = [
+        (TEAM, Event::Expanded),
+        (BOB, Event::Failed),
+        ("eve@x.org", Event::Relayed),
+    ];
+    let step = departure(12, ARRIVAL, &mixed);
+    assert_eq!(store.put(step).await.unwrap(), Put::Queued);
+    assert_eq!(told(&all_due(&store, 0).await[0]), [BOB, "eve@x.org"]);
+    let whole = store.step(StepId(12)).await.unwrap().unwrap();
+    assert_eq!(whole.report.recipients.len(), 3, "the journal keeps all");
+}
+
+/// They wait for the lock that somebody holds, and then share a commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_come_at_once_are_told_once() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let other = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut putting = tokio::task::JoinSet::new();
+    for number in 10..40 {
+        let store = store.clone();
+        let step = departure(number, ARRIVAL, &[(TEAM, Event::Expanded)]);
+        putting.spawn(async move { store.put(step).await.unwrap() });
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    other.execute_batch("ROLLBACK").unwrap();
+    let mut outcomes = putting.join_all().await;
+    outcomes.sort_by_key(|put| *put == Put::Quiet);
+    assert_eq!(outcomes[..2], [Put::Queued, Put::Quiet]);
+    assert_eq!(all_due(&store, 0).await.len(), 1);
+}
+
+#[tokio::test]
+async fn who_is_named_twice_in_a_transaction_stands_twice_in_its_report() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let groups = [
+        (BOB, Event::Delayed),
+        (TEAM, Event::Relayed),
+        (TEAM, Event::Relayed),
+    ];
+    let step = departure(10, ARRIVAL, &groups);
+    assert_eq!(store.put(step).await.unwrap(), Put::Queued);
+    assert_eq!(told(&all_due(&store, 0).await[0]), [BOB, TEAM, TEAM]);
+}
+
+#[tokio::test]
+async fn what_was_not_told_or_in_another_mail_is_still_news() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let relayed = [(BOB, Event::Relayed)];
+    let over_budget = Step {
+        told: None,
+        ..departure(10, ARRIVAL, &relayed)
+    };
+    let notification = Step {
+        told: Some(Form::Notification { envid: None }),
+        ..departure(11, ARRIVAL, &relayed)
+    };
+    assert_eq!(store.put(over_budget).await.unwrap(), Put::Remembered);
+    assert_eq!(store.put(notification).await.unwrap(), Put::Queued);
+    let two = puts(&store, 12, &relayed).await;
+    assert_eq!(two, [Put::Queued, Put::Quiet]);
+}
+
+#[tokio::test]
+async fn an_expansion_ends_no_delay() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let mut puts = Vec::new();
+    // bob keeps a copy, for which there is no room, and forwards one.
+    for (number, event) in (10..).zip([Event::Delayed, Event::Expanded, Event::Delayed]) {
+        let step = departure(number, ARRIVAL, &[(BOB, event)]);
+        puts.push(store.put(step).await.unwrap());
+    }
+    assert_eq!(puts, [Put::Queued, Put::Queued, Put::Quiet]);
+}
+
+#[tokio::test]
+async fn what_has_come_stays_until_anything_is_put_of_it() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    for number in 1..=5 {
+        store.put(arrival(number)).await.unwrap();
+    }
+    // Before the books are kept, behind them, and by one who has nothing to tell.
+    let leaves = |number, of| departure(number, StepId(of), &[(BOB, Event::Delayed)]);
+    store.put(leaves(12, 2)).await.unwrap();
+    store.book().await.unwrap();
+    assert_eq!(store.staying(i64::MAX, 9).await.unwrap().len(), 4);
+    let nothing_to_tell = Step {
+        told: None,
+        ..departure(13, StepId(3), &[])
+    };
+    store.put(nothing_to_tell).await.unwrap();
+    store.put(leaves(15, 5)).await.unwrap();
+    let staying = store.staying(i64::MAX, 9).await.unwrap();
+    assert_eq!(staying, [ARRIVAL, StepId(4)], "seen at once");
+    assert_eq!(store.staying(i64::MAX, 1).await.unwrap(), [ARRIVAL]);
+    let hour_ago = Clock::system().now_ms() - 3_600_000;
+    assert!(store.staying(hour_ago, 9).await.unwrap().is_empty());
+    drop(store);
+    let store = open(&dir);
+    assert_eq!(store.staying(i64::MAX, 9).await.unwrap(), staying);
+}
+
+#[tokio::test]
+async fn what_is_told_once_and_what_stays_are_forgotten_with_their_steps() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let old = |mut step: Step| {
+        for group in &mut step.report.recipients {
+            group.attempted_us = Some(Clock::system().now_us() - 31 * DAY_US);
+        }
+        step
+    };
+    store.put(old(arrival(1))).await.unwrap();
+    let step = departure(10, StepId(2), &[(TEAM, Event::Relayed)]);
+    store.put(old(step)).await.unwrap();
+    store.done(StepId(10)).await.unwrap();
+    store.put(arrival(3)).await.unwrap();
+    drop(store);
+    let store = open(&dir);
+    // A commit behind the look for old rows.
+    store.book().await.unwrap();
+    assert_eq!(store.staying(i64::MAX, 9).await.unwrap(), [StepId(3)]);
+    let db = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    let told: i64 = db
+        .query_row("SELECT COUNT(*) FROM told", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(told, 0);
+}
+
+/// The second layout had no such tables, and its last rows may not be in its books.
+#[tokio::test]
+async fn a_file_of_the_second_layout_is_taken_over() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let step = departure(10, ARRIVAL, &[(TEAM, Event::Relayed)]);
+    store.put(step).await.unwrap();
+    drop(store);
+    Connection::open(dir.path().join(FILE_NAME))
+        .unwrap()
+        .execute_batch(
+            "DROP TABLE told; DROP TABLE stays; DELETE FROM steps; DELETE FROM outbox;
+             PRAGMA user_version = 2;",
+        )
+        .unwrap();
+    for _ in 0..2 {
+        let store = open(&dir);
+        assert_eq!(all_due(&store, 0).await.len(), 1);
+        let again = departure(11, ARRIVAL, &[(TEAM, Event::Relayed)]);
+        assert_eq!(store.put(again).await.unwrap(), Put::Quiet);
+    }
+}

@@ -1,0 +1,210 @@
+//! How often a hop tells what happens to a message: good news and `held` once, a delay not at every attempt. The test
+//! is the MTA.
+
+#![allow(clippy::expect_used)]
+
+mod support;
+
+use std::collections::HashSet;
+use std::thread;
+use std::time::Duration;
+
+use support::dialogue::Dialogue;
+use support::hop::{Hop, TRACKED};
+use support::hoptrail::Hoptrail;
+use support::mail::{Mail, Report};
+use support::sink::Sink;
+use support::{PATIENCE, wait_until};
+
+const FROM: &str = "MAIL FROM:<alice@origin.test>";
+const TO_BOB: &str = "RCPT TO:<bob@dest.test>";
+
+/// The steps that were told so far, each with its message and events, sorted; waits for so many. One that is mailed
+/// again because the hop was killed before it had noted that, is the same step.
+fn told(hop: &Hop, count: usize) -> Vec<String> {
+    wait_until(PATIENCE, "the reports", || {
+        let mails = Mail::in_maildir(hop.reports.path());
+        let mut steps = HashSet::new();
+        let reports = mails.iter().filter_map(Mail::report);
+        let new = reports.filter(|report| steps.insert(report.field("X-Hoptrail-Step")));
+        let words = |report: Report| {
+            let events = report.of_recipients("X-Hoptrail-Event").join(" ");
+            format!("{} {events}", report.field("Original-Envelope-Id"))
+        };
+        let mut all: Vec<String> = new.map(words).collect();
+        all.sort();
+        if all.len() < count {
+            return Err(format!("{all:?}"));
+        }
+        Ok(all)
+    })
+}
+
+fn asks(envid: &str) -> String {
+    format!("{FROM} TRACK=NOW ENVID={envid}")
+}
+
+/// All that has come and not gone came an hour earlier than it did; then the hop has looked again.
+fn an_hour_passes(hoptrail: &mut Hoptrail) {
+    hoptrail.stop();
+    let store = hoptrail.state_dir().join("store.sqlite");
+    let store = rusqlite::Connection::open(store).expect("the store opens");
+    let back = "UPDATE stays SET since_ms = since_ms - 3600000";
+    store.execute(back, []).expect("it is a table");
+    drop(store);
+    hoptrail.start_again();
+    thread::sleep(Duration::from_millis(500));
+}
+
+#[test]
+fn a_retry_after_a_cut_behind_the_dot_is_reported_once() {
+    let mut hop = Hop::egress(Sink::smtp().offer("TRACK NOW"));
+    let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+    let mut mta = Dialogue::open(hop.exit);
+    mta.command("LHLO mta.test", "250");
+    mta.command(FROM, "250");
+    mta.command(TO_BOB, "250");
+    mta.command("DATA", "354");
+    mta.send([wire.as_slice(), b".\r\n"].concat());
+    mta.break_off();
+    hop.next.wait_for(1);
+    assert_eq!(told(&hop, 1), ["E1 transferred"]);
+    // Once it is remembered in memory, once on disk only.
+    for copies in 2..4 {
+        let again = hop.leave(FROM, &[TO_BOB], &wire);
+        assert_eq!(again, ["250 2.0.0 ok, taken"], "the MTA's mail, not ours");
+        hop.next.wait_for(copies);
+        hop.hoptrail.kill();
+        hop.hoptrail.start_again();
+    }
+    // Another message's report, behind which those of the copies would have come.
+    let wire = hop.arrive(&asks("E2"), &["bob@dest.test"]);
+    hop.leave(FROM, &[TO_BOB], &wire);
+    assert_eq!(told(&hop, 2), ["E1 transferred", "E2 transferred"]);
+}
+
+#[test]
+fn a_next_hop_that_took_the_mail_and_did_not_say_so_is_a_delay_and_then_a_success() {
+    let hop = Hop::egress(Sink::smtp().once("DOT", "close"));
+    let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+    let replies = hop.leave(FROM, &[TO_BOB], &wire);
+    assert_eq!(replies, ["451 4.4.2 connection to the next hop lost"]);
+    assert_eq!(told(&hop, 1), ["E1 delayed"]);
+    for _ in 0..2 {
+        hop.leave(FROM, &[TO_BOB], &wire);
+        assert_eq!(told(&hop, 2), ["E1 delayed", "E1 relayed"]);
+    }
+    assert_eq!(hop.next.wait_for(3).len(), 3, "what the MTA has sent");
+}
+
+#[test]
+fn a_delay_is_told_once_not_at_every_attempt() {
+    let hop = Hop::egress(Sink::smtp().always("MAIL", "451 4.7.1 greylisted, come back"));
+    let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+    for _ in 0..4 {
+        let replies = hop.leave(FROM, &[TO_BOB], &wire);
+        assert_eq!(replies, ["451 4.7.1 greylisted, come back"]);
+    }
+    let report = hop.report();
+    assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["delayed"]);
+    assert_eq!(report.of_recipients("Status"), ["4.7.1"]);
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(Mail::in_maildir(hop.reports.path()).len(), 1);
+}
+
+#[test]
+fn what_is_not_seen_leaving_is_held_once_and_then_told_as_it_goes() {
+    let mut hop = Hop::egress(Sink::smtp().offer("TRACK NOW"));
+    let stuck = hop.arrive(TRACKED, &["bob@dest.test", "carol@dest.test"]);
+    let goes = hop.arrive(&asks("E2"), &["dora@dest.test"]);
+    // An alias of one of several: whose member it is cannot be told, and still it has left.
+    let alias = hop.arrive(&asks("E3"), &["team@dest.test", "eve@dest.test"]);
+    hop.leave(FROM, &["RCPT TO:<dora@dest.test>"], &goes);
+    hop.leave(FROM, &["RCPT TO:<x1@inner.test>"], &alias);
+    assert_eq!(told(&hop, 1), ["E2 transferred"]);
+    for _ in 0..2 {
+        an_hour_passes(&mut hop.hoptrail);
+        assert_eq!(told(&hop, 2), ["E1 held held", "E2 transferred"]);
+    }
+    hop.leave(FROM, &[TO_BOB, "RCPT TO:<carol@dest.test>"], &stuck);
+    assert_eq!(
+        told(&hop, 3),
+        [
+            "E1 held held",
+            "E1 transferred transferred",
+            "E2 transferred"
+        ]
+    );
+}
+
+#[test]
+fn what_is_held_is_told_once_also_after_a_kill() {
+    let mut hop = Hop::egress(Sink::smtp());
+    hop.arrive(TRACKED, &["bob@dest.test"]);
+    hop.hoptrail.kill();
+    hop.hoptrail.start_again();
+    an_hour_passes(&mut hop.hoptrail);
+    assert_eq!(told(&hop, 1), ["E1 held"]);
+    hop.hoptrail.kill();
+    hop.hoptrail.start_again();
+    an_hour_passes(&mut hop.hoptrail);
+    assert_eq!(told(&hop, 1), ["E1 held"]);
+    let report = hop.report();
+    assert_eq!(report.of_recipients("Status"), ["4.0.0"]);
+    assert_eq!(report.of_recipients("Action"), ["delayed"]);
+    assert_eq!(report.final_recipients(), ["bob@dest.test"]);
+    assert_eq!(report.field("X-Hoptrail-Queue-Id"), "4F1A2B3C");
+}
+
+#[test]
+fn what_came_back_to_the_hop_is_not_held_there() {
+    let mut hop = Hop::egress(Sink::smtp());
+    let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+    let mut client = Dialogue::open(hop.entrance);
+    client.command("EHLO filter.test", "250");
+    client.command(FROM, "250");
+    client.command(TO_BOB, "250");
+    client.command("DATA", "354");
+    client.send([wire.as_slice(), b".\r\n"].concat());
+    client.expect("250");
+    an_hour_passes(&mut hop.hoptrail);
+    assert_eq!(told(&hop, 0), Vec::<String>::new());
+}
+
+#[test]
+fn held_is_told_as_the_ways_out_tell_of_their_asker() {
+    for (disclose, told_by) in [("organisation", Some("dns; of.test")), ("silent", None)] {
+        let mut hop = Hop::egress(Sink::smtp());
+        hop.hoptrail.stop();
+        let config = std::fs::read_to_string(hop.hoptrail.config()).expect("a file");
+        // The last listener is the way out.
+        let more = format!("policy = {{ disclose = '{disclose}' }}\n");
+        let config = format!("organisation = 'of.test'\n{config}{more}");
+        std::fs::write(hop.hoptrail.config(), config).expect("a file");
+        hop.hoptrail.start_again();
+        hop.arrive(TRACKED, &["bob@dest.test"]);
+        an_hour_passes(&mut hop.hoptrail);
+        if let Some(name) = told_by {
+            assert_eq!(hop.report().field("Reporting-MTA"), name);
+        } else {
+            hop.no_report();
+        }
+    }
+}
+
+#[test]
+fn a_notification_does_not_stand_for_the_report() {
+    // The MTA asks for both, and the next hop can do neither.
+    let hop = Hop::egress(Sink::smtp());
+    let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+    let to_bob = format!("{TO_BOB} NOTIFY=SUCCESS ORCPT=rfc822;bob@dest.test");
+    hop.leave(FROM, &[&to_bob], &wire);
+    let mails = wait_until(PATIENCE, "both", || {
+        let mails = Mail::in_maildir(hop.reports.path());
+        if mails.len() < 2 {
+            return Err(format!("{mails:?}"));
+        }
+        Ok(mails)
+    });
+    assert_eq!(mails.iter().filter_map(Mail::report).count(), 1);
+}
