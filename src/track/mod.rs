@@ -20,4 +20,6 @@ pub use action::{Event, Status};
 pub use certificate::{Certificate, Secret};
 pub use id::{StepId, TrackingId};
 pub use request::TrackRequest;
-pub use step::{Asked, Exchange, Form, HopReport, RecipientStatus, Role, Security, Stage, Step};
+pub use step::{
+    Asked, Exchange, Form, HopReport, RecipientStatus, Role, Security, Stage, Step, UNSEEN,
+};

@@ -11,6 +11,7 @@ pub mod corpus;
 pub mod dialogue;
 pub mod dns;
 pub mod dovecot;
+pub mod hop;
 pub mod hoptrail;
 pub mod lab;
 pub mod mail;
