@@ -2,13 +2,14 @@
 //! nothing but its own file and the certificates and keys it names: no sockets, no state. Of a sendmail it looks
 //! whether it is there.
 
+mod addresses;
 mod reports;
 mod tls;
 mod wish;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::store::transport::Peer;
 use crate::track::Role;
 use crate::track::policy::{Policy, PolicyTable};
 use crate::track::wish::Rule;
+use addresses::{addresses_of, check_addresses, check_loops};
 pub use reports::{Accepted, Reports};
 
 /// A configuration that can be run.
@@ -207,6 +209,7 @@ struct RawListener {
     next_hop_tls: Option<Spanned<tls::RawNextHopTls>>,
     #[serde(default)]
     proxy_from: Networks,
+    content_filter: Option<Spanned<bool>>,
     clients: Option<Spanned<Networks>>,
     #[serde(default)]
     client_address: Option<Spanned<ClientAddress>>,
@@ -278,7 +281,7 @@ impl RawListener {
         let how = self.client_address.as_ref().map(Spanned::get_ref);
         let proxy = matches!(how, Some(ClientAddress::ProxyV1 | ClientAddress::ProxyV2));
         let same = |to: &NextHopAddr| {
-            let (ours, theirs) = (addresses(&to.host), addresses(&server.host));
+            let (ours, theirs) = (addresses_of(&to.host), addresses_of(&server.host));
             to.port == server.port
                 && (to.host.eq_ignore_ascii_case(&server.host)
                     || ours.iter().any(|ip| theirs.contains(ip)))
@@ -286,7 +289,49 @@ impl RawListener {
         proxy && matches!(self.next_hop.get_ref(), NextHop::Fixed(to) if same(to))
     }
 
+    /// Whether each key stands at a listener of the role that it concerns.
+    fn check_role(&self) -> Result<(), Wrong> {
+        let at = |span: std::ops::Range<usize>, text: &str| Err((span.start, text.to_owned()));
+        if let Some(declared) = &self.content_filter
+            && self.role != Role::Ingress
+        {
+            return at(
+                declared.span(),
+                "content_filter: concerns an ingress only, one that takes mail back from the MTA's content filter",
+            );
+        }
+        if let Some(clients) = &self.clients
+            && self.role == Role::Ingress
+            && !self.takes_back()
+        {
+            return at(
+                clients.span(),
+                "clients: concerns an egress, a delivery and an ingress with content_filter = true; whom any other \
+                 ingress serves is the MTA's to say",
+            );
+        }
+        if let Some(own) = &self.policy
+            && self.role != Role::Ingress
+            && own.get_ref().allows_strangers()
+        {
+            return at(
+                own.span(),
+                "policy.allow: \"spf\" and \"dkim\" concern an ingress only; behind the MTA, it is the client",
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether its clients are the MTA's content filter.
+    fn takes_back(&self) -> bool {
+        self.content_filter
+            .as_ref()
+            .is_some_and(|declared| *declared.get_ref())
+    }
+
     fn check(self, policy: &Policy) -> Result<Listener, Wrong> {
+        self.check_role()?;
+        let takes_back = self.takes_back();
         let at = |span: std::ops::Range<usize>, text: &str| Err((span.start, text.to_owned()));
         let (protocol, span) = (*self.protocol.get_ref(), self.protocol.span());
         match (self.role, protocol) {
@@ -344,23 +389,6 @@ impl RawListener {
         {
             return at(span, "client_address: concerns an ingress only");
         }
-        if let Some(clients) = &self.clients
-            && self.role == Role::Ingress
-        {
-            return at(
-                clients.span(),
-                "clients: concerns an egress and a delivery; whom an ingress serves is the MTA's to say",
-            );
-        }
-        if let Some(own) = &self.policy
-            && self.role != Role::Ingress
-            && own.get_ref().allows_strangers()
-        {
-            return at(
-                own.span(),
-                "policy.allow: \"spf\" and \"dkim\" concern an ingress only; behind the MTA, it is the client",
-            );
-        }
         let next_hop_tls = match self.next_hop_tls {
             Some(table) => {
                 let span = table.span();
@@ -377,6 +405,7 @@ impl RawListener {
             next_hop_tls,
             client_address: how,
             proxy_from: self.proxy_from,
+            content_filter: takes_back,
             clients: self
                 .clients
                 .map_or_else(Networks::loopback, Spanned::into_inner),
@@ -389,61 +418,6 @@ impl RawListener {
             wishes: wish::check(self.role, self.request_header, self.track)?,
         })
     }
-}
-
-fn check_addresses(listeners: &[Spanned<RawListener>]) -> Result<(), Wrong> {
-    let mut seen = HashSet::new();
-    let mut all = listeners.iter().map(|raw| &raw.get_ref().listen);
-    match all.find(|listen| !seen.insert(*listen.get_ref())) {
-        None => Ok(()),
-        Some(twice) => Err((
-            twice.span().start,
-            format!("listen: {} is another listener's already", twice.get_ref()),
-        )),
-    }
-}
-
-/// No listener's mail goes to a listener of the same hop: it would never leave.
-fn check_loops(listeners: &[Spanned<RawListener>]) -> Result<(), Wrong> {
-    let ours = |to: &NextHop| match to {
-        NextHop::Fixed(to) => listeners
-            .iter()
-            .map(|raw| *raw.get_ref().listen.get_ref())
-            .find(|listen| leads_to(to, *listen)),
-        NextHop::Mx => None,
-    };
-    for raw in listeners.iter().map(Spanned::get_ref) {
-        let next_hop = (raw.next_hop.span(), "next_hop", raw.next_hop.get_ref());
-        let routes = raw
-            .routes
-            .iter()
-            .map(|(domain, to)| (domain.span(), "routes", to));
-        for (span, key, to) in std::iter::once(next_hop).chain(routes) {
-            if let Some(listen) = ours(to) {
-                let text = format!(
-                    "{key}: {to} is hoptrail's own listener {listen}: mail would go in circles"
-                );
-                return Err((span.start, text));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Whether a connection to this next hop comes to the listener, as far as can be told without asking.
-fn leads_to(to: &NextHopAddr, listen: SocketAddr) -> bool {
-    let own = listen.ip().to_canonical();
-    let is_own = |ip: &IpAddr| *ip == own || (own.is_unspecified() && ip.is_loopback());
-    to.port == listen.port() && addresses(&to.host).iter().any(is_own)
-}
-
-/// The addresses of a host, as far as they can be told without asking.
-fn addresses(host: &str) -> Vec<IpAddr> {
-    if host.eq_ignore_ascii_case("localhost") {
-        return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-    }
-    let ip = host.parse::<IpAddr>();
-    ip.map(|ip| ip.to_canonical()).into_iter().collect()
 }
 
 /// A name that can stand in a greeting and in a report: RFC 5321's Domain, one label or more.

@@ -11,13 +11,13 @@
 
 mod support;
 
-use std::fmt::Write;
 use std::net::SocketAddrV4;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::dialogue::Dialogue;
 use support::dovecot::Dovecot;
+use support::hop_config::HopConfig;
 use support::hoptrail::{Hoptrail, User, said};
 use support::mail::{MESSAGE, Mail, Report, behind_type, wire};
 use support::mta::{Mta, Setup, start_all};
@@ -163,15 +163,18 @@ impl Chain {
             next => NextHop::Smtp(ingress[next]),
         };
         let hoptrails = (0..N).filter(|hop| !is_bare(*hop)).map(|hop| {
-            Hoptrail::serve(&config(&Hop {
+            let mta = mtas[hop].address();
+            let place = HopConfig {
                 hostname: hosts[hop],
-                mta: mtas[hop].address(),
+                mta,
                 ingress: ingress[hop],
                 departure: departure[hop],
                 departure_role: if hop + 1 == N { "delivery" } else { "egress" },
                 onward: onward(hop),
                 home: dovecot.lmtp(),
-            }))
+                via: format!("smtp://{mta}"),
+            };
+            Hoptrail::serve(&place.text())
         });
         Self {
             alice: User::stranger(),
@@ -274,40 +277,6 @@ impl Chain {
             }
         }
     }
-}
-
-struct Hop {
-    hostname: &'static str,
-    mta: SocketAddrV4,
-    ingress: SocketAddrV4,
-    departure: SocketAddrV4,
-    departure_role: &'static str,
-    onward: NextHop,
-    /// Where reports go behind the hop.
-    home: NextHop,
-}
-
-/// One hop's configuration: reports leave through its own MTA.
-fn config(hop: &Hop) -> String {
-    let mut text = format!(
-        "hostname = \"{host}\"\n\
-         [reports]\nfrom = \"hoptrail@{host}\"\nvia = \"smtp://{mta}\"\naccepted = \"auto\"\n\
-         [policy]\nallow = [\"127.0.0.0/8\"]\n",
-        host = hop.hostname,
-        mta = hop.mta
-    );
-    for (role, listen, protocol, next_hop) in [
-        ("ingress", hop.ingress, "smtp", NextHop::Smtp(hop.mta)),
-        (hop.departure_role, hop.departure, "lmtp", hop.onward),
-    ] {
-        let _ = write!(
-            text,
-            "[[listener]]\nrole = \"{role}\"\nlisten = \"{listen}\"\n\
-             protocol = \"{protocol}\"\nnext_hop = \"{next_hop}\"\n"
-        );
-    }
-    let _ = writeln!(text, "routes = {{ \"origin.test\" = \"{}\" }}", hop.home);
-    text
 }
 
 /// Each report is a step of its own, one hop further than the one before, and names that as its parent.

@@ -571,7 +571,7 @@ fn an_mta_that_tracks_gets_the_request_itself() {
     let step = report.field("X-Hoptrail-Step");
     assert_eq!(
         seen.mail_from,
-        format!("MAIL FROM:<alice@origin.test> TRACK=NOW:hop/3:up/{step} ENVID=E1")
+        format!("MAIL FROM:<alice@origin.test> TRACK=NOW:hop/3:up/{step}:via/AAAAAAAAAKo ENVID=E1")
     );
     assert!(
         seen.data.starts_with(b"Message-ID:"),

@@ -182,7 +182,26 @@ fn a_message_that_came_back_is_not_asked_for_anew() {
     assert!(carried.starts_with("Hoptrail-Carry:"), "{carried}");
     submit(&mut client, "", &format!("X-Track: NOW\r\n{carried}"));
     assert_eq!(hop.seen(2), MESSAGE);
-    assert_eq!(hop.reports(1).len(), 1);
+    let event = |report: &Report| report.of_recipients("X-Hoptrail-Event").remove(0);
+    let mut told: Vec<_> = hop.reports(2).iter().map(event).collect();
+    told.sort();
+    assert_eq!(told, ["accepted", "looped"]);
+    // In the next round nothing but the trace of the last one tells.
+    let again = format!("Received: from a.test\r\n\tby MX1.test (b) with SMTP\r\n{MESSAGE}");
+    submit(&mut client, "", &again);
+    assert_eq!(hop.seen(3), again);
+    for trace in ["by mx1.test.example", "from mx1.test by b", "by xmx1.test"] {
+        let other = format!("Received: {trace} with SMTP\r\n{MESSAGE}");
+        submit(&mut client, "", &other);
+    }
+    let seen = hop.mta.wait_for(6);
+    let tracked = seen[3..].iter();
+    assert!(
+        tracked
+            .into_iter()
+            .all(|t| t.data.starts_with(b"Hoptrail-Carry:"))
+    );
+    assert_eq!(hop.reports(5).len(), 5);
 }
 
 /// Such an MTA would take the request with MAIL, but that has gone by.

@@ -201,6 +201,8 @@ mod tests {
                     sent_ms: None,
                     queue_id: None,
                     size: None,
+                    filtered_us: None,
+                    ring: Vec::new(),
                     times_in: vec![],
                     tls_in: None,
                     tls_out: None,
@@ -268,6 +270,7 @@ mod tests {
             Event::Expanded,
             Event::Delayed,
             Event::Held,
+            Event::Looped,
         ] {
             assert_eq!(code(&[Event::Delivered, open]), 1, "{open}");
         }

@@ -1,6 +1,8 @@
 //! Configurations: the good one, the example, and each mistake by its place.
 #![allow(clippy::unwrap_used)]
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::track::policy::{Asker, Grant};
 
@@ -362,6 +364,31 @@ fn networks_are_those_of_an_egress_and_of_balancers() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn a_content_filter_is_declared_at_an_ingress_and_alone_served_there() {
+    let config = parse(GOOD, "x").unwrap();
+    let (here, there) = (IpAddr::from([127, 9, 9, 9]), IpAddr::from([192, 0, 2, 1]));
+    let listener = &config.listeners[0];
+    assert!(!listener.content_filter && listener.serves(there));
+    let declared = "role = \"ingress\"\ncontent_filter = true";
+    let listener = |more: &str| {
+        let text = GOOD.replace("role = \"ingress\"", &format!("{declared}\n{more}"));
+        parse(&text, "x").unwrap().listeners.remove(0)
+    };
+    let usual = listener("");
+    assert!(usual.content_filter && usual.serves(here) && !usual.serves(there));
+    let named = listener("clients = [\"192.0.2.1\"]");
+    assert!(named.serves(there) && !named.serves(here));
+    let message = error(
+        "role = \"ingress\"",
+        "role = \"egress\"\ncontent_filter = true",
+    );
+    assert!(
+        message.contains("content_filter: concerns an ingress only"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -17,7 +17,6 @@ use super::networks::counted_as;
 use super::proxy::{self, Ends, Source};
 use super::tls::ServerMode;
 use crate::smtp::reply::Reply;
-use crate::track::Role;
 
 /// A connection that gets a session.
 pub struct Admitted {
@@ -44,7 +43,7 @@ pub async fn admit(site: &Site, mut stream: TcpStream, address: SocketAddr) -> O
         }
     };
     let (listener, hostname) = (&site.listener, &site.hop.hostname);
-    if listener.role != Role::Ingress && !listener.clients.contains(ends.client.ip()) {
+    if !listener.serves(ends.client.ip()) {
         warn!(listen = %listener.listen, client = %ends.client, "refused: not in the listener's clients");
         let text = format!("{hostname} takes no mail from your address");
         turn_away(stream, site, Reply::new(554, "5.7.1", &text)).await;

@@ -79,6 +79,12 @@ impl Head {
         self.text.drain(field);
     }
 
+    /// Puts `text`, whole lines, in the place of `field`, a part of the header block.
+    pub fn replace(&mut self, field: Range<usize>, text: &[u8]) {
+        self.header = self.header.map(|header| header - field.len() + text.len());
+        self.text.splice(field, text.iter().copied());
+    }
+
     /// The message's own id, for reports.
     pub fn message_id(&self) -> Option<String> {
         message_id(self.block()).map(|id| String::from_utf8_lossy(id).into_owned())

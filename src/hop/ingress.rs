@@ -7,11 +7,13 @@
 //! themselves, a DATA behind a refused MAIL gets the MTA's own 503, and an MTA without PIPELINING is safe.
 
 mod arrival;
+mod filter;
 mod forward;
 mod hello;
 mod message;
 mod mtrk;
 mod outgoing;
+mod ring;
 mod stranger;
 mod wish;
 

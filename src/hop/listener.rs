@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +52,9 @@ pub struct Listener {
     pub listen: SocketAddr,
     /// Balancers, which begin with a PROXY header.
     pub proxy_from: Networks,
-    /// Whom an egress or a delivery serves.
+    /// The clients of this ingress are the MTA's content filter, which hands back what the hop has already.
+    pub content_filter: bool,
+    /// Whom any other than the ingress for all the world serves.
     pub clients: Networks,
     /// What clients speak to it.
     pub protocol: Protocol,
@@ -73,6 +75,14 @@ pub struct Listener {
     pub policy: Policy,
     /// What an ingress takes for a request besides TRACK, from clients that may ask.
     pub wishes: Wishes,
+}
+
+impl Listener {
+    /// Whether a client of this address is served; by an ingress, that is the MTA's to say.
+    pub fn serves(&self, client: IpAddr) -> bool {
+        let open = self.role == Role::Ingress && !self.content_filter;
+        open || self.clients.contains(client)
+    }
 }
 
 /// Opens a listening socket that belongs to this worker.

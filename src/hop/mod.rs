@@ -48,6 +48,7 @@ mod wire;
 pub mod workers;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -113,7 +114,7 @@ pub struct Tracking {
     pub arriving: Arriving,
 }
 
-/// The ingress' steps whose message the MTA may have, but which are not on record yet.
+/// The steps whose message the MTA, or the next hop, may have, but which are not on record yet.
 #[derive(Clone, Default)]
 pub struct Arriving(Arc<Mutex<HashMap<StepId, watch::Receiver<bool>>>>);
 
@@ -354,26 +355,29 @@ impl Site {
             asked,
             received: None,
             claim: None,
+            ring: Vec::new(),
         }))
     }
 
     /// Takes every carry header that one of our keys made out of a message's start, and opens the first.
     /// Headers that no key of ours made are not ours and stay.
     pub fn take_carry(&self, head: &mut Head) -> Option<Opened> {
-        let keys = &self.hop.tracking.as_ref()?.keys;
-        let block = head.block();
-        let found: Vec<_> = header_fields(block)
-            .filter_map(|field| {
-                let value = field_value(&block[field.clone()], CARRY)?;
-                Some((field, Carry::open(value, keys)?))
-            })
-            .collect();
+        let found: Vec<_> = self.carries(head.block()).collect();
         let mut first = None;
         for (field, opened) in found.into_iter().rev() {
             head.remove(field);
             first = Some(opened);
         }
         first
+    }
+
+    /// The carry headers in a header block that one of our keys made, and where they stand.
+    fn carries<'a>(&'a self, block: &'a [u8]) -> impl Iterator<Item = (Range<usize>, Opened)> + 'a {
+        let keys = self.hop.tracking.as_ref().map(|tracking| &tracking.keys);
+        header_fields(block).filter_map(move |field| {
+            let value = field_value(&block[field.clone()], CARRY)?;
+            Some((field, Carry::open(value, keys?)?))
+        })
     }
 }
 

@@ -61,6 +61,8 @@ pub fn notification(
             sent_ms: None,
             queue_id: None,
             size: None,
+            filtered_us: None,
+            ring: Vec::new(),
             times_in: Vec::new(),
             times_out: Vec::new(),
             tls_in: None,

@@ -21,6 +21,8 @@ pub struct Passage {
     arrival: Option<HopReport>,
     /// When the message came into this hop, ms.
     since_ms: i64,
+    /// When this hop's content filter began to hand it back, µs.
+    filtered_us: Option<i64>,
     /// Somebody is told of its departure; if not, the next step's parent is this one's.
     told: bool,
     /// The ingress' step, if the request came in its carry header, and the message by it: not by this dialogue.
@@ -71,6 +73,7 @@ impl Passage {
                 originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
                 arrival: None,
                 since_ms: site.hop.clock.now_ms(),
+                filtered_us: None,
                 told: site.tells(tracked.asked.by),
                 carried: None,
                 reoriginated: false,
@@ -134,15 +137,22 @@ impl Passage {
                 asked,
                 received: None,
                 claim: None,
+                ring: Vec::new(),
             },
             parent,
             originator,
             arrival: arrival.map(|arrival| arrival.report),
             since_ms: carry.at_ms,
+            filtered_us: carry.back_ms.map(|ms| ms.saturating_mul(1000)),
             told: site.tells(by),
             carried: Some(carry.step),
             reoriginated: !is_from,
         })
+    }
+
+    /// The step that will tell of it.
+    pub fn step_id(&self) -> StepId {
+        self.tracked.step
     }
 
     /// Looks at the header block of the message, for what the asker may know of it.
@@ -256,6 +266,8 @@ impl Passage {
                 sent_ms: self.tracked.request.sent_ms,
                 queue_id,
                 size: Some(wired.octets),
+                filtered_us: self.filtered_us,
+                ring: Vec::new(),
                 times_in,
                 tls_in,
                 tls_out: wired.times_out.security.take(),

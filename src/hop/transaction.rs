@@ -111,6 +111,8 @@ pub struct Tracked {
     pub received: Option<String>,
     /// What a stranger has yet to prove; unproven, the request comes to nothing.
     pub claim: Option<Claim>,
+    /// The ring in which the message came back to this hop, as in its report; empty if it did not.
+    pub ring: Vec<String>,
 }
 
 impl Tracked {
@@ -225,11 +227,14 @@ impl Outcome {
     }
 }
 
-/// The status of an event: 2.1.9 exactly for `relayed` (RFC 3886, 3.3.4), else the reply's own enhanced
+/// The status of an event: 2.1.9 exactly for `relayed` (RFC 3886, 3.3.4), 4.4.6 for a message in a ring, else the reply's own enhanced
 /// code, else x.0.0 of its class.
 pub fn status_of(event: Event, reply: &Reply) -> Status {
     if event == Event::Relayed {
         return Status::RELAYED;
+    }
+    if event == Event::Looped {
+        return Status::LOOP;
     }
     match reply.enhanced() {
         Some((class, subject, detail)) => Status {
@@ -255,8 +260,24 @@ pub fn message_id(header: &[u8]) -> Option<&[u8]> {
     (sane && !value.contains(&b'<') && !value.contains(&b'>')).then_some(value)
 }
 
-/// Whether a header block is that of a tracking report: a report is never reported on, whoever sends it.
-pub fn is_report(header: &[u8]) -> bool {
+/// Why a message is one that nothing is ever reported on, whoever sends it, if it is: it may itself have been caused by
+/// a report. What a machine sends of itself (RFC 3834, 5: `auto-generated`) was caused by none.
+pub fn is_caused(header: &[u8]) -> Option<&'static str> {
+    if is_report(header) {
+        return Some("a tracking report itself");
+    }
+    let caused = |value: &[u8]| {
+        let mut words = value.split(|b| b" \t\r\n;(".contains(b));
+        let word = words.find(|word| !word.is_empty()).unwrap_or_default();
+        !word.eq_ignore_ascii_case(b"no") && !word.eq_ignore_ascii_case(b"auto-generated")
+    };
+    header_fields(header)
+        .filter_map(|field| field_value(&header[field], "Auto-Submitted"))
+        .any(caused)
+        .then_some("an automatic reply")
+}
+
+fn is_report(header: &[u8]) -> bool {
     header_fields(header)
         .filter_map(|field| field_value(&header[field], "Content-Type"))
         .any(|value| {

@@ -21,8 +21,8 @@ use super::next_hop::Protocol;
 use super::notify::notification;
 use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
 use super::passage::{Passage, Wired};
-use super::transaction::{Envelope, Recipient, Times, mtrk};
-use super::{Site, log_step};
+use super::transaction::{Envelope, Recipient, Times, is_caused, mtrk};
+use super::{Arrival, Site, log_step};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::{Command, Refusal, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
@@ -373,6 +373,8 @@ struct Known {
     passage: Option<Passage>,
     /// Octets of carry headers, which were taken out.
     removed: u64,
+    /// Its step is on its way to the journal: the next hop may be faster in sending the message back.
+    _departure: Option<Arrival>,
 }
 
 impl Known {
@@ -381,16 +383,22 @@ impl Known {
         let carried = site.take_carry(head);
         let message_id = head.message_id();
         let removed = (whole - head.text.len()) as u64;
+        if is_caused(head.block()).is_some() {
+            mail.envelope.tracked = None;
+        }
         let mut passage =
             Passage::of(site, &mut mail.envelope, carried, message_id.as_deref()).await;
         if let Some(passage) = &mut passage {
             passage.look(site, head.block());
         }
+        let step = passage.as_ref().map(Passage::step_id);
+        let tracking = site.hop.tracking.as_ref();
         Self {
             arrival_us,
             message_id,
             passage,
             removed,
+            _departure: tracking.zip(step).map(|(t, step)| t.arriving.begin(step)),
         }
     }
 }

@@ -23,6 +23,8 @@
 //! | `X-Hoptrail-Sent` | | TRACK's `t`, an input of A |
 //! | `X-Hoptrail-Queue-Id` | | of the hop's own MTA |
 //! | `X-Hoptrail-Size` | | octets, as it came |
+//! | `X-Hoptrail-Filtered` | | when the hop's content filter began to hand the message back to the MTA, µs, to the ms |
+//! | `X-Hoptrail-Ring` | | where the event is `looped`: the ring as far as this hop knows it, names with blanks between, this hop first and last, `*` for any others: `mx1.example.net mx2.example.net mx1.example.net` |
 //! | `X-Hoptrail-Times-In`, `-Out` | | `STAGE=COMMAND/REPLY` for each exchange with the client, with the next hop: `ehlo`, `mail`, `rcpt`, `data`, `dot`, when this side saw the command and the reply, µs |
 //! | `X-Hoptrail-TLS-In`, `-Out` | | of the same two connections: `none`, or version, cipher suite (IANA) and whether this hop `verified` the peer's name and chain: `1.3; TLS_AES_256_GCM_SHA384; unverified` |
 //! | `X-Hoptrail-Auth` | | `hmac-sha256; ` and the tag, where the request carried B |
@@ -97,6 +99,8 @@ pub mod name {
     /// In a message's group the hop's own queue id, in a recipient's group the next hop's.
     pub const QUEUE_ID: &str = "X-Hoptrail-Queue-Id";
     pub const SIZE: &str = "X-Hoptrail-Size";
+    pub const FILTERED: &str = "X-Hoptrail-Filtered";
+    pub const RING: &str = "X-Hoptrail-Ring";
     pub const TIMES_IN: &str = "X-Hoptrail-Times-In";
     /// In a message's group those of its step, in a recipient's group those of the step that begins there.
     pub const TIMES_OUT: &str = "X-Hoptrail-Times-Out";

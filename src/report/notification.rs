@@ -134,6 +134,8 @@ mod tests {
             sent_ms: None,
             queue_id: None,
             size: None,
+            filtered_us: None,
+            ring: Vec::new(),
             times_in: Vec::new(),
             times_out: Vec::new(),
             tls_in: None,

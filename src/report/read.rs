@@ -178,12 +178,20 @@ fn report(head: &Group, recipients: &[Group]) -> Result<HopReport, ReadError> {
         sent_ms: number(head, name::SENT)?,
         queue_id: head.get(name::QUEUE_ID).map(str::to_owned),
         size: number(head, name::SIZE)?,
+        filtered_us: number(head, name::FILTERED)?,
+        ring: ring(head),
         times_in: times(head, name::TIMES_IN)?,
         times_out: times(head, name::TIMES_OUT)?,
         tls_in: security(head, name::TLS_IN)?,
         tls_out: security(head, name::TLS_OUT)?,
         recipients: recipients.iter().map(recipient).collect::<Result<_, _>>()?,
     })
+}
+
+/// The hops of a ring.
+fn ring(head: &Group) -> Vec<String> {
+    let names = head.get(name::RING).unwrap_or_default();
+    names.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 fn recipient(group: &Group) -> Result<RecipientStatus, ReadError> {

@@ -35,6 +35,7 @@ pub fn subject(report: &HopReport) -> String {
             Event::Expanded => "branches at",
             Event::Delayed => "waiting at",
             Event::Held => "still at",
+            Event::Looped => "back again at",
             Event::Failed => "stopped at",
             Event::Delivered => "delivered at",
         },
@@ -54,6 +55,7 @@ pub fn text(report: &HopReport) -> String {
         arrived => mail_date(report.arrival_us),
         message_id => report.message_id.clone(),
         sent => sent,
+        ring => (!report.ring.is_empty()).then(|| report.ring.join(" -> ")),
         outcomes => outcomes(&report.recipients),
     };
     let rendered = TEMPLATES.get_template(NAME).and_then(|t| t.render(context));

@@ -172,6 +172,9 @@ fn message_group(report: &HopReport) -> Group {
     group.push_some(name::SENT, report.sent_ms.map(|t| t.to_string()));
     group.push_some(name::QUEUE_ID, report.queue_id.as_deref());
     group.push_some(name::SIZE, report.size.map(|s| s.to_string()));
+    group.push_some(name::FILTERED, report.filtered_us.map(|t| t.to_string()));
+    let ring = (!report.ring.is_empty()).then(|| report.ring.join(" "));
+    group.push_some(name::RING, ring);
     group.push_some(name::TIMES_IN, times(&report.times_in));
     group.push_some(name::TIMES_OUT, times(&report.times_out));
     group.push_some(name::TLS_IN, report.tls_in.as_ref().map(security));

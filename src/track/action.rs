@@ -22,6 +22,8 @@ pub enum Event {
     Delayed,
     /// Accepted a while ago and not seen leaving.
     Held,
+    /// It has been at this hop before: it goes in a ring, and this hop follows it no further.
+    Looped,
     /// The next hop answered 5xx.
     Failed,
     /// The mail store took it for this recipient.
@@ -30,13 +32,14 @@ pub enum Event {
 
 impl Event {
     /// Every event, in the order a message meets them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Accepted,
         Self::Transferred,
         Self::Relayed,
         Self::Expanded,
         Self::Delayed,
         Self::Held,
+        Self::Looped,
         Self::Failed,
         Self::Delivered,
     ];
@@ -50,6 +53,7 @@ impl Event {
             Self::Expanded => "expanded",
             Self::Delayed => "delayed",
             Self::Held => "held",
+            Self::Looped => "looped",
             Self::Failed => "failed",
             Self::Delivered => "delivered",
         }
@@ -62,7 +66,7 @@ impl Event {
             Self::Accepted | Self::Transferred => "transferred",
             Self::Relayed => "relayed",
             Self::Expanded => "expanded",
-            Self::Delayed | Self::Held => "delayed",
+            Self::Delayed | Self::Held | Self::Looped => "delayed",
             Self::Failed => "failed",
             Self::Delivered => "delivered",
         }
@@ -108,6 +112,13 @@ impl Status {
         class: 2,
         subject: 1,
         detail: 9,
+    };
+
+    /// A routing loop, and the message waits to be sent round again (RFC 3463, X.4.6).
+    pub const LOOP: Self = Self {
+        class: 4,
+        subject: 4,
+        detail: 6,
     };
 
     /// The code `class.0.0`, for a reply that brought no enhanced code of its own.

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! Hoptrail-Carry: v=1; kid=9f3c21aa; id=<xtext of the tracking id>; step=<16 hex>;
-//!  at=<ms>; told=<0 or 1>; by=<authenticated, network, carry, verified, or ->;
+//!  at=<ms>; told=<0 or 1>; back=<ms, 13 digits>; by=<authenticated, network, carry, verified, or ->;
 //!  req=NOW:c256/...:t/...; [mtrk=<as in MAIL>;] from=<22 base64url>; msg=<22 base64url, or ->;
 //!  mac=<43 base64url>
 //! ```
 //!
-//! `at` is when the header was made, `step` the ingress' step, `told` whether a report tells of it, `by` who asked,
+//! `at` is when the header was made, `step` the ingress' step, `told` whether a report tells of it, `back` when the
+//! content filter began to hand the message back, or zeros: the header is never longer than at first. `by` is who asked,
 //! `req` the request as the hop received it (with `id/` exactly when no ENVID named the message), `mtrk` the MTRK
 //! beside it. `by=-` is a stranger for whom nobody vouched yet when this was written, because the message itself has
 //! to prove it: such a header counts only where the journal has its step. `from` and `msg` are keyed digests of the
@@ -37,10 +38,11 @@
 //!
 //! ```text
 //! Hoptrail-Carry: v=1; kid=9f3c21aa; id=7f3a91c2@mail.example.org;
-//!  step=0123456789abcdef; at=1795478400000; told=0; by=verified;
+//!  step=0123456789abcdef; at=1795478400000; told=0; back=0000000000000;
+//!  by=verified;
 //!  req=NOW:c256/CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk:hop/1:up/0000000000000001:t/1795478399000;
 //!  from=zEktScQLh7w3HxEeupqPFA; msg=8kjn5AfjFIkgP3lJQvCsnw;
-//!  mac=anxAUVRyYJODyv51UbdzmnC29cXQ8EIeVmAXdFfXhDw
+//!  mac=ubXE5iWhJFb9zyx-A_Q2nEWlanSypyPcfpwyWTgOwe4
 //! ```
 
 use std::borrow::Cow;
@@ -61,6 +63,8 @@ pub const CARRY: &str = "Hoptrail-Carry";
 pub const CARRY_OCTETS_MAX: u64 = 1200;
 /// How long a carry header is honoured, ms: longer than MTAs keep mail in their queues (5 days).
 pub const CARRY_AGE_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
+/// The latest time that 13 digits can tell, ms.
+const BACK_MS_MAX: i64 = 9_999_999_999_999;
 /// How far ahead of our clock a carry header's `at` may lie, ms: hops that share a key differ a little.
 const CARRY_AHEAD_MS_MAX: i64 = 3600 * 1000;
 /// Lines are folded here (RFC 5322, 2.1.1); all four MTAs of the lab keep the folds.
@@ -79,6 +83,8 @@ pub struct Carry {
     pub at_ms: i64,
     /// The ingress' step is reported; if not, the next step's parent is the request's.
     pub told: bool,
+    /// When the content filter began to hand the message back, ms.
+    pub back_ms: Option<i64>,
     /// Who asked; `None` if only the journal knows whether he may.
     pub asker: Option<Asker>,
     /// The request as the hop received it.
@@ -117,16 +123,21 @@ impl Carry {
         let key = keys.signing();
         let from = key.digest(b"from", reverse_path);
         let msg = message_id.map_or("-".to_owned(), |id| key.digest(b"msg", id));
+        self.signed(key, &from, &msg)
+    }
+
+    fn signed(&self, key: &Key, from: &str, msg: &str) -> Vec<u8> {
         let mut text = String::with_capacity(OCTETS_USUAL);
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "v=1;kid={};id={};step={};at={};told={};by={};req={}",
+            "v=1;kid={};id={};step={};at={};told={};back={:013};by={};req={}",
             key.kid,
             encode(self.id.as_str()),
             self.step,
             self.at_ms,
             u8::from(self.told),
+            self.back_ms.unwrap_or(0).clamp(0, BACK_MS_MAX),
             self.asker.map_or("-", Asker::as_str),
             self.request.to_value(),
         );
@@ -157,7 +168,19 @@ impl Carry {
         let parts: Vec<&str> = text.split(';').map(str::trim).collect();
         let (mac, signed) = parts.split_last()?;
         let mac = URL_SAFE_NO_PAD.decode(mac.strip_prefix("mac=")?).ok()?;
-        let &[version, kid, id, step, at, told, by, request, ref rest @ ..] = signed else {
+        let &[
+            version,
+            kid,
+            id,
+            step,
+            at,
+            told,
+            back,
+            by,
+            request,
+            ref rest @ ..,
+        ] = signed
+        else {
             return None;
         };
         let (mtrk, from, msg) = match *rest {
@@ -178,6 +201,7 @@ impl Carry {
                 step: step.strip_prefix("step=")?.parse().ok()?,
                 at_ms: at.strip_prefix("at=")?.parse().ok()?,
                 told: told == "told=1",
+                back_ms: Some(back.strip_prefix("back=")?.parse().ok()?).filter(|ms| *ms != 0),
                 asker: Asker::of(by.strip_prefix("by=")?),
                 request: TrackRequest::parse(request.strip_prefix("req=")?.as_bytes()).ok()?,
                 mtrk: match mtrk {
@@ -193,6 +217,15 @@ impl Carry {
 }
 
 impl Opened {
+    /// The field anew, for a message that the content filter hands back now; just as long as it was.
+    pub fn returned(&self, now_ms: i64) -> Vec<u8> {
+        let carry = Carry {
+            back_ms: Some(now_ms),
+            ..self.carry.clone()
+        };
+        carry.signed(&self.key, &self.from, &self.msg)
+    }
+
     /// Too old (or from a clock too far ahead) to be honoured.
     pub fn expired(&self, now_ms: i64) -> bool {
         let age_ms = now_ms.saturating_sub(self.carry.at_ms);

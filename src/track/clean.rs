@@ -4,7 +4,7 @@
 //!
 //! Must not know how a report is written; only what no line of it may hold.
 
-use super::{HopReport, RecipientStatus, Security, Status};
+use super::{HopReport, RecipientStatus, Security, Status, UNSEEN};
 
 /// Longest free text (a reply, a name, an id) in a report, octets. With its field's name it stays under
 /// the 998 octets of a line (RFC 5322, 2.1.1) even when it offers no blank to fold at.
@@ -22,6 +22,10 @@ pub const EXCHANGES_MAX: usize = 16;
 
 /// Longest name of a TLS version or cipher suite, octets.
 const TOKEN_OCTETS_MAX: usize = 64;
+
+/// Longest name in a ring, octets (RFC 1035, 2.3.4), and most names in one.
+const RING_NAME_OCTETS_MAX: usize = 255;
+const RING_HOPS_MAX: usize = 32;
 
 /// What stands for a name that is empty.
 const UNKNOWN: &str = "unknown";
@@ -97,6 +101,17 @@ fn token(text: &str) -> String {
     or_unknown(text.chars().filter(known).take(TOKEN_OCTETS_MAX).collect())
 }
 
+/// A hop in a ring: printable ASCII without blanks.
+fn ring_name(name: &str) -> String {
+    let graphic = name.chars().filter(char::is_ascii_graphic);
+    let name: String = graphic.take(RING_NAME_OCTETS_MAX).collect();
+    if name.is_empty() {
+        UNSEEN.to_owned()
+    } else {
+        name
+    }
+}
+
 fn optional(text: Option<String>) -> Option<String> {
     text.map(|t| line(&t)).filter(|t| !t.is_empty())
 }
@@ -119,6 +134,12 @@ impl HopReport {
             reporting_mta: or_unknown(line(&self.reporting_mta)),
             message_id: message_id(self.message_id),
             queue_id: optional(self.queue_id),
+            ring: self
+                .ring
+                .iter()
+                .take(RING_HOPS_MAX)
+                .map(|name| ring_name(name))
+                .collect(),
             times_in: exchanges(self.times_in),
             times_out: exchanges(self.times_out),
             tls_in: self.tls_in.map(Security::clean),

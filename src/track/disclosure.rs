@@ -119,6 +119,8 @@ impl HopReport {
             sent_ms: self.sent_ms,
             queue_id: None,
             size: None,
+            filtered_us: None,
+            ring: Vec::new(),
             times_in: Vec::new(),
             times_out: Vec::new(),
             tls_in: None,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 /// What names a tracked message at every hop: the decoded ENVID, or a minted token.
 ///
@@ -60,6 +61,28 @@ impl Serialize for TrackingId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct StepId(pub u64);
+
+impl StepId {
+    /// The step that tells of a second time of this one with these recipients: the same id whenever it is asked for.
+    #[must_use]
+    pub fn again<'a>(self, recipients: impl Iterator<Item = &'a str>) -> Self {
+        let mut recipients: Vec<String> = recipients.map(str::to_ascii_lowercase).collect();
+        recipients.sort();
+        let mut digest = Sha256::new();
+        digest.update(self.0.to_be_bytes());
+        for recipient in recipients {
+            digest.update(recipient);
+            digest.update([0]);
+        }
+        let octets: [u8; 32] = digest.finalize().into();
+        let (first, _) = octets.as_chunks::<8>();
+        Self(
+            first
+                .first()
+                .map_or(0, |octets| u64::from_be_bytes(*octets)),
+        )
+    }
+}
 
 impl fmt::Display for StepId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,5 +21,5 @@ pub use certificate::{Certificate, Secret};
 pub use id::{StepId, TrackingId};
 pub use request::TrackRequest;
 pub use step::{
-    Asked, Exchange, Form, HopReport, RecipientStatus, Role, Security, Stage, Stay, Step,
+    Asked, Exchange, Form, HopReport, RecipientStatus, Role, Security, Stage, Stay, Step, UNSEEN,
 };

@@ -16,6 +16,7 @@
 //! | `id` | the tracking id, where no ENVID is it | originator, else the first hop |
 //! | `hop` | tracking-aware hops already passed, 0 to 255; left out it is 0 | each hop: one more |
 //! | `up` | the step that handed the message over, 16 lower-case hex digits | each hop: its own |
+//! | `via` | the steps that did so before, up to 6 of them, the last one last: 8 octets each, big-endian, together in base64url, unpadded | each hop: with the `up` it got |
 //! | `t` | the originator's time stamp, an input of A: ms since 1970-01-01 UTC, 64 bits | originator |
 //! | `max` | the originator's limit of `hop`, 1 to 255 | originator |
 //! | `ttl` | for how long tracking goes on from here, 1 to 999999999 s | each hop: less the time it was there |
@@ -26,7 +27,9 @@
 //!
 //! The tracking id is the decoded ENVID, else `id`, else made up by the first hop, which says so in `id`. A hop
 //! that gets a `hop` as great as `max` or [`HOP_MAX`] does not take part; one whose next hop would, or whose `ttl`
-//! has run out, sends no TRACK. A null reverse-path is nobody to report to: nothing is tracked.
+//! has run out, sends no TRACK. A null reverse-path is nobody to report to: nothing is tracked. A hop that finds a
+//! step of its own in `up` or `via`, with the same recipient, has the message for the second time: it tells that and
+//! takes part no further.
 //!
 //! Test vector: what came, and what goes to the next hop 10 s later by step 1122334455667788:
 //!
@@ -35,11 +38,19 @@
 //! TRACK=NOW:c256/b-QP-kiVKnBx4pTM9M2QJjFzvmLyxnP84RK3JL63cQw:hop/1:up/1122334455667788:t/1795478400000:ttl/3590:new/a.1
 //! ```
 //!
+//! And by two hops more, of steps 0123456789abcdef and 8899aabbccddeeff:
+//!
+//! ```text
+//! TRACK=NOW:hop/3:up/8899aabbccddeeff:via/ESIzRFVmd4gBI0VniavN7w
+//! ```
+//!
 //! Must not know whether a request is granted.
 
 use std::fmt::{self, Display, Write};
 use std::str::FromStr;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::{Certificate, StepId, TrackingId};
@@ -56,7 +67,9 @@ const NAME_OCTETS_MAX: usize = 8;
 const VALUE_OCTETS_MAX: usize = 64;
 const TTL_S_MAX: u32 = 999_999_999;
 /// The attributes that have a meaning here.
-const KNOWN: [&str; 7] = ["c256", "id", "hop", "up", "t", "max", "ttl"];
+const KNOWN: [&str; 8] = ["c256", "id", "hop", "up", "via", "t", "max", "ttl"];
+/// The steps in `via`: as many as a value has room for.
+const VIA_STEPS_MAX: usize = 6;
 
 /// What an originator asks for, and what earlier hops added to it.
 #[derive(Default, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +82,8 @@ pub struct TrackRequest {
     pub hop: u8,
     /// `up`: the step that handed the message over.
     pub up: Option<StepId>,
+    /// `via`: the steps that did so before, the latest ones, the last one last.
+    pub via: Vec<StepId>,
     /// `t`: the originator's time stamp, ms since 1970-01-01 UTC.
     pub sent_ms: Option<u64>,
     /// `max`: the originator's own limit of hops, from 1 on.
@@ -141,6 +156,7 @@ impl TrackRequest {
             "id" => self.id = Some(TrackingId::new(value).ok_or(wrong)?),
             "hop" => self.hop = number(value).ok_or(wrong)?,
             "up" => self.up = Some(value.parse().map_err(|_| wrong)?),
+            "via" => self.via = steps(value).ok_or(wrong)?,
             "t" => self.sent_ms = Some(number(value).ok_or(wrong)?),
             "max" => self.max = Some(number(value).filter(|max| *max > 0).ok_or(wrong)?),
             _ttl => {
@@ -162,6 +178,7 @@ impl TrackRequest {
         value.put("id", id.filter(|id| is_value(id)));
         value.put("hop", (self.hop > 0).then_some(self.hop));
         value.put("up", self.up);
+        value.put("via", via(&self.via));
         value.put("t", self.sent_ms);
         value.put("max", self.max.map(|max| max.max(1)));
         value.put("ttl", self.ttl_s.map(|ttl_s| ttl_s.clamp(1, TTL_S_MAX)));
@@ -185,12 +202,21 @@ impl TrackRequest {
                 Some(u32::try_from(left_s).ok().filter(|left_s| *left_s > 0)?)
             }
         };
+        let mut via = self.via.clone();
+        // A hop that tells nothing hands its parent on, which then comes twice.
+        via.extend(self.up.filter(|up| via.last() != Some(up)));
         Some(Self {
             hop: self.hop.saturating_add(1),
             up: Some(step),
+            via,
             ttl_s,
             ..self.clone()
         })
+    }
+
+    /// The steps that handed the message over so far, as far as they are known, the last one first.
+    pub fn passed(&self) -> impl Iterator<Item = StepId> {
+        self.up.into_iter().chain(self.via.iter().rev().copied())
     }
 
     /// Whether this hop's own number lies over the limit: its report is the last.
@@ -240,6 +266,28 @@ fn is_value(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// The value of `via` for these steps, or as many of the last as it has room for.
+fn via(steps: &[StepId]) -> Option<String> {
+    let from = steps.len().saturating_sub(VIA_STEPS_MAX);
+    let octets: Vec<u8> = steps[from..]
+        .iter()
+        .flat_map(|s| s.0.to_be_bytes())
+        .collect();
+    (!octets.is_empty()).then(|| URL_SAFE_NO_PAD.encode(octets))
+}
+
+fn steps(value: &str) -> Option<Vec<StepId>> {
+    let octets = URL_SAFE_NO_PAD.decode(value).ok()?;
+    let (steps, rest) = octets.as_chunks::<8>();
+    let whole = rest.is_empty() && !steps.is_empty();
+    whole.then(|| {
+        steps
+            .iter()
+            .map(|s| StepId(u64::from_be_bytes(*s)))
+            .collect()
+    })
 }
 
 /// A decimal number as it would be written: no sign, no leading zeros.

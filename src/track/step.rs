@@ -102,6 +102,9 @@ impl From<Exchange> for (Stage, i64, i64) {
     }
 }
 
+/// What stands in a ring for hops that are not known.
+pub const UNSEEN: &str = "*";
+
 /// What one hop has to tell about one transaction of a tracked message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HopReport {
@@ -132,6 +135,13 @@ pub struct HopReport {
     /// Size of the message as it came, octets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// When the hop's content filter began to hand the message back, µs; to the ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filtered_us: Option<i64>,
+    /// The ring in which a message that was here before came back: its hops, this one first and last, [`UNSEEN`] for
+    /// any between that this hop does not know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ring: Vec<String>,
     /// The exchanges in which the message came into this hop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub times_in: Vec<Exchange>,

@@ -7,6 +7,7 @@ pub mod assemble;
 pub mod clock;
 pub mod render;
 pub mod reports;
+pub mod ring;
 pub mod source;
 pub mod state;
 mod times;

@@ -14,6 +14,8 @@ use crate::track::{Event, HopReport, RecipientStatus, Status, StepId};
 pub enum State {
     /// A hop refused it for good.
     Failed,
+    /// It came back to a hop that had it before.
+    Looped,
     /// A hop has it and is not seen to pass it on.
     Held,
     /// A hop has it and will try again.
@@ -39,6 +41,7 @@ impl State {
             Event::Expanded => Self::Expanded,
             Event::Delayed => Self::Delayed,
             Event::Held => Self::Held,
+            Event::Looped => Self::Looped,
             Event::Failed => Self::Failed,
             Event::Delivered => Self::Delivered,
         }

@@ -32,6 +32,12 @@ impl HopReport {
         only(&self.times_out, Stage::Dot).and_then(pause_us)
     }
 
+    /// How long after its arrival the hop's content filter gave the message back, µs: the time in the queue before
+    /// the filter, and in it.
+    pub fn filter_us(&self) -> Option<i64> {
+        between(self.arrived_us(), self.filtered_us?)
+    }
+
     /// When this step was over for a recipient: the last octet went out to the next hop, or else the
     /// attempt ended. µs of the hop's clock.
     pub fn ended_us(&self, group: &RecipientStatus) -> Option<i64> {

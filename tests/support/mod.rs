@@ -1,5 +1,5 @@
 //! What the integration tests share: real MTAs in private namespaces ([`lab`], [`mta`], [`dovecot`]), the
-//! built binary ([`hoptrail`], [`hop`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]) and a reading of mail
+//! built binary ([`hoptrail`], [`hop`], [`hop_config`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]) and a reading of mail
 //! that is independent of the library's own ([`mail`]). It knows nothing of hoptrail's inside.
 //!
 //! Whatever a test starts ends in its `Drop`, and tells its log there if the test is failing.
@@ -12,6 +12,7 @@ pub mod dialogue;
 pub mod dns;
 pub mod dovecot;
 pub mod hop;
+pub mod hop_config;
 pub mod hoptrail;
 pub mod lab;
 pub mod mail;

@@ -29,6 +29,7 @@ pub struct Setup {
     home: Option<Home>,
     one_recipient: bool,
     settings: Vec<String>,
+    services: Vec<String>,
     files: Vec<(String, String)>,
 }
 
@@ -95,6 +96,7 @@ impl Setup {
             home: None,
             one_recipient: false,
             settings: Vec::new(),
+            services: Vec::new(),
             files: Vec::new(),
         }
     }
@@ -159,6 +161,12 @@ impl Setup {
         self
     }
 
+    /// One more line of master.cf (Postfix only).
+    pub fn service(mut self, line: &str) -> Self {
+        self.services.push(line.to_owned());
+        self
+    }
+
     /// A file it finds at `/` + `path`.
     pub fn file(mut self, path: &str, text: &str) -> Self {
         self.files.push((path.to_owned(), text.to_owned()));
@@ -185,6 +193,9 @@ impl Setup {
         let mut master = include_str!("../lab/postfix-master.cf.in").to_owned();
         if let Some(also) = self.also {
             let _ = writeln!(master, "{also} inet n - n - - smtpd");
+        }
+        for line in &self.services {
+            let _ = writeln!(master, "{line}");
         }
         state.write("etc/postfix/master.cf", &self.fill(&master));
         let mut table = String::new();

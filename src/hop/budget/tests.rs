@@ -21,6 +21,8 @@ fn step(by: Asker, from: &str, originator: &str, id: &str) -> Step {
             sent_ms: None,
             queue_id: None,
             size: None,
+            filtered_us: None,
+            ring: Vec::new(),
             times_in: Vec::new(),
             times_out: Vec::new(),
             tls_in: None,

@@ -4,10 +4,11 @@
 use tracing::info;
 
 use super::wish::{grant, take_request};
+use super::{filter, ring};
 use crate::hop::body::Head;
 use crate::hop::claim::{Claim, Start};
 use crate::hop::held::is_gone;
-use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, field_value, is_report};
+use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, field_value, is_caused};
 use crate::hop::{Arrival, Site, log_step};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
@@ -58,6 +59,13 @@ pub async fn prepare(
         }
         return (head.text, None);
     }
+    if site.listener.content_filter && filter::stamp(site, &mut head) {
+        if let Some(envelope) = envelope {
+            // No other request counts beside it.
+            envelope.tracked = None;
+        }
+        return (head.text, None);
+    }
     let carried = site.take_carry(&mut head);
     let asked = manner.trusted.and_then(|_| take_request(site, &mut head));
     let Some(envelope) = envelope else {
@@ -83,10 +91,13 @@ pub async fn prepare(
                 let id = message_id.as_deref();
                 take_up(site, manner.trusted, opened, envelope, id).await
             }
-            None => grant(site, asked, manner.trusted, envelope),
+            None => grant(site, asked, manner.trusted, envelope, head.block()),
         };
     }
     if let Some(tracked) = &mut envelope.tracked {
+        if !told {
+            ring::look(site, tracked, &envelope.recipients).await;
+        }
         tracked.received = site.received(tracked.asked.by, head.block());
     }
     let carry = if told {
@@ -101,9 +112,12 @@ pub async fn prepare(
     (text, message_id)
 }
 
-/// The carry header for a message, if it is tracked.
+/// The carry header for a message, if it is tracked from here on.
 fn carry_field(site: &Site, envelope: &Envelope, message_id: Option<&str>) -> Option<Vec<u8>> {
     let (tracked, tracking) = (envelope.tracked.as_ref()?, site.hop.tracking.as_ref()?);
+    if !tracked.ring.is_empty() {
+        return None;
+    }
     let id = message_id.map(str::as_bytes);
     Some(carry(site, tracked).write(&tracking.keys, &envelope.reverse_path, id))
 }
@@ -116,12 +130,12 @@ fn untrackable(envelope: &Envelope, head: &Head) -> Option<&'static str> {
     if !takes_field_before(&head.text) {
         return Some("begins with no header field");
     }
-    is_report(head.block()).then_some("a tracking report itself")
+    is_caused(head.block())
 }
 
-/// What a carry header with a good MAC means in front of an MTA: the request itself, if another hop that
-/// shares the key made it for this very mail; a loop or a content filter's re-entry, if this hop made it; a
-/// replay otherwise. In the latter cases the mail passes untracked.
+/// What a carry header with a good MAC means in front of an MTA, if it is that of this very mail and comes from a
+/// client that may ask: the request itself, if another hop that shares the key made it; a loop, if this hop did. Any
+/// other is a replay, and the mail passes untracked.
 async fn take_up(
     site: &Site,
     trusted: Option<Asked>,
@@ -131,11 +145,6 @@ async fn take_up(
 ) -> Option<Box<Tracked>> {
     let (hop, now_ms) = (&site.hop, site.hop.clock.now_ms());
     let carry = &opened.carry;
-    if let Some(arrival) = hop.recall(carry.step).await {
-        info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, "came back to this hop: not tracked again");
-        is_gone(site, arrival).await;
-        return None;
-    }
     let belongs = opened.is_from(&envelope.reverse_path)
         && opened.is_of(message_id.map(str::as_bytes))
         && !opened.expired(now_ms);
@@ -143,6 +152,11 @@ async fn take_up(
         info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, "carry header not honoured");
         return None;
     };
+    if let Some(earlier) = hop.recall(carry.step).await {
+        let tracked = ring::back(site, carry, &earlier, envelope);
+        is_gone(site, earlier).await;
+        return tracked;
+    }
     let asked = Asked {
         // A proof that lies in another hop's journal is none here.
         by: carry.asker?.carried(),
@@ -166,6 +180,7 @@ pub fn carry(site: &Site, tracked: &Tracked) -> Carry {
         id: tracked.id.clone(),
         step: tracked.step,
         at_ms: site.hop.clock.now_ms(),
+        back_ms: None,
         told: site.tells_arrivals(tracked.asked.by),
         asker: tracked.known_asker(),
         request: tracked.request.clone(),
@@ -202,7 +217,12 @@ pub async fn arrived(
     let mut times = envelope.times;
     times.record(Stage::Dot, dot_us, now_us);
     // The same for all, but for the address.
-    let told = outcome.status(String::new(), String::new(), Event::Accepted);
+    let event = if tracked.ring.is_empty() {
+        Event::Accepted
+    } else {
+        Event::Looped
+    };
+    let told = outcome.status(String::new(), String::new(), event);
     let queue_id = told.remote_queue_id.clone();
     let status = |recipient: Recipient| RecipientStatus {
         original: recipient
@@ -224,6 +244,8 @@ pub async fn arrived(
             sent_ms: tracked.request.sent_ms,
             queue_id,
             size: Some(octets),
+            filtered_us: None,
+            ring: tracked.ring,
             tls_in: times.security.take(),
             times_in: times.exchanges(),
             times_out: Vec::new(),
@@ -232,12 +254,16 @@ pub async fn arrived(
         },
         originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
         certificate: tracked.request.certificate,
-        told: hop.reports_arrivals.then_some(Form::Report),
+        told: (hop.reports_arrivals || event == Event::Looped).then_some(Form::Report),
         asked: Some(tracked.asked),
         organisation: None,
         received: tracked.received,
         partial: false,
-        stay: hop.held_after.map(|_| Stay::Begins),
+        // One that came back is followed no further.
+        stay: hop
+            .held_after
+            .filter(|_| event == Event::Accepted)
+            .map(|_| Stay::Begins),
     };
     log_step(hop, &step);
     site.record(step).await;

@@ -102,13 +102,17 @@ pub fn take_request(site: &Site, head: &mut Head) -> Option<TrackRequest> {
 }
 
 /// The tracking of a message that nobody has asked for in another way: `asked` is what its header
-/// says, `by` who sent it.
+/// says, `by` who sent it. One that was at this hop before comes by a ring, which needs no telling anew each round.
 pub fn grant(
     site: &Site,
     asked: Option<TrackRequest>,
     by: Option<Asked>,
     envelope: &Envelope,
+    header: &[u8],
 ) -> Option<Box<Tracked>> {
+    if was_here(header, &site.hop.hostname) {
+        return None;
+    }
     let request = match envelope.wish? {
         Wish::Open { .. } => asked?,
         Wish::Ruled => asked.unwrap_or_default(),
@@ -119,6 +123,23 @@ pub fn grant(
         &envelope.reverse_path,
         envelope.envid.as_deref(),
     )
+}
+
+/// Whether a Received field says that this host took the message (RFC 5321, 4.4: `by` and its name).
+fn was_here(header: &[u8], host: &str) -> bool {
+    let host = host.as_bytes();
+    let by_host = |trace: &[u8]| {
+        let mut words = trace
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty());
+        words.any(|word| word.eq_ignore_ascii_case(b"by"))
+            && words
+                .next()
+                .is_some_and(|name| name.eq_ignore_ascii_case(host))
+    };
+    header_fields(header)
+        .filter_map(|field| field_value(&header[field], "Received"))
+        .any(by_host)
 }
 
 /// A field's value without its blanks, folds and comments (RFC 5322, 3.2.2).

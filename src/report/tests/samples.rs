@@ -42,6 +42,7 @@ pub fn recipient(address: &str, event: Event) -> RecipientStatus {
             "451 4.7.1 Greylisted, please come back in five minutes",
         ),
         Event::Failed => ("5.1.1", "550 5.1.1 No such user here"),
+        Event::Looped => ("4.4.6", "250 2.0.0 Ok: queued as 4F7A21C0"),
         Event::Relayed => ("2.1.9", "250 2.0.0 Ok: queued as 4F7A21C0"),
         _ => ("2.0.0", "250 2.0.0 Ok: queued as 4F7A21C0"),
     };
@@ -79,6 +80,8 @@ pub fn report(recipients: Vec<RecipientStatus>) -> HopReport {
         sent_ms: Some(1_795_449_908_000),
         queue_id: Some("3B9C1".to_owned()),
         size: Some(2048),
+        filtered_us: None,
+        ring: Vec::new(),
         tls_in: Some(Security::Plain),
         tls_out: Some(tls(true)),
         times_in: exchanges(NOON_US),
@@ -135,7 +138,8 @@ prop_compose! {
         (hop, arrival_us) in any::<(u8, i64)>(),
         role in proptest::sample::select(vec![Role::Ingress, Role::Egress, Role::Delivery]),
         reporting_mta in hostile_text(), message_id in option::of(hostile_text()),
-        (sent_ms, size) in any::<(Option<u64>, Option<u64>)>(),
+        (sent_ms, size, filtered_us) in any::<(Option<u64>, Option<u64>, Option<i64>)>(),
+        ring in vec(hostile_text(), 0..3),
         queue_id in option::of(hostile_text()),
         times_in in vec(exchange(), 0..20), times_out in vec(exchange(), 0..6),
         (tls_in, tls_out) in (option::of(security()), option::of(security())),
@@ -143,6 +147,6 @@ prop_compose! {
     ) -> HopReport {
         HopReport { id: TrackingId::new(&id).unwrap(), step: StepId(step), parent: parent.map(StepId),
             hop, role, reporting_mta, arrival_us, message_id, sent_ms, queue_id, size,
-            times_in, times_out, tls_in, tls_out, recipients }
+            filtered_us, ring, times_in, times_out, tls_in, tls_out, recipients }
     }
 }

@@ -16,6 +16,7 @@ fn carry() -> Carry {
         step: StepId(0x0123_4567_89ab_cdef),
         at_ms: 1_795_478_400_000,
         told: false,
+        back_ms: None,
         asker: Some(Asker::Verified),
         request: TrackRequest {
             certificate: Some(Certificate::new([9; 32])),
@@ -82,6 +83,23 @@ fn an_mtrk_crosses_and_lies_under_the_mac() {
 }
 
 #[test]
+fn a_content_filters_return_is_noted_in_the_same_room() {
+    for message_id in [None, Some(&b"m"[..])] {
+        let field = carry().write(&keys(), b"a@b", message_id);
+        let returned = open(&field).unwrap().returned(1_795_478_400_123);
+        assert_eq!(returned.len(), field.len());
+        let opened = open(&returned).unwrap();
+        let back_ms = Some(1_795_478_400_123);
+        assert_eq!(opened.carry, Carry { back_ms, ..carry() });
+        assert!(opened.is_from(b"a@b") && opened.is_of(message_id));
+    }
+    for odd in [i64::MIN, -1, i64::MAX] {
+        let field = carry().write(&keys(), b"a@b", None);
+        assert_eq!(open(&field).unwrap().returned(odd).len(), field.len());
+    }
+}
+
+#[test]
 fn a_header_without_message_id_fits_one_that_the_mta_added() {
     let opened = open(&carry().write(&keys(), b"a@b", None)).unwrap();
     assert!(opened.is_of(None) && opened.is_of(Some(b"added@mta")));
@@ -138,6 +156,7 @@ fn the_named_bound_holds_for_any_request() {
         id: TrackingId::new(&"x".repeat(64)),
         hop: u8::MAX,
         up: Some(StepId(u64::MAX)),
+        via: vec![StepId(u64::MAX); 6],
         sent_ms: Some(u64::MAX),
         max: Some(u8::MAX),
         ttl_s: Some(u32::MAX),
@@ -148,6 +167,7 @@ fn the_named_bound_holds_for_any_request() {
         step: StepId(u64::MAX),
         at_ms: i64::MIN,
         told: true,
+        back_ms: Some(i64::MAX),
         asker: Some(Asker::Authenticated),
         request,
         mtrk: Mtrk::parse(format!("{}:999999999", "m".repeat(86)).as_bytes()),

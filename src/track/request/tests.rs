@@ -21,23 +21,26 @@ fn now_alone_is_a_request() {
 #[test]
 fn every_attribute_is_read_and_written_in_one_order() {
     let value = format!(
-        "now:TTL/60:x-Y/Z_.:max/9:T/1795478400000:up/00000000000000ff:HOP/1:Id/m1@:c256/{B}"
+        "now:TTL/60:x-Y/Z_.:max/9:T/1795478400000:Via/AAAAAAAAAAEAAAAAAAAAAg:up/00000000000000ff:HOP/1:Id/m1@:c256/{B}"
     );
     assert_eq!(
         parse(&value),
-        Err(RequestError::Malformed(7)),
+        Err(RequestError::Malformed(8)),
         "@ is no value"
     );
     let request = parse(&value.replace('@', "")).unwrap();
     assert_eq!(
         request.to_value(),
         format!(
-            "NOW:c256/{B}:id/m1:hop/1:up/00000000000000ff:t/1795478400000:max/9:ttl/60:x-Y/Z_."
+            "NOW:c256/{B}:id/m1:hop/1:up/00000000000000ff:via/AAAAAAAAAAEAAAAAAAAAAg:t/1795478400000:max/9:ttl/60:x-Y/Z_."
         )
     );
     assert_eq!(request.to_string(), request.to_value());
     assert_eq!(request.certificate, Certificate::parse(B));
     assert_eq!(request.up, Some(StepId(255)));
+    assert_eq!(request.via, [StepId(1), StepId(2)]);
+    let passed: Vec<_> = request.passed().map(|step| step.0).collect();
+    assert_eq!(passed, [255, 2, 1]);
     assert_eq!(
         (request.hop, request.max, request.ttl_s),
         (1, Some(9), Some(60))
@@ -58,6 +61,14 @@ fn the_published_vector_holds() {
         .for_next_hop(StepId(0x1122_3344_5566_7788), 10)
         .unwrap();
     assert_eq!(goes.to_value(), found("//! TRACK="));
+    let mut request = parse("NOW:hop/1:up/1122334455667788").unwrap();
+    for step in [0x0123_4567_89ab_cdef, 0x8899_aabb_ccdd_eeff] {
+        request = request.for_next_hop(StepId(step), 0).unwrap();
+    }
+    assert_eq!(
+        request.to_value(),
+        ["NOW:hop/3", found("//! TRACK=NOW:hop/3")].concat()
+    );
 }
 
 #[test]
@@ -98,6 +109,11 @@ fn what_is_refused_is_named() {
             "TRACK attribute t has a wrong value",
         ),
         ("NOW:up/ff", "TRACK attribute up has a wrong value"),
+        ("NOW:via/AAAA", "TRACK attribute via has a wrong value"),
+        (
+            "NOW:via/AAAAAAAAAAF",
+            "TRACK attribute via has a wrong value",
+        ),
         (
             "NOW:up/00000000000000FF",
             "TRACK attribute up has a wrong value",
@@ -158,6 +174,25 @@ fn a_hop_adds_its_step_and_never_makes_the_parameter_too_long() {
 }
 
 #[test]
+fn the_last_steps_are_remembered() {
+    let mut request = TrackRequest::default();
+    for step in 1..=9 {
+        let sent = request.for_next_hop(StepId(step), 0).unwrap();
+        request = parse(&sent.to_value()).unwrap();
+    }
+    let passed: Vec<_> = request.passed().map(|step| step.0).collect();
+    assert_eq!(passed, [9, 8, 7, 6, 5, 4, 3]);
+    // A hop that tells nothing hands its parent on.
+    let silent = request.for_next_hop(StepId(10), 0).unwrap();
+    let silent = TrackRequest {
+        up: request.up,
+        ..silent
+    };
+    let next = silent.for_next_hop(StepId(11), 0).unwrap();
+    assert_eq!(next.via.iter().filter(|step| step.0 == 9).count(), 1);
+}
+
+#[test]
 fn time_runs_out() {
     let request = parse("NOW:ttl/60:hop/255").unwrap();
     let next = request.for_next_hop(StepId(1), 59).unwrap();
@@ -209,18 +244,19 @@ fn any_request() -> impl Strategy<Value = TrackRequest> {
         any::<Option<[u8; 32]>>(),
         proptest::option::of("[A-Za-z0-9_.-]{1,64}"),
         any::<u8>(),
-        any::<Option<u64>>(),
-        any::<Option<u64>>(),
+        any::<(Option<u64>, Option<u64>)>(),
+        proptest::collection::vec(any::<u64>(), 0..=VIA_STEPS_MAX),
         proptest::option::of(1u8..),
         proptest::option::of(1..=TTL_S_MAX),
         others,
     )
         .prop_map(
-            |(b, id, hop, up, sent_ms, max, ttl_s, others)| TrackRequest {
+            |(b, id, hop, (up, sent_ms), via, max, ttl_s, others)| TrackRequest {
                 certificate: b.map(Certificate::new),
                 id: id.and_then(|id| TrackingId::new(&id)),
                 hop,
                 up: up.map(StepId),
+                via: via.into_iter().map(StepId).collect(),
                 sent_ms,
                 max,
                 ttl_s,
@@ -239,7 +275,7 @@ proptest! {
     #[test]
     fn any_octets_are_judged(
         octets in proptest::collection::vec(any::<u8>(), 0..600),
-        text in "(NOW|now)(:(hop|up|t|max|ttl|id|c256|x|Y1)/?[0-9a-f]{0,17}){0,5}",
+        text in "(NOW|now)(:(hop|up|via|t|max|ttl|id|c256|x|Y1)/?[0-9a-f]{0,17}){0,5}",
     ) {
         for value in [&octets[..], text.as_bytes()] {
             if let Ok(request) = TrackRequest::parse(value) {

@@ -43,6 +43,10 @@
 //!         "left_us": 1795449911809000,
 //!         "queue_id": "4F003",
 //!         "size": 2048,
+//!         "filtered": null,
+//!         "filtered_us": null,
+//!         "filter_us": null,
+//!         "ring": [],
 //!         "times_in": [{ "stage": "dot", "command_us": 1795449911689300, "reply_us": 1795449911689700 }],
 //!         "times_out": [{ "stage": "dot", "command_us": 1795449911809000, "reply_us": 1795449911810000 }],
 //!         "attempt_us": 9300,
@@ -87,7 +91,8 @@
 //!
 //! **Events** of a step (`event`): `accepted` taken in by the hop's MTA; `transferred` to a next hop that
 //! reports; `relayed` to one that does not; `expanded` to other addresses, an alias or a list; `delayed`
-//! and to be tried again; `held` and not seen leaving; `failed` for good; `delivered` to the mail store.
+//! and to be tried again; `held` and not seen leaving; `looped` back at a hop
+//! that had it before, which follows it no further; `failed` for good; `delivered` to the mail store.
 //!
 //! **States** of a recipient (`state`) are the last event that counts, with `on-its-way` for
 //! `transferred`. The `outcome` of a message: `failed` if any recipient failed, else `open` if any is
@@ -191,7 +196,7 @@ pub struct BoundsJson {
 pub struct RecipientJson<'a> {
     /// The address as the originator named it.
     pub address: &'a str,
-    /// `failed`, `held`, `delayed`, `on-its-way`, `accepted`, `relayed`, `expanded` or `delivered`.
+    /// `failed`, `looped`, `held`, `delayed`, `on-its-way`, `accepted`, `relayed`, `expanded` or `delivered`.
     pub state: State,
     /// The last host that told of it.
     pub host: &'a str,
@@ -256,6 +261,14 @@ pub struct StepJson<'a> {
     pub queue_id: Option<&'a str>,
     /// Size of the message, octets.
     pub size: Option<u64>,
+    /// When the hop's content filter began to hand it back.
+    pub filtered: Option<String>,
+    /// The same, µs.
+    pub filtered_us: Option<i64>,
+    /// From its arrival until then: queue and filter, µs.
+    pub filter_us: Option<i64>,
+    /// The ring of a `looped` message, host names, the hop itself first and last; `*` for any not known. Else empty.
+    pub ring: Vec<String>,
     /// The exchanges in which it came.
     pub times_in: Vec<ExchangeJson>,
     /// The exchanges in which it left.

@@ -47,7 +47,7 @@ pub fn event_style(event: Event) -> Style {
     match event {
         Event::Delivered => GREEN,
         Event::Failed => RED,
-        Event::Delayed | Event::Held => YELLOW,
+        Event::Delayed | Event::Held | Event::Looped => YELLOW,
         _ => Style::new(),
     }
 }
@@ -260,6 +260,7 @@ fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
     };
     match recipient.state {
         State::Failed => format!("failed {at} at {host}, status {}{waited}", recipient.status),
+        State::Looped => format!("back again at {host} {at}, in a ring{waited}"),
         State::Held => format!("held at {host}"),
         State::Delayed if recipient.delays > 1 => {
             let n = recipient.delays;

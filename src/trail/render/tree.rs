@@ -11,6 +11,7 @@ use super::terminal::{BOLD, DIM, event_style, paint};
 use super::verdict::corrected_us;
 use crate::track::{Event, HopReport, RecipientStatus, Security};
 use crate::trail::clock::{Bounds, Offset};
+use crate::trail::ring::ring;
 use crate::trail::way::transit;
 use crate::trail::{Message, Stay};
 
@@ -88,6 +89,7 @@ impl Tree<'_> {
         for (_, moment) in moments(stay) {
             match moment {
                 Moment::Arrival(steps) => self.arrival(n, &steps, rail),
+                Moment::Filtered(step) => self.filtered(n, step, rail),
                 Moment::Fate(step, group) => self.fate(n, step, &group, rail),
             }
         }
@@ -122,6 +124,18 @@ impl Tree<'_> {
         self.timed(rail, &time, &text, Style::new());
     }
 
+    /// The hop's content filter gave the message back.
+    fn filtered(&mut self, n: usize, step: &HopReport, rail: &str) {
+        let Some(at_us) = step.filtered_us else {
+            return;
+        };
+        let mut text = String::from("back from the content filter");
+        if let Some(after) = step.filter_us() {
+            put(&mut text, format_args!(" after {}", duration(after)));
+        }
+        self.timed(rail, &self.time(n, at_us), &text, Style::new());
+    }
+
     /// What a step did with recipients who fared alike.
     fn fate(&mut self, n: usize, step: &HopReport, group: &[&RecipientStatus], rail: &str) {
         let Some(first) = group.first() else { return };
@@ -133,6 +147,9 @@ impl Tree<'_> {
             put(&mut text, format_args!(" until {}", self.time(n, over_us)));
             // What still waits stands out; this is history.
             style = DIM;
+        } else if first.event == Event::Looped {
+            let ring = ring(self.message, n, step).join(" → ");
+            put(&mut text, format_args!(", in a ring: {}", plain(&ring)));
         } else if let Some(dwell) = step.dwell_us(first) {
             put(&mut text, format_args!(" after {}", duration(dwell)));
         }
@@ -183,6 +200,8 @@ const PAUSE_TOLD_US: i64 = 1_000_000;
 enum Moment<'a> {
     /// The message came in; the steps that go back to this arrival.
     Arrival(Vec<&'a HopReport>),
+    /// It was back from the hop's content filter, as this step tells.
+    Filtered(&'a HopReport),
     /// A step did this with these recipients.
     Fate(&'a HopReport, Vec<&'a RecipientStatus>),
 }
@@ -202,9 +221,19 @@ fn moments(stay: &Stay) -> Vec<(i64, Moment<'_>)> {
         })
     });
     let fates: Vec<_> = fates.collect();
+    let returns = stay.steps.iter().filter_map(|step| {
+        let at_us = step.filtered_us?.max(step.arrived_us());
+        Some((at_us, step))
+    });
+    let returns: BTreeMap<i64, &HopReport> = returns.collect();
     let arrivals = arrivals.into_iter();
     let mut moments: Vec<_> = arrivals
         .map(|(at_us, steps)| (at_us, Moment::Arrival(steps)))
+        .chain(
+            returns
+                .into_iter()
+                .map(|(at_us, step)| (at_us, Moment::Filtered(step))),
+        )
         .chain(fates)
         .collect();
     // Stable: an arrival goes before what happened at the same time.
@@ -336,6 +365,7 @@ fn sentence(recipient: &RecipientStatus) -> String {
         Event::Relayed => format!("relayed to {next} (sends no reports)"),
         Event::Expanded => "expanded to addresses not shown (the trail ends)".to_owned(),
         Event::Delayed => format!("delayed by {next}"),
+        Event::Looped => "back again".to_owned(),
         Event::Held => "held, not seen leaving".to_owned(),
         Event::Failed => format!("failed: refused by {next}"),
         Event::Delivered => "delivered".to_owned(),

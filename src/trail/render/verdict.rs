@@ -46,6 +46,7 @@ fn phrase(recipient: &Recipient, message: &Message, view: &View, short: bool) ->
     let since = |us| view.since(corrected_us(message, recipient.stay, us));
     match recipient.state {
         State::Failed => format!("failed at {host}"),
+        State::Looped => format!("goes in a ring at {host} since {}", since(recipient.at_us)),
         State::Held => format!("held at {host} since {}", since(recipient.arrived_us)),
         State::Delayed => format!("waiting at {host} since {}", since(recipient.arrived_us)),
         State::OnItsWay if short => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::world::{self, HOP1, HOP2, HOP3, Leg, read, read_by, secret, three_hops, view};
-use crate::track::{Event, Exchange, HopReport, Security};
+use crate::track::{Event, Exchange, HopReport, Role, Security};
 use crate::trail::Trails;
 use crate::trail::render::{json, terminal};
 
@@ -109,6 +109,36 @@ fn failed() {
         let refused = HOP3.report(9, None, &[("dave@example.net", Event::Failed)]);
         *dave = refused.recipients.into_iter().next().unwrap();
     }
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+/// Back at the first hop, by way of the second, which reported or did not.
+#[test]
+fn in_a_ring() {
+    let bob = |event| [("bob@example.net", event)];
+    let again = Leg {
+        hop: 3,
+        host: HOP1.host,
+        clock_us: 0,
+        next: HOP1.host,
+        ..HOP3
+    };
+    let mut looped = again.report(3, Some(2), &bob(Event::Looped));
+    looped.role = Role::Ingress;
+    looped.times_out.clear();
+    looped.ring = [HOP1.host, HOP2.host, HOP1.host].map(str::to_owned).into();
+    let first = HOP1.report(1, None, &bob(Event::Transferred));
+    let second = HOP2.report(2, Some(1), &bob(Event::Transferred));
+    insta::assert_snapshot!(shown(&read(&[first, second, looped.clone()])));
+    looped.ring[1] = "*".to_owned();
+    insta::assert_snapshot!("in_a_ring_that_one_hop_knows", shown(&read(&[looped])));
+}
+
+#[test]
+fn through_a_content_filter() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    let arrived_us = reports[1].arrived_us();
+    reports[1].filtered_us = Some(arrived_us + 1_800_000);
     insta::assert_snapshot!(shown(&read(&reports)));
 }
 

@@ -12,6 +12,7 @@ use crate::trail::clock::{Bounds, Offset};
 use crate::trail::render::View;
 use crate::trail::render::format::{put, rfc3339};
 use crate::trail::render::verdict::{total, verdict};
+use crate::trail::ring::ring;
 use crate::trail::{Message, NotOurs, Recipient, Stay, Trails};
 
 /// The document as indented text with a final newline.
@@ -73,7 +74,10 @@ fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
         verdict: verdict(message, view, false),
         total: total(message).map(bounds),
         recipients: message.recipients.iter().map(recipient).collect(),
-        hops: message.stays.iter().map(hop).collect(),
+        hops: (0..)
+            .zip(&message.stays)
+            .map(|(n, stay)| hop(message, n, stay))
+            .collect(),
     }
 }
 
@@ -98,7 +102,7 @@ fn recipient(recipient: &Recipient) -> RecipientJson<'_> {
     }
 }
 
-fn hop(stay: &Stay) -> HopJson<'_> {
+fn hop<'a>(message: &Message, n: usize, stay: &'a Stay) -> HopJson<'a> {
     let (state, offset) = match stay.offset {
         Offset::Known(offset) => ("known", Some(bounds(offset))),
         Offset::Unknown => ("unknown", None),
@@ -110,11 +114,15 @@ fn hop(stay: &Stay) -> HopJson<'_> {
         parent: stay.parent,
         missing: stay.is_missing(),
         clock: ClockJson { state, offset },
-        steps: stay.steps.iter().map(step).collect(),
+        steps: stay
+            .steps
+            .iter()
+            .map(|s| step(s, ring(message, n, s)))
+            .collect(),
     }
 }
 
-fn step(report: &HopReport) -> StepJson<'_> {
+fn step(report: &HopReport, ring: Vec<String>) -> StepJson<'_> {
     StepJson {
         step: report.step.to_string(),
         parent: report.parent.map(|p| p.to_string()),
@@ -125,6 +133,10 @@ fn step(report: &HopReport) -> StepJson<'_> {
         left_us: report.left_us(),
         queue_id: report.queue_id.as_deref(),
         size: report.size,
+        filtered: report.filtered_us.and_then(rfc3339),
+        filtered_us: report.filtered_us,
+        filter_us: report.filter_us(),
+        ring,
         times_in: report.times_in.iter().map(exchange).collect(),
         times_out: report.times_out.iter().map(exchange).collect(),
         attempt_us: report.attempt_us(),
