@@ -442,9 +442,10 @@ fn the_documentation_shows_every_field() {
         .lines()
         .map(|l| l.trim_start_matches("//!"))
         .collect();
-    let mut reports = secured();
+    let mut trails = read(&secured());
+    let mut reports = three_hops(&["bob@example.net"]);
     reports.extend(a_second_ahead_a_minute_later());
-    let mut trails = read(&reports);
+    trails.messages.extend(read(&reports).messages);
     trails.not_ours = read_by(
         &three_hops(&["bob@example.net"]),
         Some(&crate::track::Secret::new([1; 32])),
