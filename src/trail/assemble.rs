@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::NotOurs;
-use super::clock::{self, Bounds, Offset};
+use super::clock::{Bounds, Offset};
+use super::pairs::{self, Handover, Jump};
 use super::state::{self, Recipient};
 use super::verify::{Truth, truth};
 use crate::report::Received;
@@ -42,16 +43,45 @@ pub struct Stay {
     pub parent: Option<usize>,
     /// What the hop reported, in the order of its clock; empty if another hop refers to a report that never came.
     pub steps: Vec<HopReport>,
-    /// The hop's clock against its parent's.
+    /// How the message came here from its parent, once for each time it did.
+    pub handovers: Vec<Handover>,
+    /// The hop's clock against its parent's, when the message came.
     pub link: Offset,
-    /// The hop's clock against the first hop's.
+    /// The hop's clock against the first hop's, when the message came.
     pub offset: Offset,
+    /// That moment, µs of the hop's clock; `None` at the first hop, whose clock is the measure of the others.
+    pub offset_at_us: Option<i64>,
+    /// The hop's clock was set while the message was here, as far as other messages show.
+    pub jump: Option<Jump>,
 }
 
 impl Stay {
     /// No report came from here.
     pub fn is_missing(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// The first and the last moment told of here, µs of the hop's clock.
+    pub fn lasted(&self) -> Option<(i64, i64)> {
+        let first = self.steps.iter().map(HopReport::arrived_us).min()?;
+        let last = self.steps.iter().map(last_us).max()?;
+        Some((first, last.max(first)))
+    }
+
+    /// The hop's clock against the first hop's at a moment of its own, µs: the longer after the message came, the
+    /// wider the bounds.
+    pub fn offset_at(&self, us: i64) -> Offset {
+        match (self.offset, self.offset_at_us) {
+            (Offset::Known(bounds), Some(at_us)) => {
+                Offset::Known(bounds.aged(us.saturating_sub(at_us)))
+            }
+            (offset, _) => offset,
+        }
+    }
+
+    /// Where a moment of this hop's clock, µs, lies on the first hop's clock, if that is known.
+    pub fn on_first_clock(&self, us: i64) -> Option<Bounds> {
+        Some(self.offset_at(us).bounds()?.taken_from(us))
     }
 }
 
@@ -88,6 +118,7 @@ pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Messag
     };
     let mut messages = set_unproved_aside(groups, without_proof);
     messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
+    pairs::set_clocks(&mut messages);
     (messages, not_ours)
 }
 
@@ -237,8 +268,11 @@ impl Forest {
             host,
             parent,
             steps: Vec::new(),
+            handovers: Vec::new(),
             link: Offset::Unknown,
             offset: Offset::Unknown,
+            offset_at_us: None,
+            jump: None,
         });
         self.stays.len() - 1
     }
@@ -307,9 +341,8 @@ impl Forest {
         report.recipients.iter().find_map(|r| r.remote_mta.clone())
     }
 
-    /// The stays in the order of the way, with their clocks.
+    /// The stays in the order of the way.
     fn into_stays(mut self) -> Vec<Stay> {
-        self.set_clocks();
         for stay in &mut self.stays {
             stay.steps
                 .sort_by_key(|s| (last_us(s), s.role != Role::Ingress, s.step));
@@ -344,46 +377,4 @@ impl Forest {
         children.reverse();
         children
     }
-
-    /// Carries the clock of the first hop that reported along the links. A parent is always made
-    /// before its children, so one pass is enough.
-    fn set_clocks(&mut self) {
-        let first = self.stays.iter().position(|s| !s.is_missing());
-        for n in 0..self.stays.len() {
-            let Some(stay) = self.stays.get(n) else {
-                continue;
-            };
-            let (link, offset) = match stay.parent.and_then(|p| self.stays.get(p)) {
-                _ if Some(n) == first => (Offset::Unknown, Offset::Known(Bounds::ZERO)),
-                None => (Offset::Unknown, Offset::Unknown),
-                Some(parent) => {
-                    let link = clock::offset(
-                        handovers(parent, stay).map(|(p, c)| (&*p.times_out, &*c.times_in)),
-                    );
-                    let offset = match (parent.offset, link) {
-                        (Offset::Known(so_far), Offset::Known(bounds)) => {
-                            Offset::Known(so_far.plus(bounds))
-                        }
-                        (_, Offset::Contradiction) => Offset::Contradiction,
-                        _ => Offset::Unknown,
-                    };
-                    (link, offset)
-                }
-            };
-            if let Some(stay) = self.stays.get_mut(n) {
-                (stay.link, stay.offset) = (link, offset);
-            }
-        }
-    }
-}
-
-/// The pairs of steps by which a message went from one stay to the next.
-pub fn handovers<'a>(
-    parent: &'a Stay,
-    child: &'a Stay,
-) -> impl Iterator<Item = (&'a HopReport, &'a HopReport)> {
-    child.steps.iter().filter_map(|step| {
-        let before = parent.steps.iter().find(|p| Some(p.step) == step.parent)?;
-        Some((before, step))
-    })
 }

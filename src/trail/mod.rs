@@ -5,6 +5,7 @@
 
 pub mod assemble;
 pub mod clock;
+pub mod pairs;
 pub mod render;
 pub mod reports;
 pub mod ring;

@@ -1,7 +1,8 @@
 //! Where the time of a message went on its way to one recipient: inside each hop, by that hop's own clock,
 //! and between hops, within the bounds of their clocks.
 
-use super::clock::{Bounds, Offset};
+use super::clock::Bounds;
+use super::pairs::Handover;
 use super::{Message, Recipient, Stay};
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
@@ -31,7 +32,10 @@ pub fn way(message: &Message, recipient: &Recipient) -> Vec<Part> {
         parts.push(Part {
             stay: n,
             wire: entrance.and_then(|step| transit(message, n, step)),
-            dwell_us: step.and_then(|step| step.dwell_us(group(step, recipient)?)),
+            // By a clock that was set meanwhile nobody knows.
+            dwell_us: step
+                .filter(|_| stay.jump.is_none())
+                .and_then(|step| step.dwell_us(group(step, recipient)?)),
         });
         // A parent stands before its children, so this ends.
         next = stay.parent.map(|p| (p, entrance.and_then(|s| s.parent)));
@@ -44,27 +48,27 @@ pub fn way(message: &Message, recipient: &Recipient) -> Vec<Part> {
 pub fn total(parts: &[Part]) -> Option<Bounds> {
     let mut total = Bounds::ZERO;
     for (n, part) in parts.iter().enumerate() {
-        let dwell_us = part.dwell_us?;
         let wire = if n == 0 { Bounds::ZERO } else { part.wire? };
-        total = total.plus(wire).plus(Bounds {
-            low_us: dwell_us,
-            high_us: dwell_us,
-        });
+        total = total.plus(wire).plus(Bounds::measured(part.dwell_us?));
     }
-    Some(total)
+    Some(Bounds {
+        low_us: total.low_us.max(0),
+        ..total
+    })
 }
 
-/// The time from the last octet's leaving the hop before to its coming to this stay in this step. The
-/// offset's own bounds keep it from being negative.
+/// The time from the last octet's leaving the hop before to its coming to this stay in this step; never negative.
 pub fn transit(message: &Message, stay: usize, step: &HopReport) -> Option<Bounds> {
     let stay = message.stays.get(stay)?;
-    let Offset::Known(link) = stay.link else {
-        return None;
+    let came = |h: &&Handover| (Some(h.from), h.arrived_us) == (step.parent, step.arrived_us());
+    let handover = stay.handovers.iter().find(came)?;
+    let raw_us = handover.arrived_us.checked_sub(handover.left_us)?;
+    let took = handover.link.bounds()?.taken_from(raw_us);
+    let at_least = Bounds {
+        low_us: 0,
+        high_us: i64::MAX,
     };
-    let before = message.stays.get(stay.parent?)?;
-    let before = find(before, step.parent?)?;
-    let raw_us = step.arrived_us().checked_sub(before.left_us()?)?;
-    Some(link.taken_from(raw_us)).filter(|t| t.low_us >= 0)
+    took.and(at_least)
 }
 
 fn find(stay: &Stay, id: StepId) -> Option<&HopReport> {

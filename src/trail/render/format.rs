@@ -163,20 +163,30 @@ pub fn bounded(bounds: Bounds) -> String {
     }
 }
 
-/// How far a clock is off: `5.00 s ahead (± 0.3 ms)`; nothing if that is next to nothing.
-pub fn clock(offset: Bounds) -> Option<String> {
+/// How far a clock is off: `5.00 s ahead (± 0.3 ms)`; `within 0.9 ms` where that is next to nothing.
+pub fn clock(offset: Bounds) -> String {
     /// Hosts that are set by NTP differ by this much, and nobody cares.
     const TOLD_FROM_US: i64 = 5_000;
     if offset.low_us >= -TOLD_FROM_US && offset.high_us <= TOLD_FROM_US {
-        return None;
+        let farthest_us = offset.high_us.max(offset.low_us.saturating_neg());
+        return format!("within {}", duration_up(farthest_us));
     }
     let middle = offset.middle_us();
     let side = if middle < 0 { "behind" } else { "ahead" };
     let amount = duration(i64::try_from(middle.unsigned_abs()).unwrap_or(i64::MAX));
-    Some(match offset.margin_us() {
+    match offset.margin_us() {
         0 => format!("{amount} {side}"),
         margin => format!("{amount} {side} (± {})", duration_up(margin)),
-    })
+    }
+}
+
+/// How far a time of day may be off, where that shows in milliseconds: ` ± 20 ms`.
+pub fn unsure(margin_us: i64) -> String {
+    if margin_us < 1_000 {
+        String::new()
+    } else {
+        format!(" ± {}", duration_up(margin_us))
+    }
 }
 
 /// Breaks text at blanks into lines of so many characters at most; a longer word stays whole.
@@ -246,9 +256,9 @@ mod tests {
 
     #[test]
     fn a_clock_is_told_where_it_is_off() {
-        assert_eq!(clock(bounds(-300, 300)), None);
-        assert_eq!(clock(bounds(700, 1_300)), None);
-        let told = |low, high| clock(bounds(low, high)).unwrap_or_default();
+        let told = |low, high| clock(bounds(low, high));
+        assert_eq!(told(-300, 200), "within 0.3 ms");
+        assert_eq!(told(700, 1_301), "within 1.4 ms");
         assert_eq!(told(7_299_960, 7_300_040), "7.30 s ahead (± 0.1 ms)");
         assert_eq!(told(-40_600, -39_400), "40 ms behind (± 0.6 ms)");
         assert_eq!(told(20_000, 20_000), "20 ms ahead");
@@ -263,7 +273,7 @@ mod tests {
             (i64::MIN, i64::MIN),
         ] {
             assert!(!bounded(bounds(low, high)).is_empty());
-            assert!(clock(bounds(low, high)).is_some());
+            assert!(!clock(bounds(low, high)).is_empty());
         }
     }
 

@@ -32,7 +32,13 @@
 //!       "host": "mx3.example.net",
 //!       "parent": 1,
 //!       "missing": false,
-//!       "clock": { "state": "known", "offset": { "low_us": -40600, "high_us": -39400 } },
+//!       "clock": {
+//!         "state": "known",
+//!         "offset": { "low_us": -40600, "high_us": -39400 },
+//!         "offset_at_us": 1795449911689300,
+//!         "link": { "low_us": -5040300, "high_us": -5039700 },
+//!         "jump": { "against": "mx2.example.com", "by": { "low_us": 999400, "high_us": 1000600 }, "from_us": 1795449911689300, "to_us": 1795449972689300 }
+//!       },
 //!       "steps": [{
 //!         "step": "0000000000000003",
 //!         "parent": "0000000000000002",
@@ -86,8 +92,11 @@
 //! (`_us` microseconds, `_ms` milliseconds, since 1970-01-01 UTC for a moment). The text is `null` where
 //! the number is no date. Each is on the clock of the host that reported it, `sent` on the originator's.
 //! To bring a hop's time to the first hop's clock, take its `clock.offset` off: `time - high_us` to
-//! `time - low_us` is where it lies, for certain unless a clock was set meanwhile. Durations inside a hop
-//! (`dwell_us`) need no such correction.
+//! `time - low_us` is where it lies at `clock.offset_at_us`, and 1 µs wider at both ends for each ms before or after:
+//! so far may clocks run apart that nobody sets. Where one was set against a neighbour's, as other messages show,
+//! `clock.jump` says so: `against` whom, by how much (`by`, the later hop's against the earlier one's), and between
+//! which moments of its own; what this hop measured meanwhile is not to be trusted. Durations inside a hop
+//! (`dwell_us`) need no other correction.
 //!
 //! **Events** of a step (`event`): `accepted` taken in by the hop's MTA; `transferred` to a next hop that
 //! reports; `relayed` to one that does not; `expanded` to other addresses, an alias or a list; `delayed`
@@ -226,18 +235,37 @@ pub struct HopJson<'a> {
     /// No report came from here; another one refers to it.
     pub missing: bool,
     /// Its clock.
-    pub clock: ClockJson,
+    pub clock: ClockJson<'a>,
     /// What it reported.
     pub steps: Vec<StepJson<'a>>,
 }
 
 /// A hop's clock.
 #[derive(Debug, Serialize)]
-pub struct ClockJson {
+pub struct ClockJson<'a> {
     /// Against the first hop's: `known`, `unknown` or `contradiction` (no offset fits all stamps).
     pub state: &'static str,
     /// How far it is ahead of the first hop's clock, if known.
     pub offset: Option<BoundsJson>,
+    /// For which moment of its own; `null` where it is the first hop's clock itself, or nothing is known.
+    pub offset_at_us: Option<i64>,
+    /// How far it was ahead of the clock of the hop it came from, when the message left there, if known.
+    pub link: Option<BoundsJson>,
+    /// It was set while the message was here.
+    pub jump: Option<JumpJson<'a>>,
+}
+
+/// A clock was set, or a stamp is made up.
+#[derive(Debug, Serialize)]
+pub struct JumpJson<'a> {
+    /// The neighbour against whose clock it shows; it may be that one that was set.
+    pub against: &'a str,
+    /// By how much, the clock of the later hop of the two against that of the earlier.
+    pub by: BoundsJson,
+    /// Not before this, by this hop's clock, µs.
+    pub from_us: i64,
+    /// Not after this.
+    pub to_us: i64,
 }
 
 /// One report.

@@ -3,8 +3,8 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::format::{cut, fill_all, fill_list, plain, put};
-use super::verdict::{corrected_us, verdict};
+use super::format::{cut, fill_all, fill_list, plain, put, unsure};
+use super::verdict::verdict;
 use super::{View, spent, tree};
 use crate::track::Event;
 use crate::trail::{Message, NotOurs, Outcome, Recipient, State, Trails, Truth};
@@ -245,9 +245,18 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
     }
 }
 
+/// When it happened, on the first hop's clock as far as that is known.
+fn at(recipient: &Recipient, message: &Message, view: &View) -> String {
+    let from_us = message.sent_or_arrived_us();
+    let stay = message.stays.get(recipient.stay);
+    match stay.and_then(|stay| stay.on_first_clock(recipient.at_us)) {
+        Some(at) => view.time(at.middle_us(), from_us) + &unsure(at.margin_us()),
+        None => view.time(recipient.at_us, from_us) + " (its own clock)",
+    }
+}
+
 fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
-    let at_us = corrected_us(message, recipient.stay, recipient.at_us);
-    let at = view.time(at_us, message.sent_or_arrived_us());
+    let at = at(recipient, message, view);
     let host = plain(&recipient.host);
     let next = recipient
         .remote

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anstyle::Style;
 
 use super::View;
-use super::format::{bounded, clock, duration, fill, fill_all, plain, put};
+use super::format::{bounded, clock, duration, fill, fill_all, plain, put, unsure};
 use super::terminal::{BOLD, DIM, event_style, paint};
 use super::verdict::corrected_us;
 use crate::track::{Event, HopReport, RecipientStatus, Security};
@@ -82,6 +82,10 @@ impl Tree<'_> {
             let lines = fill(&remark, self.room(rail, 0));
             self.lines(rail, lines, None, DIM);
         }
+        if let Some(set) = set(stay, self.view) {
+            let lines = fill(&set, self.room(rail, 0));
+            self.lines(rail, lines, None, Style::new());
+        }
         if let Some(protection) = protection(stay) {
             let lines = fill(&protection, self.room(rail, 0));
             self.lines(rail, lines, None, DIM);
@@ -143,6 +147,7 @@ impl Tree<'_> {
         let mut text = sentence(first);
         let mut style = event_style(first.event);
         let stay = self.message.stays.get(n);
+        let sure = stay.is_some_and(|stay| stay.jump.is_none());
         if let Some(over_us) = stay.and_then(|stay| over_us(stay, group, at_us)) {
             put(&mut text, format_args!(" until {}", self.time(n, over_us)));
             // What still waits stands out; this is history.
@@ -150,7 +155,7 @@ impl Tree<'_> {
         } else if first.event == Event::Looped {
             let ring = ring(self.message, n, step).join(" → ");
             put(&mut text, format_args!(", in a ring: {}", plain(&ring)));
-        } else if let Some(dwell) = step.dwell_us(first) {
+        } else if let Some(dwell) = step.dwell_us(first).filter(|_| sure) {
             put(&mut text, format_args!(" after {}", duration(dwell)));
         }
         if let Some(pause) = told_pause(step.pause_out_us()).filter(|_| leaves(first.event)) {
@@ -289,20 +294,44 @@ fn remark(stay: &Stay) -> Option<String> {
         return Some("no report came from here, but a later hop had it from here".to_owned());
     }
     stay.parent?;
-    Some(match stay.link {
+    Some(match (stay.offset, stay.link) {
         // The first hop that reported: all times are told by its clock.
-        Offset::Unknown if stay.offset == Offset::Known(Bounds::ZERO) => return None,
-        Offset::Unknown => "times of its own clock, not comparable with those above".to_owned(),
-        Offset::Contradiction => {
+        (_, Offset::Unknown) if stay.offset_at_us.is_none() && stay.offset != Offset::Unknown => {
+            return None;
+        }
+        (Offset::Known(offset), _) => format!("clock {}, corrected{}", clock(offset), later(stay)),
+        (_, Offset::Known(link)) => format!("clock {} of the hop above", clock(link)),
+        (_, Offset::Contradiction) => {
             "no clock offset fits its stamps: a clock was set meanwhile, or a \
              stamp is made up; not comparable with the times above"
                 .to_owned()
         }
-        Offset::Known(link) => match stay.offset {
-            Offset::Known(offset) => format!("clock {}, corrected", clock(offset)?),
-            _ => format!("clock {} of the hop above", clock(link)?),
-        },
+        (_, Offset::Unknown) => {
+            "times of its own clock, not comparable with those above".to_owned()
+        }
     })
+}
+
+/// How unsure its last times are, where the message stayed so long that the clocks may have run apart.
+fn later(stay: &Stay) -> String {
+    const TOLD_FROM_US: i64 = 50_000;
+    let last = stay.lasted().and_then(|(_, us)| stay.on_first_clock(us));
+    let margin = last.map(Bounds::margin_us).filter(|us| *us >= TOLD_FROM_US);
+    margin.map_or_else(String::new, |us| format!(" to{} in the end", unsure(us)))
+}
+
+/// That a clock was set while the message was here.
+fn set(stay: &Stay, view: &View) -> Option<String> {
+    let jump = stay.jump.as_ref()?;
+    let by_us = jump.by.middle_us().unsigned_abs();
+    let by = duration(i64::try_from(by_us).unwrap_or(i64::MAX));
+    let [from, to] = [jump.from_us, jump.to_us].map(|us| view.time(us, jump.from_us));
+    Some(format!(
+        "its clock or that of {} was set by {by}{} between {from} and {to} of its time, or a stamp is made up; \
+         how long it was here is not known",
+        plain(&jump.against),
+        unsure(jump.by.margin_us())
+    ))
 }
 
 /// What protected the connections of a stay, as far as it is known.

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::View;
 use super::format::{bounded, plain, put};
-use crate::trail::clock::{Bounds, Offset};
+use crate::trail::clock::Bounds;
+use crate::trail::way::{self, way};
 use crate::trail::{Message, Recipient, State};
 
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
@@ -82,34 +83,20 @@ fn first_label(host: &str) -> &str {
 
 /// A time of a stay's clock as the first hop's clock had it; as it stands where that is not known.
 pub fn corrected_us(message: &Message, stay: usize, us: i64) -> i64 {
-    match message.stays.get(stay).map(|s| s.offset) {
-        Some(Offset::Known(bounds)) => us.saturating_sub(bounds.middle_us()),
-        _ => us,
-    }
+    let stay = message.stays.get(stay);
+    let corrected = stay.and_then(|stay| stay.on_first_clock(us));
+    corrected.map_or(us, Bounds::middle_us)
 }
 
-/// How long it took from the first hop's arrival to the last delivery, if all were delivered and the
-/// clocks along the way are known.
+/// How long it took from the first hop's arrival to the last delivery, if all were delivered and every part of the
+/// ways there is known.
 pub fn total(message: &Message) -> Option<Bounds> {
-    let origin = message
-        .stays
-        .first()
-        .filter(|s| s.parent.is_none() && s.hop == 1)?;
-    let start_us = origin
-        .steps
-        .iter()
-        .map(crate::track::HopReport::arrived_us)
-        .min()?;
-    let mut total: Option<Bounds> = None;
-    for recipient in &message.recipients {
-        let Offset::Known(offset) = message.stays.get(recipient.stay)?.offset else {
-            return None;
-        };
-        if recipient.state != State::Delivered {
-            return None;
-        }
-        let took = offset.taken_from(recipient.at_us.checked_sub(start_us)?);
-        total = Some(total.map_or(took, |t| if took.high_us > t.high_us { took } else { t }));
+    let origin = message.stays.first()?;
+    if origin.parent.is_some() || origin.hop != 1 {
+        return None;
     }
-    total.filter(|t| t.low_us >= 0)
+    let delivered =
+        |r: &Recipient| (r.state == State::Delivered).then(|| way::total(&way(message, r)));
+    let totals: Option<Vec<Bounds>> = message.recipients.iter().map(|r| delivered(r)?).collect();
+    totals?.into_iter().max_by_key(|took| took.high_us)
 }

@@ -221,6 +221,35 @@ fn a_clock_that_was_set() {
     insta::assert_snapshot!(shown(&read(&reports)));
 }
 
+/// The same way a minute later, when the third hop's clock has been set to a second more.
+fn a_second_ahead_a_minute_later() -> Vec<HopReport> {
+    let late = |leg: Leg, clock_us: i64| Leg {
+        came_ms: leg.came_ms + 60_000,
+        went_ms: leg.went_ms + 60_000,
+        clock_us: leg.clock_us + clock_us,
+        ..leg
+    };
+    let bob = |event| [("bob@example.net", event)];
+    let mut reports = vec![
+        late(HOP1, 0).report(11, None, &bob(Event::Transferred)),
+        late(HOP2, 0).report(12, Some(11), &bob(Event::Transferred)),
+        late(HOP3, 1_000_000).report(13, Some(12), &bob(Event::Delivered)),
+    ];
+    for report in &mut reports {
+        report.id = crate::track::TrackingId::new("a-minute-later").unwrap();
+        report.sent_ms = Some(world::SENT_MS + 60_000);
+    }
+    reports
+}
+
+/// What one message shows alone is no sign of anything; both together are.
+#[test]
+fn a_clock_that_was_set_between_two_messages() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports.extend(a_second_ahead_a_minute_later());
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
 #[test]
 fn hostile_strings() {
     let mut reports = three_hops(&["\u{202e}<b>\u{1b}[31mbob</b>@example.net"]);
@@ -444,6 +473,9 @@ fn the_documentation_shows_every_field() {
         .map(|l| l.trim_start_matches("//!"))
         .collect();
     let mut trails = read(&secured());
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports.extend(a_second_ahead_a_minute_later());
+    trails.messages.extend(read(&reports).messages);
     trails.not_ours = read_by(
         &three_hops(&["bob@example.net"]),
         Some(&crate::track::Secret::new([1; 32])),

@@ -32,7 +32,8 @@ fn the_true_offset_lies_within_the_bounds() {
             bounds.low_us <= truth && truth <= bounds.high_us,
             "{bounds:?} {truth}"
         );
-        assert!(bounds.margin_us() <= 600, "{bounds:?}");
+        // 0.3 ms of each link, and what the clocks may run apart in the 2.25 s at the second hop.
+        assert!(bounds.margin_us() <= 600 + 2250 + 3, "{bounds:?}");
     }
 }
 

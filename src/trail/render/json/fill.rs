@@ -3,12 +3,13 @@
 use jiff::tz::TimeZone;
 
 use super::{
-    BoundsJson, ClockJson, Counts, Document, ExchangeJson, FateJson, HopJson, MessageJson,
-    NotOursJson, RecipientJson, SCHEMA, StepJson, TlsJson,
+    BoundsJson, ClockJson, Counts, Document, ExchangeJson, FateJson, HopJson, JumpJson,
+    MessageJson, NotOursJson, RecipientJson, SCHEMA, StepJson, TlsJson,
 };
 use crate::track::clean::is_hidden;
 use crate::track::{Exchange, HopReport, RecipientStatus, Security};
 use crate::trail::clock::{Bounds, Offset};
+use crate::trail::pairs::Jump;
 use crate::trail::render::View;
 use crate::trail::render::format::{put, rfc3339};
 use crate::trail::render::verdict::{total, verdict};
@@ -113,12 +114,27 @@ fn hop<'a>(message: &Message, n: usize, stay: &'a Stay) -> HopJson<'a> {
         host: stay.host.as_deref(),
         parent: stay.parent,
         missing: stay.is_missing(),
-        clock: ClockJson { state, offset },
+        clock: ClockJson {
+            state,
+            offset,
+            offset_at_us: stay.offset_at_us,
+            link: stay.link.bounds().map(bounds),
+            jump: stay.jump.as_ref().map(jump),
+        },
         steps: stay
             .steps
             .iter()
             .map(|s| step(s, ring(message, n, s)))
             .collect(),
+    }
+}
+
+fn jump(jump: &Jump) -> JumpJson<'_> {
+    JumpJson {
+        against: &jump.against,
+        by: bounds(jump.by),
+        from_us: jump.from_us,
+        to_us: jump.to_us,
     }
 }
 

@@ -1,0 +1,270 @@
+//! The clocks of two neighbours over all the messages that went from one to the other, by the rule of
+//! [`super::clock`]: what one message shows sharpens what is known at the next, and where two have nothing in common a
+//! clock was set between them. Then the offsets along the way of each message.
+//!
+//! A host is its name here. Only who proves to know a message's key (or everybody, where there is no key to tell by)
+//! says something about other messages.
+
+use std::collections::HashMap;
+
+use super::assemble::Message;
+use super::clock::{self, Bounds, Offset, SET_BY_US, apart_us};
+use super::verify::Truth;
+use crate::track::StepId;
+
+/// A message's coming from one stay to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// The step that gave it.
+    pub from: StepId,
+    /// When its last octet left there, µs of the giver's clock.
+    pub left_us: i64,
+    /// When that came, µs of the taker's clock.
+    pub arrived_us: i64,
+    /// The taker's clock against the giver's when it left.
+    pub link: Offset,
+}
+
+/// A clock was set: the offset of two neighbours changed by more than clocks do that run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jump {
+    /// The neighbour against which it shows; it may be that one's clock that was set, or stamps are made up.
+    pub against: String,
+    /// Not before that, µs of the host's own clock.
+    pub from_us: i64,
+    /// Not after that.
+    pub to_us: i64,
+    /// By how much, the child's clock against the parent's.
+    pub by: Bounds,
+}
+
+/// What one message shows of a pair.
+struct Sight {
+    /// The message and the stay, by their places.
+    of: (usize, usize),
+    handover: Handover,
+    bounds: Bounds,
+}
+
+/// Sights of each pair: of the parent's name and the child's.
+type Pairs = HashMap<(String, String), Vec<Sight>>;
+
+/// Jumps of each host.
+type Jumps = HashMap<String, Vec<Jump>>;
+
+/// Finds all that is known of the clocks.
+pub fn set_clocks(messages: &mut [Message]) {
+    let mut pairs = Pairs::new();
+    for (n, message) in messages.iter_mut().enumerate() {
+        let told = message.truth != Truth::Unproved;
+        own_clocks(message, |names, of, handover| {
+            if let (true, Offset::Known(bounds)) = (told, handover.link) {
+                let sights = pairs.entry(names).or_default();
+                sights.push(Sight {
+                    of: (n, of),
+                    bounds,
+                    handover,
+                });
+            }
+        });
+    }
+    let mut jumps = Jumps::new();
+    for (names, sights) in pairs {
+        sharpen(messages, &mut jumps, &names, sights);
+    }
+    let jumps = jumps.into_iter().map(|(host, of)| (host, by_beginning(of)));
+    let jumps = jumps.collect();
+    for message in messages {
+        note_jumps(message, &jumps);
+        carry(message);
+    }
+}
+
+/// What each handover of a message shows by itself; `seen` gets it with the names of the pair.
+fn own_clocks(message: &mut Message, mut seen: impl FnMut((String, String), usize, Handover)) {
+    for n in 0..message.stays.len() {
+        let (before, rest) = message.stays.split_at_mut(n);
+        let Some(stay) = rest.first_mut() else { break };
+        let Some(parent) = stay.parent.and_then(|p| before.get(p)) else {
+            continue;
+        };
+        for taker in &stay.steps {
+            let giver = parent.steps.iter().find(|p| Some(p.step) == taker.parent);
+            let Some(giver) = giver else { continue };
+            let arrived_us = taker.arrived_us();
+            // One arrival is told in every step that goes back to it.
+            let known = |h: &Handover| (h.from, h.arrived_us) == (giver.step, arrived_us);
+            if stay.handovers.iter().any(known) {
+                continue;
+            }
+            let (at_us, link) = clock::offset(&giver.times_out, &taker.times_in);
+            let handover = Handover {
+                from: giver.step,
+                left_us: giver.left_us().unwrap_or(at_us),
+                arrived_us,
+                link,
+            };
+            let names = (giver.reporting_mta.clone(), taker.reporting_mta.clone());
+            seen(names, n, handover);
+            stay.handovers.push(handover);
+        }
+    }
+}
+
+/// Carries what each sight of a pair shows to those before and behind it.
+fn sharpen(
+    messages: &mut [Message],
+    jumps: &mut Jumps,
+    (parent, child): &(String, String),
+    mut sights: Vec<Sight>,
+) {
+    sights.sort_by_key(|s| (s.handover.left_us, s.of));
+    let forward = run(sights.iter());
+    let mut backward = run(sights.iter().rev());
+    backward.reverse();
+    for (sight, (known, back)) in sights.iter().zip(forward.iter().zip(backward)) {
+        if let Some(handover) = handover(messages, sight) {
+            // Stamps that are made up may fit to either side and not to both; then one side has to do.
+            let bounds = known.bounds.and(back.bounds).unwrap_or(known.bounds);
+            handover.link = Offset::Known(bounds);
+        }
+    }
+    for (pair, known) in sights.windows(2).zip(forward.windows(2)) {
+        let ([before, behind], [known, Known { apart: true, .. }]) = (pair, known) else {
+            continue;
+        };
+        let by = Bounds {
+            low_us: behind.bounds.low_us.saturating_sub(known.bounds.high_us),
+            high_us: behind.bounds.high_us.saturating_sub(known.bounds.low_us),
+        };
+        let mut note = |host: &String, against: &String, a_us: i64, b_us: i64| {
+            jumps.entry(host.clone()).or_default().push(Jump {
+                against: against.clone(),
+                from_us: a_us.min(b_us),
+                to_us: a_us.max(b_us),
+                by,
+            });
+        };
+        note(
+            parent,
+            child,
+            before.handover.left_us,
+            behind.handover.left_us,
+        );
+        note(
+            child,
+            parent,
+            before.handover.arrived_us,
+            behind.handover.arrived_us,
+        );
+    }
+}
+
+/// The bounds at a sight, out of it and those on one side of it.
+#[derive(Clone, Copy)]
+struct Known {
+    bounds: Bounds,
+    /// It has nothing in common with the one next to it on that side.
+    apart: bool,
+}
+
+fn run<'a>(sights: impl Iterator<Item = &'a Sight>) -> Vec<Known> {
+    let mut last: Option<(i64, Bounds)> = None;
+    let known = sights.map(|sight| {
+        let joined = last.map(|(at_us, bounds)| join(bounds, at_us, sight));
+        let bounds = match joined {
+            Some(Joined::Both(bounds)) => bounds,
+            _ => sight.bounds,
+        };
+        last = Some((sight.handover.left_us, bounds));
+        let apart = matches!(joined, Some(Joined::Apart));
+        Known { bounds, apart }
+    });
+    known.collect()
+}
+
+enum Joined {
+    /// No clock was set between them: it lies within this.
+    Both(Bounds),
+    /// They have nothing in common: one was.
+    Apart,
+    /// One may have been, by what would not show.
+    Unsure,
+}
+
+fn join(known: Bounds, at_us: i64, sight: &Sight) -> Joined {
+    let gap_us = sight.handover.left_us.saturating_sub(at_us);
+    let Some(both) = known.aged(gap_us).and(sight.bounds) else {
+        return Joined::Apart;
+    };
+    let widths = known.width_us().saturating_add(sight.bounds.width_us());
+    if widths.saturating_add(apart_us(gap_us).saturating_mul(2)) < SET_BY_US {
+        Joined::Both(both)
+    } else {
+        Joined::Unsure
+    }
+}
+
+fn handover<'a>(messages: &'a mut [Message], sight: &Sight) -> Option<&'a mut Handover> {
+    let (message, stay) = sight.of;
+    let stay = messages.get_mut(message)?.stays.get_mut(stay)?;
+    stay.handovers.iter_mut().find(|h| **h == sight.handover)
+}
+
+/// For each beginning of a jump, in order: it, and of the jumps that began by then the one that lasts longest.
+fn by_beginning(mut jumps: Vec<Jump>) -> Vec<(i64, Jump)> {
+    jumps.sort_by_key(|jump| (jump.from_us, jump.to_us));
+    let mut longest: Option<Jump> = None;
+    let reached = jumps.into_iter().map(|jump| {
+        let from_us = jump.from_us;
+        let so_far = longest.take().filter(|far| far.to_us > jump.to_us);
+        let far = so_far.unwrap_or(jump);
+        longest = Some(far.clone());
+        (from_us, far)
+    });
+    reached.collect()
+}
+
+/// A jump of the clock of each stay's host while the message was there.
+fn note_jumps(message: &mut Message, jumps: &HashMap<String, Vec<(i64, Jump)>>) {
+    for stay in &mut message.stays {
+        let Some((jumps, (from_us, to_us))) = stay
+            .host
+            .as_ref()
+            .and_then(|host| jumps.get(host))
+            .zip(stay.lasted())
+        else {
+            continue;
+        };
+        let begun = jumps.partition_point(|(at_us, _)| *at_us <= to_us);
+        let last = begun.checked_sub(1).and_then(|n| jumps.get(n));
+        let jump = last.map(|(_, jump)| jump);
+        stay.jump = jump.filter(|jump| jump.to_us >= from_us).cloned();
+    }
+}
+
+/// Carries the clock of the first hop that reported along the links. A parent stands before its children, so one pass
+/// is enough.
+fn carry(message: &mut Message) {
+    let first = message.stays.iter().position(|s| !s.is_missing());
+    for n in 0..message.stays.len() {
+        let (before, rest) = message.stays.split_at_mut(n);
+        let Some(stay) = rest.first_mut() else { break };
+        if Some(n) == first {
+            stay.offset = Offset::Known(Bounds::ZERO);
+            continue;
+        }
+        let came = stay.handovers.iter().find(|h| h.link.bounds().is_some());
+        let came = came.or_else(|| stay.handovers.first()).copied();
+        let (Some(parent), Some(came)) = (stay.parent.and_then(|p| before.get(p)), came) else {
+            continue;
+        };
+        stay.link = came.link;
+        stay.offset_at_us = Some(came.arrived_us);
+        stay.offset = match (parent.offset_at(came.left_us), came.link) {
+            (Offset::Known(so_far), Offset::Known(link)) => Offset::Known(so_far.plus(link)),
+            (_, Offset::Contradiction) => Offset::Contradiction,
+            _ => Offset::Unknown,
+        };
+    }
+}

@@ -1,0 +1,341 @@
+//! Clocks against the truth: hops whose clocks are wrong in known ways pass messages on, and whatever is told of the
+//! time between them must hold what really was.
+
+use proptest::prelude::*;
+
+use super::world::{Leg, START_US, read, three_hops};
+use crate::report::Received;
+use crate::track::{Event, Exchange, HopReport, Stage, TrackingId};
+use crate::trail::assemble::assemble;
+use crate::trail::clock::{Bounds, Offset, RATE_PPM, apart_us};
+use crate::trail::verify;
+use crate::trail::way::{self, transit, way};
+use crate::trail::{Message, Stay};
+
+const HOSTS: [&str; 3] = ["a.example", "b.example", "c.example"];
+
+/// A clock as it really is.
+#[derive(Clone, Debug)]
+struct Clock {
+    /// Ahead of the true time by this, µs.
+    skew_us: i64,
+    /// Gains this much, millionths; the sign changes every so many seconds, as when it is slewed to and fro.
+    rate_ppm: i64,
+    turn_s: i64,
+    /// Set by so much at a moment of the true time, µs.
+    set: Option<(i64, i64)>,
+}
+
+impl Clock {
+    fn right() -> Self {
+        Self {
+            skew_us: 0,
+            rate_ppm: 0,
+            turn_s: 1,
+            set: None,
+        }
+    }
+
+    /// What it shows.
+    fn at(&self, true_us: i64) -> i64 {
+        let turn_us = self.turn_s * 1_000_000;
+        let into_us = (true_us - START_US).rem_euclid(2 * turn_us);
+        let gained_for_us = if into_us < turn_us {
+            into_us
+        } else {
+            2 * turn_us - into_us
+        };
+        let set = self.set.filter(|(at_us, _)| true_us >= *at_us);
+        let gained_us = gained_for_us * self.rate_ppm / 1_000_000;
+        true_us + self.skew_us + gained_us + set.map_or(0, |(_, by_us)| by_us)
+    }
+}
+
+/// What is random about one hand-over, µs: how long each command takes there, is thought about, its reply takes back.
+type Session = [(i64, i64, i64); 5];
+
+/// A session that begins at this true time: what both ends stamp, the moments in true time at which the last octet
+/// left and came, and when it is over.
+fn session(
+    begin_us: i64,
+    delays: &Session,
+    from: &Clock,
+    to: &Clock,
+) -> (Vec<Exchange>, Vec<Exchange>, [i64; 3]) {
+    let (mut out, mut into, mut moments) = (Vec::new(), Vec::new(), [0; 3]);
+    let mut now_us = begin_us;
+    for (stage, (there, thought, back)) in Stage::ALL.into_iter().zip(delays) {
+        let [sent, got, answered, heard] =
+            [0, *there, there + thought, there + thought + back].map(|us| now_us + us);
+        out.push(Exchange {
+            stage,
+            command_us: from.at(sent),
+            reply_us: from.at(heard),
+        });
+        into.push(Exchange {
+            stage,
+            command_us: to.at(got),
+            reply_us: to.at(answered),
+        });
+        moments = [sent, got, heard];
+        now_us = heard + 50;
+    }
+    (out, into, moments)
+}
+
+/// A message that goes all the way: when each octet really came and left.
+#[derive(Clone, Debug, Default)]
+struct Truth {
+    came_us: Vec<i64>,
+    left_us: Vec<i64>,
+}
+
+/// What the hops report of a message that comes at this true time, and the truth. Each hop but the last keeps it a while.
+fn travel(
+    n: u64,
+    begin_us: i64,
+    sessions: &[Session; 4],
+    dwell_us: i64,
+    clocks: &[Clock; 3],
+) -> (Vec<HopReport>, Truth) {
+    let outside = Clock::right();
+    let mut truth = Truth::default();
+    let (_, mut into, [_, came_us, mut now_us]) =
+        session(begin_us, &sessions[0], &outside, &clocks[0]);
+    truth.came_us.push(came_us);
+    let mut reports = Vec::new();
+    for hop in 0..3_usize {
+        let last = hop == 2;
+        let beyond = clocks.get(hop + 1).unwrap_or(&outside);
+        let (out, next_in, [left_us, came_us, over_us]) =
+            session(now_us + dwell_us, &sessions[hop + 1], &clocks[hop], beyond);
+        truth.left_us.push(if last { over_us } else { left_us });
+        truth.came_us.push(came_us);
+        let event = if last {
+            Event::Delivered
+        } else {
+            Event::Transferred
+        };
+        let number = u8::try_from(hop).unwrap();
+        let leg = Leg {
+            hop: number + 1,
+            host: HOSTS[hop],
+            next: "next",
+            came_ms: 0,
+            went_ms: 0,
+            clock_us: 0,
+        };
+        let step = n * 10 + u64::from(number);
+        let mut report = leg.report(
+            step,
+            (hop > 0).then(|| step - 1),
+            &[("bob@example.net", event)],
+        );
+        report.id = TrackingId::new(&format!("m{n}")).unwrap();
+        report.sent_ms = Some(n);
+        report.recipients[0].attempted_us = Some(clocks[hop].at(over_us));
+        (report.times_in, report.times_out) = (std::mem::replace(&mut into, next_in), out);
+        reports.push(report);
+        now_us = over_us;
+    }
+    (reports, truth)
+}
+
+fn assembled(reports: Vec<HopReport>) -> Vec<Message> {
+    let received = reports.into_iter().map(|report| Received {
+        report,
+        others: vec![],
+        auth: None,
+        canonical: vec![],
+        from: None,
+    });
+    assemble(received.collect(), None).0
+}
+
+/// Stamps are whole microseconds, of two clocks.
+fn holds(bounds: Bounds, truth_us: i64) -> bool {
+    let bounds = bounds.wider(2);
+    bounds.low_us <= truth_us && truth_us <= bounds.high_us
+}
+
+/// Everything told of the time between hops holds the truth.
+fn check(message: &Message, truth: &Truth, clocks: &[Clock; 3]) -> Result<(), TestCaseError> {
+    let mut all_known = true;
+    // What the first hop's clock was set by afterwards is none of this message's time.
+    let set = clocks[0]
+        .set
+        .filter(|(at_us, _)| *at_us <= truth.left_us[0]);
+    let first = Clock {
+        set,
+        ..clocks[0].clone()
+    };
+    for (n, stay) in message.stays.iter().enumerate() {
+        all_known &= stay.jump.is_none();
+        if n == 0 {
+            continue;
+        }
+        let (left_us, came_us) = (truth.left_us[n - 1], truth.came_us[n]);
+        let link = stay.link.bounds();
+        prop_assert!(link.is_some(), "{:?}", stay.link);
+        let offset_us = clocks[n].at(left_us) - clocks[n - 1].at(left_us);
+        prop_assert!(
+            holds(link.unwrap(), offset_us),
+            "link {link:?} is {offset_us}"
+        );
+        let wire = transit(message, n, &stay.steps[0]).unwrap();
+        prop_assert!(
+            wire.low_us >= 0 && holds(wire, came_us - left_us),
+            "{wire:?} is {}",
+            came_us - left_us
+        );
+        // Where the clocks on the way were not set meanwhile, so is what is carried along it.
+        if message.stays[..=n].iter().all(|s| s.jump.is_none()) {
+            let offset_us = clocks[n].at(came_us) - first.at(came_us);
+            let offset = stay.offset.bounds().unwrap();
+            prop_assert!(holds(offset, offset_us), "offset {offset:?} is {offset_us}");
+            let left_us = truth.left_us[n];
+            let shown = stay.on_first_clock(clocks[n].at(left_us)).unwrap();
+            prop_assert!(holds(shown, first.at(left_us)), "shown {shown:?}");
+        }
+    }
+    let total = way::total(&way(message, &message.recipients[0]));
+    prop_assert_eq!(total.is_some(), all_known);
+    let took_us = truth.left_us[2] - truth.came_us[0];
+    prop_assert!(
+        total.is_none_or(|t| t.low_us >= 0 && holds(t, took_us)),
+        "{total:?} is {took_us}"
+    );
+    Ok(())
+}
+
+/// Hours of skew, the most of drift; each way of a link has its own least delay, and what comes on top of it.
+fn clock() -> impl Strategy<Value = Clock> {
+    let hours = 12 * 3_600_000_000_i64;
+    (-hours..hours, -RATE_PPM..=RATE_PPM, 1i64..2000).prop_map(|(skew_us, rate_ppm, turn_s)| {
+        Clock {
+            skew_us,
+            rate_ppm,
+            turn_s,
+            set: None,
+        }
+    })
+}
+
+fn session_of(there: i64, back: i64) -> impl Strategy<Value = Session> {
+    let exchange = (0..8_000_i64, 0..400_000_i64, 0..8_000_i64);
+    prop::array::uniform5(exchange)
+        .prop_map(move |all| all.map(|(a, thought, b)| (there + a, thought, back + b)))
+}
+
+/// Messages so many µs after each other, each with how long its hops keep it.
+fn traffic() -> impl Strategy<Value = Vec<(i64, i64, [Session; 4])>> {
+    (0..20_000_i64, 0..20_000_i64).prop_flat_map(|(there, back)| {
+        let sessions = prop::array::uniform4(session_of(there, back));
+        let gap = prop_oneof![1_000..5_000_000_i64, 1_000_000..90_000_000_000_i64];
+        prop::collection::vec((gap, 0..3_000_000_i64, sessions), 1..12)
+    })
+}
+
+fn run(traffic: &[(i64, i64, [Session; 4])], clocks: &[Clock; 3]) -> Vec<(Message, Truth)> {
+    let (mut begin_us, mut reports, mut truths) = (START_US, Vec::new(), Vec::new());
+    for (n, (gap_us, dwell_us, sessions)) in (0..).zip(traffic) {
+        begin_us += gap_us;
+        let (of_one, truth) = travel(n, begin_us, sessions, *dwell_us, clocks);
+        reports.extend(of_one);
+        truths.push(truth);
+    }
+    // `sent_ms` is the number of the message, so they come in this order.
+    assembled(reports).into_iter().zip(truths).collect()
+}
+
+/// What a quick dialogue shows holds for a slow one five seconds before, but for how far clocks run apart.
+#[test]
+fn one_message_sharpens_what_another_shows() {
+    let clocks = [Clock::right(), Clock::right(), Clock::right()];
+    let sessions = |there| [[(there, 1_000, 100); 5]; 4];
+    let traffic = [
+        (0, 1_000, sessions(40_000)),
+        (5_000_000, 1_000, sessions(100)),
+    ];
+    let told = run(&traffic, &clocks);
+    let width_us = |n: usize| told[n].0.stays[1].link.bounds().unwrap().width_us();
+    assert!(width_us(1) <= 202, "{}", width_us(1));
+    assert!(width_us(0) <= 100 + 5_100 + 202, "{}", width_us(0));
+    let alone = run(&traffic[..1], &clocks);
+    assert!(alone[0].0.stays[1].link.bounds().unwrap().width_us() >= 40_000);
+}
+
+/// Whoever has no proof says nothing of the clocks of those who have.
+#[test]
+fn a_stranger_tells_nothing_of_other_messages_clocks() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    let alone = read(&reports).messages[0].stays[1].link;
+    for mut forged in three_hops(&["bob@example.net"]) {
+        forged.id = TrackingId::new("forged").unwrap();
+        for exchange in &mut forged.times_in {
+            exchange.command_us += 90_000_000;
+            exchange.reply_us += 90_000_000;
+        }
+        // Without a time stamp there is nothing to prove.
+        forged.sent_ms = None;
+        reports.push(forged);
+    }
+    let told = read(&reports);
+    let mine = told
+        .messages
+        .iter()
+        .find(|m| m.truth == verify::Truth::Verified)
+        .unwrap();
+    assert_eq!((mine.stays[1].link, &mine.stays[1].jump), (alone, &None));
+    assert_eq!(told.messages.len(), 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn what_is_told_holds_the_truth(clocks in prop::array::uniform3(clock()), traffic in traffic()) {
+        for (message, truth) in run(&traffic, &clocks) {
+            check(&message, &truth, &clocks)?;
+            prop_assert!(message.stays.iter().all(|s| s.jump.is_none()), "no clock was set: {message:#?}");
+        }
+    }
+
+    /// One clock is set at any time but in the middle of a dialogue; half a minute before and behind there is mail.
+    #[test]
+    fn a_clock_that_is_set_is_found_out(
+        mut clocks in prop::array::uniform3(clock()),
+        which in 0..3_usize,
+        by_us in prop_oneof![-7_200_000_000..-300_000_i64, 300_000..7_200_000_000_i64],
+        sessions in prop::collection::vec((1_000..20_000_000_i64, 0..3_000_000_i64, prop::array::uniform4(session_of(9_000, 2_000))), 8),
+        place in 2..6_usize,
+        hop in 0..3_usize,
+    ) {
+        let untouched = run(&sessions, &clocks);
+        // In the middle of a message's stay at some hop, so that it is in the middle of no dialogue of this one.
+        let truth = &untouched[place].1;
+        let at_us = truth.left_us[hop] - sessions[place].1.min(1_000);
+        clocks[which].set = Some((at_us, by_us));
+        let told = run(&sessions, &clocks);
+        let in_a_dialogue = |truth: &Truth| (0..3).any(|n| (truth.left_us[n] - 2_600_000..truth.left_us[n] + 600_000).contains(&at_us));
+        for (message, truth) in &told {
+            if !in_a_dialogue(truth) {
+                check(message, truth, &clocks)?;
+            }
+        }
+        let jumps: Vec<_> = told.iter().flat_map(|(m, _)| &m.stays).filter_map(|s| s.jump.as_ref()).collect();
+        let torn = |stay: &Stay| stay.link == Offset::Contradiction;
+        // There may have been no mail between it and a neighbour any more.
+        let pairs = [which.checked_sub(1), (which < 2).then_some(which)];
+        let seen = pairs.into_iter().flatten().any(|pair| {
+            let left_us = || told.iter().map(|(_, truth)| truth.left_us[pair]);
+            left_us().any(|us| us < at_us - 3_000_000) && left_us().any(|us| us > at_us + 3_000_000)
+        });
+        prop_assert!(!seen || !jumps.is_empty() || told.iter().any(|(m, _)| m.stays.iter().any(torn)));
+        for jump in jumps {
+            // The neighbours by a clock that was set back may have run apart for as long as that.
+            let by = jump.by.wider(60_000 + apart_us(by_us));
+            prop_assert!(holds(by, by_us) || holds(by, -by_us), "{jump:?} is {by_us}");
+        }
+    }
+}
