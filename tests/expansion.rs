@@ -6,6 +6,8 @@
 mod support;
 
 use std::net::SocketAddrV4;
+use std::thread;
+use std::time::Duration;
 
 use support::dialogue::Dialogue;
 use support::hoptrail::Hoptrail;
@@ -26,22 +28,41 @@ const FORWARDS: [(&str, &str); 2] = [("alice", "x5@d3.test\n"), ("bob", "\\bob, 
 
 #[test]
 fn postfix_expands() {
-    Hop::around(Mta::postfix("mx.home.test")).assert_expansions();
+    Hop::around(Mta::postfix("mx.home.test"), "lmtp").assert_expansions();
 }
 
 #[test]
 fn exim_expands() {
-    Hop::around(Mta::exim("mx.home.test")).assert_expansions();
+    Hop::around(Mta::exim("mx.home.test"), "lmtp").assert_expansions();
 }
 
 #[test]
 fn opensmtpd_expands() {
-    Hop::around(Mta::opensmtpd("mx.home.test")).assert_expansions();
+    Hop::around(Mta::opensmtpd("mx.home.test"), "lmtp").assert_expansions();
 }
 
 #[test]
 fn sendmail_expands() {
-    Hop::around(Mta::sendmail("mx.home.test")).assert_expansions();
+    Hop::around(Mta::sendmail("mx.home.test"), "lmtp").assert_expansions();
+}
+
+/// `OpenSMTPD` cannot be told to hand over one recipient at a time.
+#[test]
+fn postfix_expands_and_hands_over_one_by_one() {
+    let setup = Mta::postfix("mx.home.test").one_recipient();
+    Hop::around(setup, "smtp").assert_expansions();
+}
+
+#[test]
+fn exim_expands_and_hands_over_one_by_one() {
+    let setup = Mta::exim("mx.home.test").one_recipient();
+    Hop::around(setup, "smtp").assert_expansions();
+}
+
+#[test]
+fn sendmail_expands_and_hands_over_one_by_one() {
+    let setup = Mta::sendmail("mx.home.test").one_recipient();
+    Hop::around(setup, "smtp").assert_expansions();
 }
 
 /// hoptrail around an MTA that expands.
@@ -57,11 +78,14 @@ struct Hop {
 }
 
 impl Hop {
-    fn around(setup: Setup) -> Self {
+    /// It hands over what is not for its users by `protocol`.
+    fn around(setup: Setup, protocol: &str) -> Self {
         let (entrance, exit, delivery) = (net::address(), net::address(), net::address());
-        let mut setup = setup
-            .next_hop(NextHop::Lmtp(exit))
-            .home(HOME, &ALIASES, delivery);
+        let to_exit = match protocol {
+            "lmtp" => NextHop::Lmtp(exit),
+            _ => NextHop::Smtp(exit),
+        };
+        let mut setup = setup.next_hop(to_exit).home(HOME, &ALIASES, delivery);
         for (user, forward) in FORWARDS {
             setup = setup.file(&format!("var/home/{user}/.forward"), forward);
         }
@@ -73,7 +97,7 @@ impl Hop {
             "hostname = 'hop.test'\n\
              [reports]\nfrom = 'hoptrail@hop.test'\nvia = 'maildir:{}'\n\
              [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = 'smtp://{}'\n\
-             [[listener]]\nrole = 'egress'\nlisten = '{exit}'\nprotocol = 'lmtp'\nnext_hop = '{}'\n\
+             [[listener]]\nrole = 'egress'\nlisten = '{exit}'\nprotocol = '{protocol}'\nnext_hop = '{}'\n\
              [[listener]]\nrole = 'delivery'\nlisten = '{delivery}'\nprotocol = 'lmtp'\nnext_hop = '{}'\n",
             reports.path().display(),
             mta.address(),
@@ -106,6 +130,10 @@ impl Hop {
             told += events.len();
             self.assert_told(&to, events, told);
         }
+        // What came once must not come again.
+        thread::sleep(Duration::from_secs(1));
+        let mails = Mail::in_maildir(self.reports.path());
+        assert_eq!(mails.len(), told, "{mails:?}");
         self.assert_secrets_kept();
     }
 
