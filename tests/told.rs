@@ -166,6 +166,23 @@ fn what_came_back_to_the_hop_is_not_held_there() {
 }
 
 #[test]
+fn held_is_not_told_where_nobody_wants_it_and_a_reload_changes_that() {
+    let mut hop = Hop::egress(Sink::smtp());
+    let wanted = std::fs::read_to_string(hop.hoptrail.config()).expect("a file");
+    let never = wanted.replace("[reports]", "[reports]\nheld_after_minutes = 0");
+    for (envid, config) in [("E1", &never), ("E2", &wanted), ("E3", &never)] {
+        std::fs::write(hop.hoptrail.config(), config).expect("a file");
+        hop.hoptrail.reload();
+        hop.arrive(&asks(envid), &["bob@dest.test"]);
+    }
+    an_hour_passes(&mut hop.hoptrail);
+    assert_eq!(told(&hop, 0), Vec::<String>::new());
+    std::fs::write(hop.hoptrail.config(), wanted).expect("a file");
+    an_hour_passes(&mut hop.hoptrail);
+    assert_eq!(told(&hop, 1), ["E2 held"]);
+}
+
+#[test]
 fn held_is_told_as_the_ways_out_tell_of_their_asker() {
     for (disclose, told_by) in [("organisation", Some("dns; of.test")), ("silent", None)] {
         let mut hop = Hop::egress(Sink::smtp());

@@ -14,7 +14,7 @@ use std::time::Duration;
 use support::dialogue::Dialogue;
 use support::hoptrail::Hoptrail;
 use support::mail::{MESSAGE, Mail, Report, behind_type, wire};
-use support::mta::{Mta, Setup};
+use support::mta::{Mta, SCHEDULE, Setup};
 use support::net::{self, NextHop};
 use support::sink::{Script, Sink};
 use support::{PATIENCE, wait_until};
@@ -113,15 +113,7 @@ fn exim_meets_trouble() {
 #[test]
 fn opensmtpd_meets_trouble() {
     let mut hop = Hop::around(Mta::opensmtpd("mx.test"));
-    // By itself it waits for minutes. Its command wants to be of its queue's group.
-    hop.retry = &[
-        "setpriv",
-        "--regid=opensmtpq",
-        "--clear-groups",
-        "smtpctl",
-        "schedule",
-        "all",
-    ];
+    hop.retry = &SCHEDULE;
     hop.assert_told();
 }
 
