@@ -6,11 +6,13 @@
 mod support;
 
 use std::net::SocketAddrV4;
+use std::thread;
+use std::time::Duration;
 
 use support::dialogue::Dialogue;
 use support::hoptrail::Hoptrail;
 use support::mail::{MESSAGE, Mail, Report, wire};
-use support::mta::{Mta, Setup};
+use support::mta::{Mta, SCHEDULE, Setup};
 use support::net::{self, NextHop};
 use support::sink::Sink;
 use support::{PATIENCE, wait_until};
@@ -26,22 +28,73 @@ const FORWARDS: [(&str, &str); 2] = [("alice", "x5@d3.test\n"), ("bob", "\\bob, 
 
 #[test]
 fn postfix_expands() {
-    Hop::around(Mta::postfix("mx.home.test")).assert_expansions();
+    Hop::around(Mta::postfix("mx.home.test"), "lmtp").assert_expansions();
 }
 
 #[test]
 fn exim_expands() {
-    Hop::around(Mta::exim("mx.home.test")).assert_expansions();
+    Hop::around(Mta::exim("mx.home.test"), "lmtp").assert_expansions();
 }
 
 #[test]
 fn opensmtpd_expands() {
-    Hop::around(Mta::opensmtpd("mx.home.test")).assert_expansions();
+    Hop::around(Mta::opensmtpd("mx.home.test"), "lmtp").assert_expansions();
 }
 
 #[test]
 fn sendmail_expands() {
-    Hop::around(Mta::sendmail("mx.home.test")).assert_expansions();
+    Hop::around(Mta::sendmail("mx.home.test"), "lmtp").assert_expansions();
+}
+
+/// `OpenSMTPD` cannot be told to hand over one recipient at a time.
+#[test]
+fn postfix_expands_and_hands_over_one_by_one() {
+    let setup = Mta::postfix("mx.home.test").one_recipient();
+    Hop::around(setup, "smtp").assert_expansions();
+}
+
+#[test]
+fn exim_expands_and_hands_over_one_by_one() {
+    let setup = Mta::exim("mx.home.test").one_recipient();
+    Hop::around(setup, "smtp").assert_expansions();
+}
+
+#[test]
+fn sendmail_expands_and_hands_over_one_by_one() {
+    let setup = Mta::sendmail("mx.home.test").one_recipient();
+    Hop::around(setup, "smtp").assert_expansions();
+}
+
+/// `OpenSMTPD` 6.8 gives the ORCPT of one recipient to those behind it who have none; and it hands over all in one
+/// transaction, of whom an egress by SMTP takes one.
+#[test]
+fn opensmtpd_mixes_up_nobody() {
+    let hop = Hop::around(Mta::opensmtpd("mx.home.test"), "smtp");
+    let two = format!("<two@{HOME}>");
+    hop.submit("E1", &["<carol@d9.test> ORCPT=rfc822;carol@d9.test", &two]);
+    wait_until(PATIENCE, "carol and two members have their mail", || {
+        let seen = hop.next.transactions();
+        if seen.len() == 3 {
+            return Ok(());
+        }
+        hop.mta.daemon().run(&SCHEDULE);
+        thread::sleep(Duration::from_millis(500));
+        Err(format!("{seen:?}"))
+    });
+    // What came once must not come again.
+    thread::sleep(Duration::from_secs(2));
+    let mails = Mail::in_maildir(hop.reports.path());
+    let reports = mails.iter().filter_map(Mail::report);
+    let event = |report: Report| {
+        let event = report.of_recipients("X-Hoptrail-Event").join(" ");
+        format!("{} {event}", report.final_recipients().join(" "))
+    };
+    let mut told: Vec<String> = reports.flat_map(Report::steps).map(event).collect();
+    told.sort();
+    assert_eq!(
+        told,
+        ["carol@d9.test transferred", "two@home.test expanded"]
+    );
 }
 
 /// hoptrail around an MTA that expands.
@@ -57,11 +110,14 @@ struct Hop {
 }
 
 impl Hop {
-    fn around(setup: Setup) -> Self {
+    /// It hands over what is not for its users by `protocol`.
+    fn around(setup: Setup, protocol: &str) -> Self {
         let (entrance, exit, delivery) = (net::address(), net::address(), net::address());
-        let mut setup = setup
-            .next_hop(NextHop::Lmtp(exit))
-            .home(HOME, &ALIASES, delivery);
+        let to_exit = match protocol {
+            "lmtp" => NextHop::Lmtp(exit),
+            _ => NextHop::Smtp(exit),
+        };
+        let mut setup = setup.next_hop(to_exit).home(HOME, &ALIASES, delivery);
         for (user, forward) in FORWARDS {
             setup = setup.file(&format!("var/home/{user}/.forward"), forward);
         }
@@ -73,7 +129,7 @@ impl Hop {
             "hostname = 'hop.test'\n\
              [reports]\nfrom = 'hoptrail@hop.test'\nvia = 'maildir:{}'\n\
              [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = 'smtp://{}'\n\
-             [[listener]]\nrole = 'egress'\nlisten = '{exit}'\nprotocol = 'lmtp'\nnext_hop = '{}'\n\
+             [[listener]]\nrole = 'egress'\nlisten = '{exit}'\nprotocol = '{protocol}'\nnext_hop = '{}'\n\
              [[listener]]\nrole = 'delivery'\nlisten = '{delivery}'\nprotocol = 'lmtp'\nnext_hop = '{}'\n",
             reports.path().display(),
             mta.address(),
@@ -100,21 +156,27 @@ impl Hop {
             ("bob", 1, 1, &["expanded", "delivered"]),
         ] {
             let to = format!("{to}@{HOME}");
-            self.submit(&to);
+            self.submit(&to, &[&format!("<{to}> NOTIFY=NEVER")]);
             (at_members, at_users) = (at_members + members, at_users + users);
             self.wait_for_mail(at_members, at_users);
             told += events.len();
             self.assert_told(&to, events, told);
         }
+        // What came once must not come again.
+        thread::sleep(Duration::from_secs(1));
+        let mails = Mail::in_maildir(self.reports.path());
+        assert_eq!(mails.len(), told, "{mails:?}");
         self.assert_secrets_kept();
     }
 
-    fn submit(&self, to: &str) {
+    fn submit(&self, envid: &str, to: &[&str]) {
         let mut client = Dialogue::open(self.entrance);
         client.command("EHLO client.test", "250");
-        let mail = format!("MAIL FROM:<asker@origin.test> TRACK=NOW ENVID={to} BODY=8BITMIME");
+        let mail = format!("MAIL FROM:<asker@origin.test> TRACK=NOW ENVID={envid} BODY=8BITMIME");
         client.command(&mail, "250");
-        client.command(&format!("RCPT TO:<{to}> NOTIFY=NEVER"), "250");
+        for recipient in to {
+            client.command(&format!("RCPT TO:{recipient}"), "250");
+        }
         client.data(&wire(MESSAGE));
         client.expect("250");
     }

@@ -44,15 +44,9 @@ fn asks(envid: &str) -> String {
     format!("{FROM} TRACK=NOW ENVID={envid}")
 }
 
-/// All that has come and not gone came an hour earlier than it did; then the hop has looked again.
+/// Then the hop has looked again.
 fn an_hour_passes(hoptrail: &mut Hoptrail) {
-    hoptrail.stop();
-    let store = hoptrail.state_dir().join("store.sqlite");
-    let store = rusqlite::Connection::open(store).expect("the store opens");
-    let back = "UPDATE stays SET since_ms = since_ms - 3600000";
-    store.execute(back, []).expect("it is a table");
-    drop(store);
-    hoptrail.start_again();
+    hoptrail.let_pass(60);
     thread::sleep(Duration::from_millis(500));
 }
 
@@ -170,6 +164,23 @@ fn what_came_back_to_the_hop_is_not_held_there() {
     assert_eq!(told(&hop, 1), ["E1 looped"]);
     an_hour_passes(&mut hop.hoptrail);
     assert_eq!(told(&hop, 1), ["E1 looped"]);
+}
+
+#[test]
+fn held_is_not_told_where_nobody_wants_it_and_a_reload_changes_that() {
+    let mut hop = Hop::egress(Sink::smtp());
+    let wanted = std::fs::read_to_string(hop.hoptrail.config()).expect("a file");
+    let never = wanted.replace("[reports]", "[reports]\nheld_after_minutes = 0");
+    for (envid, config) in [("E1", &never), ("E2", &wanted), ("E3", &never)] {
+        std::fs::write(hop.hoptrail.config(), config).expect("a file");
+        hop.hoptrail.reload();
+        hop.arrive(&asks(envid), &["bob@dest.test"]);
+    }
+    an_hour_passes(&mut hop.hoptrail);
+    assert_eq!(told(&hop, 0), Vec::<String>::new());
+    std::fs::write(hop.hoptrail.config(), wanted).expect("a file");
+    an_hour_passes(&mut hop.hoptrail);
+    assert_eq!(told(&hop, 1), ["E2 held"]);
 }
 
 #[test]

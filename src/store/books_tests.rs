@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::once_tests::{arrival, departure};
 use super::tests::{DAY_US, a_step, all_due, open, step_at};
 use super::*;
 use crate::clock::Clock;
@@ -25,7 +26,7 @@ fn rows(db: &Connection, table: &str) -> i64 {
 /// Makes every insertion into `table` fail.
 fn break_table(db: &Connection, table: &str) {
     let sql = format!(
-        "CREATE TRIGGER broken BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no space left'); END"
+        "CREATE TRIGGER broken_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no space left'); END"
     );
     db.execute_batch(&sql).unwrap();
 }
@@ -56,11 +57,33 @@ async fn a_put_needs_no_books_and_they_follow_by_themselves() {
     assert!(store.book().await.is_err());
     assert_eq!((rows(&db, "journal"), rows(&db, "steps")), (3, 0));
     assert_eq!(all_due(&store, 0).await.len(), 3, "a failure loses nothing");
-    db.execute_batch("DROP TRIGGER broken").unwrap();
+    db.execute_batch("DROP TRIGGER broken_steps").unwrap();
     until_booked(&db, 3).await;
     assert_eq!(rows(&db, "outbox"), 3);
     assert_eq!(all_due(&store, 0).await.len(), 3);
     assert!(store.step(StepId(2)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_is_told_once_and_what_stays_need_no_books_at_first() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let db = other(&dir);
+    break_table(&db, "told");
+    break_table(&db, "stays");
+    let news = [("bob@x.org", Event::Relayed)];
+    store.put(arrival(1)).await.unwrap();
+    let first = departure(11, StepId(1), &news);
+    assert_eq!(store.put(first).await.unwrap(), Put::Queued);
+    let again = departure(12, StepId(1), &news);
+    assert!(store.put(again.clone()).await.is_err(), "it needs them");
+    db.execute_batch("DROP TRIGGER broken_told").unwrap();
+    assert_eq!(store.put(again).await.unwrap(), Put::Quiet);
+    let gone = store.staying(i64::MAX, 9).await.unwrap();
+    assert!(
+        gone.is_empty(),
+        "and it left before anybody could note that it came"
+    );
 }
 
 #[tokio::test]

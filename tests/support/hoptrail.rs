@@ -122,6 +122,21 @@ impl Hoptrail {
         self.wait_until_ready();
     }
 
+    /// Stops it, has all that it waits for begin so many minutes earlier (delays, and stays of messages), and starts it
+    /// again.
+    pub fn let_pass(&mut self, minutes: i64) {
+        self.stop();
+        let store = self.state_dir().join("store.sqlite");
+        let store = rusqlite::Connection::open(store).expect("the store opens");
+        let back = format!(
+            "UPDATE stays SET since_ms = since_ms - {minutes} * 60000;
+             UPDATE delays SET first_us = first_us - {minutes} * 60000000, told_us = told_us - {minutes} * 60000000;"
+        );
+        store.execute_batch(&back).expect("these are its tables");
+        drop(store);
+        self.start_again();
+    }
+
     fn wait_until_ready(&mut self) {
         for &address in &self.listeners {
             wait_until(PATIENCE, &format!("hoptrail listens on {address}"), || {

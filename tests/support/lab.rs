@@ -167,6 +167,18 @@ impl Daemon {
         })
     }
 
+    /// Runs a command beside the daemon, in its namespaces; it must succeed.
+    pub fn run(&self, command: &[&str]) {
+        let wrapper = self.child.id();
+        let output = Command::new("nsenter")
+            .args(["--mount", "--uts", "--target", &wrapper.to_string()])
+            .arg(format!("--pid=/proc/{wrapper}/ns/pid_for_children"))
+            .args(command)
+            .output()
+            .expect("nsenter can be run");
+        assert!(output.status.success(), "{command:?}: {output:?}");
+    }
+
     /// The process namespace, as the kernel names it; ask it while the daemon runs.
     pub fn namespace(&self) -> String {
         let link = format!("/proc/{}/ns/pid_for_children", self.child.id());

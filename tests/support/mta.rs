@@ -9,6 +9,16 @@ use std::thread;
 use super::lab::{Daemon, State, package};
 use super::net::{self, NextHop};
 
+/// Has `OpenSMTPD` try again at once what it would by itself try in minutes. The command wants to be of its queue's group.
+pub const SCHEDULE: [&str; 6] = [
+    "setpriv",
+    "--regid=opensmtpq",
+    "--clear-groups",
+    "smtpctl",
+    "schedule",
+    "all",
+];
+
 #[derive(Clone, Copy)]
 enum Software {
     Postfix,

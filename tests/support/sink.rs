@@ -41,10 +41,11 @@ impl fmt::Debug for Transaction {
     }
 }
 
-/// A server to be started. Replies are chosen by the beginning of the command line, whatever its case;
-/// the dot counts as a line `DOT`, over LMTP `DOT <recipient>` for each recipient. Some replies are deeds: `close`
-/// closes the connection, `half` does so in the middle of one, `silence` is none, `endless` never comes to an end,
-/// behind `deaf` (a 354) nothing more is read, and behind `gone` (another) the connection is closed.
+/// A server to be started. Replies are chosen by the beginning of the command line, whatever its case; a client
+/// that comes counts as a line `CONNECT`, the dot as a line `DOT`, over LMTP `DOT <recipient>` for each recipient. Some
+/// replies are deeds: `close` closes the connection, `half` does so in the middle of one, `silence` is none, `endless`
+/// never comes to an end, behind `deaf` (a 354) nothing more is read, and behind `gone` (another) the connection is
+/// closed.
 #[derive(Clone, Default)]
 pub struct Script {
     lmtp: bool,
@@ -309,7 +310,8 @@ impl Session {
         if lock(&self.script).implicit {
             self.secure()?;
         }
-        let greeting = lock(&self.script).greeting.clone();
+        let scripted = lock(&self.script).reply_to("CONNECT");
+        let greeting = scripted.or_else(|| lock(&self.script).greeting.clone());
         self.say(&greeting.unwrap_or_else(|| "220 sink.test".to_owned()))?;
         loop {
             let mut line = Vec::new();
