@@ -19,11 +19,13 @@ use support::hoptrail::{Hoptrail, User};
 use support::mail::{MESSAGE, Mail, Report, wire};
 use support::mta::{Mta, Setup, start_all};
 use support::net::{self, NextHop};
+use support::played::Played;
 use support::sink::Sink;
 use support::{PATIENCE, wait_until};
 
 const SENDER: &str = "alice@origin.test";
 const RECIPIENT: &str = "bob@dest.test";
+const SMALL: &[u8] = b"Message-ID: <m1@origin.test>\r\n\r\nx\r\n";
 /// A hop would have told by then what it tells.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -267,95 +269,30 @@ fn a_ring_of_opensmtpd_and_sendmail_is_told_once() {
     Ring::of([Mta::opensmtpd(first), Mta::sendmail(second)]).assert_told_once();
 }
 
-/// A hop whose MTA the test plays, in front of a next hop that tracks.
-struct Played {
-    _hoptrail: Hoptrail,
-    entrance: SocketAddrV4,
-    exit: SocketAddrV4,
-    mta: Sink,
-    next: Sink,
-    reports: tempfile::TempDir,
+/// Asks for tracking so; whether the MTA got a carry header.
+fn is_carried(hop: &Played, track: &str, to: &str) -> bool {
+    hop.arrive(track, &[to], SMALL)
+        .starts_with(b"Hoptrail-Carry:")
 }
 
-impl Played {
-    fn start() -> Self {
-        let (mta, next) = (
-            Sink::smtp().start(),
-            Sink::smtp().offer("TRACK NOW").offer("DSN").start(),
-        );
-        let (entrance, exit) = (net::address(), net::address());
-        let reports = tempfile::tempdir().expect("a directory");
-        let place = Hop {
-            hostname: "mx1.test",
-            mta: mta.address(),
-            ingress: entrance,
-            departure: exit,
-            departure_role: "egress",
-            onward: next.next_hop(),
-            home: next.next_hop(),
-            via: format!("maildir:{}", reports.path().display()),
-        };
-        Self {
-            _hoptrail: Hoptrail::serve(&place.config()),
-            entrance,
-            exit,
-            mta,
-            next,
-            reports,
-        }
-    }
-
-    /// A message comes; as the MTA gets it.
-    fn arrive(&self, track: &str, to: &str) -> Vec<u8> {
-        let before = self.mta.transactions().len();
-        let mut client = Dialogue::open(self.entrance);
-        client.command("EHLO client.test", "250");
-        client.command(&format!("MAIL FROM:<{SENDER}> {track}"), "250");
-        client.command(&format!("RCPT TO:<{to}>"), "250");
-        client.data(b"Message-ID: <m1@origin.test>\r\n\r\nx\r\n");
-        client.expect("250");
-        self.mta.wait_for(before + 1).remove(before).data
-    }
-
-    /// The MTA hands it on; the step that the next hop is told.
-    fn leave(&self, data: &[u8]) -> String {
-        let before = self.next.transactions().len();
-        let mut mta = Dialogue::open(self.exit);
-        mta.command("LHLO mta.test", "250");
-        mta.command(&format!("MAIL FROM:<{SENDER}>"), "250");
-        mta.command(&format!("RCPT TO:<{RECIPIENT}>"), "250");
-        mta.command("DATA", "354");
-        mta.send([data, b".\r\n"].concat());
-        mta.expect("250");
-        let seen = self.next.wait_for(before + 1).remove(before);
-        let (_, up) = seen.mail_from.split_once(":up/").expect("a step");
-        up[..16].to_owned()
-    }
-
-    /// The events of all reports, when there are so many and no more come, and the ring of the last loop.
-    fn told(&self, count: usize) -> (Vec<String>, String) {
-        let reports = || Mail::in_maildir(self.reports.path());
-        wait_until(PATIENCE, "reports", || {
-            let seen = reports().len();
-            if seen >= count {
-                Ok(())
-            } else {
-                Err(format!("{seen}"))
-            }
-        });
-        thread::sleep(SILENCE);
-        let reports: Vec<_> = reports().iter().filter_map(Mail::report).collect();
-        let event = |report: &Report| report.of_recipients("X-Hoptrail-Event").remove(0);
-        let mut events: Vec<_> = reports.iter().map(event).collect();
-        events.sort();
-        let looped = reports.iter().find(|report| event(report) == "looped");
-        let ring = looped.map(|report| report.field("X-Hoptrail-Ring"));
-        (events, ring.unwrap_or_default())
-    }
+/// The step that the next hop is told when the MTA hands on what came.
+fn leave(hop: &Played, data: &[u8]) -> String {
+    let seen = hop.leave(&[RECIPIENT], data);
+    let (_, up) = seen.mail_from.split_once(":up/").expect("a step");
+    up[..16].to_owned()
 }
 
-fn is_carried(data: &[u8]) -> bool {
-    data.starts_with(b"Hoptrail-Carry:")
+/// The events of all reports, when there are so many and no more come, and the ring of a loop.
+fn told(hop: &Played, count: usize) -> (Vec<String>, String) {
+    hop.wait_for_reports(count);
+    thread::sleep(SILENCE);
+    let reports: Vec<_> = hop.reports().iter().filter_map(Mail::report).collect();
+    let event = |report: &Report| report.of_recipients("X-Hoptrail-Event").remove(0);
+    let mut events: Vec<_> = reports.iter().map(event).collect();
+    events.sort();
+    let looped = reports.iter().find(|report| event(report) == "looped");
+    let ring = looped.map(|report| report.field("X-Hoptrail-Ring"));
+    (events, ring.unwrap_or_default())
 }
 
 /// A step as `via` has it.
@@ -369,17 +306,15 @@ fn a_resend_is_no_loop() {
     let hop = Played::start();
     let track = "TRACK=NOW:hop/1:up/00000000000000aa ENVID=E1";
     for _ in 0..2 {
-        let carried = hop.arrive(track, RECIPIENT);
-        assert!(is_carried(&carried));
-        hop.leave(&carried);
+        leave(&hop, &hop.arrive(track, &[RECIPIENT], SMALL));
     }
-    assert_eq!(hop.told(2).0, ["transferred"; 2]);
+    assert_eq!(told(&hop, 2).0, ["transferred"; 2]);
 }
 
 #[test]
 fn only_the_same_message_to_the_same_recipient_comes_in_a_ring() {
     let hop = Played::start();
-    let step = hop.leave(&hop.arrive("TRACK=NOW ENVID=E1", RECIPIENT));
+    let step = leave(&hop, &hop.arrive("TRACK=NOW ENVID=E1", &[RECIPIENT], SMALL));
     let via = via(&step);
     for (why, track, to) in [
         (
@@ -403,14 +338,14 @@ fn only_the_same_message_to_the_same_recipient_comes_in_a_ring() {
             RECIPIENT,
         ),
     ] {
-        assert!(is_carried(&hop.arrive(&track, to)), "{why}");
+        assert!(is_carried(&hop, &track, to), "{why}");
     }
     let far = format!("TRACK=NOW:hop/4:up/00000000000000aa:via/{via} ENVID=E1");
     // However often it comes.
     for to in [RECIPIENT, "Bob@Dest.test", RECIPIENT] {
-        assert!(!is_carried(&hop.arrive(&far, to)), "{to}");
+        assert!(!is_carried(&hop, &far, to), "{to}");
     }
-    let (events, ring) = hop.told(2);
+    let (events, ring) = told(&hop, 2);
     assert_eq!(events, ["looped", "transferred"]);
     assert_eq!(ring, "mx1.test sink.test * mx1.test");
 }
@@ -418,8 +353,8 @@ fn only_the_same_message_to_the_same_recipient_comes_in_a_ring() {
 #[test]
 fn a_request_that_has_passed_too_many_hops_ends_and_the_mail_does_not() {
     let hop = Played::start();
-    assert!(is_carried(&hop.arrive("TRACK=NOW:hop/24", RECIPIENT)));
-    assert!(!is_carried(&hop.arrive("TRACK=NOW:hop/25", RECIPIENT)));
-    assert!(!is_carried(&hop.arrive("TRACK=NOW:hop/3:max/3", RECIPIENT)));
-    assert_eq!(hop.told(0).0, Vec::<String>::new());
+    assert!(is_carried(&hop, "TRACK=NOW:hop/24", RECIPIENT));
+    assert!(!is_carried(&hop, "TRACK=NOW:hop/25", RECIPIENT));
+    assert!(!is_carried(&hop, "TRACK=NOW:hop/3:max/3", RECIPIENT));
+    assert_eq!(told(&hop, 0).0, Vec::<String>::new());
 }
