@@ -358,3 +358,61 @@ fn a_request_that_has_passed_too_many_hops_ends_and_the_mail_does_not() {
     assert!(!is_carried(&hop, "TRACK=NOW:hop/3:max/3", RECIPIENT));
     assert_eq!(told(&hop, 0).0, Vec::<String>::new());
 }
+
+/// Hops with an ingress alone, which share a key: the carry header goes round with the mail.
+#[test]
+fn a_ring_of_hops_that_see_nothing_leave_is_told_once() {
+    let sinks = HOSTS.map(|_| Sink::smtp().start());
+    let reports = tempfile::tempdir().expect("a directory");
+    let entrances = HOSTS.map(|_| net::address());
+    let hops = [0, 1].map(|n| {
+        Hoptrail::serve(&format!(
+            "hostname = '{}'\nreports = {{ from = 'hoptrail@{}', via = 'maildir:{}' }}\n\
+             [[listener]]\nrole = 'ingress'\nlisten = '{}'\nprotocol = 'smtp'\nnext_hop = '{}'\n",
+            HOSTS[n],
+            HOSTS[n],
+            reports.path().display(),
+            entrances[n],
+            sinks[n].next_hop(),
+        ))
+    });
+    let key = |hop: &Hoptrail| hop.state_dir().join("carry.keys");
+    std::fs::copy(key(&hops[0]), key(&hops[1])).expect("a key can be shared");
+    hops[1].reload();
+    let mut data = SMALL.to_vec();
+    for round in 0..3 {
+        for n in [0, 1] {
+            let mut relay = Dialogue::open(entrances[n]);
+            relay.command("EHLO mta.test", "250");
+            let track = if round + n == 0 { "TRACK=NOW" } else { "" };
+            relay.command(&format!("MAIL FROM:<{SENDER}> {track}"), "250");
+            relay.command(&format!("RCPT TO:<{RECIPIENT}>"), "250");
+            relay.command("DATA", "354");
+            relay.send([&data[..], b".\r\n"].concat());
+            relay.expect("250");
+            data = sinks[n].wait_for(round + 1).remove(round).data;
+        }
+    }
+    assert_eq!(data, SMALL);
+    let mails = || Mail::in_maildir(reports.path());
+    wait_until(PATIENCE, "reports", || {
+        if mails().len() >= 3 {
+            Ok(())
+        } else {
+            Err(String::new())
+        }
+    });
+    thread::sleep(SILENCE);
+    let told: Vec<_> = mails().iter().filter_map(Mail::report).collect();
+    let events = |report: &Report| report.of_recipients("X-Hoptrail-Event").remove(0);
+    let mut events: Vec<_> = told.iter().map(events).collect();
+    events.sort();
+    assert_eq!(events, ["accepted", "accepted", "looped"]);
+    let id = told[0].field("Original-Envelope-Id");
+    let timeline = User::stranger().timeline_json(reports.path(), &id);
+    let ring = serde_json::json!([HOSTS[0], HOSTS[1], HOSTS[0]]);
+    assert_eq!(
+        timeline["messages"][0]["hops"][2]["steps"][0]["ring"], ring,
+        "{timeline:#}"
+    );
+}
