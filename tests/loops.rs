@@ -256,6 +256,56 @@ fn answer_all(dovecot: &Dovecot, count: usize, mut responder: impl FnMut(&Mail))
     }
 }
 
+/// A user's filter at Exim that answers whatever comes.
+#[test]
+fn a_real_vacation_answers_people_and_no_report() {
+    let host = "mx1.origin.test";
+    let filter =
+        "# Exim filter\nmail to $reply_address subject \"I am away\" text \"Back on Monday.\"\n";
+    let dovecot = Dovecot::start("store.origin.test", &["alice"]);
+    let NextHop::Lmtp(store) = dovecot.lmtp() else {
+        panic!("a store speaks LMTP");
+    };
+    let (entrance, exit) = (net::address(), net::address());
+    let end = Sink::smtp().offer("8BITMIME").start();
+    let mta = Mta::exim(host)
+        .home("origin.test", &[], store)
+        .file("var/home/alice/.forward", filter)
+        .next_hop(NextHop::Lmtp(exit))
+        .start();
+    let place = Hop {
+        hostname: host,
+        mta: mta.address(),
+        ingress: entrance,
+        departure: exit,
+        departure_role: "egress",
+        onward: end.next_hop(),
+        home: end.next_hop(),
+        via: format!("smtp://{entrance}"),
+    };
+    let _hoptrail = Hoptrail::serve(&place.config());
+    // It is at work.
+    let from_bob = format!("From: <{RECIPIENT}>\r\nSubject: Are you there?\r\n\r\nHello?\r\n");
+    Dialogue::open(entrance).submit(RECIPIENT, &[SENDER], from_bob.as_bytes());
+    let answer = end.wait_for(1).remove(0);
+    assert!(answer.mail_from.starts_with("MAIL FROM:<>"), "{answer:?}");
+    assert_eq!(
+        answer.mail().field("Auto-Submitted").as_deref(),
+        Some("auto-replied")
+    );
+    User::stranger().send(entrance, SENDER, &[RECIPIENT], &wire(MESSAGE));
+    end.wait_for(2);
+    dovecot.wait_for("alice", 2);
+    thread::sleep(SILENCE);
+    let mails = dovecot.wait_for("alice", 2);
+    assert_eq!(
+        mails.iter().filter_map(Mail::report).count(),
+        1,
+        "{mails:?}"
+    );
+    assert_eq!(end.transactions().len(), 2, "nobody answered the report");
+}
+
 #[test]
 fn a_ring_of_postfix_and_exim_is_told_once() {
     let [first, second] = HOSTS;
