@@ -196,6 +196,17 @@ impl Chain {
         let id = reports[0].field("Original-Envelope-Id");
         let timeline = self.alice.timeline_json(&self.maildir(), &id);
         measured(what, format_args!("{} ms", submitted.elapsed().as_millis()));
+        let octets: usize = self.dovecot.mails("alice").iter().map(Mail::octets).sum();
+        measured(
+            &format!(
+                "reports on a message of {} octets to 2 recipients over {hops} hops",
+                MESSAGE.len()
+            ),
+            format_args!(
+                "{} mails, {octets} octets with their trace fields",
+                reports.len()
+            ),
+        );
 
         for (hop, (report, host)) in reports.iter().zip(&self.hosts).enumerate() {
             let event = if hop + 1 == hops {

@@ -466,6 +466,36 @@ fn another_hop_believes_what_was_proven_and_nothing_else() {
     second.no_more_reports_than(2);
 }
 
+/// The octets of a tracked message come back, as out of a bounce.
+#[test]
+fn a_replay_tells_nothing_and_one_by_a_friend_is_told_once() {
+    let hop = Hop::under("allow = ['spf', '192.0.2.1']", spf_zone(), &[]);
+    let mut friend = hop.client("192.0.2.1", "client.test");
+    let carried = hop.ask(&mut friend, "alice@good.test", MESSAGE);
+    assert!(is_carried(&carried));
+    let replay = |client: &mut Dialogue| {
+        let before = hop.mta.transactions().len();
+        client.command("MAIL FROM:<alice@good.test>", "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        client.command("DATA", "354");
+        client.send([&carried.data[..], b".\r\n"].concat());
+        client.expect("250");
+        let seen = hop.mta.wait_for(before + 1).remove(before);
+        assert_eq!(seen.mail(), Mail::new(MESSAGE), "taken out");
+    };
+    let mut stranger = hop.client(PERMITTED, "mail.good.test");
+    replay(&mut stranger);
+    hop.reports(1);
+    hop.no_more_reports_than(1);
+    for _ in 0..3 {
+        replay(&mut friend);
+    }
+    hop.reports(2);
+    hop.no_more_reports_than(2);
+    let log = hop.hoptrail.log();
+    assert!(log.contains("carry header not honoured"), "{log}");
+}
+
 #[test]
 fn over_budget_the_mail_passes_and_nobody_is_told() {
     let policy = "allow = ['spf', '192.0.2.1'], verified_reports_per_hour_max = 2";

@@ -225,6 +225,7 @@ impl Server {
             budgets: self.budgets.clone(),
             hostname: config.hostname.clone(),
             organisation: config.organisation.clone(),
+            reports_from: config.reports.from.clone(),
             clock: self.clock,
             tracking,
             limits: config.limits,

@@ -74,7 +74,7 @@ use limits::{Limits, Timeouts};
 use listener::Listener;
 use next_hop::{Manners, NextHopAddr};
 use route::Names;
-use transaction::{Tracked, envid, field_value, identify, received};
+use transaction::{Recipient, Tracked, envid, field_value, identify, is_caused, received};
 
 /// What all listeners of a hop share. A reload makes a new one, for the sessions that begin after it.
 pub struct Hop {
@@ -82,6 +82,8 @@ pub struct Hop {
     pub hostname: String,
     /// The name for those who are told no more.
     pub organisation: String,
+    /// The address its reports come from: mail to it answers one.
+    pub reports_from: String,
     /// The hop's clock.
     pub clock: Clock,
     /// Where steps become durable, with the keys that sign carry headers; without them nothing is tracked.
@@ -357,6 +359,15 @@ impl Site {
             claim: None,
             ring: Vec::new(),
         }))
+    }
+
+    /// Why a message is one that nothing is ever reported on, whoever sends it: a report may have caused it.
+    pub fn caused(&self, header: &[u8], recipients: &[Recipient]) -> Option<&'static str> {
+        let to_us = |to: &Recipient| to.address.eq_ignore_ascii_case(&self.hop.reports_from);
+        if recipients.iter().any(to_us) {
+            return Some("an answer to a report");
+        }
+        is_caused(header)
     }
 
     /// Takes every carry header that one of our keys made out of a message's start, and opens the first.

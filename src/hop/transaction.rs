@@ -260,8 +260,7 @@ pub fn message_id(header: &[u8]) -> Option<&[u8]> {
     (sane && !value.contains(&b'<') && !value.contains(&b'>')).then_some(value)
 }
 
-/// Why a message is one that nothing is ever reported on, whoever sends it, if it is: it may itself have been caused by
-/// a report. What a machine sends of itself (RFC 3834, 5: `auto-generated`) was caused by none.
+/// What a message says it is, if that is an answer to something: to a report, it may be. What a machine sends of itself (RFC 3834, 5: `auto-generated`) was caused by none.
 pub fn is_caused(header: &[u8]) -> Option<&'static str> {
     if is_report(header) {
         return Some("a tracking report itself");

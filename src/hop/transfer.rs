@@ -21,7 +21,7 @@ use super::next_hop::Protocol;
 use super::notify::notification;
 use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
 use super::passage::{Passage, Wired};
-use super::transaction::{Envelope, Recipient, Times, is_caused, mtrk};
+use super::transaction::{Envelope, Recipient, Times, mtrk};
 use super::{Arrival, Site, log_step};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::{Command, Refusal, Verb};
@@ -383,11 +383,11 @@ impl Known {
         let carried = site.take_carry(head);
         let message_id = head.message_id();
         let removed = (whole - head.text.len()) as u64;
-        if is_caused(head.block()).is_some() {
-            mail.envelope.tracked = None;
+        let envelope = &mut mail.envelope;
+        if site.caused(head.block(), &envelope.recipients).is_some() {
+            envelope.tracked = None;
         }
-        let mut passage =
-            Passage::of(site, &mut mail.envelope, carried, message_id.as_deref()).await;
+        let mut passage = Passage::of(site, envelope, carried, message_id.as_deref()).await;
         if let Some(passage) = &mut passage {
             passage.look(site, head.block());
         }

@@ -42,6 +42,11 @@ impl Mail {
             .collect()
     }
 
+    /// How long it is.
+    pub fn octets(&self) -> usize {
+        self.0.len()
+    }
+
     /// The fields of the header block, each with its name and its unfolded value.
     pub fn header(&self) -> Vec<(String, String)> {
         let text = String::from_utf8_lossy(&self.0);

@@ -8,7 +8,7 @@ use super::{filter, ring};
 use crate::hop::body::Head;
 use crate::hop::claim::{Claim, Start};
 use crate::hop::held::is_gone;
-use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, field_value, is_caused};
+use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, field_value};
 use crate::hop::{Arrival, Site, log_step};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
@@ -71,7 +71,7 @@ pub async fn prepare(
     let Some(envelope) = envelope else {
         return (head.text, None);
     };
-    if let Some(why) = untrackable(envelope, &head) {
+    if let Some(why) = untrackable(site, envelope, &head) {
         if let Some(tracked) = envelope.tracked.take() {
             info!(hop = %site.hop.hostname, envid = %tracked.id, "{why}: untracked");
         }
@@ -123,14 +123,14 @@ fn carry_field(site: &Site, envelope: &Envelope, message_id: Option<&str>) -> Op
 }
 
 /// Why a message that could be tracked must not be.
-fn untrackable(envelope: &Envelope, head: &Head) -> Option<&'static str> {
+fn untrackable(site: &Site, envelope: &Envelope, head: &Head) -> Option<&'static str> {
     if envelope.overflown {
         return Some("more recipients than the limit");
     }
     if !takes_field_before(&head.text) {
         return Some("begins with no header field");
     }
-    is_caused(head.block())
+    site.caused(head.block(), &envelope.recipients)
 }
 
 /// What a carry header with a good MAC means in front of an MTA, if it is that of this very mail and comes from a

@@ -153,8 +153,13 @@ impl Tree<'_> {
             // What still waits stands out; this is history.
             style = DIM;
         } else if first.event == Event::Looped {
-            let ring = ring(self.message, n, step).join(" → ");
-            put(&mut text, format_args!(", in a ring: {}", plain(&ring)));
+            let ring = ring(self.message, n, step);
+            if !ring.is_empty() {
+                put(
+                    &mut text,
+                    format_args!(", in a ring: {}", plain(&ring.join(" → "))),
+                );
+            }
         } else if let Some(dwell) = step.dwell_us(first).filter(|_| sure) {
             put(&mut text, format_args!(" after {}", duration(dwell)));
         }

@@ -129,9 +129,19 @@ fn in_a_ring() {
     looped.ring = [HOP1.host, HOP2.host, HOP1.host].map(str::to_owned).into();
     let first = HOP1.report(1, None, &bob(Event::Transferred));
     let second = HOP2.report(2, Some(1), &bob(Event::Transferred));
-    insta::assert_snapshot!(shown(&read(&[first, second, looped.clone()])));
+    let all = [first.clone(), second.clone(), looped.clone()];
+    insta::assert_snapshot!(shown(&read(&all)));
     looped.ring[1] = "*".to_owned();
-    insta::assert_snapshot!("in_a_ring_that_one_hop_knows", shown(&read(&[looped])));
+    let told = shown(&read(&[looped.clone()]));
+    insta::assert_snapshot!("in_a_ring_that_one_hop_knows", told);
+    // A hop that names no machines leaves it to the others.
+    looped.ring.clear();
+    assert!(!shown(&read(&[looped.clone()])).contains("in a ring:"));
+    let all = shown(&read(&[first, second, looped]));
+    assert!(
+        all.contains("back again, in a ring: mx1.example.org → mx2.example.com"),
+        "{all}"
+    );
 }
 
 #[test]
