@@ -5,6 +5,9 @@
 
 pub mod assemble;
 pub mod clock;
+pub mod custody;
+mod ghosts;
+pub mod notices;
 pub mod pairs;
 pub mod render;
 pub mod source;
@@ -59,6 +62,7 @@ pub struct NotOurs {
 /// Reads a Maildir and changes nothing in it.
 pub fn load(maildir: &Path, secret: Option<&Secret>) -> Result<Trails, NotAMaildir> {
     let mut received = Vec::new();
+    let mut said = Vec::new();
     let mut counts = Counts::default();
     let mut skipped = Vec::new();
     let limit = report::read::REPORT_OCTETS_MAX;
@@ -72,7 +76,7 @@ pub fn load(maildir: &Path, secret: Option<&Secret>) -> Result<Trails, NotAMaild
                 Ok(None) => {}
                 Ok(Some(mail)) => match report::read(&mail) {
                     Ok(Some(report)) => received.push(report),
-                    Ok(None) => {}
+                    Ok(None) => said.extend(report::notice::read(&mail)),
                     Err(why) => skipped.push((path.to_owned(), why.to_string())),
                 },
                 Err(why) => skipped.push((path.to_owned(), why.to_string())),
@@ -80,7 +84,8 @@ pub fn load(maildir: &Path, secret: Option<&Secret>) -> Result<Trails, NotAMaild
         },
     )?;
     counts.reports = received.len();
-    let (messages, not_ours) = assemble::assemble(received, secret);
+    let (mut messages, not_ours) = assemble::assemble(received, secret);
+    notices::join(&mut messages, &said);
     Ok(Trails {
         messages,
         not_ours,

@@ -7,6 +7,8 @@ use super::format::{cut, fill_all, fill_list, plain, put, unsure};
 use super::verdict::verdict;
 use super::{View, spent, tree};
 use crate::track::Event;
+use crate::trail::custody::{Silence, custody};
+use crate::trail::notices::{Joined, Word};
 use crate::trail::{Message, NotOurs, Outcome, Recipient, State, Trails, Truth};
 
 /// Characters of an id in the list, if so many tell the ids apart.
@@ -230,7 +232,7 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
         .iter()
         .map(|r| plain(&r.address).chars().count());
     let width = widths.filter(|w| *w <= ADDRESS_MAX).max().unwrap_or(2);
-    for recipient in &message.recipients {
+    for (n, recipient) in message.recipients.iter().enumerate() {
         let address = plain(&recipient.address);
         let style = outcome_style(message.outcome_for(recipient));
         let mut left = format!("  {address:width$}  ");
@@ -242,7 +244,53 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
             put(out, format_args!("{left}{}\n", paint(style, &line)));
             left = " ".repeat(width + 4);
         }
+        let about = message.words.iter().filter(|w| w.recipient == Some(n));
+        for line in about.flat_map(|w| fill_all(&word(w, message, view), view.room(width + 4))) {
+            put(out, format_args!("{left}{}\n", paint(DIM, &line)));
+        }
     }
+    for other in message.words.iter().filter(|w| w.recipient.is_none()) {
+        put(out, format_args!("  {}\n", plain(&other.address)));
+        for line in fill_all(&word(other, message, view), view.room(width + 4)) {
+            put(
+                out,
+                format_args!("{:1$}{2}\n", "", width + 4, paint(DIM, &line)),
+            );
+        }
+    }
+}
+
+/// What it means that nothing more came.
+fn quiet(recipient: &Recipient, message: &Message, view: &View) -> &'static str {
+    match custody(message, recipient, view.now_us).and_then(|c| c.silence) {
+        Some(Silence::Silent) => "which should have reported since and has not",
+        Some(Silence::SilentOnThis) => "which reported on others since, not on this one",
+        _ => "nothing since",
+    }
+}
+
+/// What others say of a recipient, or of one that no hop told of.
+fn word(word: &Word, message: &Message, view: &View) -> String {
+    let from_us = message.sent_or_arrived_us();
+    let at = word
+        .at_us
+        .map_or_else(String::new, |us| format!(" {}", view.time(us, from_us)));
+    let host = word.speaker().unwrap_or("somebody");
+    let status = word
+        .fate
+        .status
+        .map_or_else(String::new, |s| format!(", status {s}"));
+    let reply = word.fate.reply.as_deref().filter(|reply| !reply.is_empty());
+    let reply = reply.map_or_else(String::new, |reply| format!(" “{}”", view.cut(reply, 160)));
+    let by = match word.joined {
+        Joined::Recipient => " (unproved, and it names no message)",
+        Joined::Envid | Joined::MessageId => " (unproved)",
+    };
+    format!(
+        "? {}{at}, says {}{by}{status}{reply}",
+        word.fate.said.as_str(),
+        plain(host)
+    )
 }
 
 /// When it happened, on the first hop's clock as far as that is known.
@@ -275,9 +323,14 @@ fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
             format!("waiting at {host}, {n} attempts told, the last {at}")
         }
         State::Delayed => format!("waiting at {host}, tried {at}"),
-        State::OnItsWay => format!("handed to {next} {at}, nothing since"),
-        State::Accepted => format!("accepted by {host} {at}, nothing since"),
-        State::Relayed => format!("relayed {at} to {next} (sends no reports)"),
+        State::OnItsWay => format!("handed to {next} {at}, {}", quiet(recipient, message, view)),
+        State::Accepted => format!(
+            "accepted by {host} {at}, {}",
+            quiet(recipient, message, view)
+        ),
+        State::Relayed => {
+            format!("relayed {at} to {next} (not equipped)")
+        }
         State::Expanded => format!("sent on by {host} {at} to others"),
         State::Delivered => format!("delivered {at} by {host}{waited}"),
     }

@@ -9,6 +9,7 @@ use super::View;
 use super::format::{bounded, clock, duration, fill, fill_all, plain, put, unsure};
 use super::terminal::{BOLD, DIM, event_style, paint};
 use super::verdict::corrected_us;
+use crate::report::Trace;
 use crate::track::{Event, HopReport, RecipientStatus, Security};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::way::transit;
@@ -81,6 +82,14 @@ impl Tree<'_> {
             let lines = fill(&remark, self.room(rail, 0));
             self.lines(rail, lines, None, DIM);
         }
+        for claim in &stay.claims {
+            let lines = fill(&self.claim(stay, claim), self.room(rail, 2));
+            let marked = lines.iter().enumerate().map(|(n, line)| match n {
+                0 => format!("◌ {line}"),
+                _ => format!("  {line}"),
+            });
+            self.lines(rail, marked.collect(), None, DIM);
+        }
         if let Some(set) = set(stay, self.view) {
             let lines = fill(&set, self.room(rail, 0));
             self.lines(rail, lines, None, Style::new());
@@ -94,6 +103,22 @@ impl Tree<'_> {
                 Moment::Arrival(steps) => self.arrival(n, &steps, rail),
                 Moment::Fate(step, group) => self.fate(n, step, &group, rail),
             }
+        }
+    }
+
+    /// What a Received field claims, in whole seconds.
+    fn claim(&self, stay: &Stay, claim: &Trace) -> String {
+        let from_us = self.message.sent_or_arrived_us();
+        let by = plain(&claim.by);
+        let at = claim.at_us.map_or_else(String::new, |us| {
+            let time = self.view.time(us, from_us);
+            let time = time.strip_suffix(".000").unwrap_or(&time);
+            format!("{time} by its own clock, ")
+        });
+        if stay.is_missing() {
+            format!("{at}claims the Received field of {by} (unproved)")
+        } else {
+            format!("by way of {by}: {at}claims its Received field (unproved)")
         }
     }
 
@@ -362,7 +387,7 @@ fn sentence(recipient: &RecipientStatus) -> String {
     match recipient.event {
         Event::Accepted => "accepted".to_owned(),
         Event::Transferred => format!("transferred to {next}"),
-        Event::Relayed => format!("relayed to {next} (sends no reports)"),
+        Event::Relayed => format!("relayed to {next} (not equipped)"),
         Event::Expanded => "expanded to addresses not shown (the trail ends)".to_owned(),
         Event::Delayed => format!("delayed by {next}"),
         Event::Held => "held, not seen leaving".to_owned(),

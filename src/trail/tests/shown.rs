@@ -9,7 +9,7 @@ use crate::trail::render::{json, terminal};
 
 /// The list and every message as a terminal without colour shows them. No line is too wide, but where an
 /// id or an address stands alone.
-fn shown(trails: &Trails) -> String {
+pub fn shown(trails: &Trails) -> String {
     let mut text = terminal::list(trails, &view());
     for message in &trails.messages {
         text.push_str("\n----\n");
@@ -446,6 +446,9 @@ fn the_documentation_shows_every_field() {
     let mut reports = three_hops(&["bob@example.net"]);
     reports.extend(a_second_ahead_a_minute_later());
     trails.messages.extend(read(&reports).messages);
+    trails
+        .messages
+        .extend(super::heard::with_words_and_claims().messages);
     trails.not_ours = read_by(
         &three_hops(&["bob@example.net"]),
         Some(&crate::track::Secret::new([1; 32])),

@@ -3,12 +3,16 @@
 use jiff::tz::TimeZone;
 
 use super::{
-    BoundsJson, ClockJson, Counts, Document, ExchangeJson, FateJson, HopJson, JumpJson,
-    MessageJson, NotOursJson, RecipientJson, SCHEMA, StepJson, TlsJson,
+    BoundsJson, ClaimJson, ClockJson, Counts, CustodyJson, Document, ExchangeJson, FateJson,
+    HopJson, JumpJson, MessageJson, NotOursJson, RecipientJson, SCHEMA, StepJson, TlsJson,
+    WordJson,
 };
+use crate::report::Trace;
 use crate::track::clean::is_hidden;
 use crate::track::{Exchange, HopReport, RecipientStatus, Security};
 use crate::trail::clock::{Bounds, Offset};
+use crate::trail::custody::custody;
+use crate::trail::notices::Word;
 use crate::trail::pairs::Jump;
 use crate::trail::render::View;
 use crate::trail::render::format::{put, rfc3339};
@@ -73,7 +77,10 @@ fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
         outcome: message.outcome(),
         verdict: verdict(message, view, false),
         total: total(message).map(bounds),
-        recipients: message.recipients.iter().map(recipient).collect(),
+        recipients: (message.recipients.iter())
+            .map(|r| recipient(message, r, view.now_us))
+            .collect(),
+        words: message.words.iter().map(word).collect(),
         hops: message.stays.iter().map(hop).collect(),
     }
 }
@@ -85,7 +92,7 @@ fn bounds(bounds: Bounds) -> BoundsJson {
     }
 }
 
-fn recipient(recipient: &Recipient) -> RecipientJson<'_> {
+fn recipient<'a>(message: &Message, recipient: &'a Recipient, now_us: i64) -> RecipientJson<'a> {
     RecipientJson {
         address: &recipient.address,
         state: recipient.state,
@@ -96,6 +103,37 @@ fn recipient(recipient: &Recipient) -> RecipientJson<'_> {
         status: recipient.status.to_string(),
         reply: recipient.reply.as_deref(),
         delays: recipient.delays,
+        custody: custody(message, recipient, now_us).map(|custody| CustodyJson {
+            host: custody.host,
+            since: rfc3339(custody.since_us),
+            since_us: custody.since_us,
+            silence: custody.silence,
+        }),
+    }
+}
+
+fn word(word: &Word) -> WordJson<'_> {
+    WordJson {
+        address: &word.address,
+        recipient: word.recipient,
+        said: word.fate.said,
+        host: word.host.as_deref(),
+        from: word.from.as_deref(),
+        remote: word.fate.remote.as_deref(),
+        status: word.fate.status.map(|status| status.to_string()),
+        reply: word.fate.reply.as_deref(),
+        at: word.at_us.and_then(rfc3339),
+        at_us: word.at_us,
+        joined: word.joined,
+    }
+}
+
+fn claim(claim: &Trace) -> ClaimJson<'_> {
+    ClaimJson {
+        by: &claim.by,
+        id: claim.id.as_deref(),
+        at: claim.at_us.and_then(rfc3339),
+        at_us: claim.at_us,
     }
 }
 
@@ -110,6 +148,7 @@ fn hop(stay: &Stay) -> HopJson<'_> {
         host: stay.host.as_deref(),
         parent: stay.parent,
         missing: stay.is_missing(),
+        claims: stay.claims.iter().map(claim).collect(),
         clock: ClockJson {
             state,
             offset,
