@@ -11,6 +11,7 @@ pub mod notices;
 pub mod pairs;
 pub mod render;
 pub mod source;
+pub mod spent;
 pub mod state;
 mod times;
 pub mod verify;

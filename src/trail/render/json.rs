@@ -26,7 +26,13 @@
 //!       "status": "2.0.0",
 //!       "reply": "250 2.0.0 <bob@example.net> Saved",
 //!       "delays": 0,
-//!       "custody": { "host": "mx4.example.net", "since": "2026-11-23T16:05:11.810000Z", "since_us": 1795449911810000, "silence": "awaited" }
+//!       "custody": { "host": "mx4.example.net", "since": "2026-11-23T16:05:11.810000Z", "since_us": 1795449911810000, "silence": "awaited" },
+//!       "way": [{
+//!         "hop": 2,
+//!         "wire": { "low_us": 0, "high_us": 600 },
+//!         "dwell_us": 120700,
+//!         "parts": [{ "kind": "queue", "us": 111400 }, { "kind": "attempt", "us": 9300 }]
+//!       }]
 //!     }],
 //!     "words": [{
 //!       "address": "bob@example.net",
@@ -126,6 +132,13 @@
 //! not report; `awaited`; `silent`, it should have reported by now; `silent-on-this`, it reported on others that came
 //! with it. `null` where nobody has it: it arrived, failed, or was sent on to others.
 //!
+//! **The time** of a recipient (`way`): for each hop on the way, the first one first, what it took on the `wire` to it and
+//! inside it (`dwell_us`), and in `parts` what the latter is made of, in the order it happened: `filter`, all here and not
+//! yet taken, as the MTA and what filters before its queue look at it; `queue`, until the first attempt; `attempt`, from
+//! MAIL to the last octet or to the reply that ended it; `put-off`, until the next attempt after one that the next hop
+//! put off, `greylisted` where that hop called it so. What the way there took before MAIL, connecting and greeting, is in
+//! the wait in front of it.
+//!
 //! **Words** (`words`) are what other mail systems say in delivery status and disposition notifications. Nothing proves
 //! them; they change neither `state` nor `outcome`. `recipient` is the place in `recipients` of the one they name, `null`
 //! if no hop told of it; `joined` says what joined them to the message: `envid`, `message-id`, or `recipient` alone.
@@ -145,6 +158,7 @@ use crate::report::notice::Said;
 use crate::track::{Event, Role, Stage};
 use crate::trail::custody::Silence;
 use crate::trail::notices::Joined;
+use crate::trail::spent::Kind;
 use crate::trail::{Outcome, State, Truth};
 pub use fill::document;
 
@@ -250,6 +264,30 @@ pub struct RecipientJson<'a> {
     pub delays: usize,
     /// Who was last known to have it, if anybody.
     pub custody: Option<CustodyJson<'a>>,
+    /// Where the time went on the way to it, as far as that is known.
+    pub way: Vec<WayJson>,
+}
+
+/// A hop on the way to a recipient.
+#[derive(Debug, Serialize)]
+pub struct WayJson {
+    /// Place in `hops`.
+    pub hop: usize,
+    /// Time on the wire from the hop before.
+    pub wire: Option<BoundsJson>,
+    /// Time inside the hop until the message left it or the attempt ended, µs; not known where its clock was set.
+    pub dwell_us: Option<i64>,
+    /// What that is made of; adds up to it.
+    pub parts: Vec<PartJson>,
+}
+
+/// A part of the time inside a hop.
+#[derive(Debug, Serialize)]
+pub struct PartJson {
+    /// `filter`, `queue`, `attempt`, `put-off` or `greylisted`.
+    pub kind: Kind,
+    /// How long, µs.
+    pub us: i64,
 }
 
 /// Who has a message for a recipient.

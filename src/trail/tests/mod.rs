@@ -4,5 +4,6 @@
 mod clocks;
 mod heard;
 mod shown;
+mod spent;
 mod told;
 mod world;

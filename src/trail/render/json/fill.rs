@@ -4,8 +4,8 @@ use jiff::tz::TimeZone;
 
 use super::{
     BoundsJson, ClaimJson, ClockJson, Counts, CustodyJson, Document, ExchangeJson, FateJson,
-    HopJson, JumpJson, MessageJson, NotOursJson, RecipientJson, SCHEMA, StepJson, TlsJson,
-    WordJson,
+    HopJson, JumpJson, MessageJson, NotOursJson, PartJson, RecipientJson, SCHEMA, StepJson,
+    TlsJson, WayJson, WordJson,
 };
 use crate::report::Trace;
 use crate::track::clean::is_hidden;
@@ -17,6 +17,7 @@ use crate::trail::pairs::Jump;
 use crate::trail::render::View;
 use crate::trail::render::format::{put, rfc3339};
 use crate::trail::render::verdict::{total, verdict};
+use crate::trail::way::{Part, way};
 use crate::trail::{Message, NotOurs, Recipient, Stay, Trails};
 
 /// The document as indented text with a final newline.
@@ -109,6 +110,22 @@ fn recipient<'a>(message: &Message, recipient: &'a Recipient, now_us: i64) -> Re
             since_us: custody.since_us,
             silence: custody.silence,
         }),
+        way: way(message, recipient).into_iter().map(part).collect(),
+    }
+}
+
+fn part(part: Part) -> WayJson {
+    let parts = part.parts.into_iter();
+    WayJson {
+        hop: part.stay,
+        wire: part.wire.map(bounds),
+        dwell_us: part.dwell_us,
+        parts: parts
+            .map(|p| PartJson {
+                kind: p.kind,
+                us: p.us,
+            })
+            .collect(),
     }
 }
 
