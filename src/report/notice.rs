@@ -10,7 +10,7 @@ use super::{address, split};
 use crate::track::{Status, clean};
 
 /// A notice as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Notice {
     /// The ENVID it names.
     pub envid: Option<String>,
@@ -27,7 +27,7 @@ pub struct Notice {
 }
 
 /// What a notice says of a recipient.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fate {
     /// The address as the originator had it, or else as the speaker has it.
     pub address: String,
@@ -46,7 +46,7 @@ pub struct Fate {
 }
 
 /// A word of such a notice: Action (RFC 3464, 2.3.3), or the disposition of a mail program (RFC 8098, 3.2.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Said {
     /// It will not arrive.

@@ -3,7 +3,7 @@
 //!
 //! [`report::notice`]: crate::report::notice
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -56,28 +56,49 @@ struct Known {
     open_by_recipient: HashMap<String, Vec<usize>>,
 }
 
-/// Gives each message the words about it, in the order of their time, each once.
+/// Gives each message the words about it, in the order of their time; a copy of a notice says nothing new.
 pub fn join(messages: &mut [Message], notices: &[Notice]) {
     if notices.is_empty() {
         return;
     }
     let known = Known::new(messages);
-    for notice in notices {
-        let (joined, about) = known.about(notice);
-        for n in about {
-            let Some(message) = messages.get_mut(n) else {
-                continue;
-            };
-            for fate in &notice.fates {
-                let word = word(message, notice, fate, joined);
-                if !message.words.contains(&word) {
-                    message.words.push(word);
-                }
-            }
+    let mut seen = HashSet::new();
+    let mut about: HashMap<usize, Vec<(Joined, &Notice)>> = HashMap::new();
+    for notice in notices.iter().filter(|notice| seen.insert(*notice)) {
+        let (joined, named) = known.about(notice);
+        for n in named {
+            about.entry(n).or_default().push((joined, notice));
         }
     }
-    for message in messages {
-        message.words.sort_by_key(|word| word.at_us);
+    for (n, notices) in about {
+        if let Some(message) = messages.get_mut(n) {
+            tell(message, &notices);
+        }
+    }
+}
+
+/// Gives a message its words, and each of its recipients the last one on it.
+fn tell(message: &mut Message, notices: &[(Joined, &Notice)]) {
+    let recipients = message.recipients.iter().enumerate();
+    let places: HashMap<String, usize> = recipients
+        .map(|(n, r)| (r.address.to_lowercase(), n))
+        .collect();
+    let words = notices.iter().flat_map(|(joined, notice)| {
+        let word = |fate| word(&places, notice, fate, *joined);
+        notice.fates.iter().map(word)
+    });
+    message.words = words.collect();
+    message.words.sort_by_key(|word| word.at_us);
+    for (n, word) in message.words.iter().enumerate() {
+        let recipient = word.recipient.and_then(|r| message.recipients.get_mut(r));
+        // What ended it outweighs what came before, whatever clock it was by.
+        let counts = |before: usize| {
+            let before = message.words.get(before);
+            word.fate.said != Said::Delayed || before.is_none_or(|b| b.fate.said == Said::Delayed)
+        };
+        if let Some(recipient) = recipient.filter(|r| r.word.is_none_or(counts)) {
+            recipient.word = Some(n);
+        }
     }
 }
 
@@ -134,13 +155,12 @@ impl Known {
     }
 }
 
-fn word(message: &Message, notice: &Notice, fate: &Fate, joined: Joined) -> Word {
+fn word(places: &HashMap<String, usize>, notice: &Notice, fate: &Fate, joined: Joined) -> Word {
     let names = [&fate.address, &fate.recipient];
-    let names = || names.into_iter().flat_map(|name| readings(name));
-    let is = |r: &Recipient| names().any(|name| name.to_lowercase() == r.address.to_lowercase());
+    let mut names = names.into_iter().flat_map(|name| readings(name));
     Word {
         address: fate.address.clone(),
-        recipient: message.recipients.iter().position(is),
+        recipient: names.find_map(|name| places.get(&name.to_lowercase()).copied()),
         host: notice.host.clone(),
         from: notice.from.clone(),
         fate: fate.clone(),
@@ -154,27 +174,27 @@ fn readings(name: &str) -> Vec<String> {
     let mut decoded = Vec::new();
     let mut rest = name.as_bytes();
     while let Some((octet, behind)) = rest.split_first() {
-        let escape = (*octet == b'+').then(|| behind.get(..2)).flatten();
-        let value =
-            escape.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        decoded.push(value.unwrap_or(*octet));
-        rest = if value.is_some() {
-            &behind[2..]
-        } else {
-            behind
+        let escaped = match behind {
+            [high, low, after @ ..] if *octet == b'+' => hex(*high, *low).map(|o| (o, after)),
+            _ => None,
         };
+        let (octet, behind) = escaped.unwrap_or((*octet, behind));
+        decoded.push(octet);
+        rest = behind;
     }
     let mut readings = vec![name.to_owned()];
     readings.extend(String::from_utf8(decoded).ok().filter(|text| text != name));
     readings
 }
 
+fn hex(high: u8, low: u8) -> Option<u8> {
+    let digit = |c: u8| u8::try_from(char::from(c).to_digit(16)?).ok();
+    Some(digit(high)? * 16 + digit(low)?)
+}
+
 impl Message {
-    /// The last word on one of its recipients, by place.
-    pub fn last_word(&self, recipient: usize) -> Option<&Word> {
-        let about = |word: &&Word| word.recipient == Some(recipient);
-        // What ended it outweighs what came before, whatever clock it was by.
-        let rank = |word: &&Word| (word.fate.said != Said::Delayed, word.at_us);
-        self.words.iter().filter(about).max_by_key(rank)
+    /// The last word of others on one of its recipients.
+    pub fn last_word(&self, recipient: &Recipient) -> Option<&Word> {
+        self.words.get(recipient.word?)
     }
 }

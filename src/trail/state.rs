@@ -91,6 +91,8 @@ pub struct Recipient {
     pub reply: Option<String>,
     /// How many attempts that put it off this host told of.
     pub delays: usize,
+    /// The last word of others on it, by its place in [`Message::words`]; it proves nothing.
+    pub word: Option<usize>,
 }
 
 impl Message {
@@ -181,5 +183,6 @@ fn recipient(told: &[Told]) -> Option<Recipient> {
         status: last.group.status,
         reply: last.group.reply.clone(),
         delays: delayed.count(),
+        word: None,
     })
 }

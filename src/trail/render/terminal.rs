@@ -1,6 +1,8 @@
 //! Trails for people, in so many columns or without a limit. Colours are ANSI sequences; printing through `anstream` drops
 //! them where they do not belong.
 
+use std::collections::HashMap;
+
 use anstyle::{AnsiColor, Style};
 
 use super::format::{cut, fill_all, fill_list, plain, put, unsure};
@@ -232,6 +234,10 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
         .iter()
         .map(|r| plain(&r.address).chars().count());
     let width = widths.filter(|w| *w <= ADDRESS_MAX).max().unwrap_or(2);
+    let mut words: HashMap<Option<usize>, Vec<&Word>> = HashMap::new();
+    for word in &message.words {
+        words.entry(word.recipient).or_default().push(word);
+    }
     for (n, recipient) in message.recipients.iter().enumerate() {
         let address = plain(&recipient.address);
         let style = outcome_style(message.outcome_for(recipient));
@@ -244,18 +250,25 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
             put(out, format_args!("{left}{}\n", paint(style, &line)));
             left = " ".repeat(width + 4);
         }
-        let about = message.words.iter().filter(|w| w.recipient == Some(n));
-        for line in about.flat_map(|w| fill_all(&word(w, message, view), view.room(width + 4))) {
-            put(out, format_args!("{left}{}\n", paint(DIM, &line)));
-        }
+        heard(out, words.get(&Some(n)), message, width + 4, view);
     }
-    for other in message.words.iter().filter(|w| w.recipient.is_none()) {
+    for other in words.get(&None).into_iter().flatten() {
         put(out, format_args!("  {}\n", plain(&other.address)));
-        for line in fill_all(&word(other, message, view), view.room(width + 4)) {
-            put(
-                out,
-                format_args!("{:1$}{2}\n", "", width + 4, paint(DIM, &line)),
-            );
+        heard(out, Some(&vec![*other]), message, width + 4, view);
+    }
+}
+
+/// The words of others, set in so far.
+fn heard(
+    out: &mut String,
+    words: Option<&Vec<&Word>>,
+    message: &Message,
+    indent: usize,
+    view: &View,
+) {
+    for word in words.into_iter().flatten() {
+        for line in fill_all(&said(word, message, view), view.room(indent)) {
+            put(out, format_args!("{:indent$}{}\n", "", paint(DIM, &line)));
         }
     }
 }
@@ -270,7 +283,7 @@ fn quiet(recipient: &Recipient, message: &Message, view: &View) -> &'static str 
 }
 
 /// What others say of a recipient, or of one that no hop told of.
-fn word(word: &Word, message: &Message, view: &View) -> String {
+fn said(word: &Word, message: &Message, view: &View) -> String {
     let from_us = message.sent_or_arrived_us();
     let at = word
         .at_us

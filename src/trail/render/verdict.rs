@@ -17,9 +17,9 @@ const LOOP_FROM: usize = 2;
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
 /// Fewer words where `short`, and hosts by their first label.
 pub fn verdict(message: &Message, view: &View, short: bool) -> String {
-    let recipients = message.recipients.iter().enumerate();
-    let with_word = |(n, recipient)| (recipient, hearsay(n, message));
-    let mut sorted: Vec<(&Recipient, Option<&Word>)> = recipients.map(with_word).collect();
+    let recipients = message.recipients.iter();
+    let mut sorted: Vec<(&Recipient, Option<&Word>)> =
+        recipients.map(|r| (r, hearsay(r, message))).collect();
     sorted.sort_by_key(|(r, word)| (r.state, word.is_none()));
     let key = |(r, word): &(&Recipient, Option<&Word>)| {
         let said = word.map(|w| (w.fate.said, w.host.clone()));
@@ -94,14 +94,13 @@ fn phrase(
 }
 
 /// The last word of others on a recipient, where it tells an end that no hop told.
-fn hearsay(recipient: usize, message: &Message) -> Option<&Word> {
-    let known = message.recipients.get(recipient)?;
+fn hearsay<'a>(recipient: &Recipient, message: &'a Message) -> Option<&'a Word> {
     let word = message.last_word(recipient)?;
     let end = !matches!(
         word.fate.said,
         Said::Delayed | Said::Relayed | Said::Expanded
     );
-    (end && known.state.outcome() == Outcome::Open).then_some(word)
+    (end && recipient.state.outcome() == Outcome::Open).then_some(word)
 }
 
 /// Such as `said to have failed (unproved word of mx2.example.net)`.

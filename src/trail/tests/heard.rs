@@ -193,7 +193,7 @@ fn each_mtas_notice_finds_its_message() {
     ] {
         let trails = read(&quiet(&[lab("mx.test", &[(to, Event::Relayed)])]), &[mail]);
         let message = &trails.messages[0];
-        let word = message.last_word(0).unwrap();
+        let word = message.last_word(&message.recipients[0]).unwrap();
         assert_eq!(word.joined, joined, "{to}");
         let text = verdict::verdict(message, &view(), false);
         let says = format!(

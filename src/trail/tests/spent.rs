@@ -6,7 +6,8 @@ use super::shown::delayed;
 use super::world::{HOP1, HOP2, Leg, read, three_hops};
 use crate::track::{Event, HopReport};
 use crate::trail::Message;
-use crate::trail::spent::{Kind, Leg as Spent, is_greylisting, spent};
+use crate::trail::spent::Kind::{self, Attempt, Filter, Greylisted, PutOff, Queue};
+use crate::trail::spent::{Leg as Spent, is_greylisting, spent};
 
 fn message(reports: &[HopReport]) -> Message {
     read(reports).messages.remove(0)
@@ -32,7 +33,6 @@ fn each_hop_has_its_part() {
     let stays: Vec<_> = legs.iter().map(|leg| (leg.stay, leg.event)).collect();
     let (there, here) = (Event::Transferred, Event::Delivered);
     assert_eq!(stays, [(0, there), (1, there), (2, here)]);
-    use Kind::{Attempt, Filter, Queue};
     assert_eq!(parts(&legs[0]), [(Filter, 0), (Queue, 353), (Attempt, 6)]);
     assert_eq!(
         parts(&legs[1]),
@@ -45,7 +45,6 @@ fn each_hop_has_its_part() {
 fn greylisting_is_the_next_hops_time() {
     let legs = spent(&message(&delayed()));
     let carol = legs.iter().find(|leg| leg.step.0 == 4).unwrap();
-    use Kind::{Attempt, Filter, Greylisted, Queue};
     let told = parts(carol);
     let kinds: Vec<_> = told.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds, [Filter, Queue, Attempt, Greylisted, Attempt]);
@@ -74,11 +73,7 @@ fn a_delay_without_a_word_of_greylisting_is_one() {
     assert_eq!(legs.len(), 1, "{legs:?}");
     assert_eq!(
         parts(&legs[0]),
-        [
-            (Kind::Filter, 0),
-            (Kind::Queue, 360),
-            (Kind::PutOff, 60_000)
-        ]
+        [(Filter, 0), (Queue, 360), (PutOff, 60_000)]
     );
 }
 
