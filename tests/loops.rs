@@ -194,7 +194,7 @@ fn answers_to_reports_cause_nothing_or_stop_by_themselves() {
     ]);
     let onward = [NextHop::Smtp(ingress[1]), end.next_hop()];
     let _hoptrails = [0, 1].map(|hop| {
-        let place = Hop {
+        let place = HopConfig {
             hostname: HOSTS[hop],
             mta: mtas[hop].address(),
             ingress: ingress[hop],
@@ -208,7 +208,7 @@ fn answers_to_reports_cause_nothing_or_stop_by_themselves() {
         let everything = "track = [{ one_in = 1 }]\n[[listener]]\nrole = \"egress\"";
         Hoptrail::serve(
             &place
-                .config()
+                .text()
                 .replacen("[[listener]]\nrole = \"egress\"", everything, 1),
         )
     });
@@ -273,7 +273,7 @@ fn a_real_vacation_answers_people_and_no_report() {
         .file("var/home/alice/.forward", filter)
         .next_hop(NextHop::Lmtp(exit))
         .start();
-    let place = Hop {
+    let place = HopConfig {
         hostname: host,
         mta: mta.address(),
         ingress: entrance,
@@ -283,7 +283,7 @@ fn a_real_vacation_answers_people_and_no_report() {
         home: end.next_hop(),
         via: format!("smtp://{entrance}"),
     };
-    let _hoptrail = Hoptrail::serve(&place.config());
+    let _hoptrail = Hoptrail::serve(&place.text());
     // It is at work.
     let from_bob = format!("From: <{RECIPIENT}>\r\nSubject: Are you there?\r\n\r\nHello?\r\n");
     Dialogue::open(entrance).submit(RECIPIENT, &[SENDER], from_bob.as_bytes());

@@ -221,6 +221,7 @@ mod tests {
                 auth: None,
                 canonical: vec![],
                 from: None,
+                trace: vec![],
             });
         Trails {
             messages: assemble(received.collect(), None).0,

@@ -7,6 +7,7 @@
 mod address;
 mod date;
 pub mod field;
+pub mod notice;
 pub mod notification;
 pub mod read;
 pub mod sign;
@@ -14,7 +15,7 @@ mod split;
 mod words;
 pub mod write;
 
-pub use read::{ReadError, Received, read};
+pub use read::{ReadError, Received, Trace, read};
 pub use write::{Mailing, write, write_together};
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
-//! The bytes of a mail to `HopReport`: the only file that knows mail-parser.
+//! The bytes of a mail to `HopReport`. It and [`super::notice`] are the only files that know mail-parser.
 //!
 //! Takes any bytes without panicking. Reads a report only where it is the mail itself: one that was
 //! forwarded or is part of another mail is not what its hop sent.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders};
+use mail_parser::{Host, Message, MessageParser, MessagePart, MimeHeaders};
 use thiserror::Error;
 
 use super::field::{AUTH_ALGORITHM, Group, PLAIN, UNVERIFIED, VERIFIED, VERSION, canonical, name};
+use super::notice::moment_us;
 use super::{address, split};
 use crate::track::clean::{self, EXCHANGES_MAX};
 use crate::track::{Exchange, HopReport, RecipientStatus, Role, Security, Stage, TrackingId};
@@ -29,6 +30,19 @@ pub struct Received {
     pub canonical: Vec<u8>,
     /// The address the mail says it is from; nothing vouches for it.
     pub from: Option<String>,
+    /// The Received fields the hop saw, the newest first, if it shows them. Auth does not cover them.
+    pub trace: Vec<Trace>,
+}
+
+/// A Received field (RFC 5321, 4.4): what some host claims of its having had the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The host that wrote it.
+    pub by: String,
+    /// The queue id there.
+    pub id: Option<String>,
+    /// When, µs since 1970-01-01 UTC by that host's clock, in whole seconds.
+    pub at_us: Option<i64>,
 }
 
 /// Why a mail that calls itself a tracking report cannot be read as one of ours.
@@ -83,22 +97,34 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
         auth: auth(head),
         canonical: canonical(&groups),
         from: sender(&message),
+        trace: trace(&message),
     }))
 }
 
-/// The cheap test on the beginning of a mail: its header block holds the word `tracking-status`.
+/// What the header block of a report or a notice holds: its type, or the words by which `OpenSMTPD` says it in the
+/// subject.
+const WORDS: [&[u8]; 4] = [
+    b"tracking-status",
+    b"delivery-status",
+    b"disposition-notification",
+    b"delivery status notification",
+];
+
+/// The cheap test on the beginning of a mail: its header block holds a word that reports do, or notices of other mail
+/// systems.
 pub fn may_be_report(head: &[u8]) -> bool {
-    const WORD: &[u8] = b"tracking-status";
     let end = [&b"\n\n"[..], b"\n\r\n"]
         .iter()
         .filter_map(|gap| memchr::memmem::find(head, gap))
         .min();
     let header = head.get(..end.unwrap_or(head.len())).unwrap_or_default();
-    memchr::memchr2_iter(b't', b'T', header).any(|at| {
-        header
-            .get(at..at + WORD.len())
-            .is_some_and(|word| word.eq_ignore_ascii_case(WORD))
-    })
+    let stands = |at: usize, word: &[u8]| {
+        let before = word.iter().position(|b| *b == b's').unwrap_or(0);
+        let from = at.checked_sub(before);
+        let here = from.and_then(|from| header.get(from..from + word.len()));
+        here.is_some_and(|here| here.eq_ignore_ascii_case(word))
+    };
+    memchr::memchr2_iter(b's', b'S', header).any(|at| WORDS.iter().any(|word| stands(at, word)))
 }
 
 fn is_report(message: &Message) -> bool {
@@ -115,12 +141,38 @@ fn is_report(message: &Message) -> bool {
 
 /// The octets of the tracking part among the direct children of the mail's own multipart.
 fn tracking_part<'a>(message: &'a Message) -> Option<&'a [u8]> {
+    part(message, "message", "tracking-status")
+}
+
+fn part<'a>(message: &'a Message, kind: &str, subtype: &str) -> Option<&'a [u8]> {
     let children = message.parts.first()?.sub_parts()?;
     children
         .iter()
         .filter_map(|id| message.parts.get(usize::try_from(*id).ok()?))
-        .find(|part| part.is_content_type("message", "tracking-status"))
+        .find(|part| part.is_content_type(kind, subtype))
         .map(MessagePart::contents)
+}
+
+/// The Received fields that say who wrote them.
+fn trace(message: &Message) -> Vec<Trace> {
+    /// More than any MTA lets pass (RFC 5321, 6.3).
+    const FIELDS_MAX: usize = 128;
+    let header = part(message, "text", "rfc822-headers");
+    let Some(header) = header.and_then(|octets| MessageParser::new().parse_headers(octets)) else {
+        return Vec::new();
+    };
+    let fields = header.received_all().take(FIELDS_MAX).filter_map(|field| {
+        let by = match field.by.as_ref()? {
+            Host::Name(name) => clean::line(name),
+            Host::IpAddr(address) => address.to_string(),
+        };
+        Some(Trace {
+            by,
+            id: field.id.as_deref().map(clean::line),
+            at_us: field.date.as_ref().and_then(moment_us),
+        })
+    });
+    fields.collect()
 }
 
 fn sender(message: &Message) -> Option<String> {

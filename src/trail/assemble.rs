@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::NotOurs;
 use super::clock::{Bounds, Offset};
+use super::ghosts;
+use super::notices::Word;
 use super::pairs::{self, Handover, Jump};
 use super::state::{self, Recipient};
 use super::verify::{Truth, truth};
-use crate::report::Received;
+use crate::report::{Received, Trace};
 use crate::track::{Event, HopReport, Role, Secret, StepId, TrackingId};
 
 /// A message and its way.
@@ -28,6 +30,8 @@ pub struct Message {
     pub stays: Vec<Stay>,
     /// What became of it for each recipient.
     pub recipients: Vec<Recipient>,
+    /// What other mail systems say of it, in the order of their time; nothing proves it.
+    pub words: Vec<Word>,
     /// Reports on this id that were set aside because they lack the proof the others have.
     pub unproved: usize,
 }
@@ -51,6 +55,9 @@ pub struct Stay {
     pub offset: Offset,
     /// That moment, µs of the hop's clock; `None` at the first hop, whose clock is the measure of the others.
     pub offset_at_us: Option<i64>,
+    /// What Received fields that later hops saw claim: of a hop without reports, that it had the message; of another,
+    /// which hosts had it between its parent and it, the oldest first. Nothing proves it.
+    pub claims: Vec<Trace>,
     /// The hop's clock was set while the message was here, as far as other messages show.
     pub jump: Option<Jump>,
 }
@@ -61,11 +68,11 @@ impl Stay {
         self.steps.is_empty()
     }
 
-    /// The first and the last moment told of here, µs of the hop's clock.
+    /// The least and the greatest moment told of here, µs of the hop's clock.
     pub fn lasted(&self) -> Option<(i64, i64)> {
         let first = self.steps.iter().map(HopReport::arrived_us).min()?;
-        let last = self.steps.iter().map(last_us).max()?;
-        Some((first, last.max(first)))
+        let last = self.steps.iter().map(last_us);
+        Some((last.clone().min()?.min(first), last.max()?.max(first)))
     }
 
     /// The hop's clock against the first hop's at a moment of its own, µs: the longer after the message came, the
@@ -89,9 +96,13 @@ impl Stay {
 /// report proved for another message cannot slip in under this one's id.
 type Key = (TrackingId, Option<(String, u64)>);
 
+/// The Received fields that each step shows.
+type Traces = HashMap<StepId, Vec<Trace>>;
+
 /// Puts reports together. Messages come in the order of their sending.
 pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Message>, Vec<NotOurs>) {
     let mut groups: BTreeMap<Key, Vec<HopReport>> = BTreeMap::new();
+    let mut traces: HashMap<TrackingId, Traces> = HashMap::new();
     let mut not_ours = Vec::new();
     for one in received {
         let truth = truth(&one, secret);
@@ -108,6 +119,10 @@ pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Messag
             Truth::Verified => report.message_id.clone().zip(report.sent_ms),
             Truth::Unproved | Truth::Unverifiable => None,
         };
+        if !one.trace.is_empty() {
+            let of_id = traces.entry(report.id.clone()).or_default();
+            of_id.insert(report.step, one.trace);
+        }
         let reports = groups.entry((report.id.clone(), proof)).or_default();
         reports.push(report);
         reports.extend(one.others);
@@ -117,6 +132,11 @@ pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Messag
         None => Truth::Unverifiable,
     };
     let mut messages = set_unproved_aside(groups, without_proof);
+    for message in &mut messages {
+        if let Some(traces) = traces.get(&message.id) {
+            ghosts::place(&mut message.stays, traces.clone());
+        }
+    }
     messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
     pairs::set_clocks(&mut messages);
     (messages, not_ours)
@@ -164,11 +184,27 @@ fn message(id: TrackingId, truth: Truth, reports: Vec<HopReport>, unproved: usiz
         truth,
         recipients: state::recipients(&stays),
         stays,
+        words: Vec::new(),
         unproved,
     }
 }
 
 impl Message {
+    /// The stays at the same host that this one goes back to, the first of them first: more than one or two are a
+    /// loop, and the hops between two of them its ring.
+    pub fn earlier_visits(&self, stay: usize) -> Vec<usize> {
+        let host = |n: usize| self.stays.get(n).and_then(|s| s.host.as_deref());
+        let Some(here) = host(stay) else {
+            return Vec::new();
+        };
+        let before = |n: &usize| self.stays.get(*n).and_then(|s| s.parent);
+        let ancestors = std::iter::successors(before(&stay), before);
+        let same = |n: &usize| host(*n).is_some_and(|host| host.eq_ignore_ascii_case(here));
+        let mut visits: Vec<usize> = ancestors.filter(same).collect();
+        visits.reverse();
+        visits
+    }
+
     /// When it set out, for sorting: the originator's stamp, else the first arrival, µs.
     pub fn sent_or_arrived_us(&self) -> i64 {
         if let Some(ms) = self.sent_ms.and_then(|ms| i64::try_from(ms).ok()) {
@@ -272,6 +308,7 @@ impl Forest {
             link: Offset::Unknown,
             offset: Offset::Unknown,
             offset_at_us: None,
+            claims: Vec::new(),
             jump: None,
         });
         self.stays.len() - 1

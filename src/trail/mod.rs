@@ -5,11 +5,15 @@
 
 pub mod assemble;
 pub mod clock;
+pub mod custody;
+mod ghosts;
+pub mod notices;
 pub mod pairs;
 pub mod render;
 pub mod reports;
 pub mod ring;
 pub mod source;
+pub mod spent;
 pub mod state;
 mod times;
 pub mod verify;

@@ -137,26 +137,20 @@ fn sharpen(
             low_us: behind.bounds.low_us.saturating_sub(known.bounds.high_us),
             high_us: behind.bounds.high_us.saturating_sub(known.bounds.low_us),
         };
-        let mut note = |host: &String, against: &String, a_us: i64, b_us: i64| {
+        let mut note = |host: &String, against: &String, a_us: i64, b_us: i64, set_back_us: i64| {
+            // A clock that is set back shows the same times twice.
+            let again_us = set_back_us.max(0);
             jumps.entry(host.clone()).or_default().push(Jump {
                 against: against.clone(),
-                from_us: a_us.min(b_us),
-                to_us: a_us.max(b_us),
+                from_us: a_us.min(b_us).saturating_sub(again_us),
+                to_us: a_us.max(b_us).saturating_add(again_us),
                 by,
             });
         };
-        note(
-            parent,
-            child,
-            before.handover.left_us,
-            behind.handover.left_us,
-        );
-        note(
-            child,
-            parent,
-            before.handover.arrived_us,
-            behind.handover.arrived_us,
-        );
+        let (a, b) = (before.handover, behind.handover);
+        note(parent, child, a.left_us, b.left_us, by.high_us);
+        let back_us = by.low_us.saturating_neg();
+        note(child, parent, a.arrived_us, b.arrived_us, back_us);
     }
 }
 

@@ -6,7 +6,8 @@ use std::io;
 use std::path::Path;
 
 use super::source::{Found, Place, Room, Source, SourceError, directory, maildir, mbox};
-use super::{Trails, assemble};
+use super::{Trails, assemble, notices};
+use crate::report::notice::{self, Notice};
 use crate::report::{self, Received, read};
 use crate::track::Secret;
 
@@ -38,18 +39,20 @@ impl Reports {
     /// What all of it tells.
     pub fn trails(&self) -> Trails {
         let mut trails = Trails::default();
-        let mut received = Vec::new();
+        let (mut received, mut said) = (Vec::new(), Vec::new());
         for mail in self.shelves.iter().flat_map(|(_, shelf)| shelf.mails()) {
             trails.counts.mails += 1;
             match mail {
                 Mail::Other => {}
                 Mail::Report(report) => received.push((**report).clone()),
+                Mail::Notice(notice) => said.push((**notice).clone()),
                 Mail::Broken { place, why } => trails.skipped.push((place.clone(), why.clone())),
             }
         }
         trails.skipped.sort();
         trails.counts.reports = received.len();
         (trails.messages, trails.not_ours) = assemble::assemble(received, self.secret.as_ref());
+        notices::join(&mut trails.messages, &said);
         trails
     }
 }
@@ -66,6 +69,7 @@ struct Shelf {
 /// What a mail turned out to be.
 enum Mail {
     Report(Box<Received>),
+    Notice(Box<Notice>),
     Broken { place: String, why: String },
     Other,
 }
@@ -143,10 +147,14 @@ impl Mail {
             place: place.to_string(),
             why: why.to_string(),
         };
-        match found.map(|octets| octets.map(report::read)) {
-            Ok(Some(Ok(Some(report)))) => Self::Report(Box::new(report)),
-            Ok(None | Some(Ok(None))) => Self::Other,
-            Ok(Some(Err(why))) => broken(&why),
+        let mail = match found {
+            Ok(Some(mail)) => mail,
+            Ok(None) => return Self::Other,
+            Err(why) => return broken(&why),
+        };
+        match report::read(mail) {
+            Ok(Some(report)) => Self::Report(Box::new(report)),
+            Ok(None) => notice::read(mail).map_or(Self::Other, |said| Self::Notice(Box::new(said))),
             Err(why) => broken(&why),
         }
     }

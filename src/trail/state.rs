@@ -94,6 +94,8 @@ pub struct Recipient {
     pub reply: Option<String>,
     /// How many attempts that put it off this host told of.
     pub delays: usize,
+    /// The last word of others on it, by its place in [`Message::words`]; it proves nothing.
+    pub word: Option<usize>,
 }
 
 impl Message {
@@ -184,5 +186,6 @@ fn recipient(told: &[Told]) -> Option<Recipient> {
         status: last.group.status,
         reply: last.group.reply.clone(),
         delays: delayed.count(),
+        word: None,
     })
 }

@@ -14,9 +14,14 @@ impl HopReport {
         only(&self.times_out, Stage::Dot).map(|dot| dot.command_us)
     }
 
-    /// How long the attempt of this step took, from MAIL to the next hop's last reply, µs.
+    /// When the attempt of this step began, with MAIL. µs of the hop's clock.
+    pub fn attempt_began_us(&self) -> Option<i64> {
+        only(&self.times_out, Stage::Mail).map(|mail| mail.command_us)
+    }
+
+    /// How long it took, from MAIL to the next hop's last reply, µs.
     pub fn attempt_us(&self) -> Option<i64> {
-        let began_us = only(&self.times_out, Stage::Mail)?.command_us;
+        let began_us = self.attempt_began_us()?;
         let ended_us = self.times_out.iter().map(|e| e.reply_us).max()?;
         between(began_us, ended_us)
     }

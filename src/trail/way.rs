@@ -3,11 +3,11 @@
 
 use super::clock::Bounds;
 use super::pairs::Handover;
-use super::{Message, Recipient, Stay};
+use super::{Message, Recipient, Stay, spent};
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
-/// A hop on the way to a recipient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A hop on the way to a recipient, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Its place in [`Message::stays`].
     pub stay: usize,
@@ -15,6 +15,8 @@ pub struct Part {
     pub wire: Option<Bounds>,
     /// The time inside the hop until the message left or the attempt ended, µs, if that is known.
     pub dwell_us: Option<i64>,
+    /// What the time inside was made of.
+    pub parts: Vec<spent::Part>,
 }
 
 /// The way to a recipient, the first hop first, as far as it is known.
@@ -29,13 +31,12 @@ pub fn way(message: &Message, recipient: &Recipient) -> Vec<Part> {
             .and_then(|id| stay.steps.iter().find(|s| s.step == id))
             .or_else(|| handover(stay, recipient));
         let entrance = step.map(|step| entrance(stay, step));
+        let leg = step.and_then(|s| Some(spent::leg(message, n, s, group(s, recipient)?)));
         parts.push(Part {
             stay: n,
             wire: entrance.and_then(|step| transit(message, n, step)),
-            // By a clock that was set meanwhile nobody knows.
-            dwell_us: step
-                .filter(|_| stay.jump.is_none())
-                .and_then(|step| step.dwell_us(group(step, recipient)?)),
+            dwell_us: leg.as_ref().and_then(|leg| leg.dwell_us),
+            parts: leg.map(|leg| leg.parts).unwrap_or_default(),
         });
         // A parent stands before its children, so this ends.
         next = stay.parent.map(|p| (p, entrance.and_then(|s| s.parent)));
@@ -76,7 +77,7 @@ fn find(stay: &Stay, id: StepId) -> Option<&HopReport> {
 }
 
 /// The step by which the message came to a stay: this one, or the entrance it goes back to.
-fn entrance<'a>(stay: &'a Stay, step: &'a HopReport) -> &'a HopReport {
+pub fn entrance<'a>(stay: &'a Stay, step: &'a HopReport) -> &'a HopReport {
     let mut first = step;
     // Links of hostile reports may run in a circle.
     for _ in &stay.steps {

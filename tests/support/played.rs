@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use tempfile::TempDir;
 
 use super::dialogue::Dialogue;
-use super::hop::Hop;
+use super::hop_config::HopConfig;
 use super::hoptrail::Hoptrail;
 use super::mail::Mail;
 use super::net;
@@ -37,7 +37,7 @@ impl Played {
         let next = next.offer("TRACK NOW").offer("DSN").start();
         let (entrance, exit) = (net::address(), net::address());
         let reports = tempfile::tempdir().expect("a temporary directory");
-        let place = Hop {
+        let place = HopConfig {
             hostname: "mx1.test",
             mta: mta.address(),
             ingress: entrance,
@@ -48,7 +48,7 @@ impl Played {
             via: format!("maildir:{}", reports.path().display()),
         };
         Self {
-            hoptrail: Hoptrail::serve(&format!("{more}\n{}", place.config())),
+            hoptrail: Hoptrail::serve(&format!("{more}\n{}", place.text())),
             entrance,
             exit,
             mta,

@@ -4,4 +4,5 @@
 mod golden;
 mod hostile;
 mod law;
+mod notices;
 mod samples;

@@ -25,13 +25,34 @@
 //!       "at_us": 1795449911810000,
 //!       "status": "2.0.0",
 //!       "reply": "250 2.0.0 <bob@example.net> Saved",
-//!       "delays": 0
+//!       "delays": 0,
+//!       "custody": { "host": "mx4.example.net", "since": "2026-11-23T16:05:11.810000Z", "since_us": 1795449911810000, "silence": "awaited" },
+//!       "way": [{
+//!         "hop": 2,
+//!         "wire": { "low_us": 0, "high_us": 600 },
+//!         "dwell_us": 120700,
+//!         "parts": [{ "kind": "queue", "us": 111400 }, { "kind": "attempt", "us": 9300 }]
+//!       }]
+//!     }],
+//!     "words": [{
+//!       "address": "bob@example.net",
+//!       "recipient": 0,
+//!       "said": "displayed",
+//!       "host": "Example Mail 7.1",
+//!       "from": "bob@example.net",
+//!       "remote": null,
+//!       "status": null,
+//!       "reply": null,
+//!       "at": "2026-11-23T17:30:00.000000Z",
+//!       "at_us": 1795455000000000,
+//!       "joined": "message-id"
 //!     }],
 //!     "hops": [{
 //!       "hop": 3,
 //!       "host": "mx3.example.net",
 //!       "parent": 1,
 //!       "missing": false,
+//!       "claims": [{ "by": "filter.example.net", "id": "4F7A21C0", "at": "2026-11-23T16:05:11.000000Z", "at_us": 1795449911000000 }],
 //!       "clock": {
 //!         "state": "known",
 //!         "offset": { "low_us": -40600, "high_us": -39400 },
@@ -83,7 +104,8 @@
 //! }
 //! ```
 //!
-//! The structs below say what each field means, in the order of the document, which is [`Document`].
+//! It shows every field, also those that do not go together: who has a message when it is delivered, for one. The
+//! structs below say what each means, in the order of the document, which is [`Document`].
 //!
 //! **Strings** out of reports are given as they are, steering characters as `\u` escapes: whoever shows
 //! them must take out what steers a terminal or a page. Only `id`s whose `truth` is `verified` are known to be about mail of this user.
@@ -110,6 +132,24 @@
 //! says the worst of all messages: 0 `delivered`, 1 `open`, 3 `failed`, 4 no message; 2 an error, and no
 //! document.
 //!
+//! **Custody** of a recipient (`custody`) is who was last known to have the message, by what hops told: `host` since
+//! `since_us` (of the clock of the host that told), and in `silence` why nothing more is known: `not-equipped`, it does
+//! not report; `awaited`; `silent`, it should have reported by now; `silent-on-this`, it reported on others that came
+//! with it. `null` where nobody has it: it arrived, failed, or was sent on to others.
+//!
+//! **The time** of a recipient (`way`): for each hop on the way, the first one first, what it took on the `wire` to it and
+//! inside it (`dwell_us`), and in `parts` what the latter is made of, in the order it happened: `filter`, all here and not
+//! yet taken, as the MTA and what filters before its queue look at it; `queue`, until the first attempt; `attempt`, from
+//! MAIL to the last octet or to the reply that ended it; `put-off`, until the next attempt after one that the next hop
+//! put off, `greylisted` where that hop called it so. What the way there took before MAIL, connecting and greeting, is in
+//! the wait in front of it.
+//!
+//! **Words** (`words`) are what other mail systems say in delivery status and disposition notifications. Nothing proves
+//! them; they change neither `state` nor `outcome`. `recipient` is the place in `recipients` of the one they name, `null`
+//! if no hop told of it; `joined` says what joined them to the message: `envid`, `message-id`, or `recipient` alone.
+//! **Claims** (`claims`) are Received fields that a later hop saw, as little proved: of a `missing` hop that it had the
+//! message, of another hop who had it between that hop and the one it came from.
+//!
 //! **The way**: `hops` is a tree in the order of reading. A hop's `parent` is the place, counted from 0,
 //! of an earlier one in the same list. A step's `parent` is the `step` that handed the message over,
 //! mostly in that hop. The time on the wire between two hops is the `arrived_us` of a step, its hop's
@@ -119,7 +159,11 @@ mod fill;
 
 use serde::Serialize;
 
+use crate::report::notice::Said;
 use crate::track::{Event, Role, Stage};
+use crate::trail::custody::Silence;
+use crate::trail::notices::Joined;
+use crate::trail::spent::Kind;
 use crate::trail::{Outcome, State, Truth};
 pub use fill::document;
 
@@ -187,6 +231,8 @@ pub struct MessageJson<'a> {
     pub total: Option<BoundsJson>,
     /// What became of it for each recipient.
     pub recipients: Vec<RecipientJson<'a>>,
+    /// What other mail systems say of it, in the order of their time.
+    pub words: Vec<WordJson<'a>>,
     /// Where it was, a hop after the one it came from.
     pub hops: Vec<HopJson<'a>>,
 }
@@ -221,6 +267,85 @@ pub struct RecipientJson<'a> {
     pub reply: Option<&'a str>,
     /// Attempts told of that put it off at that host.
     pub delays: usize,
+    /// Who was last known to have it, if anybody.
+    pub custody: Option<CustodyJson<'a>>,
+    /// Where the time went on the way to it, as far as that is known.
+    pub way: Vec<WayJson>,
+}
+
+/// A hop on the way to a recipient.
+#[derive(Debug, Serialize)]
+pub struct WayJson {
+    /// Place in `hops`.
+    pub hop: usize,
+    /// Time on the wire from the hop before.
+    pub wire: Option<BoundsJson>,
+    /// Time inside the hop until the message left it or the attempt ended, µs; not known where its clock was set.
+    pub dwell_us: Option<i64>,
+    /// What that is made of; adds up to it.
+    pub parts: Vec<PartJson>,
+}
+
+/// A part of the time inside a hop.
+#[derive(Debug, Serialize)]
+pub struct PartJson {
+    /// `filter`, `queue`, `attempt`, `put-off` or `greylisted`.
+    pub kind: Kind,
+    /// How long, µs.
+    pub us: i64,
+}
+
+/// Who has a message for a recipient.
+#[derive(Debug, Serialize)]
+pub struct CustodyJson<'a> {
+    /// Its name, if known.
+    pub host: Option<&'a str>,
+    /// Since when, by the clock of the host that told.
+    pub since: Option<String>,
+    /// The same, µs.
+    pub since_us: i64,
+    /// Why nothing more is known; `null` if it told the last of it itself.
+    pub silence: Option<Silence>,
+}
+
+/// What somebody says who proves nothing.
+#[derive(Debug, Serialize)]
+pub struct WordJson<'a> {
+    /// Whom it names.
+    pub address: &'a str,
+    /// The place of that one in `recipients`.
+    pub recipient: Option<usize>,
+    /// `failed`, `delayed`, `relayed`, `expanded`, `delivered`, `displayed` or `deleted`.
+    pub said: Said,
+    /// The host or mail program that says so, by its own account.
+    pub host: Option<&'a str>,
+    /// The address its mail says it is from.
+    pub from: Option<&'a str>,
+    /// The host it spoke to.
+    pub remote: Option<&'a str>,
+    /// Enhanced status code.
+    pub status: Option<String>,
+    /// What that host answered.
+    pub reply: Option<&'a str>,
+    /// When: the attempt, or else the date of the mail.
+    pub at: Option<String>,
+    /// The same, µs.
+    pub at_us: Option<i64>,
+    /// `envid`, `message-id` or `recipient`.
+    pub joined: Joined,
+}
+
+/// A Received field.
+#[derive(Debug, Serialize)]
+pub struct ClaimJson<'a> {
+    /// The host that wrote it.
+    pub by: &'a str,
+    /// The queue id there.
+    pub id: Option<&'a str>,
+    /// When, by its own clock, in whole seconds.
+    pub at: Option<String>,
+    /// The same, µs.
+    pub at_us: Option<i64>,
 }
 
 /// A stay at a hop.
@@ -234,6 +359,8 @@ pub struct HopJson<'a> {
     pub parent: Option<usize>,
     /// No report came from here; another one refers to it.
     pub missing: bool,
+    /// What Received fields claim of it, or of who had the message just before it.
+    pub claims: Vec<ClaimJson<'a>>,
     /// Its clock.
     pub clock: ClockJson<'a>,
     /// What it reported.

@@ -1,24 +1,30 @@
-//! Where the time went, at a glance: a bar for each hop on the slowest way, and the time between hops.
+//! Where the time went, at a glance: for each hop on the slowest way a bar, its share, and what it is made of where that
+//! tells something; and the time between hops.
 
 use super::View;
 use super::format::{bounded, duration, put};
 use super::terminal::{DIM, outcome_style, paint};
 use super::verdict::corrected_us;
+use crate::trail::clock::Bounds;
+use crate::trail::spent::{self, Kind};
 use crate::trail::way::{Part, total, way};
 use crate::trail::{Message, Outcome, Recipient, State};
 
 /// Columns of a host's name.
-const NAME_MAX: usize = 32;
+const NAME_MAX: usize = 28;
 /// Columns of the longest bar.
-const BAR: usize = 24;
+const BAR: usize = 20;
 
-/// A row: number of the hop, name, time, bar.
+/// A row: number of the hop, name, time, share, bar.
 struct Row {
     hop: String,
     name: String,
     time: String,
     bar_us: i64,
 }
+
+/// Of the whole time, what less than one in so many is not worth a row.
+const TOLD_OF: i64 = 100;
 
 /// The table for the recipient it took longest to reach, or who still waits; nothing if no time is
 /// known.
@@ -37,7 +43,7 @@ pub fn draw(message: &Message, view: &View) -> String {
     }
     let mut rows: Vec<Row> = parts
         .iter()
-        .flat_map(|part| hop(message, *part, view))
+        .flat_map(|part| hop(message, part, known_us(&parts), view))
         .collect();
     rows.extend(beyond(recipient, view));
     rows.extend(total(&parts).filter(|_| parts.len() > 1).map(|total| {
@@ -63,8 +69,9 @@ pub fn draw(message: &Message, view: &View) -> String {
         } else {
             bar
         };
+        let share = share(row.bar_us, known_us(&parts));
         let line = format!(
-            "  {:>hops$}  {:names$}  {:>times$}  {bar}",
+            "  {:>hops$}  {:names$}  {:>times$}  {share:>5}  {bar}",
             row.hop, row.name, row.time
         );
         put(&mut out, format_args!("{}\n", line.trim_end()));
@@ -90,8 +97,28 @@ fn slowest(message: &Message) -> Option<&Recipient> {
     worst.max_by_key(|r| at_us(r))
 }
 
-/// The wire in front of a hop, and the hop.
-fn hop(message: &Message, part: Part, view: &View) -> Vec<Row> {
+/// All the time that is known of, µs.
+fn known_us(parts: &[Part]) -> i64 {
+    let known = parts.iter().map(|part| {
+        let wire_us = part.wire.map_or(0, Bounds::middle_us);
+        part.dwell_us.unwrap_or(0).saturating_add(wire_us)
+    });
+    known.fold(0, i64::saturating_add)
+}
+
+/// `82 %` of the whole; nothing of what took no time.
+fn share(us: i64, whole_us: i64) -> String {
+    if us <= 0 || whole_us <= 0 {
+        return String::new();
+    }
+    match (i128::from(us) * 200 / i128::from(whole_us) + 1) / 2 {
+        0 => "<1 %".to_owned(),
+        percent => format!("{percent} %"),
+    }
+}
+
+/// The wire in front of a hop, the hop, and what its time was made of.
+fn hop(message: &Message, part: &Part, whole_us: i64, view: &View) -> Vec<Row> {
     let Some(stay) = message.stays.get(part.stay) else {
         return Vec::new();
     };
@@ -105,7 +132,32 @@ fn hop(message: &Message, part: Part, view: &View) -> Vec<Row> {
         bar_us: part.dwell_us.unwrap_or(0),
         ..row(&stay.hop.to_string(), name, time)
     };
-    wire.into_iter().chain([hop]).collect()
+    wire.into_iter()
+        .chain([hop])
+        .chain(made_of(&part.parts, whole_us))
+        .collect()
+}
+
+/// What took a part of the whole that is worth a row; nothing where that is the queue alone, as one would think.
+fn made_of(parts: &[spent::Part], whole_us: i64) -> Vec<Row> {
+    let of_kind = |kind: Kind| {
+        let of = parts.iter().filter(|part| part.kind == kind);
+        (kind, of.fold(0, |us: i64, part| us.saturating_add(part.us)))
+    };
+    let worth = |(_, us): &(Kind, i64)| *us > 0 && *us >= whole_us / TOLD_OF;
+    let told: Vec<_> = Kind::ALL.map(of_kind).into_iter().filter(worth).collect();
+    if told.iter().all(|(kind, _)| *kind == Kind::Queue) {
+        return Vec::new();
+    }
+    let name = |kind| match kind {
+        Kind::Filter => "  looked at before taken",
+        Kind::Queue => "  in the queue",
+        Kind::Attempt => "  offered to the next hop",
+        Kind::PutOff => "  put off by the next hop",
+        Kind::Greylisted => "  greylisted by the next hop",
+    };
+    let row = |(kind, us)| row("", name(kind).to_owned(), duration(us));
+    told.into_iter().map(row).collect()
 }
 
 /// The hop nothing is known of yet.

@@ -1,12 +1,16 @@
 //! Trails for people, in so many columns or without a limit. Colours are ANSI sequences; printing through `anstream` drops
 //! them where they do not belong.
 
+use std::collections::HashMap;
+
 use anstyle::{AnsiColor, Style};
 
 use super::format::{cut, fill_all, fill_list, plain, put, unsure};
 use super::verdict::verdict;
 use super::{View, spent, tree};
 use crate::track::Event;
+use crate::trail::custody::{Silence, custody};
+use crate::trail::notices::{Joined, Word};
 use crate::trail::{Message, NotOurs, Outcome, Recipient, State, Trails, Truth};
 
 /// Characters of an id in the list, if so many tell the ids apart.
@@ -230,7 +234,11 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
         .iter()
         .map(|r| plain(&r.address).chars().count());
     let width = widths.filter(|w| *w <= ADDRESS_MAX).max().unwrap_or(2);
-    for recipient in &message.recipients {
+    let mut words: HashMap<Option<usize>, Vec<&Word>> = HashMap::new();
+    for word in &message.words {
+        words.entry(word.recipient).or_default().push(word);
+    }
+    for (n, recipient) in message.recipients.iter().enumerate() {
         let address = plain(&recipient.address);
         let style = outcome_style(message.outcome_for(recipient));
         let mut left = format!("  {address:width$}  ");
@@ -242,7 +250,60 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
             put(out, format_args!("{left}{}\n", paint(style, &line)));
             left = " ".repeat(width + 4);
         }
+        heard(out, words.get(&Some(n)), message, width + 4, view);
     }
+    for other in words.get(&None).into_iter().flatten() {
+        put(out, format_args!("  {}\n", plain(&other.address)));
+        heard(out, Some(&vec![*other]), message, width + 4, view);
+    }
+}
+
+/// The words of others, set in so far.
+fn heard(
+    out: &mut String,
+    words: Option<&Vec<&Word>>,
+    message: &Message,
+    indent: usize,
+    view: &View,
+) {
+    for word in words.into_iter().flatten() {
+        for line in fill_all(&said(word, message, view), view.room(indent)) {
+            put(out, format_args!("{:indent$}{}\n", "", paint(DIM, &line)));
+        }
+    }
+}
+
+/// What it means that nothing more came.
+fn quiet(recipient: &Recipient, message: &Message, view: &View) -> &'static str {
+    match custody(message, recipient, view.now_us).and_then(|c| c.silence) {
+        Some(Silence::Silent) => "which should have reported since and has not",
+        Some(Silence::SilentOnThis) => "which reported on others since, not on this one",
+        _ => "nothing since",
+    }
+}
+
+/// What others say of a recipient, or of one that no hop told of.
+fn said(word: &Word, message: &Message, view: &View) -> String {
+    let from_us = message.sent_or_arrived_us();
+    let at = word
+        .at_us
+        .map_or_else(String::new, |us| format!(" {}", view.time(us, from_us)));
+    let host = word.speaker().unwrap_or("somebody");
+    let status = word
+        .fate
+        .status
+        .map_or_else(String::new, |s| format!(", status {s}"));
+    let reply = word.fate.reply.as_deref().filter(|reply| !reply.is_empty());
+    let reply = reply.map_or_else(String::new, |reply| format!(" “{}”", view.cut(reply, 160)));
+    let by = match word.joined {
+        Joined::Recipient => " (unproved, and it names no message)",
+        Joined::Envid | Joined::MessageId => " (unproved)",
+    };
+    format!(
+        "? {}{at}, says {}{by}{status}{reply}",
+        word.fate.said.as_str(),
+        plain(host)
+    )
 }
 
 /// When it happened, on the first hop's clock as far as that is known.
@@ -276,9 +337,14 @@ fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
             format!("waiting at {host}, {n} attempts told, the last {at}")
         }
         State::Delayed => format!("waiting at {host}, tried {at}"),
-        State::OnItsWay => format!("handed to {next} {at}, nothing since"),
-        State::Accepted => format!("accepted by {host} {at}, nothing since"),
-        State::Relayed => format!("relayed {at} to {next} (sends no reports)"),
+        State::OnItsWay => format!("handed to {next} {at}, {}", quiet(recipient, message, view)),
+        State::Accepted => format!(
+            "accepted by {host} {at}, {}",
+            quiet(recipient, message, view)
+        ),
+        State::Relayed => {
+            format!("relayed {at} to {next} (not equipped)")
+        }
         State::Expanded => format!("sent on by {host} {at} to others"),
         State::Delivered => format!("delivered {at} by {host}{waited}"),
     }

@@ -9,9 +9,11 @@ use super::View;
 use super::format::{bounded, clock, duration, fill, fill_all, plain, put, unsure};
 use super::terminal::{BOLD, DIM, event_style, paint};
 use super::verdict::corrected_us;
+use crate::report::Trace;
 use crate::track::{Event, HopReport, RecipientStatus, Security};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::ring::ring;
+use crate::trail::spent::is_greylisting;
 use crate::trail::way::transit;
 use crate::trail::{Message, Stay};
 
@@ -82,6 +84,18 @@ impl Tree<'_> {
             let lines = fill(&remark, self.room(rail, 0));
             self.lines(rail, lines, None, DIM);
         }
+        if let Some(again) = self.again(n) {
+            let lines = fill(&again, self.room(rail, 0));
+            self.lines(rail, lines, None, event_style(Event::Held));
+        }
+        for claim in &stay.claims {
+            let lines = fill(&self.claim(stay, claim), self.room(rail, 2));
+            let marked = lines.iter().enumerate().map(|(n, line)| match n {
+                0 => format!("◌ {line}"),
+                _ => format!("  {line}"),
+            });
+            self.lines(rail, marked.collect(), None, DIM);
+        }
         if let Some(set) = set(stay, self.view) {
             let lines = fill(&set, self.room(rail, 0));
             self.lines(rail, lines, None, Style::new());
@@ -96,6 +110,45 @@ impl Tree<'_> {
                 Moment::Filtered(step) => self.filtered(n, step, rail),
                 Moment::Fate(step, group) => self.fate(n, step, &group, rail),
             }
+        }
+    }
+
+    /// That the message was here before, and the ring in which it came back, where its hop does not tell that itself.
+    fn again(&self, n: usize) -> Option<String> {
+        let stay = self.message.stays.get(n)?;
+        if stay
+            .steps
+            .iter()
+            .any(|s| !ring(self.message, n, s).is_empty())
+        {
+            return None;
+        }
+        let visits = self.message.earlier_visits(n);
+        let last = visits.last()?;
+        let before = |n: &usize| self.message.stays.get(*n).and_then(|s| s.parent);
+        let ring = std::iter::successors(Some(n), before).take_while(|n| n != last);
+        let mut ring: Vec<usize> = ring.chain([*last]).collect();
+        ring.reverse();
+        let stays = ring.iter().filter_map(|n| self.message.stays.get(*n));
+        let names = stays.map(|s| plain(s.host.as_deref().unwrap_or("?")));
+        let ring = names.collect::<Vec<_>>().join(" → ");
+        let times = visits.len() + 1;
+        Some(format!("↺ here again, time {times}: {ring}"))
+    }
+
+    /// What a Received field claims, in whole seconds.
+    fn claim(&self, stay: &Stay, claim: &Trace) -> String {
+        let from_us = self.message.sent_or_arrived_us();
+        let by = plain(&claim.by);
+        let at = claim.at_us.map_or_else(String::new, |us| {
+            let time = self.view.time(us, from_us);
+            let time = time.strip_suffix(".000").unwrap_or(&time);
+            format!("{time} by its own clock, ")
+        });
+        if stay.is_missing() {
+            format!("{at}claims the Received field of {by} (unproved)")
+        } else {
+            format!("by way of {by}: {at}claims its Received field (unproved)")
         }
     }
 
@@ -396,8 +449,9 @@ fn sentence(recipient: &RecipientStatus) -> String {
     match recipient.event {
         Event::Accepted => "accepted".to_owned(),
         Event::Transferred => format!("transferred to {next}"),
-        Event::Relayed => format!("relayed to {next} (sends no reports)"),
+        Event::Relayed => format!("relayed to {next} (not equipped)"),
         Event::Expanded => "expanded to addresses not shown (the trail ends)".to_owned(),
+        Event::Delayed if is_greylisting(recipient) => format!("greylisted by {next}"),
         Event::Delayed => format!("delayed by {next}"),
         Event::Looped => "back again".to_owned(),
         Event::Held => "held, not seen leaving".to_owned(),

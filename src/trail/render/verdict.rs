@@ -4,25 +4,45 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::View;
 use super::format::{bounded, plain, put};
+use crate::report::notice::Said;
 use crate::trail::clock::Bounds;
+use crate::trail::custody::{Silence, custody};
+use crate::trail::notices::Word;
 use crate::trail::way::{self, way};
-use crate::trail::{Message, Recipient, State};
+use crate::trail::{Message, Outcome, Recipient, State};
+
+/// A hop that a message comes back to so often is in a loop; once may be a content filter's way.
+const LOOP_FROM: usize = 2;
 
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
 /// Fewer words where `short`, and hosts by their first label.
 pub fn verdict(message: &Message, view: &View, short: bool) -> String {
-    let mut sorted: Vec<&Recipient> = message.recipients.iter().collect();
-    sorted.sort_by_key(|r| r.state);
+    let recipients = message.recipients.iter();
+    let mut sorted: Vec<(&Recipient, Option<&Word>)> =
+        recipients.map(|r| (r, hearsay(r, message))).collect();
+    sorted.sort_by_key(|(r, word)| (r.state, word.is_none()));
+    let key = |(r, word): &(&Recipient, Option<&Word>)| {
+        let said = word.map(|w| (w.fate.said, w.host.clone()));
+        let somewhere = (r.state != State::Delivered).then(|| (r.host.clone(), r.remote.clone()));
+        (r.state, somewhere, said)
+    };
     let mut parts: Vec<String> = Vec::new();
-    for same in sorted.chunk_by(|a, b| {
-        (a.state, &a.host, &a.remote) == (b.state, &b.host, &b.remote)
-            || a.state == b.state && a.state == State::Delivered
-    }) {
-        let Some(first) = same.first() else { continue };
-        let phrase = phrase(first, message, view, short);
+    for same in sorted.chunk_by(|a, b| key(a) == key(b)) {
+        let Some((first, word)) = same.first() else {
+            continue;
+        };
         let all = same.len() == message.recipients.len();
+        let alone = all && same.len() == 1;
+        let phrase = match word {
+            Some(word) if short => said_to(word, true),
+            Some(word) => {
+                let phrase = phrase(first, message, view, alone, false);
+                format!("{phrase} and {}", said_to(word, false))
+            }
+            None => phrase(first, message, view, alone, short),
+        };
         parts.push(match (first.state, same.len()) {
-            (_, 1) if all => phrase,
+            _ if alone => phrase,
             (State::Delivered, n) if all => format!("{phrase} to {n}"),
             (_, n) => format!("{n} {phrase}"),
         });
@@ -34,39 +54,69 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
     if let Some(total) = total(message) {
         put(&mut text, format_args!(" in {}", bounded(total)));
     }
+    let visits = (0..message.stays.len()).map(|n| message.earlier_visits(n).len());
+    if visits.max() >= Some(LOOP_FROM) {
+        text.push_str(", going round in a loop");
+    }
     text
 }
 
-fn phrase(recipient: &Recipient, message: &Message, view: &View, short: bool) -> String {
+/// What is known of a recipient; of several that share it, what stands behind their number.
+fn phrase(
+    recipient: &Recipient,
+    message: &Message,
+    view: &View,
+    alone: bool,
+    short: bool,
+) -> String {
     let name = |host: &str| plain(if short { first_label(host) } else { host });
     let host = name(&recipient.host);
-    let remote = recipient
-        .remote
-        .as_deref()
-        .map_or_else(|| "the next server".to_owned(), name);
-    let since = |us| view.since(corrected_us(message, recipient.stay, us));
-    match recipient.state {
-        State::Failed => format!("failed at {host}"),
-        State::Looped => format!("goes in a ring at {host} since {}", since(recipient.at_us)),
-        State::Held => format!("held at {host} since {}", since(recipient.arrived_us)),
-        State::Delayed => format!("waiting at {host} since {}", since(recipient.arrived_us)),
-        State::OnItsWay if short => {
-            format!("on its way to {remote} since {}", since(recipient.at_us))
+    let custody = custody(message, recipient, view.now_us);
+    let holder = custody.and_then(|c| c.host);
+    let holder = holder.map_or_else(|| "the next server".to_owned(), name);
+    let since = custody.map(|c| view.since(corrected_us(message, recipient.stay, c.since_us)));
+    let since = since.unwrap_or_default();
+    match (recipient.state, custody.and_then(|c| c.silence)) {
+        (State::Failed, _) => format!("failed at {host}"),
+        (State::Looped, _) => format!("goes in a ring at {host} since {since}"),
+        (State::Held, _) => format!("held at {holder} since {since}"),
+        (State::Delayed, _) => format!("waiting at {holder} since {since}"),
+        (State::Relayed, _) if alone => format!("trail ends at {holder} (not equipped)"),
+        (State::Relayed, _) => format!("ending at {holder} (not equipped)"),
+        (State::Expanded, _) if short => format!("sent on by {host} to others"),
+        (State::Expanded, _) => format!("sent on by {host} to others, where the trail ends"),
+        (State::Delivered, _) => "delivered".to_owned(),
+        (_, Some(Silence::Silent)) if alone => format!("{holder} silent since {since}"),
+        (_, Some(Silence::Silent)) => format!("with {holder} (silent since {since})"),
+        (_, Some(Silence::SilentOnThis)) => format!("with {holder} (silent on it since {since})"),
+        _ if short => format!("on its way, at {holder} since {since}"),
+        _ => format!("on its way, last in the hands of {holder} since {since}"),
+    }
+}
+
+/// The last word of others on a recipient, where it tells an end that no hop told.
+fn hearsay<'a>(recipient: &Recipient, message: &'a Message) -> Option<&'a Word> {
+    let word = message.last_word(recipient)?;
+    let end = !matches!(
+        word.fate.said,
+        Said::Delayed | Said::Relayed | Said::Expanded
+    );
+    (end && recipient.state.outcome() == Outcome::Open).then_some(word)
+}
+
+/// Such as `said to have failed (unproved word of mx2.example.net)`.
+fn said_to(word: &Word, short: bool) -> String {
+    let what = match word.fate.said {
+        Said::Failed => "have failed",
+        Said::Displayed => "have been displayed",
+        Said::Deleted => "have been deleted",
+        _ => "be delivered",
+    };
+    match word.speaker() {
+        Some(speaker) if !short => {
+            format!("said to {what} (unproved word of {})", plain(speaker))
         }
-        State::OnItsWay => format!(
-            "handed to {remote} at {}, nothing since",
-            since(recipient.at_us)
-        ),
-        State::Accepted if short => format!("at {host} since {}", since(recipient.at_us)),
-        State::Accepted => format!(
-            "accepted by {host} at {}, nothing since",
-            since(recipient.at_us)
-        ),
-        State::Relayed if short => format!("relayed to {remote}, trail ends"),
-        State::Relayed => format!("relayed to {remote}, where the trail ends"),
-        State::Expanded if short => format!("sent on by {host} to others"),
-        State::Expanded => format!("sent on by {host} to others, where the trail ends"),
-        State::Delivered => "delivered".to_owned(),
+        _ => format!("said to {what} (unproved)"),
     }
 }
 

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod clocks;
+mod heard;
 mod shown;
 mod sources;
+mod spent;
 mod told;
 mod world;

@@ -9,7 +9,7 @@ use crate::trail::render::{json, terminal};
 
 /// The list and every message as a terminal without colour shows them. No line is too wide, but where an
 /// id or an address stands alone.
-fn shown(trails: &Trails) -> String {
+pub fn shown(trails: &Trails) -> String {
     let mut text = terminal::list(trails, &view());
     for message in &trails.messages {
         text.push_str("\n----\n");
@@ -26,7 +26,7 @@ fn shown(trails: &Trails) -> String {
     text
 }
 
-fn delayed() -> Vec<HopReport> {
+pub fn delayed() -> Vec<HopReport> {
     let bob = [("bob@example.net", Event::Transferred)];
     let (carol_late, carol) = (
         [("carol@example.net", Event::Delayed)],
@@ -193,6 +193,35 @@ fn no_secret_no_proof() {
 fn the_middle_report_never_came() {
     let mut reports = three_hops(&["bob@example.net"]);
     reports.remove(1);
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+/// Two hops hand a message to each other, until the second gives up.
+#[test]
+fn a_loop_is_drawn_as_one() {
+    let bob = |event| [("bob@example.net", event)];
+    let mut reports = Vec::new();
+    for n in 0..6_u8 {
+        let here = if n % 2 == 0 { HOP1 } else { HOP2 };
+        let leg = Leg {
+            hop: n + 1,
+            next: if n % 2 == 0 { HOP2.host } else { HOP1.host },
+            came_ms: 120 + 400 * i64::from(n),
+            went_ms: 520 + 400 * i64::from(n),
+            ..here
+        };
+        let event = if n == 5 {
+            Event::Failed
+        } else {
+            Event::Transferred
+        };
+        let step = u64::from(n) + 1;
+        let mut report = leg.report(step, (n > 0).then(|| step - 1), &bob(event));
+        if event == Event::Failed {
+            report.recipients[0].reply = Some("554 5.4.6 Too many hops".to_owned());
+        }
+        reports.push(report);
+    }
     insta::assert_snapshot!(shown(&read(&reports)));
 }
 
@@ -486,6 +515,9 @@ fn the_documentation_shows_every_field() {
     let mut reports = three_hops(&["bob@example.net"]);
     reports.extend(a_second_ahead_a_minute_later());
     trails.messages.extend(read(&reports).messages);
+    trails
+        .messages
+        .extend(super::heard::with_words_and_claims().messages);
     trails.not_ours = read_by(
         &three_hops(&["bob@example.net"]),
         Some(&crate::track::Secret::new([1; 32])),

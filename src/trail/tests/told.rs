@@ -157,7 +157,7 @@ fn an_ip_address_keeps_all_its_parts_in_the_list() {
         let leg = Leg { next, ..HOP1 };
         let trails = read(&[leg.report(1, None, &[("bob@example.net", Event::Relayed)])]);
         let verdict = verdict::verdict(&trails.messages[0], &view(), true);
-        assert_eq!(verdict, format!("relayed to {shown}, trail ends"));
+        assert_eq!(verdict, format!("trail ends at {shown} (not equipped)"));
     }
 }
 
@@ -336,7 +336,7 @@ proptest! {
             report.arrival_us = *time;
             report.times_in[4].command_us = *time;
             report.id = TrackingId::new("t").unwrap();
-            crate::report::Received { report, others: vec![], auth: None, canonical: vec![], from: None }
+            crate::report::Received { report, others: vec![], auth: None, canonical: vec![], from: None, trace: vec![] }
         });
         let (messages, not_ours) = crate::trail::assemble::assemble(made.collect(), None);
         prop_assert!(not_ours.is_empty());

@@ -3,17 +3,22 @@
 use jiff::tz::TimeZone;
 
 use super::{
-    BoundsJson, ClockJson, Counts, Document, ExchangeJson, FateJson, HopJson, JumpJson,
-    MessageJson, NotOursJson, RecipientJson, SCHEMA, StepJson, TlsJson,
+    BoundsJson, ClaimJson, ClockJson, Counts, CustodyJson, Document, ExchangeJson, FateJson,
+    HopJson, JumpJson, MessageJson, NotOursJson, PartJson, RecipientJson, SCHEMA, StepJson,
+    TlsJson, WayJson, WordJson,
 };
+use crate::report::Trace;
 use crate::track::clean::is_hidden;
 use crate::track::{Exchange, HopReport, RecipientStatus, Security};
 use crate::trail::clock::{Bounds, Offset};
+use crate::trail::custody::custody;
+use crate::trail::notices::Word;
 use crate::trail::pairs::Jump;
 use crate::trail::render::View;
 use crate::trail::render::format::{put, rfc3339};
 use crate::trail::render::verdict::{total, verdict};
 use crate::trail::ring::ring;
+use crate::trail::way::{Part, way};
 use crate::trail::{Message, NotOurs, Recipient, Stay, Trails};
 
 /// The document as indented text with a final newline.
@@ -74,7 +79,10 @@ fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
         outcome: message.outcome(),
         verdict: verdict(message, view, false),
         total: total(message).map(bounds),
-        recipients: message.recipients.iter().map(recipient).collect(),
+        recipients: (message.recipients.iter())
+            .map(|r| recipient(message, r, view.now_us))
+            .collect(),
+        words: message.words.iter().map(word).collect(),
         hops: (0..)
             .zip(&message.stays)
             .map(|(n, stay)| hop(message, n, stay))
@@ -89,7 +97,7 @@ fn bounds(bounds: Bounds) -> BoundsJson {
     }
 }
 
-fn recipient(recipient: &Recipient) -> RecipientJson<'_> {
+fn recipient<'a>(message: &Message, recipient: &'a Recipient, now_us: i64) -> RecipientJson<'a> {
     RecipientJson {
         address: &recipient.address,
         state: recipient.state,
@@ -100,6 +108,53 @@ fn recipient(recipient: &Recipient) -> RecipientJson<'_> {
         status: recipient.status.to_string(),
         reply: recipient.reply.as_deref(),
         delays: recipient.delays,
+        custody: custody(message, recipient, now_us).map(|custody| CustodyJson {
+            host: custody.host,
+            since: rfc3339(custody.since_us),
+            since_us: custody.since_us,
+            silence: custody.silence,
+        }),
+        way: way(message, recipient).into_iter().map(part).collect(),
+    }
+}
+
+fn part(part: Part) -> WayJson {
+    let parts = part.parts.into_iter();
+    WayJson {
+        hop: part.stay,
+        wire: part.wire.map(bounds),
+        dwell_us: part.dwell_us,
+        parts: parts
+            .map(|p| PartJson {
+                kind: p.kind,
+                us: p.us,
+            })
+            .collect(),
+    }
+}
+
+fn word(word: &Word) -> WordJson<'_> {
+    WordJson {
+        address: &word.address,
+        recipient: word.recipient,
+        said: word.fate.said,
+        host: word.host.as_deref(),
+        from: word.from.as_deref(),
+        remote: word.fate.remote.as_deref(),
+        status: word.fate.status.map(|status| status.to_string()),
+        reply: word.fate.reply.as_deref(),
+        at: word.at_us.and_then(rfc3339),
+        at_us: word.at_us,
+        joined: word.joined,
+    }
+}
+
+fn claim(claim: &Trace) -> ClaimJson<'_> {
+    ClaimJson {
+        by: &claim.by,
+        id: claim.id.as_deref(),
+        at: claim.at_us.and_then(rfc3339),
+        at_us: claim.at_us,
     }
 }
 
@@ -114,6 +169,7 @@ fn hop<'a>(message: &Message, n: usize, stay: &'a Stay) -> HopJson<'a> {
         host: stay.host.as_deref(),
         parent: stay.parent,
         missing: stay.is_missing(),
+        claims: stay.claims.iter().map(claim).collect(),
         clock: ClockJson {
             state,
             offset,

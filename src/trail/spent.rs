@@ -1,0 +1,200 @@
+//! Where the time of a message went, for each step in which it left a hop or an attempt to do so ended: on the wire to
+//! the hop, within the bounds of two clocks, and inside it, by its own clock.
+//!
+//! Inside a hop a message is looked at before it is taken (by the MTA, and what filters content before its queue),
+//! waits in the queue for its first attempt, is tried, and where the next hop puts it off, waits for the next one.
+
+use serde::Serialize;
+
+use super::clock::Bounds;
+use super::way::{entrance, transit};
+use super::{Message, Stay};
+use crate::track::{Event, HopReport, RecipientStatus, StepId};
+
+/// A hop's part in the time of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// The stay, by its place in [`Message::stays`].
+    pub stay: usize,
+    /// The step with which the part ended: the message left, or the last attempt so far was over.
+    pub step: StepId,
+    /// How it ended.
+    pub event: Event,
+    /// The time on the wire from the hop before, if that is known.
+    pub wire: Option<Bounds>,
+    /// The time inside, µs; `None` if its clock was set meanwhile, as far as that shows.
+    pub dwell_us: Option<i64>,
+    /// What the time inside is made of, in that order; adds up to it.
+    pub parts: Vec<Part>,
+}
+
+/// A part of the time inside a hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What the message did.
+    pub kind: Kind,
+    /// For how long, µs; more than nothing.
+    pub us: i64,
+}
+
+/// What a message does inside a hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// It is all here, and the hop has not yet said that it takes it.
+    Filter,
+    /// It waits for its first attempt.
+    Queue,
+    /// It is offered to the next hop, from MAIL to its last octet, or to the reply that ends the attempt.
+    Attempt,
+    /// It waits because the next hop, or the way there, put it off.
+    PutOff,
+    /// It waits because the next hop calls that greylisting.
+    Greylisted,
+}
+
+impl Kind {
+    /// Every kind, in the order a message meets them.
+    pub const ALL: [Self; 5] = [
+        Self::Filter,
+        Self::Queue,
+        Self::Attempt,
+        Self::PutOff,
+        Self::Greylisted,
+    ];
+}
+
+/// Every part of a message's time, in the order of its stays and their steps. A step that several recipients share
+/// counts once, by the first of those it went well for.
+pub fn spent(message: &Message) -> Vec<Leg> {
+    let mut legs = Vec::new();
+    for (n, stay) in message.stays.iter().enumerate() {
+        for step in &stay.steps {
+            let best = step
+                .recipients
+                .iter()
+                .max_by_key(|g| (g.event.is_final(), g.event));
+            legs.extend(
+                best.filter(|g| !waits(stay, step, g))
+                    .map(|g| leg(message, n, step, g)),
+            );
+        }
+    }
+    legs
+}
+
+/// The part that ended with this step for a recipient.
+pub fn leg(message: &Message, stay: usize, step: &HopReport, group: &RecipientStatus) -> Leg {
+    let here = message.stays.get(stay);
+    // By a clock that was set meanwhile nobody knows.
+    let dwell_us = step
+        .dwell_us(group)
+        .filter(|_| here.is_some_and(|s| s.jump.is_none()));
+    let parts = here.zip(dwell_us).map(|(here, _)| parts(here, step, group));
+    Leg {
+        stay,
+        step: step.step,
+        event: group.event,
+        wire: here.and_then(|here| transit(message, stay, entrance(here, step))),
+        dwell_us,
+        parts: parts.unwrap_or_default(),
+    }
+}
+
+/// Whether a later step of the same stay goes on where this one left a recipient.
+fn waits(stay: &Stay, step: &HopReport, group: &RecipientStatus) -> bool {
+    let later = |other: &HopReport| {
+        let fate = about(other, group);
+        let end_us = |step: &HopReport, group| step.ended_us(group).unwrap_or(step.arrived_us());
+        other.step != step.step
+            && other.arrived_us() == step.arrived_us()
+            && fate.is_some_and(|fate| end_us(other, fate) >= end_us(step, group))
+    };
+    !group.event.is_final() && stay.steps.iter().any(later)
+}
+
+/// What a hop did for a recipient, and when that began and was over, µs of its clock.
+struct Attempt<'a> {
+    from_us: i64,
+    to_us: i64,
+    group: &'a RecipientStatus,
+}
+
+fn parts(stay: &Stay, last: &HopReport, group: &RecipientStatus) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut now_us = last.arrived_us();
+    let mut until = |to_us: i64, kind| {
+        let us = to_us.saturating_sub(now_us);
+        if us > 0 {
+            now_us = to_us;
+            parts.push(Part { kind, us });
+        }
+    };
+    let attempts = attempts(stay, last, group);
+    let taken_us = last
+        .arrived_us()
+        .saturating_add(last.pause_in_us().unwrap_or(0));
+    // An MTA may begin to pass a message on before its word that it took it has gone out.
+    let first_us = attempts.first().map_or(taken_us, |first| first.from_us);
+    until(taken_us.min(first_us), Kind::Filter);
+    let mut waits = Kind::Queue;
+    for attempt in attempts {
+        until(attempt.from_us, waits);
+        until(attempt.to_us, Kind::Attempt);
+        waits = if is_greylisting(attempt.group) {
+            Kind::Greylisted
+        } else {
+            Kind::PutOff
+        };
+    }
+    parts
+}
+
+/// The attempts for a recipient that came with this arrival, up to a step.
+fn attempts<'a>(
+    stay: &'a Stay,
+    last: &'a HopReport,
+    group: &'a RecipientStatus,
+) -> Vec<Attempt<'a>> {
+    let attempt = |step: &'a HopReport, group: &'a RecipientStatus| {
+        let to_us = step.ended_us(group)?;
+        let began_us = step.attempt_began_us().filter(|us| *us <= to_us);
+        Some(Attempt {
+            from_us: began_us.unwrap_or(to_us),
+            to_us,
+            group,
+        })
+    };
+    let last_one = attempt(last, group);
+    let end_us = last_one.as_ref().map_or(i64::MIN, |a| a.to_us);
+    let earlier = stay
+        .steps
+        .iter()
+        .filter(|s| s.step != last.step && s.arrived_us() == last.arrived_us());
+    let earlier = earlier.filter_map(|s| Some((s, about(s, group)?)));
+    let put_off = earlier.filter(|(_, g)| g.event == Event::Delayed);
+    let mut attempts: Vec<_> = put_off.filter_map(|(s, g)| attempt(s, g)).collect();
+    attempts.retain(|a| a.to_us <= end_us);
+    attempts.sort_by_key(|a| a.to_us);
+    attempts.extend(last_one);
+    attempts
+}
+
+/// The group of a step about the same recipient.
+fn about<'a>(step: &'a HopReport, group: &RecipientStatus) -> Option<&'a RecipientStatus> {
+    let address = group.original.to_lowercase();
+    let mut groups = step.recipients.iter();
+    groups.find(|g| g.original.to_lowercase() == address)
+}
+
+/// Whether the next hop says that it puts off whom it does not know; there is no code for it.
+pub fn is_greylisting(group: &RecipientStatus) -> bool {
+    let words = group.reply.as_deref().unwrap_or_default().to_lowercase();
+    let says = |colour: &str| {
+        words.match_indices(colour).any(|(at, _)| {
+            let behind = words.get(at + colour.len()..).unwrap_or_default();
+            behind.trim_start_matches([' ', '-']).starts_with("list")
+        })
+    };
+    group.event == Event::Delayed && (says("grey") || says("gray"))
+}
