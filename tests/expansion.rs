@@ -97,6 +97,19 @@ fn opensmtpd_mixes_up_nobody() {
     );
 }
 
+/// Sendmail keeps NOTIFY where mail is forwarded, and the next hop does not know it: the news is the hop's to send.
+#[test]
+fn news_of_success_that_a_next_hop_cannot_send_names_no_member() {
+    let hop = Hop::around(Mta::sendmail("mx.home.test"), "lmtp");
+    hop.submit("E1", &[&format!("<alice@{HOME}> NOTIFY=SUCCESS")]);
+    let mails = wait_until(PATIENCE, "the report and the notification", || {
+        let mails = Mail::in_maildir(hop.reports.path());
+        (mails.len() == 2).then_some(mails).ok_or(String::new())
+    });
+    assert!(hop.next.wait_for(1)[0].recipients[0].contains("x5@d3.test"));
+    assert!(!format!("{mails:?}").contains("x5@"), "{mails:?}");
+}
+
 /// hoptrail around an MTA that expands.
 struct Hop {
     hoptrail: Hoptrail,

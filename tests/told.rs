@@ -205,6 +205,44 @@ fn held_is_told_as_the_ways_out_tell_of_their_asker() {
 }
 
 #[test]
+fn a_notification_names_no_member_but_to_the_list_itself() {
+    let member = "RCPT TO:<x1@inner.test> NOTIFY=SUCCESS ORCPT=rfc822;team@dest.test";
+    let owner = "owner-team@dest.test";
+    for (from, to, named) in [
+        ("alice@origin.test", "alice@origin.test", "team@dest.test"),
+        (owner, owner, "x1@inner.test"),
+    ] {
+        let hop = Hop::egress(Sink::smtp().always("DOT", "250 2.0.0 for x1@inner.test"));
+        let wire = hop.arrive(TRACKED, &["team@dest.test", "eve@dest.test"]);
+        hop.leave(&format!("MAIL FROM:<{from}>"), &[member], &wire);
+        let mails = wait_until(PATIENCE, "both", || {
+            let mails = Mail::in_maildir(hop.reports.path());
+            (mails.len() == 2).then_some(mails).ok_or(String::new())
+        });
+        let (reports, other): (Vec<&Mail>, Vec<&Mail>) =
+            mails.iter().partition(|mail| mail.report().is_some());
+        assert!(
+            !format!("{reports:?}").contains("inner.test"),
+            "{reports:?}"
+        );
+        let [notification] = other.as_slice() else {
+            panic!("{mails:?}");
+        };
+        assert_eq!(notification.field("To"), Some(format!("<{to}>")));
+        let text = format!("{notification:?}");
+        assert!(
+            text.contains(&format!("Final-Recipient: rfc822; {named}\n")),
+            "{text}"
+        );
+        assert_eq!(
+            text.contains("inner.test"),
+            named == "x1@inner.test",
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_notification_does_not_stand_for_the_report() {
     // The MTA asks for both, and the next hop can do neither.
     let hop = Hop::egress(Sink::smtp());

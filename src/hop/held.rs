@@ -56,17 +56,17 @@ async fn overdue(hop: &Hop) -> Vec<Step> {
     };
     let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
     let before_ms = hop.clock.now_ms().saturating_sub(after_ms);
-    let found = async {
-        let mut arrivals = Vec::new();
-        for step in tracking.store.staying(before_ms, STEPS_MAX).await? {
-            arrivals.extend(tracking.store.step(step).await?);
-        }
-        Ok::<_, crate::store::StoreError>(arrivals)
-    };
-    found.await.unwrap_or_else(|cause| {
+    let staying = tracking.store.staying(before_ms, STEPS_MAX).await;
+    let staying = staying.unwrap_or_else(|cause| {
         error!(hop = %hop.hostname, %cause, "what is held here cannot be told");
         Vec::new()
-    })
+    });
+    let mut arrivals = Vec::new();
+    for step in staying {
+        // One that cannot be read tells of nobody.
+        arrivals.extend(tracking.store.step(step).await.ok().flatten());
+    }
+    arrivals
 }
 
 /// By which of its ways out a message will leave is not known, so the one speaks that tells its asker least.

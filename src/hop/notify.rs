@@ -4,14 +4,16 @@
 use super::Site;
 use super::dispatch::Fate;
 use super::leg::Mail;
+use super::passage::Passage;
 use crate::smtp::command::Command;
 use crate::track::{Event, Form, HopReport, RecipientStatus, Role, Step, TrackingId};
 
 /// The notification for those who asked, who were taken, and whose next hop will not tell; `None` if
-/// there is nobody, or nobody to tell it to.
+/// there is nobody, or nobody to tell it to. If the mail is tracked, `passage` says who they were.
 pub fn notification(
     site: &Site,
     mail: &Mail,
+    passage: Option<&Passage>,
     message_id: Option<&str>,
     fates: &[Fate],
     arrival_us: i64,
@@ -33,10 +35,18 @@ pub fn notification(
         .filter(|((_, line), fate)| {
             !fate.notifies && fate.outcome.reply.is_positive() && wants_success(line)
         })
-        .map(|((recipient, _), fate)| {
+        .filter_map(|((recipient, _), fate)| {
             let original = recipient.original.clone().unwrap_or_default();
-            fate.outcome
-                .status(original, recipient.address.clone(), event)
+            let named = match passage {
+                Some(passage) => passage.may_hear_of(recipient)?.into_owned(),
+                None => recipient.address.clone(),
+            };
+            let mut news = fate.outcome.status(original, named, event);
+            if news.recipient != recipient.address {
+                // It could name the member.
+                news.reply = None;
+            }
+            Some(news)
         })
         .collect();
     if recipients.is_empty() {

@@ -1,6 +1,8 @@
 //! The tracking of one message through an egress or a delivery: who asked, what the journal knows of its
 //! arrival, who its recipients were then, and the `Step` that tells of its departure. No sockets.
 
+use std::borrow::Cow;
+
 use tracing::info;
 
 use super::Site;
@@ -191,6 +193,15 @@ impl Passage {
         Onward {
             track,
             mtrk: mtrk.and_then(|mtrk| Some(mtrk.after(elapsed_s)?.to_string())),
+        }
+    }
+
+    /// The address by which the one who sent the mail may hear of a recipient: whom this hop accepted, not a member of
+    /// that (RFC 3464, 2.3.2), or nobody if it cannot be told whose member it is. A list knows its members.
+    pub fn may_hear_of<'r>(&self, recipient: &'r Recipient) -> Option<Cow<'r, str>> {
+        match self.origin(recipient) {
+            Origin::MemberOf(of) if !self.reoriginated => of.map(Cow::Owned),
+            Origin::MemberOf(_) | Origin::Same(..) => Some(Cow::Borrowed(&recipient.address)),
         }
     }
 

@@ -334,8 +334,14 @@ impl Transfer<'_> {
     ) -> Result<(), End> {
         let (site, Dispatched { fates, times }) = (self.site, dispatched);
         let message_id = known.message_id;
-        let notification =
-            notification(site, &mail, message_id.as_deref(), &fates, known.arrival_us);
+        let notification = notification(
+            site,
+            &mail,
+            known.passage.as_ref(),
+            message_id.as_deref(),
+            &fates,
+            known.arrival_us,
+        );
         if let Some(step) = notification {
             site.record(step).await;
         }

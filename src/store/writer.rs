@@ -142,8 +142,9 @@ impl Writer {
             for fact in entered {
                 fresh.enter(fact);
             }
-            for entry in batch.iter().filter_map(put).filter(|_| in_books) {
-                fresh.booked_to(entry.marks.arrival_us);
+            if in_books {
+                let puts = batch.iter().filter_map(put);
+                puts.for_each(|entry| fresh.booked_to(entry.marks.arrival_us));
             }
         }
         outcomes
