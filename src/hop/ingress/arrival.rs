@@ -94,7 +94,7 @@ pub async fn prepare(
         };
     }
     if let Some(tracked) = &mut envelope.tracked {
-        if !told {
+        if !told && !site.listener.content_filter {
             ring::look(site, tracked, &envelope.recipients).await;
         }
         tracked.received = site.received(tracked.asked.by, head.block());
