@@ -154,6 +154,33 @@ fn what_a_declared_content_filter_hands_back_is_tracked_on() {
     );
 }
 
+/// A filter of its own standing, a hop itself, hands back with TRACK: that is no ring either.
+#[test]
+fn what_a_filter_that_tracks_hands_back_is_tracked_on() {
+    let hop = Filtered::declared("content_filter = true");
+    hop.send(&User::stranger());
+    let report = hop.report();
+    let (id, step) = (
+        report.field("Original-Envelope-Id"),
+        report.field("X-Hoptrail-Step"),
+    );
+    let mut filter = Dialogue::open(hop.back);
+    filter.command("EHLO filter.test", "250");
+    let track = format!("TRACK=NOW:hop/1:up/{step} ENVID={id}");
+    filter.command(
+        &format!("MAIL FROM:<{SENDER}> BODY=8BITMIME {track}"),
+        "250",
+    );
+    filter.command(&format!("RCPT TO:<{RECIPIENT}>"), "250");
+    filter.data(&wire(MESSAGE));
+    filter.expect("250");
+    let left = hop.next.wait_for(2).remove(1);
+    assert!(left.mail_from.contains("TRACK=NOW:"), "{left:?}");
+    assert!(left.mail_from.contains(":hop/2:"), "{left:?}");
+    let log = hop.hoptrail.log();
+    assert!(!log.contains("back at this hop"), "{log}");
+}
+
 #[test]
 fn what_comes_back_undeclared_is_told_as_a_ring_and_passes() {
     let hop = Filtered::declared("");

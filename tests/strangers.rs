@@ -16,7 +16,7 @@ use support::mail::{Mail, wire};
 use support::mta::Mta;
 use support::net::{self, NextHop};
 use support::sink::{Sink, Transaction};
-use support::{PATIENCE, wait_until};
+use support::{PATIENCE, measured, wait_until};
 
 const PERMITTED: &str = "192.0.2.77";
 const MESSAGE: &[u8] = b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\n.dot\r\nlast\r\n";
@@ -494,6 +494,59 @@ fn a_replay_tells_nothing_and_one_by_a_friend_is_told_once() {
     hop.no_more_reports_than(2);
     let log = hop.hoptrail.log();
     assert!(log.contains("carry header not honoured"), "{log}");
+}
+
+/// What a message takes from MAIL to its 250, whoever asks and however he proves it; each is reported.
+#[test]
+fn proof_costs_no_round_trip_once_the_names_are_known() {
+    const MESSAGES: usize = 50;
+    let hop = Hop::under(
+        "allow = ['spf', 'dkim', '192.0.2.1'], verified_reports_per_hour_max = 0",
+        signed_zone(),
+        &[],
+    );
+    let mut reports = 0;
+    let mut median_us = |address: &str, from: &str, message: &[u8]| {
+        let mut client = hop.client(address, "[192.0.2.77]");
+        let mut times: Vec<u128> = (0..=MESSAGES)
+            .map(|_| {
+                let begun = Instant::now();
+                let seen = hop.ask(&mut client, from, message);
+                assert!(is_carried(&seen), "{from}: {seen:?}");
+                begun.elapsed().as_micros()
+            })
+            .collect();
+        reports += times.len();
+        hop.reports(reports);
+        let first = times.remove(0);
+        times.sort_unstable();
+        (first, times[MESSAGES / 2])
+    };
+    let (_, friend) = median_us("192.0.2.1", "alice@none.test", MESSAGE);
+    for (proof, address, from, message) in [
+        ("SPF", PERMITTED, "alice@good.test", MESSAGE.to_vec()),
+        (
+            "DKIM, RSA",
+            "192.0.2.99",
+            "alice@signed.test",
+            sample("rsa"),
+        ),
+        (
+            "DKIM, Ed25519",
+            "192.0.2.99",
+            "alice@signed.test",
+            sample("ed25519"),
+        ),
+    ] {
+        let (first, usual) = median_us(address, from, &message);
+        measured(
+            &format!("a tracked message of a stranger, proof by {proof} (no release build)"),
+            format_args!("{usual} us, the first {first} us; of a network that may ask {friend} us"),
+        );
+        assert!(usual < VERIFY.as_micros() / 4, "{proof}: {usual} us");
+    }
+    let asked = ["good.test", "rsa._domainkey.signed.test"].map(|name| hop.dns.asked(name));
+    assert_eq!(asked, [1, 1]);
 }
 
 #[test]

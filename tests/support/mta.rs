@@ -158,7 +158,7 @@ impl Setup {
         self
     }
 
-    /// One more line of main.cf (Postfix), of the main section (Exim), or more words for the line with its
+    /// One more line of main.cf (Postfix), of the main section (Exim) or of sendmail.mc, or more words for the line with its
     /// listener (`OpenSMTPD`).
     pub fn setting(mut self, line: &str) -> Self {
         self.settings.push(line.to_owned());
@@ -314,7 +314,6 @@ impl Setup {
     }
 
     fn start_sendmail(&self) -> Daemon {
-        assert!(self.settings.is_empty(), "Sendmail has none here");
         let state = State::new();
         let (to, lmtp) = match self.only_next_hop() {
             NextHop::Smtp(to) => (to, "dnl"),
@@ -325,6 +324,7 @@ impl Setup {
             |home| format!("`[IPC]', `TCP [{}] {}'", home.store.ip(), home.store.port()),
         );
         let text = include_str!("../lab/sendmail.mc.in")
+            .replace("@SETTINGS@", &self.settings.join("\n"))
             .replace("@LOCAL@", &local)
             .replace(
                 "@DOMAIN@",

@@ -14,7 +14,9 @@ use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
 use crate::track::carry::{CARRY, Carry, Opened};
 use crate::track::wish::Wish;
-use crate::track::{Asked, Event, Form, HopReport, RecipientStatus, Role, Stage, Stay, Step};
+use crate::track::{
+    Asked, Event, Form, HopReport, RecipientStatus, Role, Stage, Stay, Step, TrackRequest,
+};
 
 /// How a message came, for what is done with its start.
 #[derive(Clone, Copy)]
@@ -66,8 +68,10 @@ pub async fn prepare(
         }
         return (head.text, None);
     }
-    let carried = site.take_carry(&mut head);
-    let asked = manner.trusted.and_then(|_| take_request(site, &mut head));
+    let found = Found {
+        carried: site.take_carry(&mut head),
+        asked: manner.trusted.and_then(|_| take_request(site, &mut head)),
+    };
     let Some(envelope) = envelope else {
         return (head.text, None);
     };
@@ -78,38 +82,56 @@ pub async fn prepare(
         return (head.text, None);
     }
     let message_id = head.message_id();
-    let start = Start {
-        head: &head,
-        chunked: manner.chunked,
-    };
-    let reverse_path = &envelope.reverse_path;
-    Claim::settle(site, &mut envelope.tracked, reverse_path, Some(start)).await;
-    let told = manner.passes && envelope.tracked.is_some();
-    if envelope.tracked.is_none() {
-        envelope.tracked = match carried {
-            Some(opened) => {
-                let id = message_id.as_deref();
-                take_up(site, manner.trusted, opened, envelope, id).await
-            }
-            None => grant(site, asked, manner.trusted, envelope, head.block()),
-        };
-    }
-    if let Some(tracked) = &mut envelope.tracked {
-        if !told {
-            ring::look(site, tracked, &envelope.recipients).await;
-        }
-        tracked.received = site.received(tracked.asked.by, head.block());
-    }
-    let carry = if told {
-        None
-    } else {
+    let carry = if track(site, manner, found, envelope, &head).await {
         carry_field(site, envelope, message_id.as_deref())
+    } else {
+        None
     };
     let text = match carry {
         Some(field) => [field, head.text].concat(),
         None => head.text,
     };
     (text, message_id)
+}
+
+/// What a header held that may be a request.
+struct Found {
+    carried: Option<Opened>,
+    asked: Option<TrackRequest>,
+}
+
+/// Settles whether a message is tracked, by what MAIL brought or else by what was found in its header. False if the
+/// MTA, which tracks by itself, was given the request with MAIL.
+async fn track(
+    site: &Site,
+    manner: Manner,
+    found: Found,
+    envelope: &mut Envelope,
+    head: &Head,
+) -> bool {
+    let start = Start {
+        head,
+        chunked: manner.chunked,
+    };
+    let reverse_path = &envelope.reverse_path;
+    Claim::settle(site, &mut envelope.tracked, reverse_path, Some(start)).await;
+    let passed = manner.passes && envelope.tracked.is_some();
+    if envelope.tracked.is_none() {
+        envelope.tracked = match found.carried {
+            Some(opened) => {
+                let id = head.message_id();
+                take_up(site, manner.trusted, opened, envelope, id.as_deref()).await
+            }
+            None => grant(site, found.asked, manner.trusted, envelope, head.block()),
+        };
+    }
+    if let Some(tracked) = &mut envelope.tracked {
+        if !passed && !site.listener.content_filter {
+            ring::look(site, tracked, &envelope.recipients).await;
+        }
+        tracked.received = site.received(tracked.asked.by, head.block());
+    }
+    !passed
 }
 
 /// The carry header for a message, if it is tracked from here on.
