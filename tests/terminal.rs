@@ -50,7 +50,7 @@ fn on_terminal(mailbox: &Path, columns: usize, env: &str, args: &str) -> String 
     );
     let output = Command::new("script")
         .args(["--quiet", "--return", "--command", &program, "/dev/null"])
-        .env("HOME", mailbox)
+        .env("HOPTRAIL_HOME", mailbox)
         .env("TERM", "xterm-256color")
         .env_remove("NO_COLOR")
         .output()
@@ -87,7 +87,7 @@ fn colour_is_for_terminals_that_want_it() {
     let output = Command::new(BINARY)
         .arg("timeline")
         .arg(mailbox.path())
-        .env("HOME", mailbox.path())
+        .env("HOPTRAIL_HOME", mailbox.path())
         .env_remove("NO_COLOR")
         .output()
         .expect("the program runs");
