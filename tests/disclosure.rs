@@ -201,7 +201,10 @@ fn received_fields_are_told_where_they_may_be() {
         }
         let list = User::stranger().timeline(hop.reports.path(), None);
         let list = String::from_utf8_lossy(&list.stdout).into_owned();
-        assert!(list.contains("relayed to store9"), "{list}");
+        assert!(
+            list.contains("trail ends at store9 (not equipped)"),
+            "{list}"
+        );
     }
 }
 

@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 use self::send::sendmail;
 use crate::clock::Clock;
 use crate::trail::render::format::plain_lines;
-use crate::trail::render::{TERMINAL_COLUMNS, View};
+use crate::trail::render::{COLUMNS_MAX, TERMINAL_COLUMNS, View};
 
 /// A waybill for mail: every hop reports back to the sender, and a timeline shows where the mail is.
 #[derive(Parser)]
@@ -92,7 +92,12 @@ fn view() -> View {
     View {
         now_us: Clock::system().now_us(),
         zone: TimeZone::system(),
-        width: io::stdout().is_terminal().then_some(TERMINAL_COLUMNS),
+        width: io::stdout().is_terminal().then(|| {
+            let told = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+            told.filter(|columns| *columns > 0)
+                .unwrap_or(TERMINAL_COLUMNS)
+                .min(COLUMNS_MAX)
+        }),
     }
 }
 

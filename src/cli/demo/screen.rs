@@ -1,8 +1,6 @@
 //! A text drawn over the one before it, where that is possible.
 
-use std::fs::File;
 use std::io::IsTerminal;
-use std::process::Command;
 
 use anstream::adapter::strip_str;
 
@@ -16,11 +14,7 @@ impl Screen {
     /// What to print so that `text`, and an empty line, take the place of what was drawn last. That needs
     /// a terminal that still shows all of it; else the text comes below.
     pub fn next(&mut self, text: &str) -> String {
-        let size = if std::io::stdout().is_terminal() {
-            size()
-        } else {
-            None
-        };
+        let size = size().filter(|_| std::io::stdout().is_terminal());
         self.over(text, size)
     }
 
@@ -46,11 +40,8 @@ fn rows(text: &str, width: usize) -> usize {
 
 /// Rows and columns of the terminal, if it is one and tells.
 fn size() -> Option<(usize, usize)> {
-    let terminal = File::open("/dev/tty").ok()?;
-    let output = Command::new("stty").arg("size").stdin(terminal).output();
-    let told = String::from_utf8(output.ok()?.stdout).ok()?;
-    let (rows, columns) = told.trim().split_once(' ')?;
-    let size: (usize, usize) = (rows.parse().ok()?, columns.parse().ok()?);
+    let (columns, rows) = terminal_size::terminal_size()?;
+    let size = (usize::from(rows.0), usize::from(columns.0));
     (size.0 > 0 && size.1 > 0).then_some(size)
 }
 

@@ -72,6 +72,12 @@ impl View {
         }
     }
 
+    /// The same for a time that is told in whole seconds.
+    pub fn second(&self, us: i64, from_us: i64) -> String {
+        let time = self.time(us, from_us);
+        time.strip_suffix(".000").unwrap_or(&time).to_owned()
+    }
+
     /// `Mon 2026-11-23 17:05:09.120 CET (UTC+01:00)`.
     pub fn date_time(&self, us: i64) -> String {
         let zone = match self.zoned(us) {

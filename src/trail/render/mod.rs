@@ -11,8 +11,11 @@ pub mod verdict;
 
 use jiff::tz::TimeZone;
 
-/// Columns of a terminal.
+/// Columns of a terminal that does not tell.
 pub const TERMINAL_COLUMNS: usize = 80;
+
+/// Lines of prose as wide as a large screen are no help to the eye.
+pub const COLUMNS_MAX: usize = 120;
 
 /// When and where the reader is.
 #[derive(Clone, Debug)]

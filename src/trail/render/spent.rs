@@ -24,7 +24,7 @@ struct Row {
 }
 
 /// Of the whole time, what less than one in so many is not worth a row.
-const TOLD_OF: i64 = 100;
+const TOLD_OF: i64 = 20;
 
 /// The table for the recipient it took longest to reach, or who still waits; nothing if no time is
 /// known.

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::format::{cut, fill_all, fill_list, plain, put, unsure};
 use super::verdict::verdict;
-use super::{View, spent, tree};
+use super::{TERMINAL_COLUMNS, View, spent, tree};
 use crate::track::Event;
 use crate::trail::custody::{Silence, custody};
 use crate::trail::notices::{Joined, Word};
@@ -59,13 +59,14 @@ pub fn event_style(event: Event) -> Style {
 /// Every message in a line: id, when it was sent, proof, verdict, recipients. Where columns count, ids are
 /// as short as tells them apart, and a verdict that is too long goes on below itself.
 pub fn list(trails: &Trails, view: &View) -> String {
-    const VERDICT_MAX: usize = 32;
     let id_width = id_width(trails, view);
-    let verdict_max = view.width.map_or(usize::MAX, |_| VERDICT_MAX);
+    // 32 columns of 80.
+    let column = view.width.unwrap_or(TERMINAL_COLUMNS) * 2 / 5;
+    let verdict_max = view.width.map_or(usize::MAX, |_| column);
     let verdicts = trails.messages.iter().map(|m| verdict(m, view, true));
     let verdicts: Vec<_> = verdicts.map(|v| fill_list(&v, verdict_max)).collect();
     let widths = verdicts.iter().flatten().map(|v| v.chars().count());
-    let width = widths.max().unwrap_or(0).min(VERDICT_MAX);
+    let width = widths.max().unwrap_or(0).min(column);
     let mut out = String::new();
     for (message, verdict) in trails.messages.iter().zip(&verdicts) {
         let id: String = plain(message.id.as_str()).chars().take(id_width).collect();
@@ -287,7 +288,7 @@ fn said(word: &Word, message: &Message, view: &View) -> String {
     let from_us = message.sent_or_arrived_us();
     let at = word
         .at_us
-        .map_or_else(String::new, |us| format!(" {}", view.time(us, from_us)));
+        .map_or_else(String::new, |us| format!(" {}", view.second(us, from_us)));
     let host = word.speaker().unwrap_or("somebody");
     let status = word
         .fate

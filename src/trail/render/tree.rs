@@ -141,8 +141,7 @@ impl Tree<'_> {
         let from_us = self.message.sent_or_arrived_us();
         let by = plain(&claim.by);
         let at = claim.at_us.map_or_else(String::new, |us| {
-            let time = self.view.time(us, from_us);
-            let time = time.strip_suffix(".000").unwrap_or(&time);
+            let time = self.view.second(us, from_us);
             format!("{time} by its own clock, ")
         });
         if stay.is_missing() {

@@ -20,25 +20,32 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
     let recipients = message.recipients.iter();
     let mut sorted: Vec<(&Recipient, Option<&Word>)> =
         recipients.map(|r| (r, hearsay(r, message))).collect();
-    sorted.sort_by_key(|(r, word)| (r.state, word.is_none()));
-    let key = |(r, word): &(&Recipient, Option<&Word>)| {
-        let said = word.map(|w| (w.fate.said, w.host.clone()));
-        let somewhere = (r.state != State::Delivered).then(|| (r.host.clone(), r.remote.clone()));
-        (r.state, somewhere, said)
+    sorted.sort_by_key(|(r, word)| {
+        (
+            r.state != State::Failed,
+            word.is_none(),
+            said(*word),
+            r.state,
+        )
+    });
+    let group = |(r, word): &(&Recipient, Option<&Word>)| {
+        let somewhere = word.is_none() && r.state != State::Delivered;
+        let somewhere = somewhere.then(|| (r.state, r.host.clone(), r.remote.clone()));
+        (said(*word), somewhere)
     };
     let mut parts: Vec<String> = Vec::new();
-    for same in sorted.chunk_by(|a, b| key(a) == key(b)) {
+    for same in sorted.chunk_by(|a, b| group(a) == group(b)) {
         let Some((first, word)) = same.first() else {
             continue;
         };
         let all = same.len() == message.recipients.len();
         let alone = all && same.len() == 1;
         let phrase = match word {
-            Some(word) if short => said_to(word, true),
-            Some(word) => {
-                let phrase = phrase(first, message, view, alone, false);
+            Some(word) if alone && !short => {
+                let phrase = phrase(first, message, view, alone, short);
                 format!("{phrase} and {}", said_to(word, false))
             }
+            Some(word) => said_to(word, true),
             None => phrase(first, message, view, alone, short),
         };
         parts.push(match (first.state, same.len()) {
@@ -102,6 +109,10 @@ fn hearsay<'a>(recipient: &Recipient, message: &'a Message) -> Option<&'a Word> 
         Said::Delayed | Said::Relayed | Said::Expanded
     );
     (end && recipient.state.outcome() == Outcome::Open).then_some(word)
+}
+
+fn said(word: Option<&Word>) -> Option<Said> {
+    word.map(|word| word.fate.said)
 }
 
 /// Such as `said to have failed (unproved word of mx2.example.net)`.
