@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use self::claim::{Claim, ClaimError};
 use crate::clock::Clock;
 use crate::config::{self, Config, Reports};
-use crate::hop::listener::{self, serve};
+use crate::hop::listener::{self, Listener, serve};
 use crate::hop::route::Names;
 use crate::hop::workers::Workers;
 use crate::hop::{Arriving, Budgets, Crowd, Hop, Site, Tracking};
@@ -116,9 +116,8 @@ impl Server {
     pub fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let (stop, stopping) = watch::channel(false);
         let (tracking, claim) = open_state(&config)?.unzip();
-        let names = Names::new(config.resolver).map_err(|why| {
-            anyhow::anyhow!("no name servers: {why}; set resolver = \"ADDRESS:53\"")
-        })?;
+        let names = Names::new(config.resolver);
+        have_names(&names, &config)?;
         let workers = Arc::new(Workers::start().context("cannot start threads")?);
         let addresses = config.listeners.iter().map(|listener| listener.listen);
         let sockets = bind(addresses, &config.listen_lines, &workers)?;
@@ -166,6 +165,7 @@ impl Server {
             Some(_) => Some(keys::load_or_create(&self.config.state_dir)?),
             None => None,
         };
+        have_names(&self.names, &config)?;
         let new = config.listeners.iter().map(|listener| listener.listen);
         let new = new.filter(|listen| !self.sites.contains_key(listen));
         let sockets = bind(new, &config.listen_lines, &self.workers)?;
@@ -253,6 +253,18 @@ impl Server {
             let _ = tokio::time::timeout(MAILER_LAST, mailer).await;
         }
     }
+}
+
+/// A hop that has to ask name servers does not start without them.
+fn have_names(names: &Names, config: &Config) -> anyhow::Result<()> {
+    let asks =
+        |listener: &Listener| listener.routes.ask_names() || listener.policy.allows_strangers();
+    if config.listeners.iter().any(asks) {
+        names.resolver().map_err(|why| {
+            anyhow::anyhow!("no name servers: {why}; set resolver = \"ADDRESS:53\"")
+        })?;
+    }
+    Ok(())
 }
 
 fn say_serving(site: &Site) {
