@@ -13,7 +13,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
@@ -93,6 +93,8 @@ pub struct Server {
     /// That it is nobody else's, as long as this runs.
     _claim: Option<Claim>,
     stop: watch::Sender<bool>,
+    /// Rung when that has been told.
+    bell: Arc<Notify>,
     /// The threads of all sessions.
     workers: Arc<Workers>,
     /// Those of the start.
@@ -150,6 +152,7 @@ impl Server {
             store,
             _claim: claim,
             stop,
+            bell: Arc::default(),
             sites: HashMap::new(),
             listeners: JoinSet::new(),
             mailer,
@@ -223,6 +226,7 @@ impl Server {
             limits: config.limits,
             timeouts: config.timeouts,
             stopping: self.stop.subscribe(),
+            bell: Arc::clone(&self.bell),
         });
         let mut before = std::mem::take(&mut self.sites);
         for listener in &config.listeners {
@@ -247,6 +251,7 @@ impl Server {
     /// Lets sessions end, then the mailer.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
+        self.bell.notify_waiters();
         while self.listeners.join_next().await.is_some() {}
         if let Some(mailer) = self.mailer {
             // What it did not get to stays in the outbox for the next start.

@@ -41,6 +41,11 @@ impl Wait {
 }
 
 impl Timer {
+    /// Whether it was ever waited for.
+    pub fn is_set(&self) -> bool {
+        self.set.is_some()
+    }
+
     /// Ready when `end` has come.
     pub fn poll(&mut self, end: Instant, context: &mut Context<'_>) -> Poll<()> {
         let timer = self.set.get_or_insert_with(|| Box::pin(sleep_until(end)));

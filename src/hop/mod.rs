@@ -49,7 +49,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
@@ -66,6 +66,7 @@ pub use admit::Crowd;
 use body::Head;
 pub use budget::Budgets;
 use client::{Client, MALFORMED_TRACK};
+use ingress::Offers;
 use limits::{Limits, Timeouts};
 use listener::Listener;
 use next_hop::{Manners, NextHopAddr};
@@ -96,6 +97,8 @@ pub struct Hop {
     pub budgets: Budgets,
     /// Turns true when hoptrail is told to stop.
     pub stopping: watch::Receiver<bool>,
+    /// Rung behind that, for the sessions that wait: they are many, and this is the smallest ear.
+    pub bell: Arc<Notify>,
 }
 
 /// What tracking needs beside the mail.
@@ -209,12 +212,18 @@ pub struct Site {
     pub hop: Arc<Hop>,
     /// The listener.
     pub listener: Listener,
+    /// What the MTA behind an ingress offers.
+    offers: Offers,
 }
 
 impl Site {
     /// A listener of this hop, its next hop not yet known.
     pub fn new(hop: Arc<Hop>, listener: Listener) -> Self {
-        Self { hop, listener }
+        Self {
+            hop,
+            listener,
+            offers: Offers::default(),
+        }
     }
 
     /// What a connection to this next hop needs to know.
