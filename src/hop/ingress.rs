@@ -182,8 +182,8 @@ impl Ingress<'_> {
             Verb::Mail | Verb::Auth if self.forgotten => self.refuse(&HELLO_FIRST),
             Verb::Starttls => self.starttls().await,
             Verb::Ehlo | Verb::Helo => self.hello(&command, line).await,
-            Verb::Mail => self.mail(&command, line).await,
-            Verb::Rcpt => self.rcpt(&command, line).await,
+            Verb::Mail => self.mail(command, line).await,
+            Verb::Rcpt => self.rcpt(command, line).await,
             Verb::Data => self.data(line).await,
             Verb::Rset => self.rset(line).await,
             Verb::Auth => self.auth(line).await,
@@ -358,7 +358,7 @@ impl Ingress<'_> {
         Ok(())
     }
 
-    async fn mail(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
+    async fn mail(&mut self, command: Command<'_>, line: &[u8]) -> Result<(), End> {
         let mail = match command.envelope() {
             Ok(mail) => mail,
             Err(refusal) => return self.refuse(&refusal),
@@ -397,7 +397,7 @@ impl Ingress<'_> {
         self.offer.as_ref().is_some_and(|offer| offer.tracks)
     }
 
-    async fn rcpt(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
+    async fn rcpt(&mut self, command: Command<'_>, line: &[u8]) -> Result<(), End> {
         let rcpt = match command.envelope() {
             Ok(rcpt) => rcpt,
             Err(refusal) => return self.refuse(&refusal),
