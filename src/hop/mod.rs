@@ -49,7 +49,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
@@ -113,23 +113,24 @@ pub struct Tracking {
 
 /// The ingress' steps whose message the MTA may have, but which are not on record yet.
 #[derive(Clone, Default)]
-pub struct Arriving(Arc<Mutex<HashMap<StepId, watch::Receiver<bool>>>>);
+pub struct Arriving(Arc<Mutex<HashMap<StepId, Arc<Semaphore>>>>);
 
 /// One of them; it is over when this is dropped.
 pub struct Arrival {
     of: Arriving,
     step: StepId,
-    done: watch::Sender<bool>,
+    /// Closed when it is over, which is all it is for.
+    done: Arc<Semaphore>,
 }
 
 impl Arriving {
     /// From now on this step is on its way to the journal.
     pub fn begin(&self, step: StepId) -> Arrival {
-        let (done, watched) = watch::channel(false);
+        let done = Arc::new(Semaphore::new(0));
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(step, watched);
+            .insert(step, Arc::clone(&done));
         Arrival {
             of: self.clone(),
             step,
@@ -137,7 +138,7 @@ impl Arriving {
         }
     }
 
-    fn of(&self, step: StepId) -> Option<watch::Receiver<bool>> {
+    fn of(&self, step: StepId) -> Option<Arc<Semaphore>> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -153,7 +154,7 @@ impl Drop for Arrival {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.step);
-        self.done.send_replace(true);
+        self.done.close();
     }
 }
 
@@ -191,9 +192,9 @@ impl Hop {
     /// message on before it has answered for it.
     pub async fn recall(&self, id: StepId) -> Option<Step> {
         let tracking = self.tracking.as_ref()?;
-        if let Some(mut arriving) = tracking.arriving.of(id) {
+        if let Some(arriving) = tracking.arriving.of(id) {
             // It ends when the arrival is on record, or has come to nothing.
-            let _ = timeout(self.timeouts.store(), arriving.wait_for(|done| *done)).await;
+            let _ = timeout(self.timeouts.store(), arriving.acquire()).await;
         }
         match timeout(self.timeouts.store(), tracking.store.step(id)).await {
             Ok(Ok(step)) => step,
