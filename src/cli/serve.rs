@@ -13,7 +13,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
@@ -93,6 +93,8 @@ pub struct Server {
     /// That it is nobody else's, as long as this runs.
     _claim: Option<Claim>,
     stop: watch::Sender<bool>,
+    /// Rung when that has been told.
+    bell: Arc<Notify>,
     /// The threads of all sessions.
     workers: Arc<Workers>,
     /// Those of the start.
@@ -118,9 +120,8 @@ impl Server {
     pub fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let (stop, stopping) = watch::channel(false);
         let (tracking, claim) = open_state(&config)?.unzip();
-        let names = Names::new(config.resolver).map_err(|why| {
-            anyhow::anyhow!("no name servers: {why}; set resolver = \"ADDRESS:53\"")
-        })?;
+        let names = Names::new(config.resolver);
+        have_names(&names, &config)?;
         let workers = Arc::new(Workers::start().context("cannot start threads")?);
         let addresses = config.listeners.iter().map(|listener| listener.listen);
         let sockets = bind(addresses, &config.listen_lines, &workers)?;
@@ -155,6 +156,7 @@ impl Server {
             store,
             _claim: claim,
             stop,
+            bell: Arc::default(),
             sites: HashMap::new(),
             watched,
             listeners: JoinSet::new(),
@@ -171,6 +173,7 @@ impl Server {
             Some(_) => Some(keys::load_or_create(&self.config.state_dir)?),
             None => None,
         };
+        have_names(&self.names, &config)?;
         let new = config.listeners.iter().map(|listener| listener.listen);
         let new = new.filter(|listen| !self.sites.contains_key(listen));
         let sockets = bind(new, &config.listen_lines, &self.workers)?;
@@ -231,6 +234,7 @@ impl Server {
             limits: config.limits,
             timeouts: config.timeouts,
             stopping: self.stop.subscribe(),
+            bell: Arc::clone(&self.bell),
         });
         let site = |listener: &Listener| Arc::new(Site::new(Arc::clone(&hop), listener.clone()));
         let sites: Vec<_> = config.listeners.iter().map(site).collect();
@@ -257,12 +261,25 @@ impl Server {
     /// Lets sessions end, then the mailer.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
+        self.bell.notify_waiters();
         while self.listeners.join_next().await.is_some() {}
         if let Some(mailer) = self.mailer {
             // What it did not get to stays in the outbox for the next start.
             let _ = tokio::time::timeout(MAILER_LAST, mailer).await;
         }
     }
+}
+
+/// A hop that has to ask name servers does not start without them.
+fn have_names(names: &Names, config: &Config) -> anyhow::Result<()> {
+    let asks =
+        |listener: &Listener| listener.routes.ask_names() || listener.policy.allows_strangers();
+    if config.listeners.iter().any(asks) {
+        names.resolver().map_err(|why| {
+            anyhow::anyhow!("no name servers: {why}; set resolver = \"ADDRESS:53\"")
+        })?;
+    }
+    Ok(())
 }
 
 fn say_serving(site: &Site) {

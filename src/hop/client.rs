@@ -110,7 +110,7 @@ enum Came {
 /// The client's side of a session.
 pub struct Client {
     /// Where it connects from, and where it connected to.
-    pub ends: Ends,
+    pub ends: Box<Ends>,
     /// It passed AUTH.
     pub authenticated: bool,
     wire: Wire,
@@ -122,14 +122,14 @@ pub struct Client {
 
 impl Client {
     /// A client that has just connected.
-    pub fn new(wire: Wire, ends: Ends, stopping: Stopping) -> Self {
+    pub fn new(wire: Wire, ends: Ends) -> Self {
         Self {
-            ends,
+            ends: Box::new(ends),
             authenticated: false,
             wire,
             out: Vec::new(),
             bad_commands: 0,
-            stopping,
+            stopping: Stopping::default(),
         }
     }
 
@@ -145,21 +145,22 @@ impl Client {
         let mut wait = Wait::For(hop.timeouts.client());
         loop {
             if self.out.len() > OWED_MAX {
-                self.flush().await?;
+                Box::pin(self.flush()).await?;
             }
-            match self.take_command(&hop.limits) {
+            let too_long = match self.take_command(&hop.limits) {
                 Some(Incoming::Line(line)) => return Ok(Heard::Line(line)),
                 Some(Incoming::Bare) => return Err(End::Refuse(bare_newline(500))),
-                Some(Incoming::TooLong) => {
-                    let skipped = Box::pin(self.wire.skip_line(&mut wait)).await;
-                    self.had(skipped)?;
-                    self.refuse(hop, &LINE_TOO_LONG)?;
-                    continue;
-                }
-                None => self.flush().await?,
+                Some(Incoming::TooLong) => true,
+                None => false,
+            };
+            if too_long {
+                Box::pin(self.skip_command(hop, &mut wait)).await?;
+                continue;
             }
-            let came =
-                poll_fn(|context| self.poll_came(idle, next.as_deref_mut(), &mut wait, context));
+            self.flush().await?;
+            let came = poll_fn(|context| {
+                self.poll_came(hop, idle, next.as_deref_mut(), &mut wait, context)
+            });
             match came.await {
                 Came::Octets(read) => self.had(read)?,
                 Came::NextHop(heard) => return Ok(Heard::NextHop(heard)),
@@ -168,6 +169,12 @@ impl Client {
                 }
             }
         }
+    }
+
+    async fn skip_command(&mut self, hop: &Hop, wait: &mut Wait) -> Result<(), End> {
+        let skipped = self.wire.skip_line(wait).await;
+        self.had(skipped)?;
+        self.refuse(hop, &LINE_TOO_LONG)
     }
 
     /// The command line that waits, if a whole one does. AUTH may bring its initial response, and be as long as any
@@ -183,6 +190,7 @@ impl Client {
 
     fn poll_came(
         &mut self,
+        hop: &Hop,
         idle: bool,
         next: Option<&mut Wire>,
         wait: &mut Wait,
@@ -196,7 +204,7 @@ impl Client {
         {
             return Poll::Ready(Came::NextHop(heard));
         }
-        if idle && self.stopping.poll(context).is_ready() {
+        if idle && self.stopping.poll(hop, context).is_ready() {
             return Poll::Ready(Came::Stop);
         }
         Poll::Pending
@@ -327,13 +335,31 @@ impl Client {
         Ok(())
     }
 
-    /// Writes what is due.
-    pub async fn flush(&mut self) -> Result<(), End> {
-        if !self.out.is_empty() {
-            self.wire.write(&self.out).await.map_err(End::Client)?;
-            self.out = Vec::new();
-        }
-        Ok(())
+    /// Lends the timer of this side to the other one, which is to be waited for instead.
+    pub fn lend_timer(&mut self, next: &mut Wire) {
+        next.take_timer_of(&mut self.wire);
+    }
+
+    /// Takes it back.
+    pub fn take_timer_back(&mut self, next: &mut Wire) {
+        self.wire.take_timer_of(next);
+    }
+
+    /// Writes what is due. Kept small, because a session that waits holds the room for it.
+    pub fn flush(&mut self) -> impl Future<Output = Result<(), End>> {
+        let (mut written, mut wait) = (0, self.wire.write_wait());
+        poll_fn(move |context| {
+            if self.out.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut rest = &self.out[written..];
+            let sent = self.wire.poll_write(&mut rest, &mut wait, context);
+            written = self.out.len() - rest.len();
+            sent.map(|sent| {
+                self.out = Vec::new();
+                sent.map_err(End::Client)
+            })
+        })
     }
 
     /// Says why, and closes.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer for waits that come one after the other.
@@ -40,6 +41,11 @@ impl Wait {
 }
 
 impl Timer {
+    /// Whether it was ever waited for.
+    pub fn is_set(&self) -> bool {
+        self.set.is_some()
+    }
+
     /// Ready when `end` has come.
     pub fn poll(&mut self, end: Instant, context: &mut Context<'_>) -> Poll<()> {
         let timer = self.set.get_or_insert_with(|| Box::pin(sleep_until(end)));
@@ -51,7 +57,8 @@ impl Timer {
         if timer.deadline() != end {
             timer.as_mut().reset(end);
         }
-        self.wakes = Some(context.waker().clone());
+        // Where the task has used up its turn the timer takes no waker: it is asked again in the next one.
+        self.wakes = has_budget_remaining().then(|| context.waker().clone());
         timer.as_mut().poll(context)
     }
 }
@@ -59,6 +66,10 @@ impl Timer {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
+
+    use tokio::task::coop::consume_budget;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -67,6 +78,22 @@ mod tests {
         let mut wait = Wait::For(Duration::from_millis(ms));
         poll_fn(|context| timer.poll(wait.end(), context)).await;
         start.elapsed()
+    }
+
+    /// A peer that takes much and then no more is written to until the turn of the task is used up.
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_begins_at_the_end_of_a_turn_ends() {
+        let (mut timer, mut first) = (Timer::default(), true);
+        let mut wait = Wait::For(Duration::from_millis(10));
+        let waited = poll_fn(|context| {
+            while first && has_budget_remaining() {
+                let _ = pin!(consume_budget()).poll(context);
+            }
+            first = false;
+            timer.poll(wait.end(), context)
+        });
+        let ended = timeout(Duration::from_secs(1), waited).await;
+        assert!(ended.is_ok(), "waits for ever");
     }
 
     /// Waits of every length behind waits of every other end at their time: neither when an earlier one would

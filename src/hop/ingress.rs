@@ -12,16 +12,21 @@ mod forward;
 mod hello;
 mod message;
 mod mtrk;
+mod offer;
 mod outgoing;
 mod ring;
 mod stranger;
 mod wish;
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::warn;
 
 use message::Chunks;
+use offer::Offer;
+pub use offer::Offers;
 
 use super::Site;
 use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
@@ -62,40 +67,34 @@ const TLS_FIRST: Refusal = Refusal {
 ///
 /// Most sessions wait most of the time, so what a waiting one does not need is boxed, here and below.
 pub async fn run(site: &Site, client: &mut Client) {
-    let Some((next, end)) = Box::pin(meet(site, client)).await else {
+    let Some(mut session) = Box::pin(meet(site, client)).await else {
         return;
     };
-    let mut session = Ingress {
-        site,
-        client,
-        next,
-        offer: None,
-        track_offered: false,
-        hello: None,
-        helo: None,
-        xforward: None,
-        forgotten: false,
-        envelope: None,
-        chunks: None,
-    };
-    let end = match end {
-        Some(end) => end,
-        None => session.dialogue().await,
+    let end = loop {
+        let heard = session.listen().await;
+        if let Err(end) = Box::pin(session.act(heard)).await {
+            break end;
+        }
     };
     Box::pin(session.part(end)).await;
 }
 
-/// Connects to the MTA in the client's name and passes its greeting on; the end of the session, if that greeting
-/// is one. A client whose MTA cannot be reached is told so.
-async fn meet(site: &Site, client: &mut Client) -> Option<(Wire, Option<End>)> {
+/// Connects to the MTA in the client's name and passes its greeting on. A client whose MTA cannot be reached, or
+/// does not want it, is told so.
+async fn meet<'a>(site: &'a Site, client: &'a mut Client) -> Option<Ingress<'a>> {
     let listener = &site.listener;
     // The configuration lets no other route stand behind an ingress.
     let next_hop = listener.routes.fixed()?;
     let manners = site.manners(next_hop);
-    match introduce(next_hop, client.ends, listener.client_address, manners).await {
+    match introduce(next_hop, *client.ends, listener.client_address, manners).await {
         Ok((next, greeting)) => {
             client.tell(greeting.raw());
-            Some((next, (greeting.code == 421).then_some(End::Done)))
+            let session = Ingress::new(site, client, next);
+            if greeting.code == 421 {
+                session.part(End::Done).await;
+                return None;
+            }
+            Some(session)
         }
         Err(error) => {
             warn!(%next_hop, "{error}");
@@ -115,36 +114,49 @@ struct Ingress<'a> {
     client: &'a mut Client,
     next: Wire,
     /// What the MTA offered to the last EHLO.
-    offer: Option<Capabilities>,
+    offer: Option<Arc<Offer>>,
     track_offered: bool,
-    hello: Option<Exchange>,
+    hello: Option<Box<Exchange>>,
     /// The name in it, where strangers may ask.
-    helo: Option<String>,
+    helo: Option<Box<str>>,
     /// What the MTA is told about the client before each transaction, if it wants that.
-    xforward: Option<Vec<u8>>,
+    xforward: Option<Box<[u8]>>,
     /// The MTA still knows a hello from before STARTTLS, which no longer counts.
     forgotten: bool,
-    envelope: Option<Envelope>,
+    envelope: Option<Box<Envelope>>,
     /// A message that comes in chunks, from its first to its last.
-    chunks: Option<Chunks>,
+    chunks: Option<Box<Chunks>>,
+}
+
+impl<'a> Ingress<'a> {
+    fn new(site: &'a Site, client: &'a mut Client, next: Wire) -> Self {
+        Self {
+            site,
+            client,
+            next,
+            offer: None,
+            track_offered: false,
+            hello: None,
+            helo: None,
+            xforward: None,
+            forgotten: false,
+            envelope: None,
+            chunks: None,
+        }
+    }
 }
 
 impl Ingress<'_> {
-    async fn dialogue(&mut self) -> End {
-        loop {
-            let idle = self.envelope.is_none();
-            let heard = self
-                .client
-                .listen(&self.site.hop, idle, Some(&mut self.next))
-                .await;
-            let step = match heard {
-                Ok(Heard::Line(line)) => Box::pin(self.follow(&line)).await,
-                Ok(Heard::NextHop(heard)) => self.unasked(heard).await,
-                Err(end) => Err(end),
-            };
-            if let Err(end) = step {
-                return end;
-            }
+    fn listen(&mut self) -> impl Future<Output = Result<Heard, End>> {
+        let idle = self.envelope.is_none();
+        let next = Some(&mut self.next);
+        self.client.listen(&self.site.hop, idle, next)
+    }
+
+    async fn act(&mut self, heard: Result<Heard, End>) -> Result<(), End> {
+        match heard? {
+            Heard::Line(line) => self.follow(&line).await,
+            Heard::NextHop(heard) => self.unasked(heard).await,
         }
     }
 
@@ -172,8 +184,8 @@ impl Ingress<'_> {
             Verb::Mail | Verb::Auth if self.forgotten => self.refuse(&HELLO_FIRST),
             Verb::Starttls => self.starttls().await,
             Verb::Ehlo | Verb::Helo => self.hello(&command, line).await,
-            Verb::Mail => self.mail(&command, line).await,
-            Verb::Rcpt => self.rcpt(&command, line).await,
+            Verb::Mail => self.mail(command, line).await,
+            Verb::Rcpt => self.rcpt(command, line).await,
             Verb::Data => self.data(line).await,
             Verb::Rset => self.rset(line).await,
             Verb::Auth => self.auth(line).await,
@@ -205,10 +217,10 @@ impl Ingress<'_> {
             .iter()
             .any(|keyword| named(keyword));
         let offered =
-            |offer: &Capabilities| std::str::from_utf8(verb).is_ok_and(|v| offer.offers(v));
+            |offer: &Offer| std::str::from_utf8(verb).is_ok_and(|v| offer.keywords.offers(v));
         command.verb == Verb::Other
             && (vouched || named("ETRN"))
-            && self.offer.as_ref().is_some_and(offered)
+            && self.offer.as_deref().is_some_and(offered)
     }
 
     fn refuse(&mut self, refusal: &Refusal) -> Result<(), End> {
@@ -229,11 +241,17 @@ impl Ingress<'_> {
     }
 
     async fn reply(&mut self) -> Result<Reply, End> {
-        let (limits, timeouts) = (&self.site.hop.limits, &self.site.hop.timeouts);
-        self.next
-            .reply(limits.reply_octets_max, timeouts.reply())
-            .await
-            .map_err(End::NextHop)
+        let limit = self.site.hop.timeouts.reply();
+        self.reply_within(limit).await.map_err(End::NextHop)
+    }
+
+    /// The MTA's next reply. It is waited for with the client's timer, which has nothing else to do meanwhile.
+    async fn reply_within(&mut self, limit: Duration) -> Result<Reply, WireError> {
+        let octets_max = self.site.hop.limits.reply_octets_max;
+        self.client.lend_timer(&mut self.next);
+        let reply = self.next.reply(octets_max, limit).await;
+        self.client.take_timer_back(&mut self.next);
+        reply
     }
 
     /// Passes a reply on. After a 421 the MTA is gone (RFC 5321, 3.8), and so are we.
@@ -256,21 +274,21 @@ impl Ingress<'_> {
         self.forget();
         self.forgotten = false;
         let reply_us = self.site.hop.clock.now_us();
-        self.hello = Some(Exchange {
+        self.hello = Some(Box::new(Exchange {
             stage: Stage::Ehlo,
             command_us,
             reply_us,
-        });
+        }));
         if command.verb == Verb::Helo {
             self.offer = None;
             self.track_offered = false;
             return self.answer(reply);
         }
         self.note_helo(command);
-        let offer = known.unwrap_or_else(|| Capabilities::of(&reply));
-        self.note_forward(&offer);
-        let mut shown = offer.clone();
-        let mechanisms = mechanisms(&offer).filter(|_| self.may_log_in());
+        let offer = known.unwrap_or_else(|| self.site.offers.of(&reply));
+        self.note_forward(&offer.keywords);
+        let mut shown = offer.keywords.clone();
+        let mechanisms = mechanisms(&offer.keywords).filter(|_| self.may_log_in());
         let safe = &self.site.listener.safe_keywords;
         let vouched = |keyword: &str| safe.iter().any(|known| known.eq_ignore_ascii_case(keyword));
         shown.retain(|keyword| UNDERSTOOD.contains(&keyword) || vouched(keyword));
@@ -342,7 +360,7 @@ impl Ingress<'_> {
         Ok(())
     }
 
-    async fn mail(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
+    async fn mail(&mut self, command: Command<'_>, line: &[u8]) -> Result<(), End> {
         let mail = match command.envelope() {
             Ok(mail) => mail,
             Err(refusal) => return self.refuse(&refusal),
@@ -366,22 +384,22 @@ impl Ingress<'_> {
         let reply = self.ask(line).await?;
         let reply_us = self.site.hop.clock.now_us();
         if reply.is_positive() {
-            let mut times = Times::after(self.hello, self.client.security());
+            let mut times = Times::after(self.hello.as_deref().copied(), self.client.security());
             times.record(Stage::Mail, command_us, reply_us);
             self.forget();
-            self.envelope = Some(Envelope {
+            self.envelope = Some(Box::new(Envelope {
                 wish: wish.filter(|_| room),
                 ..Envelope::of(&mail, tracked.filter(|_| room), times)
-            });
+            }));
         }
         self.answer(reply)
     }
 
     fn next_hop_tracks(&self) -> bool {
-        self.offer.as_ref().is_some_and(Capabilities::offers_track)
+        self.offer.as_ref().is_some_and(|offer| offer.tracks)
     }
 
-    async fn rcpt(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
+    async fn rcpt(&mut self, command: Command<'_>, line: &[u8]) -> Result<(), End> {
         let rcpt = match command.envelope() {
             Ok(rcpt) => rcpt,
             Err(refusal) => return self.refuse(&refusal),

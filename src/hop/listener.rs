@@ -9,18 +9,17 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::admit::{Admitted, admit, turn_away};
+use super::admit::{Admitted, Place, admit, turn_away};
 use super::client::Client;
 use super::introduce::ClientAddress;
 use super::networks::Networks;
 use super::next_hop::Protocol;
 use super::proxy::Ends;
 use super::route::Routes;
-use super::stopping::Stopping;
 use super::tls::{NextHopTls, ServerMode, ServerTls};
 use super::wire::Wire;
 use super::workers::Workers;
@@ -168,10 +167,13 @@ pub async fn serve(
             continue;
         };
         number += 1;
-        worker.spawn(async move {
-            serve_one(&site, number, stream, address).await;
-            drop(place);
+        let came = Box::new(Came {
+            number,
+            stream,
+            address,
+            place,
         });
+        worker.spawn(serve_one(site, came));
     }
     drop(socket);
     let site = Arc::clone(&site.borrow());
@@ -193,47 +195,76 @@ async fn drain(site: &Site, places: &Semaphore, mut stopping: watch::Receiver<bo
     }
 }
 
+/// A connection that was accepted. Boxed on its way, as a session holds on to all that it was begun with.
+struct Came {
+    number: u64,
+    stream: TcpStream,
+    address: SocketAddr,
+    place: OwnedSemaphorePermit,
+}
+
+/// What a session is counted by, until this is dropped.
+struct Places {
+    _listener: OwnedSemaphorePermit,
+    _client: Option<Box<Place>>,
+}
+
 /// One client, if it is to have a session.
-async fn serve_one(site: &Site, number: u64, stream: TcpStream, address: SocketAddr) {
-    let Some(Admitted {
+async fn serve_one(site: Arc<Site>, came: Box<Came>) {
+    let Some((who, mut client, _places)) = Box::pin(begin(&site, came)).await else {
+        return;
+    };
+    match site.listener.role {
+        Role::Ingress => who.of(ingress::run(&site, &mut client)).await,
+        Role::Egress | Role::Delivery => {
+            let session = who.of(transfer::run(&site, &mut client));
+            Box::pin(session).await;
+        }
+    }
+}
+
+/// What there is to do before the first word.
+async fn begin(site: &Site, came: Box<Came>) -> Option<(Session, Client, Places)> {
+    let Admitted {
         stream,
         ends,
-        place: _place,
-    }) = Box::pin(admit(site, stream, address)).await
-    else {
-        return;
+        place,
+    } = admit(site, came.stream, came.address).await?;
+    let who = Session {
+        role: site.listener.role.as_str(),
+        number: came.number,
+        client: ends.client,
+    };
+    let places = Places {
+        _listener: came.place,
+        _client: place.map(Box::new),
     };
     let mut client = match client(site, stream, ends) {
         Ok(client) => client,
-        Err(error) => return debug!("client gone at once: {error}"),
+        Err(error) => {
+            debug!("client gone at once: {error}");
+            return None;
+        }
     };
-    let who = Session {
-        role: site.listener.role.as_str(),
-        number,
-        client: ends.client,
-    };
-    who.of(session(site, &mut client)).await;
+    let secured = who.of(secure(site, &mut client)).await;
+    secured.then_some((who, client, places))
 }
 
 fn client(site: &Site, stream: TcpStream, ends: Ends) -> io::Result<Client> {
     let timeouts = &site.hop.timeouts;
     let mut wire = Wire::new(stream, timeouts.write())?;
     wire.end_reads_at(Instant::now() + timeouts.session());
-    let stopping = Stopping::new(site.hop.stopping.clone());
-    Ok(Client::new(wire, ends, stopping))
+    Ok(Client::new(wire, ends))
 }
 
-/// A session from the first octet to the last.
-async fn session(site: &Site, client: &mut Client) {
-    if let Some(tls) = implicit(&site.listener)
-        && let Err(error) = client.implicit_tls(site, tls).await
-    {
-        return debug!("no TLS with the client: {error}");
-    }
-    match site.listener.role {
-        Role::Ingress => ingress::run(site, client).await,
-        Role::Egress | Role::Delivery => Box::pin(transfer::run(site, client)).await,
-    }
+/// TLS before anything else, where the listener wants it; whether the session can go on.
+async fn secure(site: &Site, client: &mut Client) -> bool {
+    let Some(tls) = implicit(&site.listener) else {
+        return true;
+    };
+    let done = client.implicit_tls(site, tls).await;
+    done.inspect_err(|error| debug!("no TLS with the client: {error}"))
+        .is_ok()
 }
 
 fn implicit(listener: &Listener) -> Option<&ServerTls> {
@@ -248,4 +279,20 @@ fn busy(site: &Site) -> Reply {
         site.hop.hostname
     );
     Reply::new(421, "4.3.2", &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hop has thousands of sessions, and nearly all of them wait. With what the runtime adds this is the most that
+    /// fits into 768 octets.
+    #[test]
+    fn a_session_is_small() {
+        fn octets<F>(_: impl FnOnce(Arc<Site>, Box<Came>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let octets = octets(serve_one);
+        assert!(octets <= 664, "{octets}");
+    }
 }

@@ -53,7 +53,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
@@ -70,6 +70,7 @@ pub use admit::Crowd;
 use body::Head;
 pub use budget::Budgets;
 use client::{Client, MALFORMED_TRACK};
+use ingress::Offers;
 use limits::{Limits, Timeouts};
 use listener::Listener;
 use next_hop::{Manners, NextHopAddr};
@@ -104,6 +105,8 @@ pub struct Hop {
     pub budgets: Budgets,
     /// Turns true when hoptrail is told to stop.
     pub stopping: watch::Receiver<bool>,
+    /// Rung behind that, for the sessions that wait: they are many, and this is the smallest ear.
+    pub bell: Arc<Notify>,
 }
 
 /// What tracking needs beside the mail.
@@ -118,23 +121,24 @@ pub struct Tracking {
 
 /// The steps whose message the MTA, or the next hop, may have, but which are not on record yet.
 #[derive(Clone, Default)]
-pub struct Arriving(Arc<Mutex<HashMap<StepId, watch::Receiver<bool>>>>);
+pub struct Arriving(Arc<Mutex<HashMap<StepId, Arc<Semaphore>>>>);
 
 /// One of them; it is over when this is dropped.
 pub struct Arrival {
     of: Arriving,
     step: StepId,
-    done: watch::Sender<bool>,
+    /// Closed when it is over, which is all it is for.
+    done: Arc<Semaphore>,
 }
 
 impl Arriving {
     /// From now on this step is on its way to the journal.
     pub fn begin(&self, step: StepId) -> Arrival {
-        let (done, watched) = watch::channel(false);
+        let done = Arc::new(Semaphore::new(0));
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(step, watched);
+            .insert(step, Arc::clone(&done));
         Arrival {
             of: self.clone(),
             step,
@@ -142,7 +146,7 @@ impl Arriving {
         }
     }
 
-    fn of(&self, step: StepId) -> Option<watch::Receiver<bool>> {
+    fn of(&self, step: StepId) -> Option<Arc<Semaphore>> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -158,7 +162,7 @@ impl Drop for Arrival {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.step);
-        self.done.send_replace(true);
+        self.done.close();
     }
 }
 
@@ -196,9 +200,9 @@ impl Hop {
     /// message on before it has answered for it.
     pub async fn recall(&self, id: StepId) -> Option<Step> {
         let tracking = self.tracking.as_ref()?;
-        if let Some(mut arriving) = tracking.arriving.of(id) {
+        if let Some(arriving) = tracking.arriving.of(id) {
             // It ends when the arrival is on record, or has come to nothing.
-            let _ = timeout(self.timeouts.store(), arriving.wait_for(|done| *done)).await;
+            let _ = timeout(self.timeouts.store(), arriving.acquire()).await;
         }
         match timeout(self.timeouts.store(), tracking.store.step(id)).await {
             Ok(Ok(step)) => step,
@@ -217,12 +221,18 @@ pub struct Site {
     pub hop: Arc<Hop>,
     /// The listener.
     pub listener: Listener,
+    /// What the MTA behind an ingress offers.
+    offers: Offers,
 }
 
 impl Site {
     /// A listener of this hop, its next hop not yet known.
     pub fn new(hop: Arc<Hop>, listener: Listener) -> Self {
-        Self { hop, listener }
+        Self {
+            hop,
+            listener,
+            offers: Offers::default(),
+        }
     }
 
     /// What a connection to this next hop needs to know.

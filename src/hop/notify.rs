@@ -94,7 +94,7 @@ pub fn notification(
 
 /// Whether a RCPT line asks for news of success (RFC 3461, 4.1).
 fn wants_success(line: &[u8]) -> bool {
-    let Ok(rcpt) = Command::parse(line).and_then(|command| command.envelope()) else {
+    let Ok(rcpt) = Command::parse(line).and_then(Command::envelope) else {
         return false;
     };
     let wishes = rcpt.param("NOTIFY").flatten().unwrap_or_default();

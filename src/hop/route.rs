@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -87,6 +88,12 @@ impl Routes {
         }
     }
 
+    /// Whether name servers are asked where mail goes.
+    pub fn ask_names(&self) -> bool {
+        let mut all = self.domains.values().chain([&self.default]);
+        all.any(|next_hop| *next_hop == NextHop::Mx)
+    }
+
     /// The one next hop there is, if there is one only.
     pub fn fixed(&self) -> Option<&NextHopAddr> {
         match &self.default {
@@ -145,12 +152,32 @@ impl RouteError {
 }
 
 /// The name servers, and what they said as long as it holds.
-pub struct Names(TokioResolver);
+pub struct Names {
+    server: Option<SocketAddr>,
+    /// Made when it is wanted: it takes memory, and most hops never ask.
+    resolver: OnceLock<TokioResolver>,
+}
 
 impl Names {
     /// The system's, or `server` alone.
-    pub fn new(server: Option<SocketAddr>) -> Result<Self, String> {
-        let builder = match server {
+    pub fn new(server: Option<SocketAddr>) -> Self {
+        Self {
+            server,
+            resolver: OnceLock::new(),
+        }
+    }
+
+    /// Who asks them, and remembers; an error if the system has nobody to ask.
+    pub fn resolver(&self) -> Result<&TokioResolver, String> {
+        if let Some(resolver) = self.resolver.get() {
+            return Ok(resolver);
+        }
+        let made = self.make_resolver()?;
+        Ok(self.resolver.get_or_init(|| made))
+    }
+
+    fn make_resolver(&self) -> Result<TokioResolver, String> {
+        let builder = match self.server {
             Some(server) => {
                 let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()]
                     .into_iter()
@@ -165,12 +192,7 @@ impl Names {
             }
             None => Resolver::builder_tokio().map_err(|error| error.to_string())?,
         };
-        builder.build().map(Self).map_err(|error| error.to_string())
-    }
-
-    /// Who asks them, and remembers.
-    pub fn resolver(&self) -> &TokioResolver {
-        &self.0
+        builder.build().map_err(|error| error.to_string())
     }
 
     /// The servers of `domain`, the best first: its MX hosts by preference, or the domain itself if it has
@@ -188,10 +210,12 @@ impl Names {
             let address = address.map_err(|_| RouteError::NoSuchDomain(domain.to_owned()))?;
             return Ok(vec![server(&address.to_string(), address)]);
         }
+        let temporary = |_| RouteError::Temporary(domain.to_owned());
+        let resolver = self.resolver().map_err(temporary)?;
         let mut servers = Vec::new();
         let mut unanswered = false;
-        for host in self.exchangers(domain, hostname).await? {
-            match self.0.lookup_ip(format!("{host}.")).await {
+        for host in exchangers(resolver, domain, hostname).await? {
+            match resolver.lookup_ip(format!("{host}.")).await {
                 Ok(found) => servers.extend(found.iter().map(|address| server(&host, address))),
                 Err(error) => unanswered |= !error.is_no_records_found(),
             }
@@ -203,42 +227,46 @@ impl Names {
             (true, false) => Err(RouteError::NoSuchDomain(domain.to_owned())),
         }
     }
+}
 
-    /// The names to ask for addresses.
-    async fn exchangers(&self, domain: &str, hostname: &str) -> Result<Vec<String>, RouteError> {
-        let answer = match self.0.mx_lookup(format!("{domain}.")).await {
-            Ok(answer) => answer,
-            Err(error) if error.is_nx_domain() => {
-                return Err(RouteError::NoSuchDomain(domain.to_owned()));
-            }
-            Err(error) if error.is_no_records_found() => return Ok(vec![domain.to_owned()]),
-            Err(_) => return Err(RouteError::Temporary(domain.to_owned())),
-        };
-        let mut exchangers: Vec<(u16, String)> = answer
-            .answers()
-            .iter()
-            .filter_map(|record| match &record.data {
-                RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii())),
-                _ => None,
-            })
-            .map(|(preference, name)| (preference, name.trim_end_matches('.').to_owned()))
-            .collect();
-        exchangers.sort();
-        if matches!(exchangers.as_slice(), [(_, only)] if only.is_empty()) {
-            return Err(RouteError::NullMx(domain.to_owned()));
+/// The names to ask for addresses.
+async fn exchangers(
+    resolver: &TokioResolver,
+    domain: &str,
+    hostname: &str,
+) -> Result<Vec<String>, RouteError> {
+    let answer = match resolver.mx_lookup(format!("{domain}.")).await {
+        Ok(answer) => answer,
+        Err(error) if error.is_nx_domain() => {
+            return Err(RouteError::NoSuchDomain(domain.to_owned()));
         }
-        let ours = exchangers
-            .iter()
-            .find(|(_, name)| name.eq_ignore_ascii_case(hostname));
-        if let Some(limit) = ours.map(|(preference, _)| *preference) {
-            // Hosts no better than this one would only send it back.
-            exchangers.retain(|(preference, _)| *preference < limit);
-            if exchangers.is_empty() {
-                return Err(RouteError::Loop(domain.to_owned()));
-            }
-        }
-        Ok(exchangers.into_iter().map(|(_, name)| name).collect())
+        Err(error) if error.is_no_records_found() => return Ok(vec![domain.to_owned()]),
+        Err(_) => return Err(RouteError::Temporary(domain.to_owned())),
+    };
+    let mut exchangers: Vec<(u16, String)> = answer
+        .answers()
+        .iter()
+        .filter_map(|record| match &record.data {
+            RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii())),
+            _ => None,
+        })
+        .map(|(preference, name)| (preference, name.trim_end_matches('.').to_owned()))
+        .collect();
+    exchangers.sort();
+    if matches!(exchangers.as_slice(), [(_, only)] if only.is_empty()) {
+        return Err(RouteError::NullMx(domain.to_owned()));
     }
+    let ours = exchangers
+        .iter()
+        .find(|(_, name)| name.eq_ignore_ascii_case(hostname));
+    if let Some(limit) = ours.map(|(preference, _)| *preference) {
+        // Hosts no better than this one would only send it back.
+        exchangers.retain(|(preference, _)| *preference < limit);
+        if exchangers.is_empty() {
+            return Err(RouteError::Loop(domain.to_owned()));
+        }
+    }
+    Ok(exchangers.into_iter().map(|(_, name)| name).collect())
 }
 
 fn server(name: &str, address: IpAddr) -> NextHopAddr {

@@ -3,35 +3,34 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::sync::watch;
+use tokio::sync::futures::OwnedNotified;
+
+use super::Hop;
 
 /// One session's ear. It belongs to one task, which is the one that is woken.
+#[derive(Default)]
 pub struct Stopping {
-    told: watch::Receiver<bool>,
-    call: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    call: Option<Pin<Box<OwnedNotified>>>,
 }
 
 impl Stopping {
-    /// Listens for `told` to become true.
-    pub fn new(told: watch::Receiver<bool>) -> Self {
-        Self { told, call: None }
-    }
-
-    /// Ready when hoptrail is to stop.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if *self.told.borrow() {
-            return Poll::Ready(());
+    /// Ready when `hop` is to stop.
+    pub fn poll(&mut self, hop: &Hop, context: &mut Context<'_>) -> Poll<()> {
+        if self.call.is_none() {
+            let bell = Arc::clone(&hop.bell).notified_owned();
+            let call = self.call.insert(Box::pin(bell));
+            if call.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
         }
-        if self.call.is_some() {
-            return Poll::Pending;
+        // Asked behind the order, or a bell that rang in between would not be heard.
+        if *hop.stopping.borrow() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
-        let mut told = self.told.clone();
-        let call = self.call.insert(Box::pin(async move {
-            // An error means that nobody is left to tell, which is the end too.
-            let _ = told.wait_for(|stop| *stop).await;
-        }));
-        call.as_mut().poll(context)
     }
 }

@@ -117,8 +117,8 @@ impl Transfer<'_> {
                 self.hello(false);
                 Ok(())
             }
-            Verb::Mail => self.mail(&command),
-            Verb::Rcpt => self.rcpt(&command),
+            Verb::Mail => self.mail(command),
+            Verb::Rcpt => self.rcpt(command),
             Verb::Data => Box::pin(self.data()).await,
             Verb::Starttls => self.starttls().await,
             Verb::Quit => {
@@ -209,7 +209,7 @@ impl Transfer<'_> {
         });
     }
 
-    fn mail(&mut self, command: &Command<'_>) -> Result<(), End> {
+    fn mail(&mut self, command: Command<'_>) -> Result<(), End> {
         if self.mail.is_some() {
             return self.refuse(&Refusal {
                 code: 503,
@@ -244,7 +244,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    fn rcpt(&mut self, command: &Command<'_>) -> Result<(), End> {
+    fn rcpt(&mut self, command: Command<'_>) -> Result<(), End> {
         if self.chunks.is_some() {
             return self.refuse(&RCPT_AFTER_BDAT);
         }

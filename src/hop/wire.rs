@@ -116,6 +116,13 @@ impl Wire {
         })
     }
 
+    /// Takes over the timer of `other`, which is not waited for meanwhile: one does for a session.
+    pub fn take_timer_of(&mut self, other: &mut Self) {
+        if other.timer.is_set() {
+            self.timer = mem::take(&mut other.timer);
+        }
+    }
+
     /// From `end` on every wait for the peer's octets has timed out.
     pub fn end_reads_at(&mut self, end: Instant) {
         self.reads_end = Some(end);
@@ -287,18 +294,33 @@ impl Wire {
     }
 
     /// Writes all of `octets`.
-    pub async fn write(&mut self, mut octets: &[u8]) -> Result<(), WireError> {
-        let mut wait = Wait::For(self.write_limit);
-        poll_fn(
-            |context| match self.stream.poll_send(&mut octets, context) {
-                Poll::Ready(sent) => Poll::Ready(sent.map_err(WireError::from)),
-                Poll::Pending => {
-                    ready!(self.timer.poll(wait.end(), context));
-                    Poll::Ready(Err(WireError::TimedOut))
-                }
-            },
-        )
-        .await
+    pub fn write<'a>(
+        &'a mut self,
+        mut octets: &'a [u8],
+    ) -> impl Future<Output = Result<(), WireError>> + use<'a> {
+        let mut wait = self.write_wait();
+        poll_fn(move |context| self.poll_write(&mut octets, &mut wait, context))
+    }
+
+    /// How long a write may last.
+    pub fn write_wait(&self) -> Wait {
+        Wait::For(self.write_limit)
+    }
+
+    /// Writes `octets`, of which those remain that are not written yet.
+    pub fn poll_write(
+        &mut self,
+        octets: &mut &[u8],
+        wait: &mut Wait,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), WireError>> {
+        match self.stream.poll_send(octets, context) {
+            Poll::Ready(sent) => Poll::Ready(sent.map_err(WireError::from)),
+            Poll::Pending => {
+                ready!(self.timer.poll(wait.end(), context));
+                Poll::Ready(Err(WireError::TimedOut))
+            }
+        }
     }
 
     /// Says no more, so that the peer sees the end after our last octets.

@@ -27,7 +27,7 @@ pub const UNDERSTOOD: &[&str] = &[
 
 /// What a server offers: its greeting line and one line for each keyword, as they came. Kept as the one
 /// piece that it came as, because a session holds on to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities(Reply);
 
 impl Capabilities {

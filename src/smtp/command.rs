@@ -120,13 +120,15 @@ const NO_ARGUMENT_ALLOWED: Refusal = Refusal::new(501, "5.5.4", "No argument all
 const NOT_ENVELOPE: Refusal = Refusal::new(501, "5.5.4", "Not MAIL or RCPT");
 
 /// A well-formed command: a view into the line that came.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Command<'a> {
     /// Which command.
     pub verb: Verb,
     line: &'a [u8],
     /// Where the argument starts in `line`.
     argument: usize,
+    /// MAIL or RCPT taken apart.
+    envelope: Option<EnvelopeCommand<'a>>,
 }
 
 impl<'a> Command<'a> {
@@ -142,10 +144,18 @@ impl<'a> Command<'a> {
         }
         let end = memchr(b' ', line).unwrap_or(line.len());
         let (word, rest) = line.split_at(end);
+        let verb = Verb::of(word).ok_or(NO_VERB)?;
+        let argument = line.len() - rest.trim_ascii_start().len();
+        let envelope = match verb {
+            Verb::Mail => Some(EnvelopeCommand::mail(line, argument)?),
+            Verb::Rcpt => Some(EnvelopeCommand::rcpt(line, argument)?),
+            _ => None,
+        };
         let command = Self {
-            verb: Verb::of(word).ok_or(NO_VERB)?,
+            verb,
             line,
-            argument: line.len() - rest.trim_ascii_start().len(),
+            argument,
+            envelope,
         };
         command.check()?;
         Ok(command)
@@ -158,7 +168,6 @@ impl<'a> Command<'a> {
             Verb::Data | Verb::Rset | Verb::Quit | Verb::Starttls if !bare => {
                 Err(NO_ARGUMENT_ALLOWED)
             }
-            Verb::Mail | Verb::Rcpt => self.envelope().map(drop),
             _ => Ok(()),
         }
     }
@@ -174,12 +183,8 @@ impl<'a> Command<'a> {
     }
 
     /// Path and parameters of MAIL or RCPT; 501 for any other verb.
-    pub fn envelope(&self) -> Result<EnvelopeCommand<'a>, Refusal> {
-        match self.verb {
-            Verb::Mail => EnvelopeCommand::mail(self.line, self.argument),
-            Verb::Rcpt => EnvelopeCommand::rcpt(self.line, self.argument),
-            _ => Err(NOT_ENVELOPE),
-        }
+    pub fn envelope(self) -> Result<EnvelopeCommand<'a>, Refusal> {
+        self.envelope.ok_or(NOT_ENVELOPE)
     }
 }
 

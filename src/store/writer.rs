@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 
 use super::entry::Entry;
 use super::fresh::{Fact, Note};
@@ -65,7 +65,7 @@ impl Writer {
     pub(super) fn take_over(&mut self) -> rusqlite::Result<()> {
         self.shared.fresh().booked_to(Clock::system().now_us());
         let mut left = journal::unbooked(&self.db)?;
-        transact(&mut self.db, |db| journal::book(db, &mut left))?;
+        transact(&self.db, |db| journal::book(db, &mut left))?;
         self.look_into_outbox();
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Writer {
             Vec::new()
         };
         let mut entered = Vec::new();
-        let outcomes = transact(&mut self.db, |db| {
+        let outcomes = transact(&self.db, |db| {
             if in_books {
                 journal::book(db, &mut unbooked)?;
             }
@@ -151,7 +151,7 @@ impl Writer {
     }
 
     fn book(&mut self, mut unbooked: Vec<Unbooked>) {
-        let booked = transact(&mut self.db, |db| journal::book(db, &mut unbooked));
+        let booked = transact(&self.db, |db| journal::book(db, &mut unbooked));
         self.rows_written += unbooked.len();
         self.end_booking(booked.is_ok());
         match booked {
@@ -227,7 +227,7 @@ impl Writer {
     fn prune(&mut self) -> Duration {
         let now_ms = Clock::system().now_ms();
         let before_ms = now_ms - i64::from(self.retention_days) * DAY_MS;
-        let pruned = transact(&mut self.db, |db| {
+        let pruned = transact(&self.db, |db| {
             journal::prune(db, before_ms, now_ms, PRUNE_ROWS_MAX)
         });
         let seconds = match pruned {
@@ -344,13 +344,20 @@ impl Clerk<'_> {
     }
 }
 
-/// One transaction; dropped without commit it rolls back.
+/// One transaction. Its statements are kept ready, because there is one for nearly every message.
 fn transact<T>(
-    db: &mut Connection,
+    db: &Connection,
     write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
-    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let written = write(&transaction)?;
-    transaction.commit()?;
-    Ok(written)
+    db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let written = write(db).and_then(|written| {
+        db.prepare_cached("COMMIT")?.execute([])?;
+        Ok(written)
+    });
+    // After some errors SQLite has rolled back by itself.
+    if written.is_err() && !db.is_autocommit() {
+        // What went wrong first says more than what may go wrong here.
+        let _ = db.execute_batch("ROLLBACK");
+    }
+    written
 }

@@ -65,9 +65,12 @@ impl Signed {
             .collect();
         let (names, limit) = (Arc::clone(&hop.names), hop.timeouts.verify());
         tokio::spawn(async move {
+            let Ok(resolver) = names.resolver() else {
+                return;
+            };
             for key in keys {
                 // Only the resolver's memory is of interest here.
-                let _ = timeout(limit, names.resolver().txt_lookup(key)).await;
+                let _ = timeout(limit, resolver.txt_lookup(key)).await;
             }
         });
     }
@@ -77,8 +80,11 @@ impl Signed {
         let Some(mut message) = aligned(&self.header, &self.domain) else {
             return false;
         };
+        let Ok(resolver) = names.resolver() else {
+            return false;
+        };
         message.body_hashes = self.digest.finish();
-        let name_servers = MessageAuthenticator(names.resolver().clone());
+        let name_servers = MessageAuthenticator(resolver.clone());
         let results = name_servers.verify_dkim(&message).await;
         for result in &results {
             debug!(domain = %self.domain, result = %result.result(), "DKIM");

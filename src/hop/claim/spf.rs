@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
 use mail_auth::spf::verify::SpfParameters;
 use mail_auth::{MessageAuthenticator, SpfResult};
@@ -28,21 +29,24 @@ impl Sender {
         let Some((_, domain)) = self.reverse_path.rsplit_once('@') else {
             return false;
         };
-        let name_servers = MessageAuthenticator(names.resolver().clone());
+        let Ok(resolver) = names.resolver() else {
+            return false;
+        };
+        let name_servers = MessageAuthenticator(resolver.clone());
         let asked = SpfParameters::verify(self.client, &self.helo, &self.host, &self.reverse_path);
         let result = name_servers.verify_spf(asked).await.result();
         debug!(client = %self.client, domain, %result, "SPF");
-        result == SpfResult::Pass && records(names, domain).await == 1
+        result == SpfResult::Pass && records(resolver, domain).await == 1
     }
 }
 
 /// How many SPF records a domain has. More than one is an error (RFC 7208, 4.5), which mail-auth does not see.
-async fn records(names: &Names, domain: &str) -> usize {
+async fn records(resolver: &TokioResolver, domain: &str) -> usize {
     let is_record = |text: &[u8]| {
         let version = text.split(|b| *b == b' ').next().unwrap_or_default();
         version.eq_ignore_ascii_case(b"v=spf1")
     };
-    match names.resolver().txt_lookup(format!("{domain}.")).await {
+    match resolver.txt_lookup(format!("{domain}.")).await {
         Ok(found) => {
             let texts = found
                 .answers()

@@ -17,7 +17,8 @@ impl Ingress<'_> {
     /// Keeps from the MTA's offer what it wants to be told.
     pub(super) fn note_forward(&mut self, offer: &Capabilities) {
         if self.forwards() {
-            self.xforward = command("XFORWARD", offer, self.client.ends);
+            let line = command("XFORWARD", offer, *self.client.ends);
+            self.xforward = line.map(Vec::into_boxed_slice);
             if self.xforward.is_none() {
                 warn!("the MTA takes no XFORWARD from us");
             }

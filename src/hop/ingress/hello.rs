@@ -1,8 +1,10 @@
 //! The second hello of a session, as after STARTTLS, where the MTA takes but one: `OpenSMTPD` says 503 to it.
 
+use std::sync::Arc;
+
 use super::Ingress;
+use super::offer::Offer;
 use crate::hop::client::End;
-use crate::smtp::capability::Capabilities;
 use crate::smtp::command::Verb;
 use crate::smtp::reply::Reply;
 
@@ -13,7 +15,7 @@ impl Ingress<'_> {
         &mut self,
         verb: Verb,
         reply: &Reply,
-    ) -> Result<Option<Capabilities>, End> {
+    ) -> Result<Option<Arc<Offer>>, End> {
         let again = verb == Verb::Ehlo && reply.code == 503;
         let Some(offer) = self.offer.clone().filter(|_| again) else {
             return Ok(None);

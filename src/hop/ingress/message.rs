@@ -1,6 +1,8 @@
 //! The message itself at an ingress, by DATA or in chunks, from behind its command to the MTA's last word
 //! about it.
 
+use std::time::Duration;
+
 use tracing::{debug, warn};
 
 use super::Ingress;
@@ -52,7 +54,7 @@ impl Ingress<'_> {
     }
 
     /// The message itself, from behind the 354 to the MTA's last word about it.
-    async fn message(&mut self, mut envelope: Option<Envelope>) -> Result<(), End> {
+    async fn message(&mut self, mut envelope: Option<Box<Envelope>>) -> Result<(), End> {
         let manner = self.manner(false);
         let mut body = self
             .client
@@ -60,14 +62,14 @@ impl Ingress<'_> {
             .await?;
         let octets_max = self.site.hop.limits.header_octets_max;
         let header = body.header(octets_max).await?;
-        let (text, noted) = if concerns_us(self.site, envelope.as_ref(), header) {
+        let (text, noted) = if concerns_us(self.site, envelope.as_deref(), header) {
             let head = body.head(octets_max).await?;
-            Box::pin(prepare(self.site, manner, head, envelope.as_mut())).await
+            Box::pin(prepare(self.site, manner, head, envelope.as_deref_mut())).await
         } else {
             (Vec::new(), None)
         };
-        let _arrival = arriving(self.site, envelope.as_ref());
-        body.digest = digest(envelope.as_mut());
+        let _arrival = arriving(self.site, envelope.as_deref());
+        body.digest = digest(envelope.as_deref_mut());
         let sent = body.pass(text, &mut self.next).await;
         let octets = body.octets;
         let dot_us = self.site.hop.clock.now_us();
@@ -88,7 +90,7 @@ impl Ingress<'_> {
             && envelope.tracked.is_some()
             && reply.is_positive()
         {
-            Box::pin(arrived(self.site, envelope, noted, octets, dot_us, &reply)).await;
+            Box::pin(arrived(self.site, *envelope, noted, octets, dot_us, &reply)).await;
         }
         self.answer(reply)
     }
@@ -102,12 +104,8 @@ impl Ingress<'_> {
     }
 
     async fn final_reply(&mut self) -> Result<Reply, End> {
-        let (limits, timeouts) = (&self.site.hop.limits, &self.site.hop.timeouts);
-        match self
-            .next
-            .reply(limits.reply_octets_max, timeouts.final_reply())
-            .await
-        {
+        let limit = self.site.hop.timeouts.final_reply();
+        match self.reply_within(limit).await {
             Ok(reply) => Ok(reply),
             Err(error) => {
                 // A duplicate is possible now, a loss is not (RFC 1047).
@@ -123,12 +121,7 @@ impl Ingress<'_> {
 
     /// What an MTA said before it went away in the middle of a message; never a success.
     async fn last_words(&mut self) -> Reply {
-        let limit = std::time::Duration::from_secs(1);
-        match self
-            .next
-            .reply(self.site.hop.limits.reply_octets_max, limit)
-            .await
-        {
+        match self.reply_within(Duration::from_secs(1)).await {
             Ok(reply) if !reply.is_positive() => reply,
             _ => Reply::new(
                 421,
@@ -146,7 +139,7 @@ impl Ingress<'_> {
         let offered = self
             .offer
             .as_ref()
-            .is_some_and(|offer| offer.offers("CHUNKING"));
+            .is_some_and(|offer| offer.keywords.offers("CHUNKING"));
         let ready = self
             .envelope
             .as_ref()
@@ -172,8 +165,8 @@ impl Ingress<'_> {
             if let (Some(envelope), Some(chunks), true) = (envelope, chunks, reply.is_positive()) {
                 let Chunks {
                     message_id, octets, ..
-                } = chunks;
-                arrived(self.site, envelope, message_id, octets, chunk_us, &reply).await;
+                } = *chunks;
+                arrived(self.site, *envelope, message_id, octets, chunk_us, &reply).await;
             }
         }
         self.answer(reply)
@@ -191,12 +184,13 @@ impl Ingress<'_> {
                 .head(self.site.hop.limits.header_octets_max, size.last)
                 .await?;
             let taken = head.text.len() as u64;
-            let (text, message_id) = prepare(self.site, manner, head, self.envelope.as_mut()).await;
-            self.chunks = Some(Chunks {
+            let (text, message_id) =
+                prepare(self.site, manner, head, self.envelope.as_deref_mut()).await;
+            self.chunks = Some(Box::new(Chunks {
                 message_id,
                 octets: size.octets,
                 failed: false,
-            });
+            }));
             let octets = size.octets - taken + text.len() as u64;
             let command = if octets == size.octets {
                 line.to_vec()
@@ -205,8 +199,8 @@ impl Ingress<'_> {
             };
             [command, text].concat()
         };
-        let arrival = arriving(self.site, self.envelope.as_ref().filter(|_| size.last));
-        chunk.digest = digest(self.envelope.as_mut());
+        let arrival = arriving(self.site, self.envelope.as_deref().filter(|_| size.last));
+        chunk.digest = digest(self.envelope.as_deref_mut());
         let sent = match self.next.write(&start).await {
             Ok(()) => chunk.pass(&mut self.next).await,
             Err(error) => Err(BodyError::NextHop(error)),

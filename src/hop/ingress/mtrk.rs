@@ -2,22 +2,22 @@
 //! message for whoever comes behind the MTA (see `track::mtrk`).
 
 use super::Ingress;
+use super::offer::Offer;
 use crate::hop::transaction::{Tracked, mtrk};
-use crate::smtp::capability::Capabilities;
 use crate::smtp::command::Refusal;
 use crate::smtp::envelope::EnvelopeCommand;
 
 impl Ingress<'_> {
     /// Whether MTRK is ours to offer and to take: before an MTA that lacks it and has DSN, whose ENVID it needs
     /// (RFC 3885, 2).
-    pub(super) fn keeps_mtrk(&self, offer: &Capabilities) -> bool {
-        self.track_offered && offer.offers("DSN") && !offer.offers("MTRK")
+    pub(super) fn keeps_mtrk(&self, offer: &Offer) -> bool {
+        self.track_offered && offer.dsn && !offer.keywords.offers("MTRK")
     }
 
     /// Whether the MTRK of this MAIL is ours to take.
     pub(super) fn takes_mtrk(&self, mail: &EnvelopeCommand<'_>) -> bool {
-        let keeps = |offer| self.keeps_mtrk(offer);
-        mail.param("MTRK").is_some() && self.offer.as_ref().is_some_and(keeps)
+        let keeps = |offer: &Offer| self.keeps_mtrk(offer);
+        mail.param("MTRK").is_some() && self.offer.as_deref().is_some_and(keeps)
     }
 
     /// What MAIL asks for, with the MTRK beside it.

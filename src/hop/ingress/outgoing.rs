@@ -60,7 +60,7 @@ impl Ingress<'_> {
         let envelope = self.envelope.as_ref();
         let tracked = wish == Some(Wish::Ruled)
             || envelope.is_some_and(|envelope| envelope.tracked.is_some());
-        let offered = self.offer.as_ref().is_some_and(|offer| offer.offers("DSN"));
+        let offered = self.offer.as_ref().is_some_and(|offer| offer.dsn);
         let mailbox = rcpt.mailbox();
         let mut line = if tracked && offered && rcpt.param("ORCPT").is_none() && mailbox.is_ascii()
         {

@@ -11,7 +11,7 @@ impl Ingress<'_> {
     /// Keeps the name in EHLO, which SPF wants to know.
     pub(super) fn note_helo(&mut self, ehlo: &Command<'_>) {
         if self.site.hears_strangers() {
-            self.helo = Some(String::from_utf8_lossy(ehlo.argument()).into_owned());
+            self.helo = Some(String::from_utf8_lossy(ehlo.argument()).into());
         }
     }
 

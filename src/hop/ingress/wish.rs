@@ -12,7 +12,6 @@ use super::arrival::carry;
 use crate::hop::Site;
 use crate::hop::body::Head;
 use crate::hop::transaction::{Envelope, Tracked, field_value};
-use crate::smtp::capability::Capabilities;
 use crate::smtp::command::Command;
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::envelope::EnvelopeCommand;
@@ -64,7 +63,8 @@ impl Ingress<'_> {
         };
         let known = tracked.map(|tracked| carry(self.site, tracked).octets_max(&tracking.keys));
         let roomy = size.saturating_add(known.unwrap_or(CARRY_OCTETS_MAX));
-        let size_max = self.offer.as_ref().and_then(Capabilities::size_max);
+        let offer = self.offer.as_ref();
+        let size_max = offer.and_then(|offer| offer.keywords.size_max());
         if size_max.is_some_and(|max| roomy > max) {
             info!(hop = %self.site.hop.hostname, size, "no room for a carry header: untracked");
             return None;

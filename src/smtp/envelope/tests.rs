@@ -261,7 +261,7 @@ proptest! {
         ];
         let spelled: Vec<u8> = letters.iter().flat_map(|at| alphabet[*at]).copied().collect();
         for line in [octets.clone(), [b"RCPT TO:<", &octets[..]].concat(), spelled] {
-            if let Ok(command) = Command::parse(&line).and_then(|command| command.envelope()) {
+            if let Ok(command) = Command::parse(&line).and_then(Command::envelope) {
                 prop_assert!(command.path().ends_with(command.mailbox()));
                 prop_assert_eq!(command.params().count(), command.params.len());
             }
