@@ -1,5 +1,6 @@
 //! `hoptrail timeline`: what the reports in a Maildir tell.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use anyhow::{Context, bail};
 use super::{print, secret, view};
 use crate::track::TrackingId;
 use crate::trail::render::format::plain;
-use crate::trail::render::{View, json, terminal};
+use crate::trail::render::{View, html, json, terminal};
 use crate::trail::{Message, Outcome, Trails, load};
 
 const EXIT_CODES: &str = "\
@@ -31,6 +32,9 @@ pub struct Args {
     /// Print JSON (schema hoptrail.timeline/1), the same fields for one message or all
     #[arg(long)]
     json: bool,
+    /// Also write it as a web page to FILE: it stands alone, and shows every hop of every message
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Prove reports with the secret in this file instead of the user's own
     #[arg(long, value_name = "FILE")]
     secret: Option<PathBuf>,
@@ -42,6 +46,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         maildir,
         id,
         json: as_json,
+        html: page,
         secret: file,
     } = args;
     let secret = match file {
@@ -64,6 +69,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         select(&mut trails, id)?;
     }
     let view = view();
+    if let Some(file) = &page {
+        let failed = || format!("cannot write {}", file.display());
+        fs::write(file, html::page(&trails, &view)).with_context(failed)?;
+    }
     let text = if as_json {
         json::document(&trails, view.now_us)
     } else {

@@ -143,7 +143,7 @@ pub fn duration(us: i64) -> String {
 }
 
 /// A bound, rounded up so that it still holds.
-fn duration_up(us: i64) -> String {
+pub fn duration_up(us: i64) -> String {
     let step = resolution_us(us);
     let rest = us.max(0) % step;
     let short = if rest == 0 { 0 } else { step - rest };

@@ -3,8 +3,11 @@
 //! Every string out of a report goes through [`format::plain`] on its way to a person.
 
 pub mod format;
+pub mod html;
 pub mod json;
+mod picture;
 mod spent;
+mod svg;
 pub mod terminal;
 mod tree;
 pub mod verdict;

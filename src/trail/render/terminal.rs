@@ -170,14 +170,7 @@ pub fn not_ours(reports: &[NotOurs], view: &View) -> String {
 pub fn message(message: &Message, view: &View) -> String {
     let mut out = String::new();
     let style = outcome_style(message.outcome());
-    let mut verdict = verdict(message, view, false);
-    if message.truth == Truth::Unproved {
-        verdict.insert_str(0, "unproved: ");
-    }
-    if let Some(first) = verdict.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    for line in fill_all(&verdict, view.room(0)) {
+    for line in fill_all(&headline(message, view), view.room(0)) {
         out.push_str(&paint(style.bold(), &line));
         out.push('\n');
     }
@@ -188,6 +181,18 @@ pub fn message(message: &Message, view: &View) -> String {
     out.push_str(&spent::draw(message, view));
     out.push_str(&tree::draw(message, view));
     out
+}
+
+/// The verdict as a sentence begins.
+pub fn headline(message: &Message, view: &View) -> String {
+    let mut verdict = verdict(message, view, false);
+    if message.truth == Truth::Unproved {
+        verdict.insert_str(0, "unproved: ");
+    }
+    if let Some(first) = verdict.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    verdict
 }
 
 fn header(out: &mut String, message: &Message, view: &View) {
@@ -207,19 +212,29 @@ fn header(out: &mut String, message: &Message, view: &View) {
         Some(_) => row("sent", &view.date_time(message.sent_or_arrived_us())),
         None => row("seen", &view.date_time(message.sent_or_arrived_us())),
     }
-    row(
-        "proof",
-        match message.truth {
-            Truth::Verified => "✓ every report below carries the key of your message",
-            _ => "? none: nothing shows that these reports are about mail you sent",
-        },
-    );
-    let without = match message.unproved {
-        0 => return,
-        1 => "1 other report has no such key and is left out".to_owned(),
-        n => format!("{n} other reports have no such key and are left out"),
-    };
-    row("", &paint(RED, &format!("✗ {without}")));
+    row("proof", proof(message.truth));
+    if let Some(without) = without_proof(message) {
+        row("", &paint(RED, &without));
+    }
+}
+
+/// What shows that a message's reports are about mail of this user.
+pub fn proof(truth: Truth) -> &'static str {
+    match truth {
+        Truth::Verified => "✓ every report below carries the key of your message",
+        _ => "? none: nothing shows that these reports are about mail you sent",
+    }
+}
+
+/// What was set aside beside proved reports.
+pub fn without_proof(message: &Message) -> Option<String> {
+    match message.unproved {
+        0 => None,
+        1 => Some("✗ 1 other report has no such key and is left out".to_owned()),
+        n => Some(format!(
+            "✗ {n} other reports have no such key and are left out"
+        )),
+    }
 }
 
 /// Each recipient and its fate, side by side; below each other where the address is long.
@@ -245,7 +260,8 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
     }
 }
 
-fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
+/// What became of a recipient.
+pub fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
     let at_us = corrected_us(message, recipient.stay, recipient.at_us);
     let at = view.time(at_us, message.sent_or_arrived_us());
     let host = plain(&recipient.host);

@@ -93,53 +93,20 @@ impl Tree<'_> {
         }
     }
 
-    fn time(&self, stay: usize, us: i64) -> String {
-        let from_us = self.message.sent_or_arrived_us();
-        self.view
-            .time(corrected_us(self.message, stay, us), from_us)
-    }
-
-    /// One arrival, as the steps that go back to it tell of it.
     fn arrival(&mut self, n: usize, steps: &[&HopReport], rail: &str) {
         let Some(first) = steps.first() else { return };
-        let mut text = String::from("arrived");
-        if let Some(transit) = steps.iter().find_map(|s| transit(self.message, n, s)) {
-            put(
-                &mut text,
-                format_args!(", {} on the wire", bounded(transit)),
-            );
-        }
-        if let Some(queue_id) = steps.iter().find_map(|s| s.queue_id.as_ref()) {
-            put(&mut text, format_args!(", queue id {}", plain(queue_id)));
-        }
-        if let Some(size) = steps.iter().find_map(|s| s.size) {
-            put(&mut text, format_args!(", {size} octets"));
-        }
-        if let Some(pause) = steps.iter().find_map(|s| told_pause(s.pause_in_us())) {
-            put(&mut text, format_args!(", accepted {pause} later"));
-        }
-        let time = self.time(n, first.arrived_us());
+        let text = arrival(self.message, n, steps);
+        let time = time(self.message, n, first.arrived_us(), self.view);
         self.timed(rail, &time, &text, Style::new());
     }
 
     /// What a step did with recipients who fared alike.
     fn fate(&mut self, n: usize, step: &HopReport, group: &[&RecipientStatus], rail: &str) {
         let Some(first) = group.first() else { return };
-        let at_us = fate_us(step, first);
-        let mut text = sentence(first);
-        let mut style = event_style(first.event);
-        let stay = self.message.stays.get(n);
-        if let Some(over_us) = stay.and_then(|stay| over_us(stay, group, at_us)) {
-            put(&mut text, format_args!(" until {}", self.time(n, over_us)));
-            // What still waits stands out; this is history.
-            style = DIM;
-        } else if let Some(dwell) = step.dwell_us(first) {
-            put(&mut text, format_args!(" after {}", duration(dwell)));
-        }
-        if let Some(pause) = told_pause(step.pause_out_us()).filter(|_| leaves(first.event)) {
-            put(&mut text, format_args!(", which took it {pause} later"));
-        }
-        let time = self.time(n, at_us);
+        let (text, over) = fate(self.message, n, step, group, self.view);
+        // What still waits stands out; this is history.
+        let style = if over { DIM } else { event_style(first.event) };
+        let time = time(self.message, n, fate_us(step, first), self.view);
         self.timed(rail, &time, &text, style);
         // Who is meant needs no word where there is but one.
         if self.message.recipients.len() > 1 {
@@ -176,11 +143,66 @@ impl Tree<'_> {
     }
 }
 
+/// A time of a stay, on the first hop's clock where that is possible.
+pub fn time(message: &Message, stay: usize, us: i64, view: &View) -> String {
+    view.time(
+        corrected_us(message, stay, us),
+        message.sent_or_arrived_us(),
+    )
+}
+
+/// One arrival, in the words of the steps that go back to it.
+pub fn arrival(message: &Message, n: usize, steps: &[&HopReport]) -> String {
+    let mut text = String::from("arrived");
+    if let Some(transit) = steps.iter().find_map(|s| transit(message, n, s)) {
+        put(
+            &mut text,
+            format_args!(", {} on the wire", bounded(transit)),
+        );
+    }
+    if let Some(queue_id) = steps.iter().find_map(|s| s.queue_id.as_ref()) {
+        put(&mut text, format_args!(", queue id {}", plain(queue_id)));
+    }
+    if let Some(size) = steps.iter().find_map(|s| s.size) {
+        put(&mut text, format_args!(", {size} octets"));
+    }
+    if let Some(pause) = steps.iter().find_map(|s| told_pause(s.pause_in_us())) {
+        put(&mut text, format_args!(", accepted {pause} later"));
+    }
+    text
+}
+
+/// What a step did with recipients who fared alike, and whether a wait that it tells of is over.
+pub fn fate(
+    message: &Message,
+    n: usize,
+    step: &HopReport,
+    group: &[&RecipientStatus],
+    view: &View,
+) -> (String, bool) {
+    let Some(first) = group.first() else {
+        return (String::new(), false);
+    };
+    let mut text = sentence(first);
+    let stay = message.stays.get(n);
+    let over_us = stay.and_then(|stay| over_us(stay, group, fate_us(step, first)));
+    if let Some(over_us) = over_us {
+        let until = time(message, n, over_us, view);
+        put(&mut text, format_args!(" until {until}"));
+    } else if let Some(dwell) = step.dwell_us(first) {
+        put(&mut text, format_args!(" after {}", duration(dwell)));
+    }
+    if let Some(pause) = told_pause(step.pause_out_us()).filter(|_| leaves(first.event)) {
+        put(&mut text, format_args!(", which took it {pause} later"));
+    }
+    (text, over_us.is_some())
+}
+
 /// A pause between a message and the answer to it that is worth telling, µs.
 const PAUSE_TOLD_US: i64 = 1_000_000;
 
 /// What a stay tells of one moment.
-enum Moment<'a> {
+pub enum Moment<'a> {
     /// The message came in; the steps that go back to this arrival.
     Arrival(Vec<&'a HopReport>),
     /// A step did this with these recipients.
@@ -189,7 +211,7 @@ enum Moment<'a> {
 
 /// Everything a stay tells in the order of its clock, µs; nothing stands before its own arrival, whatever
 /// the clock did meanwhile.
-fn moments(stay: &Stay) -> Vec<(i64, Moment<'_>)> {
+pub fn moments(stay: &Stay) -> Vec<(i64, Moment<'_>)> {
     let mut arrivals: BTreeMap<i64, Vec<&HopReport>> = BTreeMap::new();
     for step in &stay.steps {
         arrivals.entry(step.arrived_us()).or_default().push(step);
@@ -228,7 +250,7 @@ fn groups(step: &HopReport) -> Vec<Vec<&RecipientStatus>> {
 }
 
 /// When a step was over for a recipient, µs of its hop's clock.
-fn fate_us(step: &HopReport, recipient: &RecipientStatus) -> i64 {
+pub fn fate_us(step: &HopReport, recipient: &RecipientStatus) -> i64 {
     step.ended_us(recipient)
         .unwrap_or_else(|| step.arrived_us())
 }
@@ -255,7 +277,7 @@ fn over_us(stay: &Stay, waiting: &[&RecipientStatus], from_us: i64) -> Option<i6
 }
 
 /// What to know of a hop's clock before reading its times.
-fn remark(stay: &Stay) -> Option<String> {
+pub fn remark(stay: &Stay) -> Option<String> {
     if stay.is_missing() {
         return Some("no report came from here, but a later hop had it from here".to_owned());
     }
@@ -277,7 +299,7 @@ fn remark(stay: &Stay) -> Option<String> {
 }
 
 /// What protected the connections of a stay, as far as it is known.
-fn protection(stay: &Stay) -> Option<String> {
+pub fn protection(stay: &Stay) -> Option<String> {
     let came = stay.steps.iter().find_map(|step| step.tls_in.as_ref());
     let mut ways: Vec<String> = came
         .iter()
