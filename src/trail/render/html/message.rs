@@ -88,7 +88,7 @@ fn figure(id: &str, picture: &Picture, message: &Message, view: &View) -> Markup
     );
     html! {
         figure {
-            (svg::draw(picture, id, "The way in time", &description))
+            (svg::draw(picture, &format!("{id}-way"), "The way in time", &description))
             figcaption {
                 p { "The axis begins at " (from) ", when the first hop had the message." }
                 (svg::legend(picture))
