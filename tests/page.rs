@@ -255,7 +255,7 @@ fn a_screen_reader_and_paper_get_the_same() {
     assert_eq!(shot.pixel(bars[1].0, bars[1].1), bars[1].3);
     browser.call(
         "Page.printToPDF",
-        serde_json::json!({ "printBackground": true }),
+        &serde_json::json!({ "printBackground": true }),
     );
 }
 

@@ -1,4 +1,4 @@
-//! A real browser without a window or a network, asked through its DevTools protocol: what is on a page, how it looks,
+//! A real browser without a window or a network, asked through its debugging protocol: what is on a page, how it looks,
 //! what it tells a screen reader, and what it wanted to load.
 
 use std::fs::File;
@@ -46,18 +46,18 @@ impl Browser {
             calls: 0,
             events: Vec::new(),
         };
-        let page = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
+        let page = browser.call("Target.createTarget", &json!({ "url": "about:blank" }));
         let target = json!({ "targetId": page["targetId"], "flatten": true });
-        let attached = browser.call("Target.attachToTarget", target);
+        let attached = browser.call("Target.attachToTarget", &target);
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Network", "Log", "Runtime"] {
-            browser.call(&format!("{domain}.enable"), json!({}));
+            browser.call(&format!("{domain}.enable"), &json!({}));
         }
         browser
     }
 
     /// Calls a method of the protocol; what else the browser tells meanwhile is kept.
-    pub fn call(&mut self, method: &str, parameters: Value) -> Value {
+    pub fn call(&mut self, method: &str, parameters: &Value) -> Value {
         self.calls += 1;
         let mut message = json!({ "id": self.calls, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -90,7 +90,7 @@ impl Browser {
     pub fn open(&mut self, file: &Path) {
         self.events.clear();
         let url = format!("file://{}", file.display());
-        self.call("Page.navigate", json!({ "url": url }));
+        self.call("Page.navigate", &json!({ "url": url }));
         let loaded = |event: &Value| event["method"] == "Page.loadEventFired";
         while !self.events.iter().any(loaded) {
             let event = self.next();
@@ -107,7 +107,7 @@ impl Browser {
     /// The value of an expression in the page, which the page's own policy does not bind.
     pub fn value(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true });
-        let mut answer = self.call("Runtime.evaluate", parameters);
+        let mut answer = self.call("Runtime.evaluate", &parameters);
         assert_eq!(answer["exceptionDetails"], Value::Null, "{expression}");
         answer["result"]["value"].take()
     }
@@ -126,7 +126,7 @@ impl Browser {
                 height.as_u64().expect("a page has a height")
             });
             let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-            self.call("Emulation.setDeviceMetricsOverride", size);
+            self.call("Emulation.setDeviceMetricsOverride", &size);
         }
     }
 
@@ -134,7 +134,7 @@ impl Browser {
     pub fn prefer(&mut self, scheme: &str, media: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         let wanted = json!({ "media": media, "features": features });
-        self.call("Emulation.setEmulatedMedia", wanted);
+        self.call("Emulation.setEmulatedMedia", &wanted);
     }
 
     /// Presses a key.
@@ -144,20 +144,20 @@ impl Browser {
         for kind in ["keyDown", "keyUp"] {
             let text = if kind == "keyDown" { text } else { "" };
             let event = json!({ "type": kind, "key": key, "code": key, "text": text, "windowsVirtualKeyCode": code });
-            self.call("Input.dispatchKeyEvent", event);
+            self.call("Input.dispatchKeyEvent", &event);
         }
     }
 
     /// The page as it looks.
     pub fn screenshot(&mut self) -> Shot {
-        let shot = self.call("Page.captureScreenshot", json!({ "format": "png" }));
+        let shot = self.call("Page.captureScreenshot", &json!({ "format": "png" }));
         let octets = STANDARD.decode(shot["data"].as_str().expect("a picture"));
         Shot::new(&octets.expect("base64"))
     }
 
     /// What it tells a screen reader: role, name and description of everything on the page.
     pub fn spoken(&mut self) -> Vec<[String; 3]> {
-        let tree = self.call("Accessibility.getFullAXTree", json!({}));
+        let tree = self.call("Accessibility.getFullAXTree", &json!({}));
         let nodes = tree["nodes"].as_array().expect("a tree").iter();
         let nodes = nodes.filter(|node| node["ignored"] == false);
         let word = |value: &Value| value["value"].as_str().unwrap_or_default().to_owned();
