@@ -32,6 +32,9 @@ pub struct Args {
     /// Print JSON (schema hoptrail.timeline/1), the same fields for one message or all
     #[arg(long)]
     json: bool,
+    /// Print JSON Lines (schema hoptrail.line/1): each message a line, with the same fields
+    #[arg(long, conflicts_with = "json")]
+    json_lines: bool,
     /// Also write it as a web page to FILE: it stands alone, and shows every hop of every message
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -46,6 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         maildir,
         id,
         json: as_json,
+        json_lines,
         html: page,
         secret: file,
     } = args;
@@ -75,6 +79,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let text = if as_json {
         json::document(&trails, view.now_us)
+    } else if json_lines {
+        json::lines(&trails, view.now_us)
     } else {
         people(&trails, id.is_some(), &view)
     };

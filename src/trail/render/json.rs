@@ -102,12 +102,14 @@
 //! offset taken off, less the `left_us` of its parent, that hop's offset taken off.
 
 mod fill;
+mod lines;
 
 use serde::Serialize;
 
 use crate::track::{Event, Role, Stage};
 use crate::trail::{Outcome, State, Truth};
 pub use fill::document;
+pub use lines::lines;
 
 /// The name and version of the schema.
 pub const SCHEMA: &str = "hoptrail.timeline/1";
