@@ -374,6 +374,15 @@ fn timeline(maildir: &Path, more: &[&str]) -> Output {
 }
 
 #[test]
+fn a_page_that_cannot_be_written_is_an_error() {
+    let dir = maildir(&[("1", report("aa@x", "delivered"))]);
+    let output = timeline(dir.path(), &["--html", "/nowhere/page.html"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("cannot write /nowhere/page.html"), "{said}");
+}
+
+#[test]
 fn programs_get_a_document_or_lines() {
     let dir = maildir(&[
         ("1", report("aa@x", "delivered")),

@@ -53,13 +53,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         html: page,
         secret: file,
     } = args;
-    let secret = match file {
-        Some(path) => {
-            let missing = || format!("{}: no such file", path.display());
-            Some(secret::load_from(&path)?.with_context(missing)?)
-        }
-        None => secret::load()?,
-    };
+    let secret = secret::load_or_named(file.as_deref())?;
     let mut trails = load(&maildir, secret.as_ref())?;
     remark(&trails, &maildir);
     if secret.is_none() && !trails.messages.is_empty() {
@@ -71,6 +65,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     if let Some(id) = &id {
         select(&mut trails, id)?;
+        if trails.messages.is_empty() {
+            eprintln!("no report on {}", plain(id));
+        }
     }
     let view = view();
     if let Some(file) = &page {
@@ -115,7 +112,7 @@ fn remark(trails: &Trails, maildir: &Path) {
 }
 
 /// Keeps what `wanted` names. Several messages may bear one tracking id or Message-ID; all are kept.
-fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
+pub fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
     let bare = wanted.trim_start_matches('<').trim_end_matches('>');
     let named = |m: &Message| m.id.as_str() == wanted || m.message_id.as_deref() == Some(bare);
     let begun = |m: &Message| m.id.as_str().starts_with(wanted);
@@ -133,13 +130,11 @@ fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
     trails
         .not_ours
         .retain(|n| kept(&n.id) || n.id.as_str().starts_with(wanted));
-    if trails.messages.is_empty() {
-        eprintln!("no report on {}", plain(wanted));
-    }
     Ok(())
 }
 
-fn people(trails: &Trails, hops: bool, view: &View) -> String {
+/// The answer for people: a list, or every hop.
+pub fn people(trails: &Trails, hops: bool, view: &View) -> String {
     let mut text = String::new();
     if hops {
         let each = trails.messages.iter().map(|m| terminal::message(m, view));
@@ -150,7 +145,8 @@ fn people(trails: &Trails, hops: bool, view: &View) -> String {
     text + &terminal::not_ours(&trails.not_ours, view)
 }
 
-fn exit_code(messages: &[Message]) -> u8 {
+/// The exit code that tells the worst.
+pub fn exit_code(messages: &[Message]) -> u8 {
     match messages.iter().map(Message::outcome).min() {
         Some(Outcome::Delivered) => 0,
         Some(Outcome::Open) => 1,

@@ -82,6 +82,11 @@ impl View {
         format!("{} {zone}", self.show(us, "%a %Y-%m-%d %H:%M:%S%.3f"))
     }
 
+    /// `2026-11-23 17:05:09`.
+    pub fn second(&self, us: i64) -> String {
+        self.show(us, "%Y-%m-%d %H:%M:%S")
+    }
+
     /// `23 Nov 17:05`; the date alone if the year is another one.
     pub fn minute(&self, us: i64) -> String {
         let year = |us| self.zoned(us).map(|t| t.year());

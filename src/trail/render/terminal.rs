@@ -100,6 +100,15 @@ pub fn list(trails: &Trails, view: &View) -> String {
     out
 }
 
+/// A message in a line that needs no others: whole id, proof, verdict, recipients.
+pub fn line(message: &Message, view: &View) -> String {
+    let id = plain(message.id.as_str());
+    let style = outcome_style(message.outcome());
+    let verdict = paint(style, &verdict(message, view, false));
+    let names = paint(DIM, &names(&message.recipients, usize::MAX));
+    format!("{id}  {}  {verdict}  {names}\n", mark(message.truth))
+}
+
 /// As many addresses as there is room for, and how many more there are.
 fn names(recipients: &[Recipient], room: usize) -> String {
     let all: Vec<String> = recipients.iter().map(|r| plain(&r.address)).collect();
