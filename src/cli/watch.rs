@@ -173,7 +173,11 @@ impl Live {
             return String::new();
         }
         let now = view.second(view.now_us);
-        let status = format!("{} reports, {now}; Ctrl-C ends", trails.counts.reports);
+        let plural = if trails.counts.reports == 1 { "" } else { "s" };
+        let status = format!(
+            "{} report{plural}, {now}; Ctrl-C ends",
+            trails.counts.reports
+        );
         let status = terminal::paint(terminal::DIM, &status);
         let text = format!("{answer}{status}\n");
         let text = Screen::fit(&text, if hops { HEAD_LINES } else { 0 });

@@ -202,15 +202,15 @@ fn clocks_that_cannot_be_compared_and_a_hop_without_a_report() {
     insta::assert_snapshot!(drawn(&read(&reports)));
 }
 
-/// Half a second forth and back on the wire: the times behind it are known that well, and drawn so.
+/// A fifth of a second forth and back on the wire: the times behind it are known that well, and drawn so.
 #[test]
 fn bounds_of_a_clock_are_drawn() {
     let mut reports = three_hops(&["bob@example.net"]);
     for exchange in &mut reports[0].times_out {
-        exchange.command_us -= 500_000;
+        exchange.command_us -= 200_000;
     }
     let wide = page(&read(&reports), &view());
-    assert!(wide.contains("its clock is known to ± 250 ms"), "{wide}");
+    assert!(wide.contains("its clock is known to ± 100 ms"), "{wide}");
     assert!(
         wide.contains("so far all times of the row may be off"),
         "{wide}"
