@@ -156,6 +156,7 @@
 //! offset taken off, less the `left_us` of its parent, that hop's offset taken off.
 
 mod fill;
+mod lines;
 
 use serde::Serialize;
 
@@ -166,6 +167,7 @@ use crate::trail::notices::Joined;
 use crate::trail::spent::Kind;
 use crate::trail::{Outcome, State, Truth};
 pub use fill::document;
+pub use lines::lines;
 
 /// The name and version of the schema.
 pub const SCHEMA: &str = "hoptrail.timeline/1";

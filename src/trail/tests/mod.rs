@@ -3,6 +3,8 @@
 
 mod clocks;
 mod heard;
+mod lines;
+mod paged;
 mod shown;
 mod sources;
 mod spent;

@@ -261,7 +261,7 @@ fn a_clock_that_was_set() {
 }
 
 /// The same way a minute later, when the third hop's clock has been set to a second more.
-fn a_second_ahead_a_minute_later() -> Vec<HopReport> {
+pub fn a_second_ahead_a_minute_later() -> Vec<HopReport> {
     let late = |leg: Leg, clock_us: i64| Leg {
         came_ms: leg.came_ms + 60_000,
         went_ms: leg.went_ms + 60_000,
