@@ -15,25 +15,8 @@ mod split;
 mod words;
 pub mod write;
 
-pub use notice::Notice;
 pub use read::{ReadError, Received, Trace, read};
 pub use write::{Mailing, write, write_together};
-
-/// A mail that tells of others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// A tracking report.
-    Report(Box<Received>),
-    /// A notice of another mail system.
-    Notice(Box<Notice>),
-}
-
-/// Reads a mail of either kind. `Ok(None)`: it is neither.
-pub fn told(mail: &[u8]) -> Result<Option<Told>, ReadError> {
-    let report = read(mail)?.map(|report| Told::Report(Box::new(report)));
-    let notice = || notice::read(mail).map(|notice| Told::Notice(Box::new(notice)));
-    Ok(report.or_else(notice))
-}
 
 #[cfg(test)]
 mod tests;

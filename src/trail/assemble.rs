@@ -190,6 +190,21 @@ fn message(id: TrackingId, truth: Truth, reports: Vec<HopReport>, unproved: usiz
 }
 
 impl Message {
+    /// The stays at the same host that this one goes back to, the first of them first: more than one or two are a
+    /// loop, and the hops between two of them its ring.
+    pub fn earlier_visits(&self, stay: usize) -> Vec<usize> {
+        let host = |n: usize| self.stays.get(n).and_then(|s| s.host.as_deref());
+        let Some(here) = host(stay) else {
+            return Vec::new();
+        };
+        let before = |n: &usize| self.stays.get(*n).and_then(|s| s.parent);
+        let ancestors = std::iter::successors(before(&stay), before);
+        let same = |n: &usize| host(*n).is_some_and(|host| host.eq_ignore_ascii_case(here));
+        let mut visits: Vec<usize> = ancestors.filter(same).collect();
+        visits.reverse();
+        visits
+    }
+
     /// When it set out, for sorting: the originator's stamp, else the first arrival, µs.
     pub fn sent_or_arrived_us(&self) -> i64 {
         if let Some(ms) = self.sent_ms.and_then(|ms| i64::try_from(ms).ok()) {

@@ -19,7 +19,7 @@ pub mod way;
 
 use std::path::{Path, PathBuf};
 
-use crate::report::{self, Told};
+use crate::report;
 use crate::track::{Secret, TrackingId};
 
 pub use assemble::{Message, Stay};
@@ -75,10 +75,9 @@ pub fn load(maildir: &Path, secret: Option<&Secret>) -> Result<Trails, NotAMaild
             counts.mails += 1;
             match found {
                 Ok(None) => {}
-                Ok(Some(mail)) => match report::told(&mail) {
-                    Ok(Some(Told::Report(report))) => received.push(*report),
-                    Ok(Some(Told::Notice(notice))) => said.push(*notice),
-                    Ok(None) => {}
+                Ok(Some(mail)) => match report::read(&mail) {
+                    Ok(Some(report)) => received.push(report),
+                    Ok(None) => said.extend(report::notice::read(&mail)),
                     Err(why) => skipped.push((path.to_owned(), why.to_string())),
                 },
                 Err(why) => skipped.push((path.to_owned(), why.to_string())),

@@ -83,6 +83,10 @@ impl Tree<'_> {
             let lines = fill(&remark, self.room(rail, 0));
             self.lines(rail, lines, None, DIM);
         }
+        if let Some(again) = self.again(n) {
+            let lines = fill(&again, self.room(rail, 0));
+            self.lines(rail, lines, None, event_style(Event::Held));
+        }
         for claim in &stay.claims {
             let lines = fill(&self.claim(stay, claim), self.room(rail, 2));
             let marked = lines.iter().enumerate().map(|(n, line)| match n {
@@ -105,6 +109,21 @@ impl Tree<'_> {
                 Moment::Fate(step, group) => self.fate(n, step, &group, rail),
             }
         }
+    }
+
+    /// That the message was here before, and the ring in which it came back.
+    fn again(&self, n: usize) -> Option<String> {
+        let visits = self.message.earlier_visits(n);
+        let last = visits.last()?;
+        let before = |n: &usize| self.message.stays.get(*n).and_then(|s| s.parent);
+        let ring = std::iter::successors(Some(n), before).take_while(|n| n != last);
+        let mut ring: Vec<usize> = ring.chain([*last]).collect();
+        ring.reverse();
+        let stays = ring.iter().filter_map(|n| self.message.stays.get(*n));
+        let names = stays.map(|s| plain(s.host.as_deref().unwrap_or("?")));
+        let ring = names.collect::<Vec<_>>().join(" → ");
+        let times = visits.len() + 1;
+        Some(format!("↺ here again, time {times}: {ring}"))
     }
 
     /// What a Received field claims, in whole seconds.

@@ -11,6 +11,9 @@ use crate::trail::notices::Word;
 use crate::trail::way::{self, way};
 use crate::trail::{Message, Outcome, Recipient, State};
 
+/// A hop that a message comes back to so often is in a loop; once may be a content filter's way.
+const LOOP_FROM: usize = 2;
+
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
 /// Fewer words where `short`, and hosts by their first label.
 pub fn verdict(message: &Message, view: &View, short: bool) -> String {
@@ -20,6 +23,10 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
     }
     if let Some(total) = total(message) {
         put(&mut text, format_args!(" in {}", bounded(total)));
+    }
+    let visits = (0..message.stays.len()).map(|n| message.earlier_visits(n).len());
+    if visits.max() >= Some(LOOP_FROM) {
+        text.push_str(", going round in a loop");
     }
     text
 }

@@ -156,6 +156,35 @@ fn the_middle_report_never_came() {
     insta::assert_snapshot!(shown(&read(&reports)));
 }
 
+/// Two hops hand a message to each other, until the second gives up.
+#[test]
+fn a_loop_is_drawn_as_one() {
+    let bob = |event| [("bob@example.net", event)];
+    let mut reports = Vec::new();
+    for n in 0..6_u8 {
+        let here = if n % 2 == 0 { HOP1 } else { HOP2 };
+        let leg = Leg {
+            hop: n + 1,
+            next: if n % 2 == 0 { HOP2.host } else { HOP1.host },
+            came_ms: 120 + 400 * i64::from(n),
+            went_ms: 520 + 400 * i64::from(n),
+            ..here
+        };
+        let event = if n == 5 {
+            Event::Failed
+        } else {
+            Event::Transferred
+        };
+        let step = u64::from(n) + 1;
+        let mut report = leg.report(step, (n > 0).then(|| step - 1), &bob(event));
+        if event == Event::Failed {
+            report.recipients[0].reply = Some("554 5.4.6 Too many hops".to_owned());
+        }
+        reports.push(report);
+    }
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
 #[test]
 fn ways_that_part() {
     let to = |next, step, event, who| {
