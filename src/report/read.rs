@@ -67,7 +67,7 @@ pub enum ReadError {
 
 /// Reads a mail. `Ok(None)`: it is no tracking report.
 pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
-    if !may_be_report(mail) {
+    if !says(header_block(mail), &REPORT) {
         return Ok(None);
     }
     // The size is judged first: nothing larger is parsed.
@@ -101,10 +101,11 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     }))
 }
 
-/// What the header block of a report or a notice holds: its type, or the words by which `OpenSMTPD` says it in the
-/// subject.
-const WORDS: [&[u8]; 4] = [
-    b"tracking-status",
+/// What the header block of a report holds.
+const REPORT: [&[u8]; 1] = [b"tracking-status"];
+
+/// What that of a notice holds: its type, or the words by which `OpenSMTPD` says it in the subject.
+const NOTICE: [&[u8]; 3] = [
     b"delivery-status",
     b"disposition-notification",
     b"delivery status notification",
@@ -113,18 +114,28 @@ const WORDS: [&[u8]; 4] = [
 /// The cheap test on the beginning of a mail: its header block holds a word that reports do, or notices of other mail
 /// systems.
 pub fn may_be_report(head: &[u8]) -> bool {
+    let header = header_block(head);
+    says(header, &REPORT) || says(header, &NOTICE)
+}
+
+fn header_block(head: &[u8]) -> &[u8] {
     let end = [&b"\n\n"[..], b"\n\r\n"]
         .iter()
         .filter_map(|gap| memchr::memmem::find(head, gap))
         .min();
-    let header = head.get(..end.unwrap_or(head.len())).unwrap_or_default();
+    head.get(..end.unwrap_or(head.len())).unwrap_or_default()
+}
+
+/// Whether a header block holds one of some words with the same first letter, in any case.
+fn says(header: &[u8], words: &[&[u8]]) -> bool {
+    let first = words.iter().find_map(|word| word.first().copied());
+    let first = first.unwrap_or_default();
     let stands = |at: usize, word: &[u8]| {
-        let before = word.iter().position(|b| *b == b's').unwrap_or(0);
-        let from = at.checked_sub(before);
-        let here = from.and_then(|from| header.get(from..from + word.len()));
+        let here = header.get(at..at + word.len());
         here.is_some_and(|here| here.eq_ignore_ascii_case(word))
     };
-    memchr::memchr2_iter(b's', b'S', header).any(|at| WORDS.iter().any(|word| stands(at, word)))
+    memchr::memchr2_iter(first, first.to_ascii_uppercase(), header)
+        .any(|at| words.iter().any(|word| stands(at, word)))
 }
 
 fn is_report(message: &Message) -> bool {

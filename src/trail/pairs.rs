@@ -130,28 +130,36 @@ fn sharpen(
         }
     }
     for (pair, known) in sights.windows(2).zip(forward.windows(2)) {
-        let ([before, behind], [known, Known { apart: true, .. }]) = (pair, known) else {
-            continue;
-        };
-        let by = Bounds {
-            low_us: behind.bounds.low_us.saturating_sub(known.bounds.high_us),
-            high_us: behind.bounds.high_us.saturating_sub(known.bounds.low_us),
-        };
-        let mut note = |host: &String, against: &String, a_us: i64, b_us: i64, set_back_us: i64| {
-            // A clock that is set back shows the same times twice.
-            let again_us = set_back_us.max(0);
-            jumps.entry(host.clone()).or_default().push(Jump {
-                against: against.clone(),
-                from_us: a_us.min(b_us).saturating_sub(again_us),
-                to_us: a_us.max(b_us).saturating_add(again_us),
+        if let ([before, behind], [known, Known { apart: true, .. }]) = (pair, known) {
+            let by = Bounds {
+                low_us: behind.bounds.low_us.saturating_sub(known.bounds.high_us),
+                high_us: behind.bounds.high_us.saturating_sub(known.bounds.low_us),
+            };
+            note(
+                jumps,
+                (parent, child),
+                [before.handover, behind.handover],
                 by,
-            });
-        };
-        let (a, b) = (before.handover, behind.handover);
-        note(parent, child, a.left_us, b.left_us, by.high_us);
-        let back_us = by.low_us.saturating_neg();
-        note(child, parent, a.arrived_us, b.arrived_us, back_us);
+            );
+        }
     }
+}
+
+/// Notes for both hosts of a pair that one of their clocks was set between two handovers.
+fn note(jumps: &mut Jumps, (parent, child): (&String, &String), [a, b]: [Handover; 2], by: Bounds) {
+    let mut note = |host: &String, against: &String, [a_us, b_us]: [i64; 2], set_back_us: i64| {
+        // A clock that is set back shows the same times twice.
+        let again_us = set_back_us.max(0);
+        jumps.entry(host.clone()).or_default().push(Jump {
+            against: against.clone(),
+            from_us: a_us.min(b_us).saturating_sub(again_us),
+            to_us: a_us.max(b_us).saturating_add(again_us),
+            by,
+        });
+    };
+    note(parent, child, [a.left_us, b.left_us], by.high_us);
+    let back_us = by.low_us.saturating_neg();
+    note(child, parent, [a.arrived_us, b.arrived_us], back_us);
 }
 
 /// The bounds at a sight, out of it and those on one side of it.

@@ -42,3 +42,29 @@ impl Offers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic)]
+
+    use super::*;
+    use crate::smtp::reply::ReplyParse;
+
+    fn offering(keyword: &str) -> Reply {
+        let said = format!("250-mta.test\r\n250 {keyword}\r\n");
+        match Reply::next(said.as_bytes(), said.len()) {
+            ReplyParse::Complete { reply, .. } => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn sessions_that_were_made_the_same_offer_share_it() {
+        let offers = Offers::default();
+        let dsn = offers.of(&offering("DSN"));
+        assert!(Arc::ptr_eq(&dsn, &offers.of(&offering("DSN"))));
+        let track = offers.of(&offering("TRACK NOW"));
+        assert!(dsn.dsn && !dsn.tracks && !track.dsn && track.tracks);
+        assert!(Arc::ptr_eq(&track, &offers.of(&offering("TRACK NOW"))));
+    }
+}

@@ -105,7 +105,7 @@
 //! ```
 //!
 //! It shows every field, also those that do not go together: who has a message when it is delivered, for one. The
-//! structs below say what each means, in the order of the document, which is [`Document`].
+//! structs say what each means, in the order of the document, which is [`Document`].
 //!
 //! **Strings** out of reports are given as they are, steering characters as `\u` escapes: whoever shows
 //! them must take out what steers a terminal or a page. Only `id`s whose `truth` is `verified` are known to be about mail of this user.
@@ -155,19 +155,23 @@
 //! mostly in that hop. The time on the wire between two hops is the `arrived_us` of a step, its hop's
 //! offset taken off, less the `left_us` of its parent, that hop's offset taken off.
 
+mod clock;
 mod fill;
+mod heard;
+mod leg;
 mod lines;
+mod way;
 
 use serde::Serialize;
 
-use crate::report::notice::Said;
-use crate::track::{Event, Role, Stage};
-use crate::trail::custody::Silence;
-use crate::trail::notices::Joined;
-use crate::trail::spent::Kind;
+use crate::track::{Event, Role};
 use crate::trail::{Outcome, State, Truth};
+pub use clock::{BoundsJson, ClockJson, JumpJson};
 pub use fill::document;
+pub use heard::{ClaimJson, WordJson};
+pub use leg::{ExchangeJson, TlsJson};
 pub use lines::lines;
+pub use way::{CustodyJson, PartJson, WayJson};
 
 /// The name and version of the schema.
 pub const SCHEMA: &str = "hoptrail.timeline/1";
@@ -239,15 +243,6 @@ pub struct MessageJson<'a> {
     pub hops: Vec<HopJson<'a>>,
 }
 
-/// A time that lies within bounds.
-#[derive(Debug, Serialize)]
-pub struct BoundsJson {
-    /// Lower bound, µs.
-    pub low_us: i64,
-    /// Upper bound, µs.
-    pub high_us: i64,
-}
-
 /// A recipient.
 #[derive(Debug, Serialize)]
 pub struct RecipientJson<'a> {
@@ -275,81 +270,6 @@ pub struct RecipientJson<'a> {
     pub way: Vec<WayJson>,
 }
 
-/// A hop on the way to a recipient.
-#[derive(Debug, Serialize)]
-pub struct WayJson {
-    /// Place in `hops`.
-    pub hop: usize,
-    /// Time on the wire from the hop before.
-    pub wire: Option<BoundsJson>,
-    /// Time inside the hop until the message left it or the attempt ended, µs; not known where its clock was set.
-    pub dwell_us: Option<i64>,
-    /// What that is made of; adds up to it.
-    pub parts: Vec<PartJson>,
-}
-
-/// A part of the time inside a hop.
-#[derive(Debug, Serialize)]
-pub struct PartJson {
-    /// `filter`, `queue`, `attempt`, `put-off` or `greylisted`.
-    pub kind: Kind,
-    /// How long, µs.
-    pub us: i64,
-}
-
-/// Who has a message for a recipient.
-#[derive(Debug, Serialize)]
-pub struct CustodyJson<'a> {
-    /// Its name, if known.
-    pub host: Option<&'a str>,
-    /// Since when, by the clock of the host that told.
-    pub since: Option<String>,
-    /// The same, µs.
-    pub since_us: i64,
-    /// Why nothing more is known; `null` if it told the last of it itself.
-    pub silence: Option<Silence>,
-}
-
-/// What somebody says who proves nothing.
-#[derive(Debug, Serialize)]
-pub struct WordJson<'a> {
-    /// Whom it names.
-    pub address: &'a str,
-    /// The place of that one in `recipients`.
-    pub recipient: Option<usize>,
-    /// `failed`, `delayed`, `relayed`, `expanded`, `delivered`, `displayed` or `deleted`.
-    pub said: Said,
-    /// The host or mail program that says so, by its own account.
-    pub host: Option<&'a str>,
-    /// The address its mail says it is from.
-    pub from: Option<&'a str>,
-    /// The host it spoke to.
-    pub remote: Option<&'a str>,
-    /// Enhanced status code.
-    pub status: Option<String>,
-    /// What that host answered.
-    pub reply: Option<&'a str>,
-    /// When: the attempt, or else the date of the mail.
-    pub at: Option<String>,
-    /// The same, µs.
-    pub at_us: Option<i64>,
-    /// `envid`, `message-id` or `recipient`.
-    pub joined: Joined,
-}
-
-/// A Received field.
-#[derive(Debug, Serialize)]
-pub struct ClaimJson<'a> {
-    /// The host that wrote it.
-    pub by: &'a str,
-    /// The queue id there.
-    pub id: Option<&'a str>,
-    /// When, by its own clock, in whole seconds.
-    pub at: Option<String>,
-    /// The same, µs.
-    pub at_us: Option<i64>,
-}
-
 /// A stay at a hop.
 #[derive(Debug, Serialize)]
 pub struct HopJson<'a> {
@@ -367,34 +287,6 @@ pub struct HopJson<'a> {
     pub clock: ClockJson<'a>,
     /// What it reported.
     pub steps: Vec<StepJson<'a>>,
-}
-
-/// A hop's clock.
-#[derive(Debug, Serialize)]
-pub struct ClockJson<'a> {
-    /// Against the first hop's: `known`, `unknown` or `contradiction` (no offset fits all stamps).
-    pub state: &'static str,
-    /// How far it is ahead of the first hop's clock, if known.
-    pub offset: Option<BoundsJson>,
-    /// For which moment of its own; `null` where it is the first hop's clock itself, or nothing is known.
-    pub offset_at_us: Option<i64>,
-    /// How far it was ahead of the clock of the hop it came from, when the message left there, if known.
-    pub link: Option<BoundsJson>,
-    /// It was set while the message was here.
-    pub jump: Option<JumpJson<'a>>,
-}
-
-/// A clock was set, or a stamp is made up.
-#[derive(Debug, Serialize)]
-pub struct JumpJson<'a> {
-    /// The neighbour against whose clock it shows; it may be that one that was set.
-    pub against: &'a str,
-    /// By how much, the clock of the later hop of the two against that of the earlier.
-    pub by: BoundsJson,
-    /// Not before this, by this hop's clock, µs.
-    pub from_us: i64,
-    /// Not after this.
-    pub to_us: i64,
 }
 
 /// One report.
@@ -442,31 +334,6 @@ pub struct StepJson<'a> {
     pub tls_out: Option<TlsJson<'a>>,
     /// What happened to its recipients.
     pub recipients: Vec<FateJson<'a>>,
-}
-
-/// What protected a connection.
-#[derive(Debug, Serialize)]
-pub struct TlsJson<'a> {
-    /// TLS did; otherwise nothing.
-    pub on: bool,
-    /// `1.3` or `1.2`.
-    pub version: Option<&'a str>,
-    /// The cipher suite as IANA has it.
-    pub cipher: Option<&'a str>,
-    /// The hop made sure of the peer by name and chain of its certificate.
-    pub verified: bool,
-}
-
-/// One SMTP exchange.
-#[derive(Debug, Serialize)]
-pub struct ExchangeJson {
-    /// `ehlo`, `mail`, `rcpt`, `data` or `dot`.
-    pub stage: Stage,
-    /// In `times_in` when the command was received, in `times_out` when it was sent, µs. Of the dot: the
-    /// last octet of the message.
-    pub command_us: i64,
-    /// When the reply was sent, or received, µs.
-    pub reply_us: i64,
 }
 
 /// A recipient in one report.

@@ -1,6 +1,8 @@
 //! Where the time went, at a glance: for each hop on the slowest way a bar, its share, and what it is made of where that
 //! tells something; and the time between hops.
 
+use anstyle::Style;
+
 use super::View;
 use super::format::{bounded, duration, put};
 use super::terminal::{DIM, outcome_style, paint};
@@ -52,15 +54,22 @@ pub fn draw(message: &Message, view: &View) -> String {
         row("", name.to_owned(), bounded(total))
     }));
     let style = outcome_style(message.outcome_for(recipient));
+    format!(
+        "{}\n{}\n",
+        paint(DIM, &title),
+        table(&rows, known_us(&parts), style)
+    )
+}
+
+/// The rows as text; what they share is the whole.
+fn table(rows: &[Row], whole_us: i64, style: Style) -> String {
     let last = rows.iter().rposition(|r| r.bar_us > 0);
     let width = |of: fn(&Row) -> &str| rows.iter().map(|r| of(r).chars().count()).max();
     let hops = width(|r| &r.hop).unwrap_or(0);
-    let (names, times) = (
-        width(|r| &r.name).unwrap_or(0),
-        width(|r| &r.time).unwrap_or(0),
-    );
+    let names = width(|r| &r.name).unwrap_or(0);
+    let times = width(|r| &r.time).unwrap_or(0);
     let longest_us = rows.iter().map(|r| r.bar_us).max().unwrap_or(0);
-    let mut out = format!("{}\n", paint(DIM, &title));
+    let mut out = String::new();
     for (n, row) in rows.iter().enumerate() {
         let bar = bar(row.bar_us, longest_us);
         // Where it stands now has the colour of its fate.
@@ -69,14 +78,13 @@ pub fn draw(message: &Message, view: &View) -> String {
         } else {
             bar
         };
-        let share = share(row.bar_us, known_us(&parts));
+        let share = share(row.bar_us, whole_us);
         let line = format!(
             "  {:>hops$}  {:names$}  {:>times$}  {share:>5}  {bar}",
             row.hop, row.name, row.time
         );
         put(&mut out, format_args!("{}\n", line.trim_end()));
     }
-    out.push('\n');
     out
 }
 

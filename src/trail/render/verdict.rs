@@ -17,9 +17,26 @@ const LOOP_FROM: usize = 2;
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
 /// Fewer words where `short`, and hosts by their first label.
 pub fn verdict(message: &Message, view: &View, short: bool) -> String {
+    let mut text = parts(message, view, short).join(", ");
+    if text.is_empty() {
+        "nothing known".clone_into(&mut text);
+    }
+    if let Some(total) = total(message) {
+        put(&mut text, format_args!(" in {}", bounded(total)));
+    }
+    let visits = (0..message.stays.len()).map(|n| message.earlier_visits(n).len());
+    if visits.max() >= Some(LOOP_FROM) {
+        text.push_str(", going round in a loop");
+    }
+    text
+}
+
+/// A phrase for all recipients of whom the same is known.
+fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
     let recipients = message.recipients.iter();
     let mut sorted: Vec<(&Recipient, Option<&Word>)> =
         recipients.map(|r| (r, hearsay(r, message))).collect();
+    let said = |word: Option<&Word>| word.map(|word| word.fate.said);
     sorted.sort_by_key(|(r, word)| {
         (
             r.state != State::Failed,
@@ -33,11 +50,9 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
         let somewhere = somewhere.then(|| (r.state, r.host.clone(), r.remote.clone()));
         (said(*word), somewhere)
     };
-    let mut parts: Vec<String> = Vec::new();
-    for same in sorted.chunk_by(|a, b| group(a) == group(b)) {
-        let Some((first, word)) = same.first() else {
-            continue;
-        };
+    let groups = sorted.chunk_by(|a, b| group(a) == group(b));
+    let part = |same: &[(&Recipient, Option<&Word>)]| {
+        let (first, word) = *same.first()?;
         let all = same.len() == message.recipients.len();
         let alone = all && same.len() == 1;
         let phrase = match word {
@@ -48,24 +63,13 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
             Some(word) => said_to(word, true),
             None => phrase(first, message, view, alone, short),
         };
-        parts.push(match (first.state, same.len()) {
+        Some(match (first.state, same.len()) {
             _ if alone => phrase,
             (State::Delivered, n) if all => format!("{phrase} to {n}"),
             (_, n) => format!("{n} {phrase}"),
-        });
-    }
-    let mut text = parts.join(", ");
-    if text.is_empty() {
-        "nothing known".clone_into(&mut text);
-    }
-    if let Some(total) = total(message) {
-        put(&mut text, format_args!(" in {}", bounded(total)));
-    }
-    let visits = (0..message.stays.len()).map(|n| message.earlier_visits(n).len());
-    if visits.max() >= Some(LOOP_FROM) {
-        text.push_str(", going round in a loop");
-    }
-    text
+        })
+    };
+    groups.filter_map(part).collect()
 }
 
 /// What is known of a recipient; of several that share it, what stands behind their number.
@@ -109,10 +113,6 @@ fn hearsay<'a>(recipient: &Recipient, message: &'a Message) -> Option<&'a Word> 
         Said::Delayed | Said::Relayed | Said::Expanded
     );
     (end && recipient.state.outcome() == Outcome::Open).then_some(word)
-}
-
-fn said(word: Option<&Word>) -> Option<Said> {
-    word.map(|word| word.fate.said)
 }
 
 /// Such as `said to have failed (unproved word of mx2.example.net)`.

@@ -205,6 +205,17 @@ fn each_mtas_notice_finds_its_message() {
     }
 }
 
+/// A returned message may be as big as mail can be; what is said of it stands in front.
+#[test]
+fn a_big_bounce_is_no_broken_report() {
+    let text = String::from_utf8(POSTFIX.to_vec()).unwrap();
+    let big = text.replace("Dear Bob", &"Dear Bob\n".repeat(1_000_000));
+    let report = lab("mx.p.test", &[("bob@p.test", Event::Relayed)]);
+    let trails = read(&quiet(&[report]), &[big.as_bytes()]);
+    assert!(trails.skipped.is_empty(), "{:?}", trails.skipped);
+    assert_eq!(trails.messages[0].words.len(), 1);
+}
+
 /// By its recipient alone a word is joined only where no other message can be meant.
 #[test]
 fn a_word_that_names_no_message_is_joined_with_care() {

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
+use super::drawn::a_second_ahead_a_minute_later;
 use super::heard::with_words_and_claims;
-use super::shown::a_second_ahead_a_minute_later;
 use super::world::{HOP1, HOP2, HOP3, Leg, read, read_by, secret, three_hops, view};
 use crate::report::Received;
 use crate::track::clean::is_hidden;
@@ -213,7 +213,7 @@ fn bounds_of_a_clock_are_drawn() {
         exchange.command_us -= 200_000;
     }
     let wide = page(&read(&reports), &view());
-    assert!(wide.contains("its clock is known to ± 100 ms"), "{wide}");
+    assert!(wide.contains("its clock is known to ± 103 ms"), "{wide}");
     assert!(
         wide.contains("so far all times of the row may be off"),
         "{wide}"

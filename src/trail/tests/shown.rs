@@ -196,35 +196,6 @@ fn the_middle_report_never_came() {
     insta::assert_snapshot!(shown(&read(&reports)));
 }
 
-/// Two hops hand a message to each other, until the second gives up.
-#[test]
-fn a_loop_is_drawn_as_one() {
-    let bob = |event| [("bob@example.net", event)];
-    let mut reports = Vec::new();
-    for n in 0..6_u8 {
-        let here = if n % 2 == 0 { HOP1 } else { HOP2 };
-        let leg = Leg {
-            hop: n + 1,
-            next: if n % 2 == 0 { HOP2.host } else { HOP1.host },
-            came_ms: 120 + 400 * i64::from(n),
-            went_ms: 520 + 400 * i64::from(n),
-            ..here
-        };
-        let event = if n == 5 {
-            Event::Failed
-        } else {
-            Event::Transferred
-        };
-        let step = u64::from(n) + 1;
-        let mut report = leg.report(step, (n > 0).then(|| step - 1), &bob(event));
-        if event == Event::Failed {
-            report.recipients[0].reply = Some("554 5.4.6 Too many hops".to_owned());
-        }
-        reports.push(report);
-    }
-    insta::assert_snapshot!(shown(&read(&reports)));
-}
-
 #[test]
 fn ways_that_part() {
     let to = |next, step, event, who| {
@@ -257,35 +228,6 @@ fn a_clock_that_was_set() {
         dot.command_us += 30_000_000;
         dot.reply_us += 30_000_000;
     }
-    insta::assert_snapshot!(shown(&read(&reports)));
-}
-
-/// The same way a minute later, when the third hop's clock has been set to a second more.
-pub fn a_second_ahead_a_minute_later() -> Vec<HopReport> {
-    let late = |leg: Leg, clock_us: i64| Leg {
-        came_ms: leg.came_ms + 60_000,
-        went_ms: leg.went_ms + 60_000,
-        clock_us: leg.clock_us + clock_us,
-        ..leg
-    };
-    let bob = |event| [("bob@example.net", event)];
-    let mut reports = vec![
-        late(HOP1, 0).report(11, None, &bob(Event::Transferred)),
-        late(HOP2, 0).report(12, Some(11), &bob(Event::Transferred)),
-        late(HOP3, 1_000_000).report(13, Some(12), &bob(Event::Delivered)),
-    ];
-    for report in &mut reports {
-        report.id = crate::track::TrackingId::new("a-minute-later").unwrap();
-        report.sent_ms = Some(world::SENT_MS + 60_000);
-    }
-    reports
-}
-
-/// What one message shows alone is no sign of anything; both together are.
-#[test]
-fn a_clock_that_was_set_between_two_messages() {
-    let mut reports = three_hops(&["bob@example.net"]);
-    reports.extend(a_second_ahead_a_minute_later());
     insta::assert_snapshot!(shown(&read(&reports)));
 }
 
@@ -513,7 +455,7 @@ fn the_documentation_shows_every_field() {
         .collect();
     let mut trails = read(&secured());
     let mut reports = three_hops(&["bob@example.net"]);
-    reports.extend(a_second_ahead_a_minute_later());
+    reports.extend(super::drawn::a_second_ahead_a_minute_later());
     trails.messages.extend(read(&reports).messages);
     trails
         .messages
