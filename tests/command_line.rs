@@ -374,6 +374,33 @@ fn timeline(maildir: &Path, more: &[&str]) -> Output {
 }
 
 #[test]
+fn a_page_that_cannot_be_written_is_an_error() {
+    let dir = maildir(&[("1", report("aa@x", "delivered"))]);
+    let output = timeline(dir.path(), &["--html", "/nowhere/page.html"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("cannot write /nowhere/page.html"), "{said}");
+}
+
+#[test]
+fn programs_get_a_document_or_lines() {
+    let dir = maildir(&[
+        ("1", report("aa@x", "delivered")),
+        ("2", report("bb@x", "failed")),
+    ]);
+    let output = timeline(dir.path(), &["--json-lines"]);
+    assert_eq!(output.status.code(), Some(3));
+    let lines = text(&output.stdout);
+    let ids: Vec<_> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["id"].clone())
+        .collect();
+    assert_eq!(ids, ["aa@x", "bb@x"]);
+    let output = timeline(dir.path(), &["--json-lines", "--json"]);
+    assert_eq!(output.status.code(), Some(2), "one or the other");
+}
+
+#[test]
 fn the_timeline_exits_by_what_became_of_the_mail() {
     let delivered = || ("1", report("aa@x", "delivered"));
     for (code, mails) in [

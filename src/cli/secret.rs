@@ -35,6 +35,13 @@ pub fn load() -> anyhow::Result<Option<Secret>> {
     load_from(&directory()?.join(FILE))
 }
 
+/// The secret in the file named, which must be there; else the user's, if there is one.
+pub fn load_or_named(file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
+    let Some(path) = file else { return load() };
+    let missing = || format!("{}: no such file", path.display());
+    load_from(path)?.with_context(missing).map(Some)
+}
+
 /// The user's secret, made at random if there is none yet.
 pub fn load_or_create() -> anyhow::Result<Secret> {
     load_or_create_in(&directory()?)

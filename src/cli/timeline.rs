@@ -1,6 +1,7 @@
 //! `hoptrail timeline`: what the reports in a mailbox tell.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use anyhow::{Context, bail};
 use super::{print, secret, view};
 use crate::track::TrackingId;
 use crate::trail::render::format::plain;
-use crate::trail::render::{View, json, terminal};
+use crate::trail::render::{View, html, json, terminal};
 use crate::trail::{Message, Outcome, Reports, Source, Trails};
 
 const EXIT_CODES: &str = "\
@@ -42,6 +43,12 @@ pub struct Args {
     /// Print JSON (schema hoptrail.timeline/1), the same fields for one message or all
     #[arg(long)]
     json: bool,
+    /// Print JSON Lines (schema hoptrail.line/1): each message a line, with the same fields
+    #[arg(long, conflicts_with = "json")]
+    json_lines: bool,
+    /// Also write it as a web page to FILE: it stands alone, and shows every hop of every message
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Prove reports with the secret in this file instead of the user's own
     #[arg(long, value_name = "FILE")]
     secret: Option<PathBuf>,
@@ -52,15 +59,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args {
         words,
         json: as_json,
+        json_lines,
+        html: page,
         secret: file,
     } = args;
-    let secret = match file {
-        Some(path) => {
-            let missing = || format!("{}: no such file", path.display());
-            Some(secret::load_from(&path)?.with_context(missing)?)
-        }
-        None => secret::load()?,
-    };
+    let secret = secret::load_or_named(file.as_deref())?;
     let (sources, id) = sources(&words)?;
     let mut reports = Reports::of(sources.clone(), secret.as_ref());
     reports.update()?;
@@ -75,10 +78,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     if let Some(id) = &id {
         select(&mut trails, id)?;
+        if trails.messages.is_empty() {
+            eprintln!("no report on {}", plain(id));
+        }
     }
     let view = view();
+    if let Some(file) = &page {
+        let failed = || format!("cannot write {}", file.display());
+        fs::write(file, html::page(&trails, &view)).with_context(failed)?;
+    }
     let text = if as_json {
         json::document(&trails, view.now_us)
+    } else if json_lines {
+        json::lines(&trails, view.now_us)
     } else {
         people(&trails, id.is_some(), &view)
     };
@@ -88,7 +100,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// The sources, and the id of the message that is asked for. The first word is a source; a later one is if it looks
 /// like one or there is such a file.
-fn sources(words: &[OsString]) -> anyhow::Result<(Vec<Source>, Option<String>)> {
+pub fn sources(words: &[OsString]) -> anyhow::Result<(Vec<Source>, Option<String>)> {
     let (mut sources, mut id) = (Vec::new(), None);
     for (n, word) in words.iter().enumerate() {
         let text = word.to_string_lossy();
@@ -131,7 +143,7 @@ fn remark(trails: &Trails, sources: &[Source]) {
 }
 
 /// Keeps what `wanted` names. Several messages may bear one tracking id or Message-ID; all are kept.
-fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
+pub fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
     let bare = wanted.trim_start_matches('<').trim_end_matches('>');
     let named = |m: &Message| m.id.as_str() == wanted || m.message_id.as_deref() == Some(bare);
     let begun = |m: &Message| m.id.as_str().starts_with(wanted);
@@ -149,13 +161,11 @@ fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
     trails
         .not_ours
         .retain(|n| kept(&n.id) || n.id.as_str().starts_with(wanted));
-    if trails.messages.is_empty() {
-        eprintln!("no report on {}", plain(wanted));
-    }
     Ok(())
 }
 
-fn people(trails: &Trails, hops: bool, view: &View) -> String {
+/// The answer for people: a list, or every hop.
+pub fn people(trails: &Trails, hops: bool, view: &View) -> String {
     let mut text = String::new();
     if hops {
         let each = trails.messages.iter().map(|m| terminal::message(m, view));
@@ -166,7 +176,8 @@ fn people(trails: &Trails, hops: bool, view: &View) -> String {
     text + &terminal::not_ours(&trails.not_ours, view)
 }
 
-fn exit_code(messages: &[Message]) -> u8 {
+/// The exit code that tells the worst.
+pub fn exit_code(messages: &[Message]) -> u8 {
     match messages.iter().map(Message::outcome).min() {
         Some(Outcome::Delivered) => 0,
         Some(Outcome::Open) => 1,

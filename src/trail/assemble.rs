@@ -90,6 +90,13 @@ impl Stay {
     pub fn on_first_clock(&self, us: i64) -> Option<Bounds> {
         Some(self.offset_at(us).bounds()?.taken_from(us))
     }
+
+    /// How far the times told of here may be off on the first hop's clock at most, µs, if that is known.
+    pub fn margin_us(&self) -> Option<i64> {
+        let (from_us, to_us) = self.lasted()?;
+        let margin_us = |us| Some(self.on_first_clock(us)?.margin_us());
+        margin_us(from_us).max(margin_us(to_us))
+    }
 }
 
 /// What makes reports one message. A proof covers Message-ID and time stamp, not the tracking id; so a

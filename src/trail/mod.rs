@@ -52,7 +52,7 @@ pub struct Counts {
 }
 
 /// A report that claims a message it has no key of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NotOurs {
     /// The tracking id it claims.
     pub id: TrackingId,

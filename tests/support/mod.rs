@@ -1,12 +1,13 @@
 //! What the integration tests share: real MTAs in private namespaces ([`lab`], [`mta`], [`dovecot`]), the
-//! built binary ([`hoptrail`], [`hop`], [`hop_config`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]) and a reading of mail
-//! that is independent of the library's own ([`mail`]). It knows nothing of hoptrail's inside.
+//! built binary ([`hoptrail`], [`hop`], [`hop_config`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]), a browser
+//! ([`browser`]) and a reading of mail that is independent of the library's own ([`mail`]). It knows nothing of hoptrail's inside.
 //!
 //! Whatever a test starts ends in its `Drop`, and tells its log there if the test is failing.
 
 // Every test file is a crate of its own and uses only some of this; a helper that fails fails the test.
 #![allow(dead_code, clippy::expect_used)]
 
+pub mod browser;
 pub mod corpus;
 pub mod dialogue;
 pub mod dns;

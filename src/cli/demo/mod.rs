@@ -2,7 +2,6 @@
 //! No configuration, no root, nothing left running; the mailbox stays for a look.
 
 mod mta;
-mod screen;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use self::mta::Mta;
-use self::screen::Screen;
+use super::screen::Screen;
 use super::serve::Server;
 use super::{print, secret, view};
 use crate::clock::Clock;

@@ -88,6 +88,11 @@ impl View {
         format!("{} {zone}", self.show(us, "%a %Y-%m-%d %H:%M:%S%.3f"))
     }
 
+    /// `2026-11-23 17:05:09`.
+    pub fn stamp(&self, us: i64) -> String {
+        self.show(us, "%Y-%m-%d %H:%M:%S")
+    }
+
     /// `23 Nov 17:05`; the date alone if the year is another one.
     pub fn minute(&self, us: i64) -> String {
         let year = |us| self.zoned(us).map(|t| t.year());
@@ -149,7 +154,7 @@ pub fn duration(us: i64) -> String {
 }
 
 /// A bound, rounded up so that it still holds.
-fn duration_up(us: i64) -> String {
+pub fn duration_up(us: i64) -> String {
     let step = resolution_us(us);
     let rest = us.max(0) % step;
     let short = if rest == 0 { 0 } else { step - rest };

@@ -159,6 +159,7 @@ mod clock;
 mod fill;
 mod heard;
 mod leg;
+mod lines;
 mod way;
 
 use serde::Serialize;
@@ -169,6 +170,7 @@ pub use clock::{BoundsJson, ClockJson, JumpJson};
 pub use fill::document;
 pub use heard::{ClaimJson, WordJson};
 pub use leg::{ExchangeJson, TlsJson};
+pub use lines::lines;
 pub use way::{CustodyJson, PartJson, WayJson};
 
 /// The name and version of the schema.

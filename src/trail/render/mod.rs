@@ -2,12 +2,18 @@
 //!
 //! Every string out of a report goes through [`format::plain`] on its way to a person.
 
+mod fates;
 pub mod format;
+pub mod html;
 pub mod json;
+mod moments;
+mod picture;
 mod spent;
+mod svg;
 pub mod terminal;
 mod tree;
 pub mod verdict;
+mod words;
 
 use jiff::tz::TimeZone;
 

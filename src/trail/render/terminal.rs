@@ -1,17 +1,15 @@
 //! Trails for people, in so many columns or without a limit. Colours are ANSI sequences; printing through `anstream` drops
 //! them where they do not belong.
 
-use std::collections::HashMap;
-
 use anstyle::{AnsiColor, Style};
 
-use super::format::{cut, fill_all, fill_list, plain, put, unsure};
+use super::fates::{fate, said, words_by_recipient};
+use super::format::{cut, fill_all, fill_list, plain, put};
 use super::verdict::verdict;
 use super::{TERMINAL_COLUMNS, View, spent, tree};
 use crate::track::Event;
-use crate::trail::custody::{Silence, custody};
-use crate::trail::notices::{Joined, Word};
-use crate::trail::{Message, NotOurs, Outcome, Recipient, State, Trails, Truth};
+use crate::trail::notices::Word;
+use crate::trail::{Message, NotOurs, Outcome, Recipient, Trails, Truth};
 
 /// Characters of an id in the list, if so many tell the ids apart.
 const ID_MIN: usize = 8;
@@ -105,6 +103,15 @@ pub fn list(trails: &Trails, view: &View) -> String {
     out
 }
 
+/// A message in a line that needs no others: whole id, proof, verdict, recipients.
+pub fn line(message: &Message, view: &View) -> String {
+    let id = plain(message.id.as_str());
+    let style = outcome_style(message.outcome());
+    let verdict = paint(style, &verdict(message, view, false));
+    let names = paint(DIM, &names(&message.recipients, usize::MAX));
+    format!("{id}  {}  {verdict}  {names}\n", mark(message.truth))
+}
+
 /// As many addresses as there is room for, and how many more there are.
 fn names(recipients: &[Recipient], room: usize) -> String {
     let all: Vec<String> = recipients.iter().map(|r| plain(&r.address)).collect();
@@ -175,14 +182,7 @@ pub fn not_ours(reports: &[NotOurs], view: &View) -> String {
 pub fn message(message: &Message, view: &View) -> String {
     let mut out = String::new();
     let style = outcome_style(message.outcome());
-    let mut verdict = verdict(message, view, false);
-    if message.truth == Truth::Unproved {
-        verdict.insert_str(0, "unproved: ");
-    }
-    if let Some(first) = verdict.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    for line in fill_all(&verdict, view.room(0)) {
+    for line in fill_all(&headline(message, view), view.room(0)) {
         out.push_str(&paint(style.bold(), &line));
         out.push('\n');
     }
@@ -193,6 +193,18 @@ pub fn message(message: &Message, view: &View) -> String {
     out.push_str(&spent::draw(message, view));
     out.push_str(&tree::draw(message, view));
     out
+}
+
+/// The verdict as a sentence begins.
+pub fn headline(message: &Message, view: &View) -> String {
+    let mut verdict = verdict(message, view, false);
+    if message.truth == Truth::Unproved {
+        verdict.insert_str(0, "unproved: ");
+    }
+    if let Some(first) = verdict.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    verdict
 }
 
 fn header(out: &mut String, message: &Message, view: &View) {
@@ -212,19 +224,29 @@ fn header(out: &mut String, message: &Message, view: &View) {
         Some(_) => row("sent", &view.date_time(message.sent_or_arrived_us())),
         None => row("seen", &view.date_time(message.sent_or_arrived_us())),
     }
-    row(
-        "proof",
-        match message.truth {
-            Truth::Verified => "✓ every report below carries the key of your message",
-            _ => "? none: nothing shows that these reports are about mail you sent",
-        },
-    );
-    let without = match message.unproved {
-        0 => return,
-        1 => "1 other report has no such key and is left out".to_owned(),
-        n => format!("{n} other reports have no such key and are left out"),
-    };
-    row("", &paint(RED, &format!("✗ {without}")));
+    row("proof", proof(message.truth));
+    if let Some(without) = without_proof(message) {
+        row("", &paint(RED, &without));
+    }
+}
+
+/// What shows that a message's reports are about mail of this user.
+pub fn proof(truth: Truth) -> &'static str {
+    match truth {
+        Truth::Verified => "✓ every report below carries the key of your message",
+        _ => "? none: nothing shows that these reports are about mail you sent",
+    }
+}
+
+/// What was set aside beside proved reports.
+pub fn without_proof(message: &Message) -> Option<String> {
+    match message.unproved {
+        0 => None,
+        1 => Some("✗ 1 other report has no such key and is left out".to_owned()),
+        n => Some(format!(
+            "✗ {n} other reports have no such key and are left out"
+        )),
+    }
 }
 
 /// Each recipient and its fate, side by side; below each other where the address is long.
@@ -235,10 +257,7 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
         .iter()
         .map(|r| plain(&r.address).chars().count());
     let width = widths.filter(|w| *w <= ADDRESS_MAX).max().unwrap_or(2);
-    let mut words: HashMap<Option<usize>, Vec<&Word>> = HashMap::new();
-    for word in &message.words {
-        words.entry(word.recipient).or_default().push(word);
-    }
+    let words = words_by_recipient(message);
     for (n, recipient) in message.recipients.iter().enumerate() {
         let address = plain(&recipient.address);
         let style = outcome_style(message.outcome_for(recipient));
@@ -271,82 +290,5 @@ fn heard(
         for line in fill_all(&said(word, message, view), view.room(indent)) {
             put(out, format_args!("{:indent$}{}\n", "", paint(DIM, &line)));
         }
-    }
-}
-
-/// What it means that nothing more came.
-fn quiet(recipient: &Recipient, message: &Message, view: &View) -> &'static str {
-    match custody(message, recipient, view.now_us).and_then(|c| c.silence) {
-        Some(Silence::Silent) => "which should have reported since and has not",
-        Some(Silence::SilentOnThis) => "which reported on others since, not on this one",
-        _ => "nothing since",
-    }
-}
-
-/// What others say of a recipient, or of one that no hop told of.
-fn said(word: &Word, message: &Message, view: &View) -> String {
-    let from_us = message.sent_or_arrived_us();
-    let at = word
-        .at_us
-        .map_or_else(String::new, |us| format!(" {}", view.second(us, from_us)));
-    let host = word.speaker().unwrap_or("somebody");
-    let status = word
-        .fate
-        .status
-        .map_or_else(String::new, |s| format!(", status {s}"));
-    let reply = word.fate.reply.as_deref().filter(|reply| !reply.is_empty());
-    let reply = reply.map_or_else(String::new, |reply| format!(" “{}”", view.cut(reply, 160)));
-    let by = match word.joined {
-        Joined::Recipient => " (unproved, and it names no message)",
-        Joined::Envid | Joined::MessageId => " (unproved)",
-    };
-    format!(
-        "? {}{at}, says {}{by}{status}{reply}",
-        word.fate.said.as_str(),
-        plain(host)
-    )
-}
-
-/// When it happened, on the first hop's clock as far as that is known.
-fn at(recipient: &Recipient, message: &Message, view: &View) -> String {
-    let from_us = message.sent_or_arrived_us();
-    let stay = message.stays.get(recipient.stay);
-    match stay.and_then(|stay| stay.on_first_clock(recipient.at_us)) {
-        Some(at) => view.time(at.middle_us(), from_us) + &unsure(at.margin_us()),
-        None => view.time(recipient.at_us, from_us) + " (its own clock)",
-    }
-}
-
-fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
-    let at = at(recipient, message, view);
-    let host = plain(&recipient.host);
-    let next = recipient
-        .remote
-        .as_deref()
-        .map_or_else(|| "the next hop".to_owned(), plain);
-    let waited = match recipient.delays {
-        0 => String::new(),
-        1 => ", after 1 delay".to_owned(),
-        n => format!(", after {n} delays"),
-    };
-    match recipient.state {
-        State::Failed => format!("failed {at} at {host}, status {}{waited}", recipient.status),
-        State::Looped => format!("back again at {host} {at}, in a ring{waited}"),
-        State::Held => format!("held at {host}"),
-        State::Delayed if recipient.delays > 1 => {
-            let n = recipient.delays;
-            format!("waiting at {host}, {n} attempts told, the last {at}")
-        }
-        State::Delayed => format!("waiting at {host}, tried {at}"),
-        State::OnItsWay => format!("handed to {next} {at}, {}", quiet(recipient, message, view)),
-        State::Accepted => format!(
-            "accepted by {host} {at}, {}",
-            quiet(recipient, message, view)
-        ),
-        State::Relayed => {
-            format!("relayed {at} to {next} (not equipped)")
-        }
-        State::Expanded => format!("sent on by {host} {at} to others"),
-        State::Delivered => format!("delivered {at} by {host}{waited}"),
     }
 }

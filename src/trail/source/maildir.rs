@@ -26,12 +26,17 @@ pub fn is_maildir(path: &Path) -> bool {
 /// A folder's `new` is listed before its `cur`: a mail that its reader moves meanwhile is seen twice at most,
 /// never missed.
 pub fn list(maildir: &Path, mut found: impl FnMut(Key, PathBuf)) -> Result<(), SourceError> {
-    for folder in folders(maildir).map_err(SourceError::unreadable(maildir))? {
-        for place in ["new", "cur"].map(|name| folder.join(name)) {
-            list_place(&place, &mut found).map_err(SourceError::unreadable(&place))?;
-        }
+    for place in places(maildir).map_err(SourceError::unreadable(maildir))? {
+        list_place(&place, &mut found).map_err(SourceError::unreadable(&place))?;
     }
     Ok(())
+}
+
+/// The `new` and `cur` of every folder.
+pub fn places(maildir: &Path) -> io::Result<Vec<PathBuf>> {
+    let folders = folders(maildir)?.into_iter();
+    let places = folders.flat_map(|folder| ["new", "cur"].map(|name| folder.join(name)));
+    Ok(places.collect())
 }
 
 /// The Maildir itself, and the folders of Maildir++, which stand in it side by side: `.Name`, `.Name.Below`.

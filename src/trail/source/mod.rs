@@ -110,6 +110,15 @@ impl Source {
         }
         Ok(Self::Directory(path))
     }
+
+    /// The files and directories whose time changes when a mail comes.
+    pub fn places(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Maildir(path) => maildir::places(path).unwrap_or_else(|_| vec![path.clone()]),
+            Self::Directory(path) | Self::File(path) => vec![path.clone()],
+            Self::Stdin => Vec::new(),
+        }
+    }
 }
 
 impl fmt::Display for Source {

@@ -4,6 +4,8 @@
 mod clocks;
 mod drawn;
 mod heard;
+mod lines;
+mod paged;
 mod shown;
 mod sources;
 mod spent;

@@ -44,9 +44,9 @@ pub fn document(trails: &Trails, now_us: i64) -> String {
     escaped(&text) + "\n"
 }
 
-/// The same document without a character that steers a terminal: such ones stand in strings only, where
+/// JSON without a character that steers a terminal: such ones stand in strings only, where
 /// an escape means the same.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -59,7 +59,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
-fn not_ours(report: &NotOurs) -> NotOursJson<'_> {
+/// A report set apart.
+pub fn not_ours(report: &NotOurs) -> NotOursJson<'_> {
     NotOursJson {
         id: report.id.as_str(),
         host: &report.host,
@@ -67,7 +68,8 @@ fn not_ours(report: &NotOurs) -> NotOursJson<'_> {
     }
 }
 
-fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
+/// A message, in the words of the view.
+pub fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
     let sent_us = message.sent_ms.and_then(|ms| i64::try_from(ms).ok());
     MessageJson {
         id: message.id.as_str(),

@@ -18,6 +18,13 @@ impl Screen {
         self.over(text, size)
     }
 
+    /// The text without the lines behind the first `kept` for which the terminal has no rows, so that `next` can
+    /// draw over it.
+    pub fn fit(text: &str, kept: usize) -> String {
+        let size = size().filter(|_| std::io::stdout().is_terminal());
+        size.map_or_else(|| text.to_owned(), |size| fitted(text, kept, size))
+    }
+
     fn over(&mut self, text: &str, size: Option<(usize, usize)>) -> String {
         let Some((height, width)) = size else {
             return text.to_owned();
@@ -29,6 +36,27 @@ impl Screen {
         }
         format!("\x1b[{drawn}A\x1b[J{text}")
     }
+}
+
+/// The text, and a line that says how much of it is left out, in all rows but two: an empty one and the cursor's own.
+fn fitted(text: &str, kept: usize, (height, width): (usize, usize)) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let room = height.saturating_sub(3);
+    if rows(text, width) <= room {
+        return text.to_owned();
+    }
+    let (head, rest) = lines.split_at(kept.min(lines.len()).min(room / 2));
+    let mut left = room.saturating_sub(rows(&head.join("\n"), width));
+    let fits = |line: &&&str| {
+        let needed = rows(line, width).max(1);
+        let fits = needed <= left;
+        left = left.saturating_sub(needed);
+        fits
+    };
+    let shown = rest.iter().rev().take_while(fits).count();
+    let (left_out, tail) = rest.split_at(rest.len() - shown);
+    let mark = format!("… {} lines are left out", left_out.len());
+    [head, &[&mark], tail].concat().join("\n") + "\n"
 }
 
 /// The rows a text takes on a terminal so wide.
@@ -61,6 +89,32 @@ mod tests {
         assert_eq!(screen.over(tall, size), format!("\x1b[4A\x1b[J{tall}"));
         assert_eq!(screen.over("after\n", size), "after\n");
         assert_eq!(screen.over("again\n", size), "\x1b[2A\x1b[Jagain\n");
+    }
+
+    #[test]
+    fn what_is_too_high_loses_its_middle() {
+        let text = "1\n2\n3\n4\n5\n6\n7\n8\n";
+        assert_eq!(fitted(text, 0, (11, 10)), text);
+        assert_eq!(
+            fitted(text, 0, (7, 10)),
+            "… 4 lines are left out\n5\n6\n7\n8\n"
+        );
+        assert_eq!(
+            fitted(text, 2, (7, 10)),
+            "1\n2\n… 4 lines are left out\n7\n8\n"
+        );
+        // A wide line takes two rows.
+        let wide = "1\n2\n3\n0123456789x\n5\n";
+        assert_eq!(
+            fitted(wide, 0, (7, 10)),
+            "… 2 lines are left out\n3\n0123456789x\n5\n"
+        );
+        for height in 0..12 {
+            assert!(
+                rows(&fitted(text, 2, (height, 30)), 30) <= height.max(3),
+                "{height}"
+            );
+        }
     }
 
     #[test]

@@ -1,0 +1,242 @@
+//! `hoptrail watch`: the timeline as it grows. On a terminal it is drawn anew with each report; elsewhere each
+//! message of which there is news is a line.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use anyhow::bail;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::screen::Screen;
+use super::timeline::{exit_code, people, select, sources};
+use super::{secret, view};
+use crate::track::Secret;
+use crate::trail::render::format::plain;
+use crate::trail::render::{View, json, terminal};
+use crate::trail::{Message, NotOurs, Outcome, Reports, Source, Trails};
+
+const EXIT_CODES: &str = "\
+It goes on until it is told to stop (Ctrl-C, SIGTERM), or with --until-done. Its exit code is that of `timeline`,
+by what was known then: 0 delivered, 1 on its way or nobody can say, 2 usage or I/O error, 3 failed, 4 nothing found.
+
+  hoptrail watch ~/Maildir                                every message, as reports come
+  timeout 60 hoptrail watch ~/Maildir ID --until-done     for scripts; 124: not done within a minute";
+
+/// How often it is looked whether a mailbox has changed: its folders are asked for their times, no mail is opened.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The times of files are as exact as this at worst: a change within it may not show.
+const GRANULE: Duration = Duration::from_secs(1);
+
+/// Lines of a message that stay in view where it is too long for the terminal: verdict and recipients.
+const HEAD_LINES: usize = 8;
+
+/// Shows where tracked mail is, live: each report as it comes.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
+#[command(override_usage = "hoptrail watch [OPTIONS] SOURCE... [ID]")]
+pub struct Args {
+    /// Where the reports come, such as ~/Maildir, nothing in it is changed; and, to see every hop of one message, its
+    /// tracking id or a unique beginning of it, or its Message-ID
+    #[arg(required = true, value_name = "SOURCE... [ID]")]
+    words: Vec<OsString>,
+    /// End when there is a message and everyone has it or will not get it
+    #[arg(long)]
+    until_done: bool,
+    /// Print each message of which there is news as a line of JSON (schema hoptrail.line/1)
+    #[arg(long)]
+    json_lines: bool,
+    /// Prove reports with the secret in this file instead of the user's own
+    #[arg(long, value_name = "FILE")]
+    secret: Option<PathBuf>,
+}
+
+/// Runs the command. An error is for exit code 2.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let secret = secret::load_or_named(args.secret.as_deref())?;
+    let known = Arc::new(AtomicU8::new(exit_code(&[])));
+    let so_far = Arc::clone(&known);
+    let watching = tokio::task::spawn_blocking(move || watch(&args, secret.as_ref(), &so_far));
+    tokio::select! {
+        ended = watching => ended??,
+        _ = interrupt.recv() => stop(&known),
+        _ = terminate.recv() => stop(&known),
+    }
+    Ok(ExitCode::from(known.load(Ordering::Relaxed)))
+}
+
+/// Ends at once, however long a mailbox is being read; what is being written is written to its end.
+fn stop(known: &AtomicU8) {
+    let _whole = io::stdout().lock();
+    std::process::exit(known.load(Ordering::Relaxed).into());
+}
+
+/// Shows what there is, then what changes, until all is done or nobody reads any more.
+fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Result<()> {
+    let terminal = io::stdout().is_terminal() && !args.json_lines;
+    let mut live = Live::default();
+    let mut news = News::default();
+    let (sources, id) = sources(&args.words)?;
+    if sources.contains(&Source::Stdin) {
+        bail!("what standard input gives is read once; `hoptrail timeline -` shows it");
+    }
+    let mut reports = Reports::of(sources.clone(), secret);
+    loop {
+        let mark = Mark::of(&sources);
+        reports.update()?;
+        let mut trails = reports.trails();
+        if let Some(id) = &id {
+            select(&mut trails, id)?;
+        }
+        known.store(exit_code(&trails.messages), Ordering::Relaxed);
+        let done = args.until_done && is_done(&trails.messages);
+        let text = if terminal {
+            live.next(&trails, id.is_some())
+        } else {
+            news.keep(&mut trails);
+            lines(&trails, args.json_lines)
+        };
+        if !say(&text)? || done {
+            return Ok(());
+        }
+        while !mark.is_old(&sources) {
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+/// Whether nothing is left to wait for.
+fn is_done(messages: &[Message]) -> bool {
+    let mut fates = messages
+        .iter()
+        .flat_map(|m| m.recipients.iter().map(|r| m.outcome_for(r)));
+    !messages.is_empty() && fates.all(|outcome| outcome != Outcome::Open)
+}
+
+/// Prints in one piece. Whether somebody still reads.
+fn say(text: &str) -> io::Result<bool> {
+    let mut out = anstream::AutoStream::auto(io::stdout().lock());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(why) if why.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+/// When the places of mails were changed: what tells that a mail came without reading one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mark {
+    looked: SystemTime,
+    changed: Vec<(PathBuf, Option<SystemTime>)>,
+}
+
+impl Mark {
+    fn of(sources: &[Source]) -> Self {
+        let looked = SystemTime::now();
+        let changed = |path: PathBuf| {
+            let time = fs::metadata(&path).and_then(|m| m.modified()).ok();
+            (path, time)
+        };
+        let places = sources.iter().flat_map(Source::places);
+        Self {
+            looked,
+            changed: places.map(changed).collect(),
+        }
+    }
+
+    /// Whether something has changed since, or can have without having left a trace.
+    fn is_old(&self, sources: &[Source]) -> bool {
+        let now = Self::of(sources);
+        let newest = self.changed.iter().filter_map(|(_, time)| *time).max();
+        let traceless = newest.is_some_and(|newest| {
+            let since = self.looked.duration_since(newest);
+            since.is_ok_and(|since| since < GRANULE)
+        });
+        let passed = now.looked.duration_since(self.looked);
+        self.changed != now.changed || traceless && passed.is_ok_and(|passed| passed >= GRANULE)
+    }
+}
+
+/// The terminal, on which the last answer is drawn over.
+#[derive(Default)]
+struct Live {
+    screen: Screen,
+    shown: String,
+}
+
+impl Live {
+    fn next(&mut self, trails: &Trails, hops: bool) -> String {
+        let view = view();
+        let answer = people(trails, hops, &view);
+        if answer == self.shown && !self.shown.is_empty() {
+            return String::new();
+        }
+        let now = view.stamp(view.now_us);
+        let reports = trails.counts.reports;
+        let plural = if reports == 1 { "" } else { "s" };
+        let status = format!("{reports} report{plural}, {now}; Ctrl-C ends");
+        let status = terminal::paint(terminal::DIM, &status);
+        let text = format!("{answer}{status}\n");
+        let text = Screen::fit(&text, if hops { HEAD_LINES } else { 0 });
+        self.shown = answer;
+        self.screen.next(&text) + "\n"
+    }
+}
+
+/// What was told before, so that only news is.
+#[derive(Default)]
+struct News {
+    told: HashMap<(String, Option<String>), u64>,
+    apart: HashSet<NotOurs>,
+}
+
+impl News {
+    /// Leaves the messages and the reports set apart that were not told of like this before.
+    fn keep(&mut self, trails: &mut Trails) {
+        trails.messages.retain(|message| {
+            let key = (message.id.as_str().to_owned(), message.message_id.clone());
+            let now = fingerprint(message);
+            self.told.insert(key, now) != Some(now)
+        });
+        trails.not_ours.retain(|n| self.apart.insert(n.clone()));
+    }
+}
+
+/// A line for each message and each report set apart.
+fn lines(trails: &Trails, as_json: bool) -> String {
+    let view = View {
+        width: None,
+        ..view()
+    };
+    if as_json {
+        return json::lines(trails, view.now_us);
+    }
+    let now = view.stamp(view.now_us);
+    let messages = trails.messages.iter();
+    let messages = messages.map(|m| format!("{now}  {}", terminal::line(m, &view)));
+    let apart = trails.not_ours.iter().map(|n| {
+        let (id, host) = (plain(n.id.as_str()), plain(&n.host));
+        format!("{now}  {id}  ✗  left out: a report of {host} has a wrong proof\n")
+    });
+    messages.chain(apart).collect()
+}
+
+/// What tells a message from itself with more reports.
+fn fingerprint(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let steps = message.stays.iter().map(|stay| stay.steps.len());
+    (steps.sum::<usize>(), message.unproved).hash(&mut hasher);
+    format!("{:?}", message.recipients).hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,96 @@
+//! What is told of a recipient, in words: by the hops, and by others.
+
+use std::collections::HashMap;
+
+use super::View;
+use super::format::{plain, unsure};
+use crate::trail::custody::{Silence, custody};
+use crate::trail::notices::{Joined, Word};
+use crate::trail::{Message, Recipient, State};
+
+/// What became of a recipient.
+pub fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
+    let at = at(recipient, message, view);
+    let host = plain(&recipient.host);
+    let next = recipient
+        .remote
+        .as_deref()
+        .map_or_else(|| "the next hop".to_owned(), plain);
+    let waited = match recipient.delays {
+        0 => String::new(),
+        1 => ", after 1 delay".to_owned(),
+        n => format!(", after {n} delays"),
+    };
+    match recipient.state {
+        State::Failed => format!("failed {at} at {host}, status {}{waited}", recipient.status),
+        State::Looped => format!("back again at {host} {at}, in a ring{waited}"),
+        State::Held => format!("held at {host}"),
+        State::Delayed if recipient.delays > 1 => {
+            let n = recipient.delays;
+            format!("waiting at {host}, {n} attempts told, the last {at}")
+        }
+        State::Delayed => format!("waiting at {host}, tried {at}"),
+        State::OnItsWay => format!("handed to {next} {at}, {}", quiet(recipient, message, view)),
+        State::Accepted => format!(
+            "accepted by {host} {at}, {}",
+            quiet(recipient, message, view)
+        ),
+        State::Relayed => {
+            format!("relayed {at} to {next} (not equipped)")
+        }
+        State::Expanded => format!("sent on by {host} {at} to others"),
+        State::Delivered => format!("delivered {at} by {host}{waited}"),
+    }
+}
+
+/// When it happened, on the first hop's clock as far as that is known.
+fn at(recipient: &Recipient, message: &Message, view: &View) -> String {
+    let from_us = message.sent_or_arrived_us();
+    let stay = message.stays.get(recipient.stay);
+    match stay.and_then(|stay| stay.on_first_clock(recipient.at_us)) {
+        Some(at) => view.time(at.middle_us(), from_us) + &unsure(at.margin_us()),
+        None => view.time(recipient.at_us, from_us) + " (its own clock)",
+    }
+}
+
+/// What it means that nothing more came.
+fn quiet(recipient: &Recipient, message: &Message, view: &View) -> &'static str {
+    match custody(message, recipient, view.now_us).and_then(|c| c.silence) {
+        Some(Silence::Silent) => "which should have reported since and has not",
+        Some(Silence::SilentOnThis) => "which reported on others since, not on this one",
+        _ => "nothing since",
+    }
+}
+
+/// The words of others on each recipient, by its place; `None`: on somebody of whom no hop told.
+pub fn words_by_recipient(message: &Message) -> HashMap<Option<usize>, Vec<&Word>> {
+    let mut words: HashMap<Option<usize>, Vec<&Word>> = HashMap::new();
+    for word in &message.words {
+        words.entry(word.recipient).or_default().push(word);
+    }
+    words
+}
+
+/// What others say of a recipient, or of one that no hop told of.
+pub fn said(word: &Word, message: &Message, view: &View) -> String {
+    let from_us = message.sent_or_arrived_us();
+    let at = word
+        .at_us
+        .map_or_else(String::new, |us| format!(" {}", view.second(us, from_us)));
+    let host = word.speaker().unwrap_or("somebody");
+    let status = word
+        .fate
+        .status
+        .map_or_else(String::new, |s| format!(", status {s}"));
+    let reply = word.fate.reply.as_deref().filter(|reply| !reply.is_empty());
+    let reply = reply.map_or_else(String::new, |reply| format!(" “{}”", view.cut(reply, 160)));
+    let by = match word.joined {
+        Joined::Recipient => " (unproved, and it names no message)",
+        Joined::Envid | Joined::MessageId => " (unproved)",
+    };
+    format!(
+        "? {}{at}, says {}{by}{status}{reply}",
+        word.fate.said.as_str(),
+        plain(host)
+    )
+}

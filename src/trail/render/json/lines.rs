@@ -1,0 +1,64 @@
+//! Trails for programs that read on the fly: what `hoptrail timeline --json-lines` prints. Schema
+//! `hoptrail.line/1`, JSON Lines: each line is a JSON object, complete by itself.
+//!
+//! ```json
+//! {"schema":"hoptrail.line/1","type":"message","id":"7f3a91c2@mail.example.org","outcome":"delivered"}
+//! {"schema":"hoptrail.line/1","type":"not-ours","id":"7f3a91c2@mail.example.org","host":"mx.example.info","from":null}
+//! ```
+//!
+//! The `type` says what a line is about; whoever meets one he does not know passes over it:
+//!
+//! - `message`: all fields of an element of `messages` in [`hoptrail.timeline/1`](super), of which two are
+//!   shown here; they mean the same. The oldest comes first.
+//! - `not-ours`: all fields of an element of `not_ours` there: a report that proves to be about no mail of
+//!   this user.
+//!
+//! Within version 1 fields, words and types are only added.
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::fill::{escaped, message, not_ours};
+use super::{MessageJson, NotOursJson};
+use crate::trail::Trails;
+use crate::trail::render::View;
+
+/// The name and version of the schema.
+pub const SCHEMA: &str = "hoptrail.line/1";
+
+/// A line.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// [`SCHEMA`].
+    schema: &'static str,
+    #[serde(flatten)]
+    about: About<'a>,
+}
+
+/// What a line is about.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+enum About<'a> {
+    Message(Box<MessageJson<'a>>),
+    NotOurs(NotOursJson<'a>),
+}
+
+/// A line for each message, then one for each report set apart.
+pub fn lines(trails: &Trails, now_us: i64) -> String {
+    let view = View {
+        now_us,
+        zone: TimeZone::UTC,
+        width: None,
+    };
+    let messages = trails.messages.iter();
+    let messages = messages.map(|m| About::Message(Box::new(message(m, &view))));
+    let apart = trails.not_ours.iter().map(|n| About::NotOurs(not_ours(n)));
+    messages.chain(apart).map(line).collect()
+}
+
+fn line(about: About) -> String {
+    let schema = SCHEMA;
+    // Strings, numbers and lists always make JSON; a line end in a string is an escape.
+    let text = serde_json::to_string(&Line { schema, about }).unwrap_or_default();
+    escaped(&text) + "\n"
+}

@@ -1,0 +1,224 @@
+//! What is told of a stay, in words: for the tree on a terminal and the table on a page alike. Times of later hops
+//! are told on the first hop's clock where the offset is known.
+
+use super::View;
+use super::format::{bounded, clock, duration, plain, put, unsure};
+use super::moments::{fate_us, over_us};
+use super::verdict::corrected_us;
+use crate::report::Trace;
+use crate::track::{Event, HopReport, RecipientStatus, Security};
+use crate::trail::clock::{Bounds, Offset};
+use crate::trail::ring::ring;
+use crate::trail::spent::is_greylisting;
+use crate::trail::way::transit;
+use crate::trail::{Message, Stay};
+
+/// A pause between a message and the answer to it that is worth telling, µs.
+const PAUSE_TOLD_US: i64 = 1_000_000;
+
+/// A time of a stay, on the first hop's clock where that is possible.
+pub fn time(message: &Message, stay: usize, us: i64, view: &View) -> String {
+    let from_us = message.sent_or_arrived_us();
+    view.time(corrected_us(message, stay, us), from_us)
+}
+
+/// That the message was here before, and the ring in which it came back, where its hop does not tell that itself.
+pub fn again(message: &Message, n: usize) -> Option<String> {
+    let stay = message.stays.get(n)?;
+    let tells = |step: &HopReport| !ring(message, n, step).is_empty();
+    if stay.steps.iter().any(tells) {
+        return None;
+    }
+    let visits = message.earlier_visits(n);
+    let last = visits.last()?;
+    let before = |n: &usize| message.stays.get(*n).and_then(|s| s.parent);
+    let ring = std::iter::successors(Some(n), before).take_while(|n| n != last);
+    let mut ring: Vec<usize> = ring.chain([*last]).collect();
+    ring.reverse();
+    let stays = ring.iter().filter_map(|n| message.stays.get(*n));
+    let names = stays.map(|s| plain(s.host.as_deref().unwrap_or("?")));
+    let ring = names.collect::<Vec<_>>().join(" → ");
+    let times = visits.len() + 1;
+    Some(format!("↺ here again, time {times}: {ring}"))
+}
+
+/// What a Received field claims of a stay, in whole seconds.
+pub fn claim(message: &Message, stay: &Stay, claim: &Trace, view: &View) -> String {
+    let from_us = message.sent_or_arrived_us();
+    let by = plain(&claim.by);
+    let at = claim.at_us.map_or_else(String::new, |us| {
+        let time = view.second(us, from_us);
+        format!("{time} by its own clock, ")
+    });
+    if stay.is_missing() {
+        format!("{at}claims the Received field of {by} (unproved)")
+    } else {
+        format!("by way of {by}: {at}claims its Received field (unproved)")
+    }
+}
+
+/// One arrival, as the steps that go back to it tell of it.
+pub fn arrival(message: &Message, n: usize, steps: &[&HopReport]) -> String {
+    let mut text = String::from("arrived");
+    if let Some(transit) = steps.iter().find_map(|s| transit(message, n, s)) {
+        put(
+            &mut text,
+            format_args!(", {} on the wire", bounded(transit)),
+        );
+    }
+    if let Some(queue_id) = steps.iter().find_map(|s| s.queue_id.as_ref()) {
+        put(&mut text, format_args!(", queue id {}", plain(queue_id)));
+    }
+    if let Some(size) = steps.iter().find_map(|s| s.size) {
+        put(&mut text, format_args!(", {size} octets"));
+    }
+    if let Some(pause) = steps.iter().find_map(|s| told_pause(s.pause_in_us())) {
+        put(&mut text, format_args!(", accepted {pause} later"));
+    }
+    text
+}
+
+/// The hop's content filter gave the message back.
+pub fn filtered(step: &HopReport) -> String {
+    let mut text = String::from("back from the content filter");
+    if let Some(after) = step.filter_us() {
+        put(&mut text, format_args!(" after {}", duration(after)));
+    }
+    text
+}
+
+/// What a step did with recipients who fared alike, and whether a wait that it tells of is over.
+pub fn fate(
+    message: &Message,
+    n: usize,
+    step: &HopReport,
+    group: &[&RecipientStatus],
+    view: &View,
+) -> (String, bool) {
+    let Some(first) = group.first() else {
+        return (String::new(), false);
+    };
+    let mut text = sentence(first);
+    let stay = message.stays.get(n);
+    let sure = stay.is_some_and(|stay| stay.jump.is_none());
+    let over_us = stay.and_then(|stay| over_us(stay, group, fate_us(step, first)));
+    if let Some(over_us) = over_us {
+        let until = time(message, n, over_us, view);
+        put(&mut text, format_args!(" until {until}"));
+    } else if first.event == Event::Looped {
+        let ring = ring(message, n, step);
+        if !ring.is_empty() {
+            let names = plain(&ring.join(" → "));
+            put(&mut text, format_args!(", in a ring: {names}"));
+        }
+    } else if let Some(dwell) = step.dwell_us(first).filter(|_| sure) {
+        put(&mut text, format_args!(" after {}", duration(dwell)));
+    }
+    if let Some(pause) = told_pause(step.pause_out_us()).filter(|_| leaves(first.event)) {
+        put(&mut text, format_args!(", which took it {pause} later"));
+    }
+    (text, over_us.is_some())
+}
+
+/// What to know of a hop's clock before reading its times.
+pub fn remark(stay: &Stay) -> Option<String> {
+    if stay.is_missing() {
+        return Some("no report came from here, but a later hop had it from here".to_owned());
+    }
+    stay.parent?;
+    Some(match (stay.offset, stay.link) {
+        // The first hop that reported: all times are told by its clock.
+        (_, Offset::Unknown) if stay.offset_at_us.is_none() && stay.offset != Offset::Unknown => {
+            return None;
+        }
+        (Offset::Known(offset), _) => format!("clock {}, corrected{}", clock(offset), later(stay)),
+        (_, Offset::Known(link)) => format!("clock {} of the hop above", clock(link)),
+        (_, Offset::Contradiction) => {
+            "no clock offset fits its stamps: a clock was set meanwhile, or a \
+             stamp is made up; not comparable with the times above"
+                .to_owned()
+        }
+        (_, Offset::Unknown) => {
+            "times of its own clock, not comparable with those above".to_owned()
+        }
+    })
+}
+
+/// How unsure its last times are, where the message stayed so long that the clocks may have run apart.
+fn later(stay: &Stay) -> String {
+    const TOLD_FROM_US: i64 = 50_000;
+    let last = stay.lasted().and_then(|(_, us)| stay.on_first_clock(us));
+    let margin = last.map(Bounds::margin_us).filter(|us| *us >= TOLD_FROM_US);
+    margin.map_or_else(String::new, |us| format!(" to{} in the end", unsure(us)))
+}
+
+/// That a clock was set while the message was here.
+pub fn set(stay: &Stay, view: &View) -> Option<String> {
+    let jump = stay.jump.as_ref()?;
+    let by_us = jump.by.middle_us().unsigned_abs();
+    let by = duration(i64::try_from(by_us).unwrap_or(i64::MAX));
+    let [from, to] = [jump.from_us, jump.to_us].map(|us| view.time(us, jump.from_us));
+    Some(format!(
+        "its clock or that of {} was set by {by}{} between {from} and {to} of its time, or a stamp is made up; \
+         how long it was here is not known",
+        plain(&jump.against),
+        unsure(jump.by.margin_us())
+    ))
+}
+
+/// What protected the connections of a stay, as far as it is known.
+pub fn protection(stay: &Stay) -> Option<String> {
+    let came = stay.steps.iter().find_map(|step| step.tls_in.as_ref());
+    let mut ways: Vec<String> = came
+        .iter()
+        .map(|way| format!("in: {}", name(way)))
+        .collect();
+    for way in stay.steps.iter().filter_map(|step| step.tls_out.as_ref()) {
+        let verified = match way {
+            Security::Tls { verified: true, .. } => ", verified",
+            Security::Tls { .. } => ", not verified",
+            Security::Plain => "",
+        };
+        let way = format!("out: {}{verified}", name(way));
+        if !ways.contains(&way) {
+            ways.push(way);
+        }
+    }
+    (!ways.is_empty()).then(|| ways.join("; "))
+}
+
+fn name(security: &Security) -> String {
+    match security {
+        Security::Plain => "plaintext".to_owned(),
+        Security::Tls { version, .. } => format!("TLS {}", plain(version)),
+    }
+}
+
+/// How long a server thought about a message, if that is worth a word.
+fn told_pause(pause_us: Option<i64>) -> Option<String> {
+    pause_us.filter(|us| *us >= PAUSE_TOLD_US).map(duration)
+}
+
+/// Whether the next hop was given the message.
+fn leaves(event: Event) -> bool {
+    matches!(event, Event::Transferred | Event::Relayed)
+}
+
+fn sentence(recipient: &RecipientStatus) -> String {
+    let next = recipient
+        .remote_mta
+        .as_deref()
+        .map_or_else(|| "the next hop".to_owned(), plain);
+    match recipient.event {
+        Event::Accepted => "accepted".to_owned(),
+        Event::Transferred => format!("transferred to {next}"),
+        Event::Relayed => format!("relayed to {next} (not equipped)"),
+        Event::Expanded => "expanded to addresses not shown (the trail ends)".to_owned(),
+        Event::Delayed if is_greylisting(recipient) => format!("greylisted by {next}"),
+        Event::Delayed => format!("delayed by {next}"),
+        Event::Looped => "back again".to_owned(),
+        Event::Held => "held, not seen leaving".to_owned(),
+        Event::Failed => format!("failed: refused by {next}"),
+        Event::Delivered => "delivered".to_owned(),
+    }
+}

@@ -1,0 +1,58 @@
+//! JSON Lines against the document they are lines of.
+
+use super::world::{read, three_hops, view};
+use crate::track::TrackingId;
+use crate::track::clean::is_hidden;
+use crate::trail::NotOurs;
+use crate::trail::render::json;
+
+/// A line holds just what the document does, whatever stands in its strings.
+#[test]
+fn for_programs_that_read_lines() {
+    let mut trails = read(&three_hops(&["bob@example.net"]));
+    trails.messages[0].stays[0].host = Some("mx\n\u{2028}\u{1b}[31m".to_owned());
+    trails.messages.push(trails.messages[0].clone());
+    trails.not_ours.push(NotOurs {
+        id: TrackingId::new("x").unwrap(),
+        host: "mx.example.info".to_owned(),
+        from: None,
+    });
+    let text = json::lines(&trails, view().now_us);
+    assert!(!text.contains(|c: char| c != '\n' && is_hidden(c)));
+    let document = json::document(&trails, view().now_us);
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let apart = document["not_ours"].as_array().unwrap().iter();
+    let whole: Vec<_> = document["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .chain(apart)
+        .collect();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    for ((line, whole), kind) in lines
+        .iter()
+        .zip(whole)
+        .zip(["message", "message", "not-ours"])
+    {
+        let mut line = line.as_object().unwrap().clone();
+        assert_eq!(line.remove("schema").unwrap(), "hoptrail.line/1");
+        assert_eq!(line.remove("type").unwrap(), kind);
+        assert_eq!(&serde_json::Value::Object(line), whole);
+    }
+    let source = include_str!("../render/json/lines.rs");
+    let example = source.lines().filter_map(|l| l.strip_prefix("//! {"));
+    for (example, n) in example.zip([0, 2]) {
+        let example = serde_json::from_str(&format!("{{{example}")).unwrap();
+        let serde_json::Value::Object(example) = example else {
+            panic!()
+        };
+        assert!(
+            example.keys().all(|key| lines[n].get(key).is_some()),
+            "{example:?}"
+        );
+    }
+}

@@ -1,0 +1,339 @@
+//! `hoptrail watch` as people and scripts meet it: on a real terminal and in a pipe, with mail delivered as a Maildir is
+//! delivered to, and ended as things are ended.
+
+#![allow(clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hoptrail::report::{Mailing, write};
+use hoptrail::track::{Event, HopReport, RecipientStatus, Role, Status, StepId, TrackingId};
+use support::wait_until;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_hoptrail");
+/// What is promised: a report is to be seen within a second. Looking takes up to a fifth of that.
+const PROMISED: Duration = Duration::from_secs(1);
+
+fn maildir() -> TempDir {
+    let dir = TempDir::new().expect("a temporary directory");
+    for folder in ["new", "cur", "tmp"] {
+        fs::create_dir(dir.path().join(folder)).expect("a directory can be made");
+    }
+    dir
+}
+
+/// Delivers a report as a mail store does: written in `tmp`, then moved to `new`.
+fn deliver(maildir: &Path, id: &str, step: u64, event: Event) {
+    let report = HopReport {
+        id: TrackingId::new(id).expect("an id"),
+        step: StepId(step),
+        parent: None,
+        hop: 1,
+        role: Role::Egress,
+        reporting_mta: "mx1.example.net".to_owned(),
+        arrival_us: 1_795_449_909_000_000,
+        message_id: None,
+        sent_ms: None,
+        queue_id: None,
+        size: None,
+        filtered_us: None,
+        ring: vec![],
+        times_in: vec![],
+        tls_in: None,
+        tls_out: None,
+        times_out: vec![],
+        recipients: vec![RecipientStatus {
+            original: "bob@example.net".to_owned(),
+            recipient: "bob@example.net".to_owned(),
+            event,
+            status: Status::of_class(if event == Event::Failed { 5 } else { 2 }),
+            remote_mta: Some("mx2.example.net".to_owned()),
+            attempted_us: Some(1_795_449_910_000_000),
+            reply: None,
+            remote_queue_id: None,
+        }],
+    };
+    let mailing = Mailing {
+        from: "hoptrail@mx1.example.net",
+        to: "alice@example.org",
+        date_us: 0,
+        certificate: None,
+        received: None,
+        boundary: "b0f6f1d2c3a4958677",
+    };
+    let name = format!("{id}.{step}.{event}");
+    let tmp = maildir.join("tmp").join(&name);
+    fs::write(&tmp, write(&report, &mailing)).expect("a mail can be written");
+    fs::rename(tmp, maildir.join("new").join(name)).expect("and delivered");
+}
+
+/// The watch in a pipe. Dropped, it is gone.
+struct Watch {
+    child: Child,
+    lines: Receiver<String>,
+    _home: TempDir,
+}
+
+impl Watch {
+    fn start(maildir: &Path, more: &[&str]) -> Self {
+        let home = TempDir::new().expect("a temporary directory");
+        let mut child = Command::new(BINARY)
+            .arg("watch")
+            .arg(maildir)
+            .args(more)
+            .env("HOPTRAIL_HOME", home.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary can be run");
+        let (sender, lines) = channel();
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        thread::spawn(move || {
+            output
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Self {
+            child,
+            lines,
+            _home: home,
+        }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(support::PATIENCE).expect("a line")
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.expect("kill can be run").success());
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        wait_until(support::PATIENCE, "the watch ends", || {
+            let ended = self.child.try_wait().expect("our own process");
+            ended.ok_or_else(|| "it goes on".to_owned())
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn each_report_is_a_line_within_a_second() {
+    let dir = maildir();
+    deliver(dir.path(), "aa@x", 1, Event::Transferred);
+    let watch = Watch::start(dir.path(), &[]);
+    let first = watch.line();
+    assert!(
+        first.contains("  aa@x  ?  ") && first.contains("mx2.example.net"),
+        "{first}"
+    );
+    // Some come while the file system's clock stands still, some when all has been quiet.
+    for (n, pause_ms) in (2..).zip([0, 0, 3, 50, 300, 1_300]) {
+        thread::sleep(Duration::from_millis(pause_ms));
+        let id = format!("m{n}@x");
+        let delivered = Instant::now();
+        deliver(dir.path(), &id, n, Event::Delivered);
+        let line = watch.line();
+        let took = delivered.elapsed();
+        assert!(
+            line.contains(&format!("  {id}  ?  delivered in 1.00 s  bob@")),
+            "{line}"
+        );
+        assert!(took < PROMISED, "{took:?}");
+    }
+    // What has no news is not told again, and what is moved to `cur` is no news.
+    fs::rename(
+        dir.path().join("new/aa@x.1.transferred"),
+        dir.path().join("cur/1:2,S"),
+    )
+    .expect("read");
+    deliver(dir.path(), "aa@x", 9, Event::Delivered);
+    let last = watch.line();
+    assert!(last.contains("  aa@x  ?  delivered"), "{last}");
+    let more = watch.lines.recv_timeout(Duration::from_millis(600));
+    assert!(more.is_err(), "{more:?}");
+}
+
+#[test]
+fn programs_get_lines_of_json() {
+    let dir = maildir();
+    let watch = Watch::start(dir.path(), &["--json-lines"]);
+    for (event, outcome) in [
+        (Event::Transferred, "open"),
+        (Event::Delivered, "delivered"),
+    ] {
+        deliver(dir.path(), "aa@x", event as u64, event);
+        let line: serde_json::Value = serde_json::from_str(&watch.line()).expect("JSON");
+        assert_eq!(
+            (&line["id"], &line["outcome"]),
+            (&"aa@x".into(), &outcome.into())
+        );
+    }
+}
+
+#[test]
+fn a_signal_ends_it_at_once_with_the_answer_so_far() {
+    for (name, event, code) in [
+        ("INT", None, 4),
+        ("TERM", Some(Event::Transferred), 1),
+        ("INT", Some(Event::Delivered), 0),
+        ("TERM", Some(Event::Failed), 3),
+    ] {
+        let dir = maildir();
+        if let Some(event) = event {
+            deliver(dir.path(), "aa@x", 1, event);
+        }
+        deliver(dir.path(), "zz@x", 2, Event::Delivered);
+        let mut watch = Watch::start(dir.path(), &["aa@x"]);
+        let shown = event.map(|_| watch.line());
+        if shown.is_none() {
+            // Nothing is said before there is something; so wait until it must have been looked.
+            thread::sleep(Duration::from_millis(500));
+        }
+        let told = Instant::now();
+        watch.signal(name);
+        let status = watch.end();
+        assert!(told.elapsed() < PROMISED, "{:?}", told.elapsed());
+        assert_eq!(status.code(), Some(code), "{name} {event:?} {status}");
+    }
+}
+
+#[test]
+fn a_script_can_wait_for_the_end() {
+    let dir = maildir();
+    let mut watch = Watch::start(dir.path(), &["--until-done", "aa@x"]);
+    deliver(dir.path(), "aa@x", 1, Event::Delayed);
+    assert!(watch.line().contains("waiting at mx1.example.net"));
+    deliver(dir.path(), "bb@x", 2, Event::Failed);
+    deliver(dir.path(), "aa@x", 3, Event::Delivered);
+    assert!(watch.line().contains("delivered"));
+    assert_eq!(
+        watch.end().code(),
+        Some(0),
+        "another message does not count"
+    );
+    let mut all = Watch::start(dir.path(), &["--until-done"]);
+    assert_eq!(all.end().code(), Some(3));
+}
+
+#[test]
+fn it_ends_when_nobody_reads_and_says_what_is_wrong() {
+    let dir = maildir();
+    deliver(dir.path(), "aa@x", 1, Event::Transferred);
+    let script = format!("{BINARY} watch {} | head -n 1", dir.path().display());
+    let mut shell = Command::new("sh")
+        .args(["-c", &script])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a shell");
+    thread::sleep(Duration::from_millis(500));
+    deliver(dir.path(), "aa@x", 2, Event::Delivered);
+    wait_until(support::PATIENCE, "the pipe ends", || {
+        let ended = shell.try_wait().expect("our own process");
+        ended.ok_or_else(|| "it goes on".to_owned())
+    });
+    let output = Command::new(BINARY)
+        .args(["watch", "/nowhere"])
+        .output()
+        .expect("the binary can be run");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("/nowhere: no such Maildir yet?"), "{said}");
+}
+
+/// A terminal of 12 rows and 80 columns, whose keys are typed through `script`. What it shows is what was written to
+/// it; the shell tells the terminal's settings before and after.
+#[test]
+fn a_terminal_is_drawn_over_and_left_as_it_was() {
+    let dir = maildir();
+    let home = TempDir::new().expect("a temporary directory");
+    deliver(dir.path(), "aa@x", 1, Event::Transferred);
+    let session = format!(
+        "trap : INT; stty rows 12 cols 80; stty -g; {BINARY} watch {} aa@x; echo code $?; stty -g",
+        dir.path().display()
+    );
+    let mut terminal = Command::new("script")
+        .args([
+            "--quiet",
+            "--return",
+            "--flush",
+            "--command",
+            &session,
+            "/dev/null",
+        ])
+        .env("HOPTRAIL_HOME", home.path())
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script can be run");
+    let mut keys = terminal.stdin.take().expect("a pipe");
+    let mut screen = terminal.stdout.take().expect("a pipe");
+    let (sender, written) = channel();
+    thread::spawn(move || {
+        let mut octets = [0; 4096];
+        while let Ok(n @ 1..) = screen.read(&mut octets) {
+            let _ = sender.send(String::from_utf8_lossy(&octets[..n]).into_owned());
+        }
+    });
+    let mut text = String::new();
+    let mut until = |words: &str| {
+        while !text.contains(words) {
+            text += &written.recv_timeout(support::PATIENCE).expect(words);
+        }
+        text.clone()
+    };
+    let first = until("Ctrl-C ends");
+    assert!(first.contains("mx2.example.net"), "{first}");
+    let delivered = Instant::now();
+    deliver(dir.path(), "aa@x", 2, Event::Delivered);
+    let second = until("2 reports, ");
+    assert!(delivered.elapsed() < PROMISED, "{:?}", delivered.elapsed());
+    let (_, redrawn) = second
+        .split_once("A\x1b[J")
+        .expect("it is drawn over what stood there");
+    assert!(redrawn.contains("Delivered in 1.00 s"), "{second}");
+    let rows = redrawn.lines().count();
+    assert!(rows <= 12, "{rows} rows: {redrawn}");
+    assert!(redrawn.contains("lines are left out"), "{redrawn}");
+    keys.write_all(b"\x03").expect("a key can be pressed");
+    let all = until("code 0");
+    drop(keys);
+    terminal.wait().expect("it ends");
+    while let Ok(more) = written.recv() {
+        text += &more;
+    }
+    let _ = all;
+    let settings = |text: &str| {
+        let lines = text.lines().map(str::trim);
+        lines
+            .filter(|l| l.matches(':').count() > 20)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let settings = settings(&text);
+    assert_eq!(settings.len(), 2, "{text}");
+    assert_eq!(settings[0], settings[1], "the terminal is as it was");
+    let colors = text.matches("\x1b[").count();
+    assert!(
+        colors > 4 && text.contains("\x1b[0m"),
+        "there are colours: {text}"
+    );
+}
