@@ -1,11 +1,13 @@
 //! The command line: one file per command. Joins everything else; nothing else knows it.
 
 mod demo;
+mod evidence;
 mod key;
 pub mod secret;
 pub mod send;
 mod serve;
 pub mod timeline;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -37,6 +39,8 @@ enum Command {
     Sendmail(sendmail::Args),
     /// Show where tracked mail is, from the reports in a Maildir
     Timeline(timeline::Args),
+    // Says by itself what it does.
+    Verify(verify::Args),
     /// Show, rotate and share a hop's keys, and make those that sign its reports
     Key(key::Args),
     /// Watch it work: three hops on this machine, no configuration
@@ -55,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Send(args) => block_on(send::run(args)),
         Command::Sendmail(args) => block_on(sendmail::run(args)),
         Command::Timeline(args) => timeline::run(args),
+        Command::Verify(args) => verify::run(&args),
         Command::Key(args) => key::run(args),
         Command::Demo => block_on(demo::run()),
     };

@@ -1,10 +1,12 @@
 //! `hoptrail timeline`: what the reports in a Maildir tell.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
+use super::evidence::Evidence;
 use super::{print, secret, view};
 use crate::track::TrackingId;
 use crate::trail::render::format::plain;
@@ -34,6 +36,14 @@ pub struct Args {
     /// Prove reports with the secret in this file instead of the user's own
     #[arg(long, value_name = "FILE")]
     secret: Option<PathBuf>,
+    /// Look up who signed the reports (DKIM), by the system's name servers or this one; else nobody is asked
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true)]
+    #[allow(clippy::option_option)] // As clap has it: not given, without a value, with one.
+    dns: Option<Option<SocketAddr>>,
+    /// Write the reports, the keys of those who signed them (looked up now) and the verdict to this tar
+    /// file, as evidence that `hoptrail verify` checks off-line; your secret is not in it
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
 }
 
 /// Runs the command. An error is for exit code 2.
@@ -43,6 +53,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         id,
         json: as_json,
         secret: file,
+        dns,
+        bundle,
     } = args;
     let secret = match file {
         Some(path) => {
@@ -62,6 +74,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     if let Some(id) = &id {
         select(&mut trails, id)?;
+    }
+    if dns.is_some() || bundle.is_some() {
+        let secret = secret.as_ref();
+        let evidence = Evidence::gather(&maildir, &trails, secret, dns.flatten())?;
+        let judged = evidence.judge(secret);
+        if let Some(file) = &bundle {
+            evidence.archive(&judged, secret, file)?;
+        }
+        (trails.messages, trails.not_ours) = (judged.messages, judged.not_ours);
     }
     let view = view();
     let text = if as_json {

@@ -8,12 +8,14 @@ mod address;
 mod date;
 pub mod field;
 pub mod notification;
+pub mod origin;
 pub mod read;
 pub mod sign;
 mod split;
 mod words;
 pub mod write;
 
+pub use origin::{Keys, Origin, Record};
 pub use read::{ReadError, Received, read};
 pub use write::{Mailing, write, write_together};
 

@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::NotOurs;
 use super::clock::{self, Bounds, Offset};
 use super::state::{self, Recipient};
-use super::verify::{Truth, truth};
-use crate::report::Received;
+use super::verify::{Known, Truth, truth};
+use super::{NotOurs, Why};
+use crate::report::{Origin, Received};
 use crate::track::{Event, HopReport, Role, Secret, StepId, TrackingId};
 
 /// A message and its way.
@@ -29,6 +29,8 @@ pub struct Message {
     pub recipients: Vec<Recipient>,
     /// Reports on this id that were set aside because they lack the proof the others have.
     pub unproved: usize,
+    /// Who wrote each step, where that was looked at.
+    pub origins: HashMap<StepId, Origin>,
 }
 
 /// A message at a hop.
@@ -61,70 +63,114 @@ type Key = (TrackingId, Option<(String, u64)>);
 
 /// Puts reports together. Messages come in the order of their sending.
 pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Message>, Vec<NotOurs>) {
-    let mut groups: BTreeMap<Key, Vec<HopReport>> = BTreeMap::new();
-    let mut not_ours = Vec::new();
-    for one in received {
-        let truth = truth(&one, secret);
-        let report = one.report;
-        let proof = match truth {
-            Truth::NotOurs => {
-                not_ours.push(NotOurs {
-                    id: report.id,
-                    host: report.reporting_mta,
-                    from: one.from,
-                });
-                continue;
+    let unchecked = received.into_iter().map(|one| (one, Origin::Unchecked));
+    judged(unchecked, secret.into())
+}
+
+/// The same where it was looked at who wrote them.
+pub fn judged(
+    received: impl Iterator<Item = (Received, Origin)>,
+    known: Known,
+) -> (Vec<Message>, Vec<NotOurs>) {
+    let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
+    let mut apart = Vec::new();
+    for (one, origin) in received {
+        let truth = truth(&one, known);
+        let report = &one.report;
+        let claim = (
+            report.id.clone(),
+            report.message_id.clone().zip(report.sent_ms),
+        );
+        match (truth, &origin) {
+            (Truth::NotOurs, _) => apart.push((claim, set_apart(one, Why::WrongProof))),
+            (_, Origin::Altered { .. }) => {
+                apart.push((claim, set_apart(one, Why::BrokenSignature)));
             }
-            Truth::Verified => report.message_id.clone().zip(report.sent_ms),
-            Truth::Unproved | Truth::Unverifiable => None,
-        };
-        let reports = groups.entry((report.id.clone(), proof)).or_default();
-        reports.push(report);
-        reports.extend(one.others);
+            (Truth::Verified, _) => groups.entry(claim).or_default().take(one, &origin),
+            _ => groups
+                .entry((claim.0, None))
+                .or_default()
+                .take(one, &origin),
+        }
     }
-    let without_proof = match secret {
-        Some(_) => Truth::Unproved,
-        None => Truth::Unverifiable,
+    let name_altered = |(claim, report): (Key, NotOurs)| match report.why {
+        // The message is this user's: others proved it.
+        Why::WrongProof if groups.contains_key(&claim) && claim.1.is_some() => NotOurs {
+            why: Why::Altered,
+            ..report
+        },
+        _ => report,
+    };
+    let not_ours = apart.into_iter().map(name_altered).collect();
+    let without_proof = match known {
+        Known::Nothing => Truth::Unverifiable,
+        _ => Truth::Unproved,
     };
     let mut messages = set_unproved_aside(groups, without_proof);
     messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
     (messages, not_ours)
 }
 
+fn set_apart(one: Received, why: Why) -> NotOurs {
+    NotOurs {
+        id: one.report.id,
+        host: one.report.reporting_mta,
+        from: one.from,
+        why,
+    }
+}
+
+/// What is told of one message.
+#[derive(Default)]
+struct Group {
+    reports: Vec<HopReport>,
+    origins: HashMap<StepId, Origin>,
+}
+
+impl Group {
+    /// Takes a mail's steps in; of several copies of a step, the origin of a signed one counts.
+    fn take(&mut self, one: Received, origin: &Origin) {
+        let signed = matches!(origin, Origin::Signed { vouches: true, .. });
+        for step in std::iter::once(one.report).chain(one.others) {
+            if *origin != Origin::Unchecked && (signed || !self.origins.contains_key(&step.step)) {
+                self.origins.insert(step.step, origin.clone());
+            }
+            self.reports.push(step);
+        }
+    }
+}
+
 /// Reports without proof tell nothing of a message that has proved ones.
-fn set_unproved_aside(
-    mut groups: BTreeMap<Key, Vec<HopReport>>,
-    without_proof: Truth,
-) -> Vec<Message> {
+fn set_unproved_aside(mut groups: BTreeMap<Key, Group>, without_proof: Truth) -> Vec<Message> {
     let proved: HashSet<_> = groups
         .keys()
         .filter(|k| k.1.is_some())
         .map(|k| k.0.clone())
         .collect();
     let mut aside = HashMap::new();
-    groups.retain(|(id, proof), reports| {
+    groups.retain(|(id, proof), group| {
         let keep = proof.is_some() || !proved.contains(id);
         if !keep {
-            aside.insert(id.clone(), reports.len());
+            aside.insert(id.clone(), group.reports.len());
         }
         keep
     });
     groups
         .into_iter()
-        .map(|((id, proof), reports)| {
+        .map(|((id, proof), group)| {
             let unproved = aside.get(&id).copied().unwrap_or(0);
             let truth = if proof.is_some() {
                 Truth::Verified
             } else {
                 without_proof
             };
-            message(id, truth, reports, unproved)
+            message(id, truth, group, unproved)
         })
         .collect()
 }
 
-fn message(id: TrackingId, truth: Truth, reports: Vec<HopReport>, unproved: usize) -> Message {
-    let steps = in_order(reports);
+fn message(id: TrackingId, truth: Truth, group: Group, unproved: usize) -> Message {
+    let steps = in_order(group.reports);
     let stays = Forest::grow(steps.clone()).into_stays();
     Message {
         id,
@@ -134,10 +180,16 @@ fn message(id: TrackingId, truth: Truth, reports: Vec<HopReport>, unproved: usiz
         recipients: state::recipients(&stays),
         stays,
         unproved,
+        origins: group.origins,
     }
 }
 
 impl Message {
+    /// Who wrote a step, as far as anybody looked.
+    pub fn origin(&self, step: StepId) -> &Origin {
+        self.origins.get(&step).unwrap_or(&Origin::Unchecked)
+    }
+
     /// When it set out, for sorting: the originator's stamp, else the first arrival, µs.
     pub fn sent_or_arrived_us(&self) -> i64 {
         if let Some(ms) = self.sent_ms.and_then(|ms| i64::try_from(ms).ok()) {

@@ -4,7 +4,9 @@
 //! Everything it is given may come from strangers.
 
 pub mod assemble;
+pub mod bundle;
 pub mod clock;
+pub mod examine;
 pub mod render;
 pub mod source;
 pub mod state;
@@ -14,13 +16,15 @@ pub mod way;
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::report;
 use crate::track::{Secret, TrackingId};
 
 pub use assemble::{Message, Stay};
 pub use source::maildir::NotAMaildir;
 pub use state::{Outcome, Recipient, State};
-pub use verify::Truth;
+pub use verify::{Agreement, Truth};
 
 /// What a mailbox tells.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +57,20 @@ pub struct NotOurs {
     pub host: String,
     /// The address in its From.
     pub from: Option<String>,
+    /// Why it is set apart.
+    pub why: Why,
+}
+
+/// Why a report is set apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// Its proof is that of no mail of this user.
+    WrongProof,
+    /// It names a message of this user, and its proof does not fit what it says: altered, or made up.
+    Altered,
+    /// The domain that reports signed something else.
+    BrokenSignature,
 }
 
 /// Reads a Maildir and changes nothing in it.

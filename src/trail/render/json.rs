@@ -32,6 +32,7 @@
 //!       "host": "mx3.example.net",
 //!       "parent": 1,
 //!       "missing": false,
+//!       "agreement": "agrees",
 //!       "clock": { "state": "known", "offset": { "low_us": -40600, "high_us": -39400 } },
 //!       "steps": [{
 //!         "step": "0000000000000003",
@@ -50,6 +51,7 @@
 //!         "pause_out_us": 1000,
 //!         "tls_in": { "on": true, "version": "1.3", "cipher": "TLS_AES_256_GCM_SHA384", "verified": false },
 //!         "tls_out": { "on": false, "version": null, "cipher": null, "verified": false },
+//!         "origin": { "state": "signed", "domain": "example.net", "vouches": true },
 //!         "recipients": [{
 //!           "original": "bob@example.net",
 //!           "recipient": "bob@example.net",
@@ -68,7 +70,8 @@
 //!   "not_ours": [{
 //!     "id": "7f3a91c2@mail.example.org",
 //!     "host": "mx.example.info",
-//!     "from": "hoptrail@example.info"
+//!     "from": "hoptrail@example.info",
+//!     "why": "wrong-proof"
 //!   }]
 //! }
 //! ```
@@ -106,7 +109,7 @@ mod fill;
 use serde::Serialize;
 
 use crate::track::{Event, Role, Stage};
-use crate::trail::{Outcome, State, Truth};
+use crate::trail::{Agreement, Outcome, State, Truth, Why};
 pub use fill::document;
 
 /// The name and version of the schema.
@@ -121,7 +124,7 @@ pub struct Document<'a> {
     pub counts: Counts,
     /// The messages asked for, the oldest first.
     pub messages: Vec<MessageJson<'a>>,
-    /// Reports that prove to be about no mail of this user.
+    /// Reports that are set apart: not about mail of this user, or altered.
     pub not_ours: Vec<NotOursJson<'a>>,
 }
 
@@ -134,7 +137,7 @@ pub struct Counts {
     pub reports: usize,
     /// Mails that could not be read, or that call themselves reports and make no sense.
     pub skipped: usize,
-    /// Reports about no mail of this user.
+    /// Reports set apart.
     pub not_ours: usize,
 }
 
@@ -147,6 +150,9 @@ pub struct NotOursJson<'a> {
     pub host: &'a str,
     /// The address in its From.
     pub from: Option<&'a str>,
+    /// `wrong-proof`: its proof is that of no mail of this user; `altered`: it names one, and the proof does not fit
+    /// what it says; `broken-signature`: the domain that reports signed something else.
+    pub why: Why,
 }
 
 /// A message.
@@ -220,6 +226,9 @@ pub struct HopJson<'a> {
     pub parent: Option<usize>,
     /// No report came from here; another one refers to it.
     pub missing: bool,
+    /// Whether what it tells fits what the others tell: `agrees`; `unlinked`, the report of the hop before never came;
+    /// `clocks`, no offset fits all stamps; `backwards`, by its own clock; `not-handed-over`, says the hop before.
+    pub agreement: Agreement,
     /// Its clock.
     pub clock: ClockJson,
     /// What it reported.
@@ -270,8 +279,21 @@ pub struct StepJson<'a> {
     pub tls_in: Option<TlsJson<'a>>,
     /// What protected the one in which it left.
     pub tls_out: Option<TlsJson<'a>>,
+    /// Who signed it (DKIM).
+    pub origin: OriginJson<'a>,
     /// What happened to its recipients.
     pub recipients: Vec<FateJson<'a>>,
+}
+
+/// Who signed a report.
+#[derive(Debug, Serialize)]
+pub struct OriginJson<'a> {
+    /// `unchecked`, `unsigned`, `signed`, `no-key` where the domain shows none, or `altered`.
+    pub state: &'static str,
+    /// In whose name.
+    pub domain: Option<&'a str>,
+    /// Whether the host lies in that domain, so that the signature vouches for it; `null` unless `signed`.
+    pub vouches: Option<bool>,
 }
 
 /// What protected a connection.

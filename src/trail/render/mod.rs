@@ -2,11 +2,13 @@
 //!
 //! Every string out of a report goes through [`format::plain`] on its way to a person.
 
+pub mod evidence;
 pub mod format;
 pub mod json;
 mod spent;
 pub mod terminal;
 mod tree;
+mod trust;
 pub mod verdict;
 
 use jiff::tz::TimeZone;

@@ -3,4 +3,5 @@
 
 mod shown;
 mod told;
+mod trusted;
 mod world;

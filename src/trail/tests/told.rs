@@ -170,6 +170,7 @@ fn json_on_a_terminal_steers_nothing() {
         id: TrackingId::new("x").unwrap(),
         host: "mx".to_owned(),
         from: Some(from.to_owned()),
+        why: crate::trail::Why::WrongProof,
     });
     let text = json::document(&trails, 0);
     let steers = |c: char| c != '\n' && crate::track::clean::is_hidden(c);

@@ -4,14 +4,16 @@ use jiff::tz::TimeZone;
 
 use super::{
     BoundsJson, ClockJson, Counts, Document, ExchangeJson, FateJson, HopJson, MessageJson,
-    NotOursJson, RecipientJson, SCHEMA, StepJson, TlsJson,
+    NotOursJson, OriginJson, RecipientJson, SCHEMA, StepJson, TlsJson,
 };
+use crate::report::Origin;
 use crate::track::clean::is_hidden;
 use crate::track::{Exchange, HopReport, RecipientStatus, Security};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::render::View;
 use crate::trail::render::format::{put, rfc3339};
 use crate::trail::render::verdict::{total, verdict};
+use crate::trail::verify::agreement;
 use crate::trail::{Message, NotOurs, Recipient, Stay, Trails};
 
 /// The document as indented text with a final newline.
@@ -57,6 +59,7 @@ fn not_ours(report: &NotOurs) -> NotOursJson<'_> {
         id: report.id.as_str(),
         host: &report.host,
         from: report.from.as_deref(),
+        why: report.why,
     }
 }
 
@@ -73,7 +76,7 @@ fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
         verdict: verdict(message, view, false),
         total: total(message).map(bounds),
         recipients: message.recipients.iter().map(recipient).collect(),
-        hops: message.stays.iter().map(hop).collect(),
+        hops: message.stays.iter().map(|s| hop(message, s)).collect(),
     }
 }
 
@@ -98,7 +101,7 @@ fn recipient(recipient: &Recipient) -> RecipientJson<'_> {
     }
 }
 
-fn hop(stay: &Stay) -> HopJson<'_> {
+fn hop<'a>(message: &'a Message, stay: &'a Stay) -> HopJson<'a> {
     let (state, offset) = match stay.offset {
         Offset::Known(offset) => ("known", Some(bounds(offset))),
         Offset::Unknown => ("unknown", None),
@@ -109,12 +112,13 @@ fn hop(stay: &Stay) -> HopJson<'_> {
         host: stay.host.as_deref(),
         parent: stay.parent,
         missing: stay.is_missing(),
+        agreement: agreement(message, stay),
         clock: ClockJson { state, offset },
-        steps: stay.steps.iter().map(step).collect(),
+        steps: stay.steps.iter().map(|s| step(message, s)).collect(),
     }
 }
 
-fn step(report: &HopReport) -> StepJson<'_> {
+fn step<'a>(message: &'a Message, report: &'a HopReport) -> StepJson<'a> {
     StepJson {
         step: report.step.to_string(),
         parent: report.parent.map(|p| p.to_string()),
@@ -132,7 +136,23 @@ fn step(report: &HopReport) -> StepJson<'_> {
         pause_out_us: report.pause_out_us(),
         tls_in: report.tls_in.as_ref().map(tls),
         tls_out: report.tls_out.as_ref().map(tls),
+        origin: origin(message.origin(report.step)),
         recipients: report.recipients.iter().map(|g| fate(report, g)).collect(),
+    }
+}
+
+fn origin(origin: &Origin) -> OriginJson<'_> {
+    let (state, domain, vouches) = match origin {
+        Origin::Unchecked => ("unchecked", None, None),
+        Origin::Unsigned => ("unsigned", None, None),
+        Origin::Signed { domain, vouches } => ("signed", Some(domain), Some(*vouches)),
+        Origin::NoKey { domain } => ("no-key", Some(domain), None),
+        Origin::Altered { domain } => ("altered", Some(domain), None),
+    };
+    OriginJson {
+        state,
+        domain: domain.map(String::as_str),
+        vouches,
     }
 }
 
