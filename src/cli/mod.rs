@@ -6,6 +6,7 @@ mod key;
 pub mod secret;
 pub mod send;
 mod serve;
+mod stats;
 pub mod timeline;
 mod verify;
 
@@ -39,7 +40,8 @@ enum Command {
     Sendmail(sendmail::Args),
     /// Show where tracked mail is, from the reports in a Maildir
     Timeline(timeline::Args),
-    // Says by itself what it does.
+    // These two say by themselves what they do.
+    Stats(stats::Args),
     Verify(verify::Args),
     /// Show, rotate and share a hop's keys, and make those that sign its reports
     Key(key::Args),
@@ -59,6 +61,7 @@ pub fn run() -> ExitCode {
         Command::Send(args) => block_on(send::run(args)),
         Command::Sendmail(args) => block_on(sendmail::run(args)),
         Command::Timeline(args) => timeline::run(args),
+        Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Key(args) => key::run(args),
         Command::Demo => block_on(demo::run()),

@@ -209,6 +209,8 @@ mod tests {
                 auth: None,
                 canonical: vec![],
                 from: None,
+                to: None,
+                client: None,
             });
         Trails {
             messages: assemble(received.collect(), None).0,

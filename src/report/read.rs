@@ -5,7 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders};
+use mail_parser::{Address, Host, Message, MessageParser, MessagePart, MimeHeaders};
 use thiserror::Error;
 
 use super::field::{AUTH_ALGORITHM, Group, PLAIN, UNVERIFIED, VERIFIED, VERSION, canonical, name};
@@ -29,6 +29,11 @@ pub struct Received {
     pub canonical: Vec<u8>,
     /// The address the mail says it is from; nothing vouches for it.
     pub from: Option<String>,
+    /// The address the mail is to: the originator of the message it tells of.
+    pub to: Option<String>,
+    /// Who gave the message to the hop's MTA, as that one's Received field says, if the report shows it: an address,
+    /// else a name. Auth does not cover it.
+    pub client: Option<String>,
 }
 
 /// Why a mail that calls itself a tracking report cannot be read as one of ours.
@@ -77,12 +82,16 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     let (of_first, of_others) = recipients.split_at(further.map_or(recipients.len(), |at| at + 1));
     let report = report(head, of_first)?.clean();
     let others = others(&report, of_others)?;
+    // In front of the MTA, its field is not there yet.
+    let client = client(&message).filter(|_| report.role != Role::Ingress);
     Ok(Some(Received {
         report,
         others: others.into_iter().map(HopReport::clean).collect(),
         auth: auth(head),
         canonical: canonical(&groups),
-        from: sender(&message),
+        from: address_in(message.from()),
+        client,
+        to: address_in(message.to()),
     }))
 }
 
@@ -113,19 +122,40 @@ fn is_report(message: &Message) -> bool {
     })
 }
 
-/// The octets of the tracking part among the direct children of the mail's own multipart.
+/// The octets of the tracking part.
 fn tracking_part<'a>(message: &'a Message) -> Option<&'a [u8]> {
+    child(message, "message", "tracking-status")
+}
+
+/// The octets of the first such part among the direct children of the mail's own multipart.
+fn child<'a>(message: &'a Message, kind: &str, subtype: &str) -> Option<&'a [u8]> {
     let children = message.parts.first()?.sub_parts()?;
     children
         .iter()
         .filter_map(|id| message.parts.get(usize::try_from(*id).ok()?))
-        .find(|part| part.is_content_type("message", "tracking-status"))
+        .find(|part| part.is_content_type(kind, subtype))
         .map(MessagePart::contents)
 }
 
-fn sender(message: &Message) -> Option<String> {
-    let address = message.from()?.first()?.address.as_deref()?;
-    Some(clean::address(address))
+/// Whom the topmost of the Received fields that the hop saw names as the client.
+fn client(message: &Message) -> Option<String> {
+    let header = child(message, "text", "rfc822-headers")?;
+    let header = MessageParser::new().parse_headers(header)?;
+    let field = header.received_all().next()?;
+    let host = |host: &Host| match host {
+        Host::Name(name) => clean::line(name),
+        Host::IpAddr(address) => address.to_string(),
+    };
+    let address = field.from_ip().map(|address| address.to_string());
+    address.or_else(|| field.from().map(host))
+}
+
+/// The first address of a field; beyond ASCII it stands as the name of an empty group, as the writer puts it.
+fn address_in(field: Option<&Address>) -> Option<String> {
+    let field = field?;
+    let first = field.first().and_then(|first| first.address.as_deref());
+    let group = || field.as_group()?.first()?.name.as_deref();
+    first.or_else(group).map(clean::address)
 }
 
 /// The tag of the algorithm we know; another one is as good as none.

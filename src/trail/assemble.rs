@@ -19,6 +19,10 @@ pub struct Message {
     pub id: TrackingId,
     /// Its Message-ID without angle brackets.
     pub message_id: Option<String>,
+    /// Whom its reports go to.
+    pub originator: Option<String>,
+    /// Who gave it to the MTA of the first hop, where that shows it.
+    pub client: Option<String>,
     /// When it was sent, ms of the originator's clock.
     pub sent_ms: Option<u64>,
     /// Whether its reports are proved; never `NotOurs`.
@@ -123,6 +127,8 @@ fn set_apart(one: Received, why: Why) -> NotOurs {
 /// What is told of one message.
 #[derive(Default)]
 struct Group {
+    originator: Option<String>,
+    client: Option<String>,
     reports: Vec<HopReport>,
     origins: HashMap<StepId, Origin>,
 }
@@ -131,6 +137,9 @@ impl Group {
     /// Takes a mail's steps in; of several copies of a step, the origin of a signed one counts.
     fn take(&mut self, one: Received, origin: &Origin) {
         let signed = matches!(origin, Origin::Signed { vouches: true, .. });
+        self.originator = self.originator.take().or(one.to);
+        let client = one.client.filter(|_| one.report.hop == 1);
+        self.client = self.client.take().or(client);
         for step in std::iter::once(one.report).chain(one.others) {
             if *origin != Origin::Unchecked && (signed || !self.origins.contains_key(&step.step)) {
                 self.origins.insert(step.step, origin.clone());
@@ -174,6 +183,8 @@ fn message(id: TrackingId, truth: Truth, group: Group, unproved: usize) -> Messa
     let stays = Forest::grow(steps.clone()).into_stays();
     Message {
         id,
+        originator: group.originator,
+        client: group.client,
         message_id: steps.iter().find_map(|s| s.message_id.clone()),
         sent_ms: steps.iter().find_map(|s| s.sent_ms),
         truth,

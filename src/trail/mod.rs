@@ -10,6 +10,7 @@ pub mod examine;
 pub mod render;
 pub mod source;
 pub mod state;
+pub mod stats;
 mod times;
 pub mod verify;
 pub mod way;

@@ -110,7 +110,7 @@ use serde::Serialize;
 
 use crate::track::{Event, Role, Stage};
 use crate::trail::{Agreement, Outcome, State, Truth, Why};
-pub use fill::document;
+pub use fill::{document, escaped};
 
 /// The name and version of the schema.
 pub const SCHEMA: &str = "hoptrail.timeline/1";

@@ -6,6 +6,7 @@ pub mod evidence;
 pub mod format;
 pub mod json;
 mod spent;
+pub mod stats;
 pub mod terminal;
 mod tree;
 mod trust;

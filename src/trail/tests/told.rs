@@ -336,7 +336,7 @@ proptest! {
             report.arrival_us = *time;
             report.times_in[4].command_us = *time;
             report.id = TrackingId::new("t").unwrap();
-            crate::report::Received { report, others: vec![], auth: None, canonical: vec![], from: None }
+            crate::report::Received { report, others: vec![], auth: None, canonical: vec![], from: None, to: None, client: None }
         });
         let (messages, not_ours) = crate::trail::assemble::assemble(made.collect(), None);
         prop_assert!(not_ours.is_empty());

@@ -41,7 +41,7 @@ pub fn document(trails: &Trails, now_us: i64) -> String {
 
 /// The same document without a character that steers a terminal: such ones stand in strings only, where
 /// an escape means the same.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
