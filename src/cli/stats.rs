@@ -99,20 +99,22 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let some =
         now.stats.all.messages > 0 || before.as_ref().is_some_and(|b| b.stats.all.messages > 0);
     let text = match before {
-        Some(before) => {
-            let news = compare(before.stats.lines(), now.stats.lines());
-            match (args.json, args.csv) {
-                (true, _) => rows::changes_json(&news),
-                (_, true) => rows::changes_csv(&news),
-                _ => terminal::changes(&news, &view),
-            }
-        }
+        Some(before) => changes(args, before.stats, now.stats),
         None if args.json => rows::json(now.stats, left_out),
         None if args.csv => rows::csv(now.stats),
         None => terminal::draw(now.stats, left_out, &view),
     };
     print(&text)?;
     Ok(ExitCode::from(if some { 0 } else { 4 }))
+}
+
+fn changes(args: &Args, before: Stats, now: Stats) -> String {
+    let news = compare(before.lines(), now.lines());
+    match (args.json, args.csv) {
+        (true, _) => rows::changes_json(&news),
+        (_, true) => rows::changes_csv(&news),
+        _ => terminal::changes(&news, &view()),
+    }
 }
 
 /// Reports that do not count where a secret proves which do.

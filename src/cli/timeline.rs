@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::evidence::Evidence;
 use super::{print, secret, view};
-use crate::track::TrackingId;
+use crate::track::{Secret, TrackingId};
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, json, terminal};
 use crate::trail::{Message, Outcome, Trails, load};
@@ -56,13 +56,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         dns,
         bundle,
     } = args;
-    let secret = match file {
-        Some(path) => {
-            let missing = || format!("{}: no such file", path.display());
-            Some(secret::load_from(&path)?.with_context(missing)?)
-        }
-        None => secret::load()?,
-    };
+    let secret = secret_in(file)?;
     let mut trails = load(&maildir, secret.as_ref())?;
     remark(&trails, &maildir);
     if secret.is_none() && !trails.messages.is_empty() {
@@ -92,6 +86,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     print(&text)?;
     Ok(ExitCode::from(exit_code(&trails.messages)))
+}
+
+fn secret_in(file: Option<PathBuf>) -> anyhow::Result<Option<Secret>> {
+    let Some(path) = file else {
+        return secret::load();
+    };
+    let missing = || format!("{}: no such file", path.display());
+    Ok(Some(secret::load_from(&path)?.with_context(missing)?))
 }
 
 /// What cannot stand in the answer itself goes to standard error.

@@ -76,30 +76,32 @@ pub fn judged(
     received: impl Iterator<Item = (Received, Origin)>,
     known: Known,
 ) -> (Vec<Message>, Vec<NotOurs>) {
+    let received: Vec<(Received, Origin)> = received.collect();
+    let vouched = vouched(&received);
     let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
     let mut apart = Vec::new();
     for (one, origin) in received {
         let truth = truth(&one, known);
         let report = &one.report;
-        let claim = (
+        let key = (
             report.id.clone(),
             report.message_id.clone().zip(report.sent_ms),
         );
         match (truth, &origin) {
-            (Truth::NotOurs, _) => apart.push((claim, set_apart(one, Why::WrongProof))),
+            (Truth::NotOurs, _) => apart.push((key, set_apart(one, Why::WrongProof))),
             (_, Origin::Altered { .. }) => {
-                apart.push((claim, set_apart(one, Why::BrokenSignature)));
+                apart.push((key, set_apart(one, Why::BrokenSignature)));
             }
-            (Truth::Verified, _) => groups.entry(claim).or_default().take(one, &origin),
-            _ => groups
-                .entry((claim.0, None))
-                .or_default()
-                .take(one, &origin),
+            _ if contradicts(&one.report, &vouched) => {
+                apart.push((key, set_apart(one, Why::Contradicted)));
+            }
+            (Truth::Verified, _) => groups.entry(key).or_default().take(one, &origin),
+            _ => groups.entry((key.0, None)).or_default().take(one, &origin),
         }
     }
-    let name_altered = |(claim, report): (Key, NotOurs)| match report.why {
+    let name_altered = |(key, report): (Key, NotOurs)| match report.why {
         // The message is this user's: others proved it.
-        Why::WrongProof if groups.contains_key(&claim) && claim.1.is_some() => NotOurs {
+        Why::WrongProof if groups.contains_key(&key) && key.1.is_some() => NotOurs {
             why: Why::Altered,
             ..report
         },
@@ -113,6 +115,34 @@ pub fn judged(
     let mut messages = set_unproved_aside(groups, without_proof);
     messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
     (messages, not_ours)
+}
+
+/// A step as a host tells of it.
+type Claim = (TrackingId, StepId, String);
+
+fn claim(report: &HopReport) -> Claim {
+    let host = report.reporting_mta.clone();
+    (report.id.clone(), report.step, host)
+}
+
+/// What hosts tell under the signature of their own domain.
+fn vouched(received: &[(Received, Origin)]) -> HashMap<Claim, HopReport> {
+    let signed = received
+        .iter()
+        .filter(|(_, origin)| matches!(origin, Origin::Signed { vouches: true, .. }));
+    signed
+        .map(|(one, _)| (claim(&one.report), one.report.clone()))
+        .collect()
+}
+
+/// Whether a report says something else of a step than its host does under its signature: every hop behind it knows
+/// the step's id and B.
+fn contradicts(report: &HopReport, vouched: &HashMap<Claim, HopReport>) -> bool {
+    // Mostly nobody looked who signed.
+    !vouched.is_empty()
+        && vouched
+            .get(&claim(report))
+            .is_some_and(|signed| signed != report)
 }
 
 fn set_apart(one: Received, why: Why) -> NotOurs {

@@ -72,6 +72,8 @@ pub enum Why {
     Altered,
     /// The domain that reports signed something else.
     BrokenSignature,
+    /// It says something else of a step than its host does under its signature.
+    Contradicted,
 }
 
 /// Reads a Maildir and changes nothing in it.

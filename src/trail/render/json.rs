@@ -151,7 +151,8 @@ pub struct NotOursJson<'a> {
     /// The address in its From.
     pub from: Option<&'a str>,
     /// `wrong-proof`: its proof is that of no mail of this user; `altered`: it names one, and the proof does not fit
-    /// what it says; `broken-signature`: the domain that reports signed something else.
+    /// what it says; `broken-signature`: the domain that reports signed something else;
+    /// `contradicted`: a signed report of the same host says something else of the step.
     pub why: Why,
 }
 

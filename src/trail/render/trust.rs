@@ -84,7 +84,12 @@ pub fn agreements(message: &Message) -> Vec<String> {
 
 /// The reports that are part of no message, by the reason; nothing if there are none.
 pub fn set_apart(reports: &[NotOurs], view: &View) -> String {
-    let whys = [Why::WrongProof, Why::Altered, Why::BrokenSignature];
+    let whys = [
+        Why::WrongProof,
+        Why::Altered,
+        Why::BrokenSignature,
+        Why::Contradicted,
+    ];
     let of = |why| reports.iter().filter(|r| r.why == why).collect::<Vec<_>>();
     whys.map(|why| for_one_reason(why, &of(why), view)).concat()
 }
@@ -107,6 +112,9 @@ fn for_one_reason(why: Why, reports: &[&NotOurs], view: &View) -> String {
         }
         Why::BrokenSignature => {
             "altered, or made up in the name of the host: the signature of its domain is broken"
+        }
+        Why::Contradicted => {
+            "made up in the name of the host, which says something else under its signature"
         }
     };
     for line in fill_all(&format!("✗ {count} left out: {reason}"), view.room(0)) {

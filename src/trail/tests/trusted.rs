@@ -192,6 +192,28 @@ fn what_a_neighbour_makes_up_has_a_broken_signature() {
     assert!(shown(&unchecked).contains("origin   ? not checked"));
 }
 
+/// Whoever comes later on the way knows the step's id and B; without a signature that is not enough.
+#[test]
+fn what_is_made_up_of_a_signed_step_counts_for_nothing() {
+    let mut invented = HOP1.report(1, None, &[("bob@example.net", Event::Failed)]);
+    invented.arrival_us -= 1;
+    let text = String::from_utf8(mail(&invented)).unwrap();
+    let (_, unsigned) = text.split_once("\r\nFrom:").unwrap();
+    let mut mails = mails();
+    mails.insert(format!("From:{unsigned}").into_bytes());
+    let trails = judge(&mails, &keys());
+    let whys: Vec<Why> = trails.not_ours.iter().map(|n| n.why).collect();
+    assert_eq!(whys, [Why::Contradicted]);
+    assert_eq!(trails.messages[0].stays.len(), 3);
+    assert!(shown(&trails).contains("1 report left out: made up in the name of the host, which"));
+    // An unsigned copy of what is signed is but a copy.
+    let text = String::from_utf8(mail(&three_hops(&["bob@example.net"])[0])).unwrap();
+    let (_, unsigned) = text.split_once("\r\nFrom:").unwrap();
+    let copy: BTreeSet<_> = [format!("From:{unsigned}").into_bytes()].into();
+    let trails = judge(&copy.union(&self::mails()).cloned().collect(), &keys());
+    assert_eq!(trails.not_ours, []);
+}
+
 #[test]
 fn a_hop_that_contradicts_the_one_before_it_is_named() {
     let refused = HOP1.report(1, None, &[("bob@example.net", Event::Failed)]);
