@@ -32,7 +32,7 @@ pub use verify::{Agreement, Truth};
 pub struct Trails {
     /// The messages, the oldest first.
     pub messages: Vec<Message>,
-    /// Reports that prove to be about no mail of this user; part of no message.
+    /// Reports that are set apart, not about mail of this user or altered; part of no message.
     pub not_ours: Vec<NotOurs>,
     /// What was looked at.
     pub counts: Counts,
@@ -49,7 +49,7 @@ pub struct Counts {
     pub reports: usize,
 }
 
-/// A report that claims a message it has no key of.
+/// A report that is part of no message, and what it claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotOurs {
     /// The tracking id it claims.

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 
 use super::clock::Bounds;
 use super::way::{total, transit, way};
-use super::{Message, Outcome, Recipient, State, Stay};
+use super::{Message, Outcome, Recipient, State, Stay, Truth};
 use crate::track::{Event, HopReport};
 pub use compare::{Change, News, compare};
 pub use sample::{Percentiles, Sample};
@@ -116,6 +116,8 @@ pub struct Stats {
     names: HashMap<(String, String), String>,
     /// All of it.
     pub all: Tally,
+    /// Messages in it that nothing proves to be this user's.
+    pub unproved: u64,
     /// The first and the last moment at which a message was sent, µs.
     pub sent_us: Option<(i64, i64)>,
 }
@@ -129,6 +131,7 @@ impl Stats {
             tallies: HashMap::new(),
             names: HashMap::new(),
             all: Tally::default(),
+            unproved: 0,
             sent_us: None,
         }
     }
@@ -138,6 +141,7 @@ impl Stats {
         let sent_us = message.sent_or_arrived_us();
         let (first, last) = self.sent_us.unwrap_or((sent_us, sent_us));
         self.sent_us = Some((first.min(sent_us), last.max(sent_us)));
+        self.unproved += u64::from(message.truth != Truth::Verified);
         let day = self.day(sent_us);
         for (n, stay) in message.stays.iter().enumerate() {
             if !stay.is_missing() {

@@ -247,6 +247,11 @@ fn unproved_messages_are_open() {
     assert_eq!(trails.messages[0].truth, Truth::Unproved);
     let figures = stats(&trails, false);
     assert_eq!((figures.all.recipients, figures.all.delivered), (1, 0));
+    let text = plain(&terminal::draw(figures, 0, &view()));
+    assert!(
+        text.contains("? 1 message of these not proved to be yours"),
+        "{text}"
+    );
     let nothing = Stats::new(TimeZone::UTC, false);
     assert!(plain(&terminal::draw(nothing, 0, &view())).starts_with("0 messages"));
 }

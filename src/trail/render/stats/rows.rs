@@ -7,6 +7,7 @@
 //!   "zone": "UTC",
 //!   "first_sent": "2026-11-23T16:05:08.900000Z",
 //!   "last_sent": "2026-11-23T16:05:08.900000Z",
+//!   "unproved": 0,
 //!   "left_out": 0,
 //!   "rows": [{
 //!     "table": "pair",
@@ -73,6 +74,8 @@ pub struct Document {
     pub first_sent: Option<String>,
     /// When the last one was.
     pub last_sent: Option<String>,
+    /// Messages in the figures that nothing proves to be this user's.
+    pub unproved: u64,
     /// Reports that do not count: not about mail of this user, or without proof of that.
     pub left_out: usize,
     /// The figures.
@@ -198,6 +201,7 @@ pub fn json(stats: Stats, left_out: usize) -> String {
         zone: "UTC",
         first_sent: sent.and_then(|(first, _)| rfc3339(first)),
         last_sent: sent.and_then(|(_, last)| rfc3339(last)),
+        unproved: stats.unproved,
         left_out,
         rows: rows(stats),
     };

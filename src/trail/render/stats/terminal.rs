@@ -2,7 +2,7 @@
 
 use crate::trail::clock::Bounds;
 use crate::trail::render::View;
-use crate::trail::render::format::{bounded, cut, duration, fill_list, plain, put};
+use crate::trail::render::format::{bounded, cut, duration, fill, fill_list, plain, put};
 use crate::trail::render::terminal::{BOLD, DIM, GREEN, RED, YELLOW, paint};
 use crate::trail::stats::{Change, Key, News, Percentiles, Stats, Table, Tally};
 
@@ -70,14 +70,19 @@ fn summary(stats: &Stats, left_out: usize, view: &View) -> String {
             ),
         );
     }
+    let mut remarks = Vec::new();
+    if stats.unproved > 0 {
+        let messages = counted(stats.unproved, "message");
+        remarks.push(format!("? {messages} of these not proved to be yours"));
+    }
     if left_out > 0 {
         let reports = counted(u64::try_from(left_out).unwrap_or(u64::MAX), "report");
-        let text = format!(
+        remarks.push(format!(
             "? {reports} left out: not proved to be about mail you sent; --unproved takes them in"
-        );
-        for line in crate::trail::render::format::fill(&text, view.room(0)) {
-            put(&mut out, format_args!("{}\n", paint(YELLOW, &line)));
-        }
+        ));
+    }
+    for line in remarks.iter().flat_map(|text| fill(text, view.room(0))) {
+        put(&mut out, format_args!("{}\n", paint(YELLOW, &line)));
     }
     out
 }
