@@ -43,6 +43,8 @@ pub struct Part {
 pub enum Kind {
     /// It is all here, and the hop has not yet said that it takes it.
     Filter,
+    /// It waits for the hop's content filter, and is in it until that hands it back.
+    ContentFilter,
     /// It waits for its first attempt.
     Queue,
     /// It is offered to the next hop, from MAIL to its last octet, or to the reply that ends the attempt.
@@ -55,8 +57,9 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order a message meets them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Filter,
+        Self::ContentFilter,
         Self::Queue,
         Self::Attempt,
         Self::PutOff,
@@ -137,6 +140,9 @@ fn parts(stay: &Stay, last: &HopReport, group: &RecipientStatus) -> Vec<Part> {
     // An MTA may begin to pass a message on before its word that it took it has gone out.
     let first_us = attempts.first().map_or(taken_us, |first| first.from_us);
     until(taken_us.min(first_us), Kind::Filter);
+    if let Some(back_us) = last.filtered_us {
+        until(back_us.min(first_us), Kind::ContentFilter);
+    }
     let mut waits = Kind::Queue;
     for attempt in attempts {
         until(attempt.from_us, waits);

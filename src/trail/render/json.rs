@@ -142,7 +142,8 @@
 //!
 //! **The time** of a recipient (`way`): for each hop on the way, the first one first, what it took on the `wire` to it and
 //! inside it (`dwell_us`), and in `parts` what the latter is made of, in the order it happened: `filter`, all here and not
-//! yet taken, as the MTA and what filters before its queue look at it; `queue`, until the first attempt; `attempt`, from
+//! yet taken, as the MTA and what filters before its queue look at it; `content-filter`,
+//! until the hop's own filter handed it back; `queue`, until the first attempt; `attempt`, from
 //! MAIL to the last octet or to the reply that ended it; `put-off`, until the next attempt after one that the next hop
 //! put off, `greylisted` where that hop called it so. What the way there took before MAIL, connecting and greeting, is in
 //! the wait in front of it.

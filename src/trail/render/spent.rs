@@ -159,6 +159,7 @@ fn made_of(parts: &[spent::Part], whole_us: i64) -> Vec<Row> {
     }
     let name = |kind| match kind {
         Kind::Filter => "  looked at before taken",
+        Kind::ContentFilter => "  with the content filter",
         Kind::Queue => "  in the queue",
         Kind::Attempt => "  offered to the next hop",
         Kind::PutOff => "  put off by the next hop",

@@ -35,7 +35,7 @@ pub struct WayJson {
 /// A part of the time inside a hop.
 #[derive(Debug, Serialize)]
 pub struct PartJson {
-    /// `filter`, `queue`, `attempt`, `put-off` or `greylisted`.
+    /// `filter`, `content-filter`, `queue`, `attempt`, `put-off` or `greylisted`.
     pub kind: Kind,
     /// How long, µs.
     pub us: i64,
