@@ -14,7 +14,7 @@ use hoptrail::report::Received;
 use hoptrail::track::{Event, HopReport, RecipientStatus, Role, Status, StepId, TrackingId};
 use hoptrail::trail::assemble::assemble;
 use hoptrail::trail::render::{View, html};
-use hoptrail::trail::{NotOurs, Trails};
+use hoptrail::trail::{NotOurs, Trails, Why};
 use jiff::tz::TimeZone;
 use serde_json::Value;
 use support::browser::Browser;
@@ -307,6 +307,7 @@ fn markup_of_strangers_does_nothing_in_a_browser() {
     let tmp = TempDir::new().expect("a temporary directory");
     let page = tmp.path().join("page.html");
     let received = (0..).zip(HOSTILE).map(|(n, text)| Received {
+        to: None,
         trace: vec![],
         report: told_by_a_stranger(n, text),
         others: vec![],
@@ -318,6 +319,7 @@ fn markup_of_strangers_does_nothing_in_a_browser() {
         messages: assemble(received.collect(), None).0,
         not_ours: HOSTILE
             .map(|text| NotOurs {
+                why: Why::WrongProof,
                 id: TrackingId::new("id").expect("an id"),
                 host: text.to_owned(),
                 from: Some(text.to_owned()),
@@ -371,6 +373,7 @@ fn the_keyboard_leads_from_the_list_to_a_message() {
     let tmp = TempDir::new().expect("a temporary directory");
     let page = tmp.path().join("page.html");
     let received = (0..3).map(|n| Received {
+        to: None,
         trace: vec![],
         report: told_by_a_stranger(n, "x"),
         others: vec![],

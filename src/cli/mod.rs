@@ -1,12 +1,15 @@
 //! The command line: one file per command. Joins everything else; nothing else knows it.
 
 mod demo;
+mod evidence;
 mod key;
 mod screen;
 pub mod secret;
 pub mod send;
 mod serve;
+mod stats;
 pub mod timeline;
+mod verify;
 mod watch;
 
 use std::ffi::OsString;
@@ -41,6 +44,9 @@ enum Command {
     Timeline(timeline::Args),
     /// Show it live: each report as it comes
     Watch(watch::Args),
+    // These two say by themselves what they do.
+    Stats(stats::Args),
+    Verify(verify::Args),
     /// Show, rotate and share a hop's keys, and make those that sign its reports
     Key(key::Args),
     /// Watch it work: three hops on this machine, no configuration
@@ -60,6 +66,8 @@ pub fn run() -> ExitCode {
         Command::Sendmail(args) => block_on(sendmail::run(args)),
         Command::Timeline(args) => timeline::run(args),
         Command::Watch(args) => block_on(watch::run(args)),
+        Command::Stats(args) => stats::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Key(args) => key::run(args),
         Command::Demo => block_on(demo::run()),
     };

@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
+use super::evidence::Evidence;
 use super::{print, secret, view};
 use crate::track::TrackingId;
 use crate::trail::render::format::plain;
@@ -52,6 +54,14 @@ pub struct Args {
     /// Prove reports with the secret in this file instead of the user's own
     #[arg(long, value_name = "FILE")]
     secret: Option<PathBuf>,
+    /// Look up who signed the reports (DKIM), by the system's name servers or this one; else nobody is asked
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true)]
+    #[allow(clippy::option_option)] // As clap has it: not given, without a value, with one.
+    dns: Option<Option<SocketAddr>>,
+    /// Write the reports, the keys of those who signed them (looked up now) and the verdict to this tar
+    /// file, as evidence that `hoptrail verify` checks off-line; your secret is not in it
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
 }
 
 /// Runs the command. An error is for exit code 2.
@@ -62,6 +72,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         json_lines,
         html: page,
         secret: file,
+        dns,
+        bundle,
     } = args;
     let secret = secret::load_or_named(file.as_deref())?;
     let (sources, id) = sources(&words)?;
@@ -81,6 +93,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         if trails.messages.is_empty() {
             eprintln!("no report on {}", plain(id));
         }
+    }
+    if dns.is_some() || bundle.is_some() {
+        let secret = secret.as_ref();
+        let evidence = Evidence::gather(&sources, &trails, secret, dns.flatten())?;
+        let judged = evidence.judge(secret);
+        if let Some(file) = &bundle {
+            evidence.archive(&judged, secret, file)?;
+        }
+        (trails.messages, trails.not_ours) = (judged.messages, judged.not_ours);
+        reports.join_words(&mut trails.messages);
     }
     let view = view();
     if let Some(file) = &page {
@@ -232,6 +254,7 @@ mod tests {
                 auth: None,
                 canonical: vec![],
                 from: None,
+                to: None,
                 trace: vec![],
             });
         Trails {

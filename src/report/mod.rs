@@ -9,12 +9,14 @@ mod date;
 pub mod field;
 pub mod notice;
 pub mod notification;
+pub mod origin;
 pub mod read;
 pub mod sign;
 mod split;
 mod words;
 pub mod write;
 
+pub use origin::{Keys, Origin, Record};
 pub use read::{ReadError, Received, Trace, read};
 pub use write::{Mailing, write, write_together};
 

@@ -5,7 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mail_parser::{Host, Message, MessageParser, MessagePart, MimeHeaders};
+use mail_parser::{Address, Host, Message, MessageParser, MessagePart, MimeHeaders};
 use thiserror::Error;
 
 use super::field::{AUTH_ALGORITHM, Group, PLAIN, UNVERIFIED, VERIFIED, VERSION, canonical, name};
@@ -30,8 +30,20 @@ pub struct Received {
     pub canonical: Vec<u8>,
     /// The address the mail says it is from; nothing vouches for it.
     pub from: Option<String>,
+    /// The address the mail is to: the originator of the message it tells of.
+    pub to: Option<String>,
     /// The Received fields the hop saw, the newest first, if it shows them. Auth does not cover them.
     pub trace: Vec<Trace>,
+}
+
+impl Received {
+    /// Who gave the message to the hop's MTA, as that one's Received field says, if the report shows it.
+    pub fn client(&self) -> Option<&str> {
+        // In front of the MTA, its field is not there yet.
+        let newest = self.trace.first();
+        let newest = newest.filter(|_| self.report.role != Role::Ingress)?;
+        newest.client.as_deref()
+    }
 }
 
 /// A Received field (RFC 5321, 4.4): what some host claims of its having had the message.
@@ -39,6 +51,8 @@ pub struct Received {
 pub struct Trace {
     /// The host that wrote it.
     pub by: String,
+    /// Who it says gave it the message: an address, else a name.
+    pub client: Option<String>,
     /// The queue id there.
     pub id: Option<String>,
     /// When, µs since 1970-01-01 UTC by that host's clock, in whole seconds.
@@ -96,7 +110,8 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
         others: others.into_iter().map(HopReport::clean).collect(),
         auth: auth(head),
         canonical: canonical(&groups),
-        from: sender(&message),
+        from: address_in(message.from()),
+        to: address_in(message.to()),
         trace: trace(&message),
     }))
 }
@@ -150,11 +165,12 @@ fn is_report(message: &Message) -> bool {
     })
 }
 
-/// The octets of the tracking part among the direct children of the mail's own multipart.
+/// The octets of the tracking part.
 fn tracking_part<'a>(message: &'a Message) -> Option<&'a [u8]> {
     part(message, "message", "tracking-status")
 }
 
+/// The octets of the first such part among the direct children of the mail's own multipart.
 fn part<'a>(message: &'a Message, kind: &str, subtype: &str) -> Option<&'a [u8]> {
     let children = message.parts.first()?.sub_parts()?;
     children
@@ -173,12 +189,10 @@ fn trace(message: &Message) -> Vec<Trace> {
         return Vec::new();
     };
     let fields = header.received_all().take(FIELDS_MAX).filter_map(|field| {
-        let by = match field.by.as_ref()? {
-            Host::Name(name) => clean::line(name),
-            Host::IpAddr(address) => address.to_string(),
-        };
+        let address = field.from_ip().map(|address| address.to_string());
         Some(Trace {
-            by,
+            by: host(field.by.as_ref()?),
+            client: address.or_else(|| field.from().map(host)),
             id: field.id.as_deref().map(clean::line),
             at_us: field.date.as_ref().and_then(moment_us),
         })
@@ -186,9 +200,19 @@ fn trace(message: &Message) -> Vec<Trace> {
     fields.collect()
 }
 
-fn sender(message: &Message) -> Option<String> {
-    let address = message.from()?.first()?.address.as_deref()?;
-    Some(clean::address(address))
+fn host(host: &Host) -> String {
+    match host {
+        Host::Name(name) => clean::line(name),
+        Host::IpAddr(address) => address.to_string(),
+    }
+}
+
+/// The first address of a field; beyond ASCII it stands as the name of an empty group, as the writer puts it.
+fn address_in(field: Option<&Address>) -> Option<String> {
+    let field = field?;
+    let first = field.first().and_then(|first| first.address.as_deref());
+    let group = || field.as_group()?.first()?.name.as_deref();
+    first.or_else(group).map(clean::address)
 }
 
 /// The tag of the algorithm we know; another one is as good as none.

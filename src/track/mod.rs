@@ -9,6 +9,7 @@ pub mod carry;
 pub mod certificate;
 pub mod clean;
 pub mod disclosure;
+pub mod domain;
 pub mod id;
 pub mod mtrk;
 pub mod policy;

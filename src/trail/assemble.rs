@@ -5,15 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::NotOurs;
 use super::clock::{Bounds, Offset};
+use super::forest::Forest;
 use super::ghosts;
 use super::notices::Word;
 use super::pairs::{self, Handover, Jump};
 use super::state::{self, Recipient};
-use super::verify::{Truth, truth};
-use crate::report::{Received, Trace};
-use crate::track::{Event, HopReport, Role, Secret, StepId, TrackingId};
+use super::verify::{Known, Truth, truth};
+use super::{NotOurs, Why};
+use crate::report::{Origin, Received, Trace};
+use crate::track::{HopReport, Role, Secret, StepId, TrackingId};
 
 /// A message and its way.
 #[derive(Clone, Debug)]
@@ -22,6 +23,10 @@ pub struct Message {
     pub id: TrackingId,
     /// Its Message-ID without angle brackets.
     pub message_id: Option<String>,
+    /// Whom its reports go to.
+    pub originator: Option<String>,
+    /// Who gave it to the MTA of the first hop, where that shows it.
+    pub client: Option<String>,
     /// When it was sent, ms of the originator's clock.
     pub sent_ms: Option<u64>,
     /// Whether its reports are proved; never `NotOurs`.
@@ -34,6 +39,8 @@ pub struct Message {
     pub words: Vec<Word>,
     /// Reports on this id that were set aside because they lack the proof the others have.
     pub unproved: usize,
+    /// Who wrote each step, where that was looked at.
+    pub origins: HashMap<StepId, Origin>,
 }
 
 /// A message at a hop.
@@ -103,89 +110,164 @@ impl Stay {
 /// report proved for another message cannot slip in under this one's id.
 type Key = (TrackingId, Option<(String, u64)>);
 
-/// The Received fields that each step shows.
-type Traces = HashMap<StepId, Vec<Trace>>;
-
 /// Puts reports together. Messages come in the order of their sending.
 pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Message>, Vec<NotOurs>) {
-    let mut groups: BTreeMap<Key, Vec<HopReport>> = BTreeMap::new();
-    let mut traces: HashMap<TrackingId, Traces> = HashMap::new();
-    let mut not_ours = Vec::new();
-    for one in received {
-        let truth = truth(&one, secret);
-        let report = one.report;
-        let proof = match truth {
-            Truth::NotOurs => {
-                not_ours.push(NotOurs {
-                    id: report.id,
-                    host: report.reporting_mta,
-                    from: one.from,
-                });
-                continue;
+    let unchecked = received.into_iter().map(|one| (one, Origin::Unchecked));
+    judged(unchecked, secret.into())
+}
+
+/// The same where it was looked at who wrote them.
+pub fn judged(
+    received: impl Iterator<Item = (Received, Origin)>,
+    known: Known,
+) -> (Vec<Message>, Vec<NotOurs>) {
+    let received: Vec<(Received, Origin)> = received.collect();
+    let vouched = vouched(&received);
+    let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
+    let mut apart = Vec::new();
+    for (one, origin) in received {
+        let truth = truth(&one, known);
+        let report = &one.report;
+        let key = (
+            report.id.clone(),
+            report.message_id.clone().zip(report.sent_ms),
+        );
+        match (truth, &origin) {
+            (Truth::NotOurs, _) => apart.push((key, set_apart(one, Why::WrongProof))),
+            (_, Origin::Altered { .. }) => {
+                apart.push((key, set_apart(one, Why::BrokenSignature)));
             }
-            Truth::Verified => report.message_id.clone().zip(report.sent_ms),
-            Truth::Unproved | Truth::Unverifiable => None,
-        };
-        if !one.trace.is_empty() {
-            let of_id = traces.entry(report.id.clone()).or_default();
-            of_id.insert(report.step, one.trace);
+            _ if contradicts(&one.report, &vouched) => {
+                apart.push((key, set_apart(one, Why::Contradicted)));
+            }
+            (Truth::Verified, _) => groups.entry(key).or_default().take(one, &origin),
+            _ => groups.entry((key.0, None)).or_default().take(one, &origin),
         }
-        let reports = groups.entry((report.id.clone(), proof)).or_default();
-        reports.push(report);
-        reports.extend(one.others);
     }
-    let without_proof = match secret {
-        Some(_) => Truth::Unproved,
-        None => Truth::Unverifiable,
+    let name_altered = |(key, report): (Key, NotOurs)| match report.why {
+        // The message is this user's: others proved it.
+        Why::WrongProof if groups.contains_key(&key) && key.1.is_some() => NotOurs {
+            why: Why::Altered,
+            ..report
+        },
+        _ => report,
+    };
+    let not_ours = apart.into_iter().map(name_altered).collect();
+    let without_proof = match known {
+        Known::Nothing => Truth::Unverifiable,
+        _ => Truth::Unproved,
     };
     let mut messages = set_unproved_aside(groups, without_proof);
-    for message in &mut messages {
-        if let Some(traces) = traces.get(&message.id) {
-            ghosts::place(&mut message.stays, traces.clone());
-        }
-    }
     messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
     pairs::set_clocks(&mut messages);
     (messages, not_ours)
 }
 
+/// A step as a host tells of it.
+type Claim = (TrackingId, StepId, String);
+
+fn claim(report: &HopReport) -> Claim {
+    let host = report.reporting_mta.clone();
+    (report.id.clone(), report.step, host)
+}
+
+/// What hosts tell under the signature of their own domain.
+fn vouched(received: &[(Received, Origin)]) -> HashMap<Claim, HopReport> {
+    let signed = received
+        .iter()
+        .filter(|(_, origin)| matches!(origin, Origin::Signed { vouches: true, .. }));
+    signed
+        .map(|(one, _)| (claim(&one.report), one.report.clone()))
+        .collect()
+}
+
+/// Whether a report says something else of a step than its host does under its signature: every hop behind it knows
+/// the step's id and B.
+fn contradicts(report: &HopReport, vouched: &HashMap<Claim, HopReport>) -> bool {
+    // Mostly nobody looked who signed.
+    !vouched.is_empty()
+        && vouched
+            .get(&claim(report))
+            .is_some_and(|signed| signed != report)
+}
+
+fn set_apart(one: Received, why: Why) -> NotOurs {
+    NotOurs {
+        id: one.report.id,
+        host: one.report.reporting_mta,
+        from: one.from,
+        why,
+    }
+}
+
+/// What is told of one message.
+#[derive(Default)]
+struct Group {
+    originator: Option<String>,
+    client: Option<String>,
+    reports: Vec<HopReport>,
+    origins: HashMap<StepId, Origin>,
+    /// The Received fields that each step shows.
+    traces: HashMap<StepId, Vec<Trace>>,
+}
+
+impl Group {
+    /// Takes a mail's steps in; of several copies of a step, the origin of a signed one counts.
+    fn take(&mut self, one: Received, origin: &Origin) {
+        let signed = matches!(origin, Origin::Signed { vouches: true, .. });
+        if one.report.hop == 1 && self.client.is_none() {
+            self.client = one.client().map(str::to_owned);
+        }
+        self.originator = self.originator.take().or(one.to);
+        if !one.trace.is_empty() {
+            self.traces.insert(one.report.step, one.trace);
+        }
+        for step in std::iter::once(one.report).chain(one.others) {
+            if *origin != Origin::Unchecked && (signed || !self.origins.contains_key(&step.step)) {
+                self.origins.insert(step.step, origin.clone());
+            }
+            self.reports.push(step);
+        }
+    }
+}
+
 /// Reports without proof tell nothing of a message that has proved ones.
-fn set_unproved_aside(
-    mut groups: BTreeMap<Key, Vec<HopReport>>,
-    without_proof: Truth,
-) -> Vec<Message> {
+fn set_unproved_aside(mut groups: BTreeMap<Key, Group>, without_proof: Truth) -> Vec<Message> {
     let proved: HashSet<_> = groups
         .keys()
         .filter(|k| k.1.is_some())
         .map(|k| k.0.clone())
         .collect();
     let mut aside = HashMap::new();
-    groups.retain(|(id, proof), reports| {
+    groups.retain(|(id, proof), group| {
         let keep = proof.is_some() || !proved.contains(id);
         if !keep {
-            aside.insert(id.clone(), reports.len());
+            aside.insert(id.clone(), group.reports.len());
         }
         keep
     });
     groups
         .into_iter()
-        .map(|((id, proof), reports)| {
+        .map(|((id, proof), group)| {
             let unproved = aside.get(&id).copied().unwrap_or(0);
             let truth = if proof.is_some() {
                 Truth::Verified
             } else {
                 without_proof
             };
-            message(id, truth, reports, unproved)
+            message(id, truth, group, unproved)
         })
         .collect()
 }
 
-fn message(id: TrackingId, truth: Truth, reports: Vec<HopReport>, unproved: usize) -> Message {
-    let steps = in_order(reports);
-    let stays = Forest::grow(steps.clone()).into_stays();
+fn message(id: TrackingId, truth: Truth, group: Group, unproved: usize) -> Message {
+    let steps = in_order(group.reports);
+    let mut stays = Forest::grow(steps.clone()).into_stays();
+    ghosts::place(&mut stays, group.traces);
     Message {
         id,
+        originator: group.originator,
+        client: group.client,
         message_id: steps.iter().find_map(|s| s.message_id.clone()),
         sent_ms: steps.iter().find_map(|s| s.sent_ms),
         truth,
@@ -193,10 +275,16 @@ fn message(id: TrackingId, truth: Truth, reports: Vec<HopReport>, unproved: usiz
         stays,
         words: Vec::new(),
         unproved,
+        origins: group.origins,
     }
 }
 
 impl Message {
+    /// Who wrote a step, as far as anybody looked.
+    pub fn origin(&self, step: StepId) -> &Origin {
+        self.origins.get(&step).unwrap_or(&Origin::Unchecked)
+    }
+
     /// The stays at the same host that this one goes back to, the first of them first: more than one or two are a
     /// loop, and the hops between two of them its ring.
     pub fn earlier_visits(&self, stay: usize) -> Vec<usize> {
@@ -231,194 +319,7 @@ fn in_order(mut reports: Vec<HopReport>) -> Vec<HopReport> {
 }
 
 /// The latest moment a step tells of, µs of its hop's clock.
-fn last_us(report: &HopReport) -> i64 {
+pub(super) fn last_us(report: &HopReport) -> i64 {
     let attempts = report.recipients.iter().filter_map(|r| r.attempted_us);
     attempts.max().unwrap_or_else(|| report.arrived_us())
-}
-
-/// The stays while they are being linked.
-#[derive(Default)]
-struct Forest {
-    stays: Vec<Stay>,
-    /// The stay of each step.
-    home: HashMap<StepId, usize>,
-    /// What was put in the place of a step that is referred to and never came.
-    stand_in: HashMap<StepId, Option<usize>>,
-    /// Steps that have a child.
-    followed: HashSet<StepId>,
-    /// A known step that handed the message to this hop of this name.
-    givers: HashMap<(u8, String), StepId>,
-}
-
-impl Forest {
-    /// Links steps that come in order.
-    fn grow(steps: Vec<HopReport>) -> Self {
-        let mut forest = Self::default();
-        let known: HashSet<_> = steps.iter().map(|s| s.step).collect();
-        let parents = steps.iter().filter_map(|s| s.parent);
-        forest.followed = parents.filter(|p| known.contains(p)).collect();
-        for step in &steps {
-            if let Some(giver) = step.parent.filter(|p| known.contains(p)) {
-                let place = (step.hop, step.reporting_mta.clone());
-                forest.givers.entry(place).or_insert(giver);
-            }
-        }
-        for step in steps {
-            forest.add(step);
-        }
-        forest
-    }
-
-    fn add(&mut self, step: HopReport) {
-        let before = match step.parent {
-            None => None,
-            Some(id) => match self.home.get(&id) {
-                Some(home) => Some(*home),
-                None => self.stand_in(id, &step),
-            },
-        };
-        let place = self.place(&step, before);
-        self.home.insert(step.step, place);
-        if let Some(stay) = self.stays.get_mut(place) {
-            stay.steps.push(step);
-        }
-    }
-
-    /// The stay a step belongs to, given the one it came from.
-    fn place(&mut self, step: &HopReport, before: Option<usize>) -> usize {
-        let name = Some(&step.reporting_mta);
-        let here = |stay: &Stay| stay.hop == step.hop && stay.host.as_ref() == name;
-        let mut parent = before;
-        if let Some((n, stay)) = before.and_then(|n| Some((n, self.stays.get(n)?))) {
-            if here(stay) {
-                return n;
-            }
-            // Every link leads to a higher number; so the tree is at most 255 deep.
-            if stay.hop >= step.hop {
-                parent = stay.parent;
-            }
-        }
-        let same = |stay: &Stay| stay.parent == parent && here(stay);
-        match self.stays.iter().position(same) {
-            Some(known) => known,
-            None => self.found(step.hop, name.cloned(), parent),
-        }
-    }
-
-    fn found(&mut self, hop: u8, host: Option<String>, parent: Option<usize>) -> usize {
-        self.stays.push(Stay {
-            hop,
-            host,
-            parent,
-            steps: Vec::new(),
-            handovers: Vec::new(),
-            link: Offset::Unknown,
-            offset: Offset::Unknown,
-            offset_at_us: None,
-            claims: Vec::new(),
-            jump: None,
-        });
-        self.stays.len() - 1
-    }
-
-    /// Where a step hangs whose parent never reported. Right behind a neighbour by number that waits
-    /// for news of it; else behind a stay that stands for the missing report.
-    fn stand_in(&mut self, missing: StepId, child: &HopReport) -> Option<usize> {
-        if let Some(known) = self.stand_in.get(&missing) {
-            return *known;
-        }
-        // The hop has told of it before, with a link that leads somewhere.
-        let place = (child.hop, child.reporting_mta.clone());
-        if let Some(home) = self.givers.get(&place).and_then(|g| self.home.get(g)) {
-            let before = self.stays.get(*home).filter(|stay| stay.hop < child.hop);
-            if before.is_some() {
-                return Some(*home);
-            }
-        }
-        let waiting = self.waiting(child);
-        let near = waiting.filter(|(_, _, hop)| hop.saturating_add(1) == child.hop);
-        let place = if child.hop <= 1 {
-            None
-        } else if let Some((stay, step, _)) = near {
-            self.followed.insert(step);
-            Some(stay)
-        } else {
-            let (host, parent) = match waiting {
-                Some((stay, step, hop)) => {
-                    self.followed.insert(step);
-                    let next = hop.saturating_add(2) == child.hop;
-                    (next.then(|| self.next_host(step)).flatten(), Some(stay))
-                }
-                None => (None, None),
-            };
-            Some(self.found(child.hop - 1, host, parent))
-        };
-        self.stand_in.insert(missing, place);
-        place
-    }
-
-    /// The step nearest in front of `child` that handed the message to a hop which has not reported.
-    fn waiting(&self, child: &HopReport) -> Option<(usize, StepId, u8)> {
-        let steps = self
-            .stays
-            .iter()
-            .enumerate()
-            .flat_map(|(n, s)| s.steps.iter().map(move |t| (n, t)));
-        steps
-            .filter(|(_, step)| step.hop < child.hop && !self.followed.contains(&step.step))
-            .filter_map(|(stay, step)| {
-                let handed = step
-                    .recipients
-                    .iter()
-                    .find(|r| r.event == Event::Transferred)?;
-                let named = handed.remote_mta.as_ref() == Some(&child.reporting_mta);
-                Some(((step.hop, named), (stay, step.step, step.hop)))
-            })
-            .max_by_key(|(rank, _)| *rank)
-            .map(|(_, found)| found)
-    }
-
-    /// The name of the hop a step handed the message to.
-    fn next_host(&self, step: StepId) -> Option<String> {
-        let stay = self.stays.get(*self.home.get(&step)?)?;
-        let report = stay.steps.iter().find(|s| s.step == step)?;
-        report.recipients.iter().find_map(|r| r.remote_mta.clone())
-    }
-
-    /// The stays in the order of the way.
-    fn into_stays(mut self) -> Vec<Stay> {
-        for stay in &mut self.stays {
-            stay.steps
-                .sort_by_key(|s| (last_us(s), s.role != Role::Ingress, s.step));
-        }
-        let mut order = Vec::new();
-        let mut stack: Vec<usize> = self.children(None);
-        while let Some(next) = stack.pop() {
-            order.push(next);
-            stack.extend(self.children(Some(next)));
-        }
-        let place: HashMap<usize, usize> =
-            order.iter().enumerate().map(|(n, old)| (*old, n)).collect();
-        let mut stays: Vec<(usize, Stay)> = self
-            .stays
-            .into_iter()
-            .enumerate()
-            .filter_map(|(old, stay)| Some((*place.get(&old)?, stay)))
-            .collect();
-        stays.sort_by_key(|(n, _)| *n);
-        let moved = |stay: Stay| Stay {
-            parent: stay.parent.and_then(|p| place.get(&p).copied()),
-            ..stay
-        };
-        stays.into_iter().map(|(_, stay)| moved(stay)).collect()
-    }
-
-    /// The stays behind one, the last first.
-    fn children(&self, parent: Option<usize>) -> Vec<usize> {
-        let mut children: Vec<usize> = (0..self.stays.len())
-            .filter(|n| self.stays.get(*n).is_some_and(|s| s.parent == parent))
-            .collect();
-        children.reverse();
-        children
-    }
 }

@@ -4,8 +4,11 @@
 //! Everything it is given may come from strangers.
 
 pub mod assemble;
+pub mod bundle;
 pub mod clock;
 pub mod custody;
+pub mod examine;
+mod forest;
 mod ghosts;
 pub mod notices;
 pub mod pairs;
@@ -15,11 +18,14 @@ pub mod ring;
 pub mod source;
 pub mod spent;
 pub mod state;
+pub mod stats;
 mod times;
 pub mod verify;
 pub mod way;
 
 use std::path::Path;
+
+use serde::Serialize;
 
 use crate::track::{Secret, TrackingId};
 
@@ -27,14 +33,14 @@ pub use assemble::{Message, Stay};
 pub use reports::Reports;
 pub use source::{Source, SourceError};
 pub use state::{Outcome, Recipient, State};
-pub use verify::Truth;
+pub use verify::{Agreement, Truth};
 
 /// What a mailbox tells.
 #[derive(Clone, Debug, Default)]
 pub struct Trails {
     /// The messages, the oldest first.
     pub messages: Vec<Message>,
-    /// Reports that prove to be about no mail of this user; part of no message.
+    /// Reports that are set apart, not about mail of this user or altered; part of no message.
     pub not_ours: Vec<NotOurs>,
     /// What was looked at.
     pub counts: Counts,
@@ -51,7 +57,7 @@ pub struct Counts {
     pub reports: usize,
 }
 
-/// A report that claims a message it has no key of.
+/// A report that is part of no message, and what it claims.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NotOurs {
     /// The tracking id it claims.
@@ -60,6 +66,22 @@ pub struct NotOurs {
     pub host: String,
     /// The address in its From.
     pub from: Option<String>,
+    /// Why it is set apart.
+    pub why: Why,
+}
+
+/// Why a report is set apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// Its proof is that of no mail of this user.
+    WrongProof,
+    /// It names a message of this user, and its proof does not fit what it says: altered, or made up.
+    Altered,
+    /// The domain that reports signed something else.
+    BrokenSignature,
+    /// It says something else of a step than its host does under its signature.
+    Contradicted,
 }
 
 /// Reads what lies at a path, a Maildir or another [`Source`], and changes nothing in it.

@@ -1,14 +1,13 @@
 //! The reports in some sources, read again as often as one likes: a mail in a Maildir is opened once.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io;
 use std::path::Path;
 
-use super::source::{Found, Place, Room, Source, SourceError, directory, maildir, mbox};
-use super::{Trails, assemble, notices};
+use super::source::{Found, Place, Room, Source, SourceError, maildir};
+use super::{Message, Trails, assemble, notices};
 use crate::report::notice::{self, Notice};
-use crate::report::{self, Received, read};
+use crate::report::read::{REPORT_OCTETS_MAX, may_be_report};
+use crate::report::{self, Received};
 use crate::track::Secret;
 
 /// What was read so far.
@@ -55,6 +54,16 @@ impl Reports {
         notices::join(&mut trails.messages, &said);
         trails
     }
+
+    /// Gives messages that were put together elsewhere the words of others about them.
+    pub fn join_words(&self, messages: &mut [Message]) {
+        let mails = self.shelves.iter().flat_map(|(_, shelf)| shelf.mails());
+        let said = mails.filter_map(|mail| match mail {
+            Mail::Notice(notice) => Some((**notice).clone()),
+            _ => None,
+        });
+        notices::join(messages, &said.collect::<Vec<_>>());
+    }
 }
 
 /// What was read out of one source.
@@ -81,27 +90,16 @@ impl Shelf {
 
     fn update(&mut self, source: &Source) -> Result<bool, SourceError> {
         match source {
-            Source::Maildir(path) => self.update_maildir(path),
-            Source::Directory(path) => {
-                self.loose.clear();
-                let mut room = Room::default();
-                for path in directory::mails(path).map_err(SourceError::unreadable(path))? {
-                    self.loose.extend(mail_in(&path, &mut room));
-                }
-                Ok(true)
-            }
-            Source::File(path) => {
-                let file = File::open(path).map_err(SourceError::unreadable(path))?;
-                self.read_stream(source, file);
-                Ok(true)
-            }
+            Source::Maildir(path) => return self.update_maildir(path),
             // What it gave before is gone.
-            Source::Stdin if !self.loose.is_empty() => Ok(false),
-            Source::Stdin => {
-                self.read_stream(source, io::stdin().lock());
-                Ok(true)
-            }
+            Source::Stdin if !self.loose.is_empty() => return Ok(false),
+            _ => {}
         }
+        self.loose.clear();
+        source.visit(REPORT_OCTETS_MAX, may_be_report, |place, found| {
+            self.loose.push(Mail::of(found, place));
+        })?;
+        Ok(true)
     }
 
     fn update_maildir(&mut self, path: &Path) -> Result<bool, SourceError> {
@@ -114,31 +112,16 @@ impl Shelf {
             }
             let known = before.remove(&key);
             changed |= known.is_none();
-            if let Some(mail) = known.or_else(|| mail_in(&path, &mut room)) {
+            let read = || {
+                let found = room.open(&path, REPORT_OCTETS_MAX, may_be_report)?;
+                Some(Mail::of(found, Place::File(&path)))
+            };
+            if let Some(mail) = known.or_else(read) {
                 self.kept.insert(key, mail);
             }
         })?;
         Ok(changed || !before.is_empty())
     }
-
-    fn read_stream(&mut self, source: &Source, stream: impl io::Read) {
-        self.loose.clear();
-        let wanted = read::may_be_report;
-        mbox::visit(stream, read::REPORT_OCTETS_MAX, wanted, |found| {
-            let place = Place::Within(source, self.loose.len() + 1);
-            self.loose.push(Mail::of(found, place));
-        });
-    }
-}
-
-/// The mail in a file; `None` if it was moved or deleted since it was listed.
-fn mail_in(path: &Path, room: &mut Room) -> Option<Mail> {
-    let found = match File::open(path) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return None,
-        Err(why) => Err(why),
-        Ok(file) => room.read(file, read::REPORT_OCTETS_MAX, read::may_be_report),
-    };
-    Some(Mail::of(found, Place::File(path)))
 }
 
 impl Mail {

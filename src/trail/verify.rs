@@ -1,12 +1,15 @@
-//! Whether a report is about mail this user sent: its Auth is keyed with B, and only who has the secret
-//! (or saw the request on its way) can make B.
+//! How far a report can be trusted. Three questions, none of which answers another: is it about mail this user
+//! sent (its Auth is keyed with B, and only who has the secret, or saw the request on its way, can make B), who
+//! wrote it (`report::origin`), and does it agree with the others.
 
 use serde::Serialize;
 
+use super::assemble::{Message, Stay};
+use super::clock::Offset;
 use crate::report::Received;
-use crate::track::Secret;
+use crate::track::{Certificate, Event, HopReport, Secret};
 
-/// What is known of a report's origin.
+/// What is known of whether a report was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Truth {
@@ -20,21 +23,121 @@ pub enum Truth {
     Unverifiable,
 }
 
-/// Judges a report.
-pub fn truth(received: &Received, secret: Option<&Secret>) -> Truth {
+/// A of one message: what shows, without the secret, that its reports were asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Its Message-ID without angle brackets.
+    pub message_id: String,
+    /// When it was sent, ms of the originator's clock.
+    pub sent_ms: u64,
+    /// A.
+    pub proof: [u8; 32],
+}
+
+/// By what it is judged whether a report was asked for.
+#[derive(Clone, Copy)]
+pub enum Known<'a> {
+    /// The user's own secret: of every message.
+    Secret(&'a Secret),
+    /// A of some messages, of which all reports have to be.
+    Proofs(&'a [Proof]),
+    /// Nothing.
+    Nothing,
+}
+
+impl<'a> From<Option<&'a Secret>> for Known<'a> {
+    fn from(secret: Option<&'a Secret>) -> Self {
+        secret.map_or(Self::Nothing, Self::Secret)
+    }
+}
+
+impl Known<'_> {
+    /// B of a message.
+    fn certificate(self, message_id: &str, sent_ms: u64) -> Option<Certificate> {
+        match self {
+            Self::Secret(secret) => Some(secret.certificate(message_id, sent_ms)),
+            Self::Proofs(proofs) => {
+                let is = |p: &&Proof| p.message_id == message_id && p.sent_ms == sent_ms;
+                let proof = proofs.iter().find(is)?;
+                Some(Certificate::of_proof(&proof.proof))
+            }
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// Judges whether a report was asked for.
+pub fn truth(received: &Received, known: Known) -> Truth {
     let report = &received.report;
-    let Some(secret) = secret else {
+    if matches!(known, Known::Nothing) {
         return Truth::Unverifiable;
-    };
+    }
     let (Some(auth), Some(message_id), Some(sent_ms)) =
         (&received.auth, &report.message_id, report.sent_ms)
     else {
         return Truth::Unproved;
     };
-    let certificate = secret.certificate(message_id, sent_ms);
-    if certificate.verifies(&received.canonical, auth) {
+    let certificate = known.certificate(message_id, sent_ms);
+    if certificate.is_some_and(|c| c.verifies(&received.canonical, auth)) {
         Truth::Verified
     } else {
         Truth::NotOurs
     }
+}
+
+/// Whether what a hop tells agrees with what the others tell; the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Agreement {
+    /// The hop before handed the message to it, and no clock contradicts another.
+    Agrees,
+    /// It was handed the message by a hop whose report never came, so there is nobody to agree with.
+    Unlinked,
+    /// No offset between its clock and that of the hop before fits all stamps, or a clock was set meanwhile.
+    Clocks,
+    /// By its own clock something was over before it began.
+    Backwards,
+    /// The step it names as the one that handed it the message says nothing of that.
+    NotHandedOver,
+}
+
+/// Compares what a stay tells with the stays around it.
+pub fn agreement(message: &Message, stay: &Stay) -> Agreement {
+    let before = stay.parent.and_then(|parent| message.stays.get(parent));
+    let judge = |step: &HopReport| step_agreement(step, stay, before);
+    let worst = stay.steps.iter().map(judge).max();
+    let worst = worst.unwrap_or(Agreement::Unlinked);
+    if stay.link == Offset::Contradiction || stay.jump.is_some() {
+        worst.max(Agreement::Clocks)
+    } else {
+        worst
+    }
+}
+
+fn step_agreement(step: &HopReport, stay: &Stay, before: Option<&Stay>) -> Agreement {
+    let goes_back = |group| {
+        step.ended_us(group)
+            .is_some_and(|us| us < step.arrived_us())
+    };
+    if step.recipients.iter().any(goes_back) {
+        return Agreement::Backwards;
+    }
+    let Some(parent) = step.parent else {
+        return Agreement::Agrees;
+    };
+    let own = stay.steps.iter().any(|other| other.step == parent);
+    let giver = before.and_then(|stay| stay.steps.iter().find(|s| s.step == parent));
+    match giver {
+        _ if own => Agreement::Agrees,
+        None => Agreement::Unlinked,
+        Some(giver) if hands_over(giver) => Agreement::Agrees,
+        Some(_) => Agreement::NotHandedOver,
+    }
+}
+
+/// Whether a step gave the message to somebody, or may have done so: what went to a host that seemed not to
+/// report, or to members that are not named, can come by a hop all the same; and a reply may be lost.
+fn hands_over(step: &HopReport) -> bool {
+    let refused = |event| matches!(event, Event::Failed | Event::Held);
+    step.recipients.iter().any(|r| !refused(r.event))
 }

@@ -5,13 +5,15 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{lab, show_logs};
+use super::{PATIENCE, lab, show_logs};
 
 /// A browser with one page. Dropped, it is gone with all its processes.
 pub struct Browser {
@@ -169,7 +171,13 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its namespace goes with it.
+        // Asked to close it leaves nothing behind; killed, its namespace goes with it.
+        let close = "{\"id\":0,\"method\":\"Browser.close\"}\0";
+        let asked = self.input.write_all(close.as_bytes()).is_ok();
+        let asked_at = Instant::now();
+        while asked && asked_at.elapsed() < PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(20));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {

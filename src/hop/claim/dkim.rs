@@ -22,6 +22,7 @@ use tracing::debug;
 use super::Start;
 use crate::hop::Hop;
 use crate::hop::route::Names;
+use crate::track::domain::is_within;
 
 /// Signatures of one message that are looked at; each may cost a look-up and a public key operation.
 const SIGNATURES_MAX: usize = 4;
@@ -117,17 +118,6 @@ fn would_do(signature: &Signature, domain: &str) -> bool {
         && is_within(agent, &signature.d)
         && signature.h.iter().any(|h| h.eq_ignore_ascii_case("from"))
         && signature.a != Algorithm::RsaSha1
-}
-
-/// Whether `domain` is `above` or below it; a domain without a dot stands above everybody's.
-fn is_within(domain: &str, above: &str) -> bool {
-    let split = domain.len().checked_sub(above.len());
-    let Some((below, same)) = split.and_then(|at| domain.split_at_checked(at)) else {
-        return false;
-    };
-    above.contains('.')
-        && same.eq_ignore_ascii_case(above)
-        && (below.is_empty() || below.ends_with('.'))
 }
 
 type Hasher = BodyHasher<<Sha256 as HashImpl>::Context>;

@@ -3,10 +3,10 @@
 use base64::Engine;
 use proptest::prelude::*;
 
-use super::samples::{any_report, mailing, report};
+use super::samples::{any_report, mailing, recipient, report};
 use crate::report::field::{Group, canonical};
-use crate::report::{read, write, write_together};
-use crate::track::{Certificate, Event, HopReport, StepId};
+use crate::report::{Mailing, read, write, write_together};
+use crate::track::{Certificate, Event, HopReport, Role, StepId};
 
 proptest! {
     #[test]
@@ -150,4 +150,29 @@ fn auth_of_the_published_example() {
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(tag),
         "ec35ad1ACry7yW8bOF9sjfOu9Dfs9GKqLSN7seLoc80"
     );
+}
+
+/// The topmost of the Received fields is the one the hop's own MTA wrote, so it names who gave it the message.
+#[test]
+fn the_client_is_read_where_it_is_shown() {
+    let fields = "Received: from pc.example.org (pc.example.org [192.0.2.7])\r\n\tby mx1.example.net (Postfix) \
+         with ESMTPSA id 4F1;\r\n\tMon, 23 Nov 2026 16:05:09 +0000 (UTC)\r\nReceived: from a by b; \
+         Mon, 23 Nov 2026 16:05:08 +0000\r\n";
+    let client = |role, received| {
+        let mailing = Mailing {
+            received,
+            ..mailing(None)
+        };
+        let report = HopReport {
+            role,
+            ..report(vec![recipient("bob@example.net", Event::Transferred)])
+        };
+        let received = read(&write(&report, &mailing)).unwrap().unwrap();
+        assert_eq!(received.to.as_deref(), Some("alice@example.org"));
+        received.client().map(str::to_owned)
+    };
+    let shown = Some("192.0.2.7".to_owned());
+    assert_eq!(client(Role::Egress, Some(fields)), shown);
+    assert_eq!(client(Role::Ingress, Some(fields)), None);
+    assert_eq!(client(Role::Egress, None), None);
 }

@@ -5,4 +5,4 @@ mod golden;
 mod hostile;
 mod law;
 mod notices;
-mod samples;
+pub mod samples;

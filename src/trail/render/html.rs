@@ -15,6 +15,7 @@ use super::View;
 use super::format::rfc3339;
 use super::svg::sign;
 use super::terminal::headline;
+use super::trust;
 use super::verdict::verdict;
 use crate::track::clean::is_hidden;
 use crate::trail::{Message, NotOurs, Outcome, Trails, Truth};
@@ -188,16 +189,17 @@ fn not_ours(reports: &[NotOurs]) -> Markup {
     html! {
         section.apart aria-labelledby="apart" {
             h2 id="apart" { (outcome_sign(Outcome::Failed)) "Reports left out: " (reports.len()) }
-            p { "Their proof is wrong, so they are not about mail you sent." }
             table {
                 thead { tr {
                     th scope="col" { "Claims to be" } th scope="col" { "Came from" } th scope="col" { "Claims message" }
+                    th scope="col" { "Why" }
                 } }
                 tbody {
                     @for report in reports.iter().take(NOT_OURS_MAX) { tr {
                         td { (foreign(&report.host)) }
                         td { (foreign(report.from.as_deref().unwrap_or("nobody"))) }
                         td.id { (foreign(report.id.as_str())) }
+                        td { (trust::reason(report.why)) }
                     } }
                 }
             }

@@ -52,6 +52,7 @@
 //!       "host": "mx3.example.net",
 //!       "parent": 1,
 //!       "missing": false,
+//!       "agreement": "agrees",
 //!       "claims": [{ "by": "filter.example.net", "id": "4F7A21C0", "at": "2026-11-23T16:05:11.000000Z", "at_us": 1795449911000000 }],
 //!       "clock": {
 //!         "state": "known",
@@ -81,6 +82,7 @@
 //!         "pause_out_us": 1000,
 //!         "tls_in": { "on": true, "version": "1.3", "cipher": "TLS_AES_256_GCM_SHA384", "verified": false },
 //!         "tls_out": { "on": false, "version": null, "cipher": null, "verified": false },
+//!         "origin": { "state": "signed", "domain": "example.net", "vouches": true },
 //!         "recipients": [{
 //!           "original": "bob@example.net",
 //!           "recipient": "bob@example.net",
@@ -99,7 +101,8 @@
 //!   "not_ours": [{
 //!     "id": "7f3a91c2@mail.example.org",
 //!     "host": "mx.example.info",
-//!     "from": "hoptrail@example.info"
+//!     "from": "hoptrail@example.info",
+//!     "why": "wrong-proof"
 //!   }]
 //! }
 //! ```
@@ -166,11 +169,11 @@ mod way;
 use serde::Serialize;
 
 use crate::track::{Event, Role};
-use crate::trail::{Outcome, State, Truth};
+use crate::trail::{Agreement, Outcome, State, Truth, Why};
 pub use clock::{BoundsJson, ClockJson, JumpJson};
-pub use fill::document;
+pub use fill::{document, escaped};
 pub use heard::{ClaimJson, WordJson};
-pub use leg::{ExchangeJson, TlsJson};
+pub use leg::{ExchangeJson, OriginJson, TlsJson};
 pub use lines::lines;
 pub use way::{CustodyJson, PartJson, WayJson};
 
@@ -186,7 +189,7 @@ pub struct Document<'a> {
     pub counts: Counts,
     /// The messages asked for, the oldest first.
     pub messages: Vec<MessageJson<'a>>,
-    /// Reports that prove to be about no mail of this user.
+    /// Reports that are set apart: not about mail of this user, or altered.
     pub not_ours: Vec<NotOursJson<'a>>,
 }
 
@@ -199,7 +202,7 @@ pub struct Counts {
     pub reports: usize,
     /// Mails that could not be read, or that call themselves reports and make no sense.
     pub skipped: usize,
-    /// Reports about no mail of this user.
+    /// Reports set apart.
     pub not_ours: usize,
 }
 
@@ -212,6 +215,10 @@ pub struct NotOursJson<'a> {
     pub host: &'a str,
     /// The address in its From.
     pub from: Option<&'a str>,
+    /// `wrong-proof`: its proof is that of no mail of this user; `altered`: it names one, and the proof does not fit
+    /// what it says; `broken-signature`: the domain that reports signed something else;
+    /// `contradicted`: a signed report of the same host says something else of the step.
+    pub why: Why,
 }
 
 /// A message.
@@ -282,6 +289,9 @@ pub struct HopJson<'a> {
     pub parent: Option<usize>,
     /// No report came from here; another one refers to it.
     pub missing: bool,
+    /// Whether what it tells fits what the others tell: `agrees`; `unlinked`, the report of the hop before never came;
+    /// `clocks`, no offset fits all stamps; `backwards`, by its own clock; `not-handed-over`, says the hop before.
+    pub agreement: Agreement,
     /// What Received fields claim of it, or of who had the message just before it.
     pub claims: Vec<ClaimJson<'a>>,
     /// Its clock.
@@ -333,6 +343,8 @@ pub struct StepJson<'a> {
     pub tls_in: Option<TlsJson<'a>>,
     /// What protected the one in which it left.
     pub tls_out: Option<TlsJson<'a>>,
+    /// Who signed it (DKIM).
+    pub origin: OriginJson<'a>,
     /// What happened to its recipients.
     pub recipients: Vec<FateJson<'a>>,
 }

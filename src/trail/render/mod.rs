@@ -2,6 +2,7 @@
 //!
 //! Every string out of a report goes through [`format::plain`] on its way to a person.
 
+pub mod evidence;
 mod fates;
 pub mod format;
 pub mod html;
@@ -9,9 +10,11 @@ pub mod json;
 mod moments;
 mod picture;
 mod spent;
+pub mod stats;
 mod svg;
 pub mod terminal;
 mod tree;
+mod trust;
 pub mod verdict;
 mod words;
 

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use super::fates::{fate, said, words_by_recipient};
 use super::format::{cut, fill_all, fill_list, plain, put};
 use super::verdict::verdict;
-use super::{TERMINAL_COLUMNS, View, spent, tree};
+use super::{TERMINAL_COLUMNS, View, spent, tree, trust};
 use crate::track::Event;
 use crate::trail::notices::Word;
 use crate::trail::{Message, NotOurs, Outcome, Recipient, Trails, Truth};
@@ -18,9 +18,12 @@ const ID_MAX: usize = 16;
 pub const DIM: Style = Style::new().dimmed();
 /// A hop's name.
 pub const BOLD: Style = Style::new().bold();
-const GREEN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
-const YELLOW: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
-const RED: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
+/// As it should be.
+pub const GREEN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+/// Not settled.
+pub const YELLOW: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+/// Wrong.
+pub const RED: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 
 /// The text between a style's sequences.
 pub fn paint(style: Style, text: &str) -> String {
@@ -150,32 +153,9 @@ fn id_width(trails: &Trails, view: &View) -> usize {
     ids.windows(2).map(shared).max().unwrap_or(0).max(ID_MIN)
 }
 
-/// The reports that are about no mail of this user; nothing if there are none.
+/// The reports that are part of no message; nothing if there are none.
 pub fn not_ours(reports: &[NotOurs], view: &View) -> String {
-    const SHOWN: usize = 10;
-    let mut out = String::new();
-    if reports.is_empty() {
-        return out;
-    }
-    let count = match reports.len() {
-        1 => "1 report".to_owned(),
-        n => format!("{n} reports"),
-    };
-    let title = format!("✗ {count} left out: wrong proof, so not about mail you sent");
-    put(&mut out, format_args!("{}\n", paint(RED, &title)));
-    for report in reports.iter().take(SHOWN) {
-        let from = report.from.as_deref().unwrap_or("nobody");
-        let (host, from) = (view.cut(&report.host, 33), view.cut(from, 34));
-        let id = view.cut(report.id.as_str(), view.room(14));
-        put(
-            &mut out,
-            format_args!("    {host} (from {from})\n      message {id}\n"),
-        );
-    }
-    if let Some(more) = reports.len().checked_sub(SHOWN + 1) {
-        put(&mut out, format_args!("    and {} more\n", more + 1));
-    }
-    out
+    trust::set_apart(reports, view)
 }
 
 /// One message: the verdict, who it is about, then every hop.
@@ -224,29 +204,19 @@ fn header(out: &mut String, message: &Message, view: &View) {
         Some(_) => row("sent", &view.date_time(message.sent_or_arrived_us())),
         None => row("seen", &view.date_time(message.sent_or_arrived_us())),
     }
-    row("proof", proof(message.truth));
-    if let Some(without) = without_proof(message) {
+    row("proof", trust::solicited(message));
+    if let Some(without) = trust::set_aside(message) {
         row("", &paint(RED, &without));
     }
-}
-
-/// What shows that a message's reports are about mail of this user.
-pub fn proof(truth: Truth) -> &'static str {
-    match truth {
-        Truth::Verified => "✓ every report below carries the key of your message",
-        _ => "? none: nothing shows that these reports are about mail you sent",
-    }
-}
-
-/// What was set aside beside proved reports.
-pub fn without_proof(message: &Message) -> Option<String> {
-    match message.unproved {
-        0 => None,
-        1 => Some("✗ 1 other report has no such key and is left out".to_owned()),
-        n => Some(format!(
-            "✗ {n} other reports have no such key and are left out"
-        )),
-    }
+    let mut rows = |mut name: &'static str, remarks: Vec<String>| {
+        for remark in remarks {
+            for line in fill_all(&remark, view.room(INDENT)) {
+                row(std::mem::take(&mut name), &line);
+            }
+        }
+    };
+    rows("origin", trust::origins(message));
+    rows("chain", trust::agreements(message));
 }
 
 /// Each recipient and its fate, side by side; below each other where the address is long.

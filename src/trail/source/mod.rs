@@ -111,6 +111,50 @@ impl Source {
         Ok(Self::Directory(path))
     }
 
+    /// Shows each mail to `found`, where it lies and what of it is wanted, of standard input once.
+    pub fn visit(
+        &self,
+        octets_max: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+        mut found: impl FnMut(Place, Found),
+    ) -> Result<(), SourceError> {
+        let mut room = Room::default();
+        let mut in_file = |path: &Path| {
+            if let Some(mail) = room.open(path, octets_max, &wanted) {
+                found(Place::File(path), mail);
+            }
+        };
+        match self {
+            Self::Maildir(path) => return maildir::list(path, |_, path| in_file(&path)),
+            Self::Directory(path) => {
+                let mails = directory::mails(path).map_err(SourceError::unreadable(path))?;
+                for path in mails {
+                    in_file(&path);
+                }
+            }
+            Self::File(path) => {
+                let file = File::open(path).map_err(SourceError::unreadable(path))?;
+                self.visit_stream(file, octets_max, wanted, found);
+            }
+            Self::Stdin => self.visit_stream(io::stdin().lock(), octets_max, wanted, found),
+        }
+        Ok(())
+    }
+
+    fn visit_stream(
+        &self,
+        stream: impl Read,
+        octets_max: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+        mut found: impl FnMut(Place, Found),
+    ) {
+        let mut n = 0;
+        mbox::visit(stream, octets_max, wanted, |mail| {
+            n += 1;
+            found(Place::Within(self, n), mail);
+        });
+    }
+
     /// The files and directories whose time changes when a mail comes.
     pub fn places(&self) -> Vec<PathBuf> {
         match self {
@@ -148,6 +192,20 @@ impl Default for Room {
 }
 
 impl Room {
+    /// Reads the mail in a file; `None` if it was moved or deleted since it was listed.
+    pub fn open(
+        &mut self,
+        path: &Path,
+        octets_max: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Option<Found<'_>> {
+        match File::open(path) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => None,
+            Err(why) => Some(Err(why)),
+            Ok(file) => Some(self.read(file, octets_max, wanted)),
+        }
+    }
+
     /// Reads a mail that has a file of its own: whole if `wanted` says so of its beginning, but no more than
     /// `octets_max` and one octet.
     pub fn read(

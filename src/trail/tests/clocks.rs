@@ -148,6 +148,7 @@ fn assembled(reports: Vec<HopReport>) -> Vec<Message> {
         auth: None,
         canonical: vec![],
         from: None,
+        to: None,
         trace: vec![],
     });
     assemble(received.collect(), None).0

@@ -16,6 +16,7 @@ fn for_programs_that_read_lines() {
         id: TrackingId::new("x").unwrap(),
         host: "mx.example.info".to_owned(),
         from: None,
+        why: crate::trail::Why::WrongProof,
     });
     let text = json::lines(&trails, view().now_us);
     assert!(!text.contains(|c: char| c != '\n' && is_hidden(c)));

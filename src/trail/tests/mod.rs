@@ -3,6 +3,7 @@
 
 mod clocks;
 mod drawn;
+mod figures;
 mod heard;
 mod lines;
 mod paged;
@@ -10,4 +11,5 @@ mod shown;
 mod sources;
 mod spent;
 mod told;
+mod trusted;
 mod world;

@@ -10,7 +10,7 @@ use crate::track::clean::is_hidden;
 use crate::track::{Event, HopReport, Security, StepId, TrackingId};
 use crate::trail::assemble::assemble;
 use crate::trail::render::html::page;
-use crate::trail::{NotOurs, Trails};
+use crate::trail::{NotOurs, Trails, Why};
 
 /// Reports as a reader without a secret takes them, not even in normal form.
 fn unread(reports: Vec<HopReport>) -> Trails {
@@ -20,6 +20,7 @@ fn unread(reports: Vec<HopReport>) -> Trails {
         auth: None,
         canonical: vec![],
         from: None,
+        to: None,
         trace: vec![],
     });
     Trails {
@@ -68,6 +69,7 @@ fn told_by_a_stranger(text: &str) -> Trails {
         id: trails.messages[0].id.clone(),
         host: text.to_owned(),
         from: Some(text.to_owned()),
+        why: Why::WrongProof,
     });
     trails
 }

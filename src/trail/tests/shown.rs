@@ -383,6 +383,7 @@ fn in_a_pipe_nothing_is_cut() {
         id: crate::track::TrackingId::new(&"i".repeat(100)).unwrap(),
         host: "h".repeat(100),
         from: Some("f".repeat(100)),
+        why: crate::trail::Why::WrongProof,
     });
     let pipe = crate::trail::render::View {
         width: None,

@@ -171,6 +171,7 @@ fn json_on_a_terminal_steers_nothing() {
         id: TrackingId::new("x").unwrap(),
         host: "mx".to_owned(),
         from: Some(from.to_owned()),
+        why: crate::trail::Why::WrongProof,
     });
     let text = json::document(&trails, 0);
     let steers = |c: char| c != '\n' && crate::track::clean::is_hidden(c);
@@ -336,7 +337,7 @@ proptest! {
             report.arrival_us = *time;
             report.times_in[4].command_us = *time;
             report.id = TrackingId::new("t").unwrap();
-            crate::report::Received { report, others: vec![], auth: None, canonical: vec![], from: None, trace: vec![] }
+            crate::report::Received { report, others: vec![], auth: None, canonical: vec![], from: None, to: None, trace: vec![] }
         });
         let (messages, not_ours) = crate::trail::assemble::assemble(made.collect(), None);
         prop_assert!(not_ours.is_empty());

@@ -9,9 +9,9 @@ use crate::trail::render::fates::{fate, said, words_by_recipient};
 use crate::trail::render::format::{duration_up, rfc3339};
 use crate::trail::render::moments::{Moment, fate_us, moments};
 use crate::trail::render::picture::{Picture, picture};
-use crate::trail::render::terminal::{headline, proof, without_proof};
+use crate::trail::render::terminal::headline;
 use crate::trail::render::verdict::corrected_us;
-use crate::trail::render::{View, svg, words};
+use crate::trail::render::{View, svg, trust, words};
 use crate::trail::{Message, Outcome, Stay};
 
 /// A message; `n` tells its ids from those of others on the page.
@@ -46,10 +46,14 @@ fn facts(message: &Message, view: &View) -> Markup {
             dt { "Trail id" }
             dd.id { (foreign(message.id.as_str())) }
             dt { "Proof" }
-            dd { (proof(message.truth)) }
-            @if let Some(without) = without_proof(message) {
-                dd.failed { (without) }
+            dd { (trust::solicited(message)) }
+            @if let Some(aside) = trust::set_aside(message) {
+                dd.failed { (aside) }
             }
+            dt { "Origin" }
+            @for line in trust::origins(message) { dd { (line) } }
+            dt { "Chain" }
+            @for line in trust::agreements(message) { dd { (line) } }
         }
     }
 }

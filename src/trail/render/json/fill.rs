@@ -4,10 +4,10 @@ use jiff::tz::TimeZone;
 
 use super::{
     BoundsJson, ClaimJson, ClockJson, Counts, CustodyJson, Document, ExchangeJson, FateJson,
-    HopJson, JumpJson, MessageJson, NotOursJson, PartJson, RecipientJson, SCHEMA, StepJson,
-    TlsJson, WayJson, WordJson,
+    HopJson, JumpJson, MessageJson, NotOursJson, OriginJson, PartJson, RecipientJson, SCHEMA,
+    StepJson, TlsJson, WayJson, WordJson,
 };
-use crate::report::Trace;
+use crate::report::{Origin, Trace};
 use crate::track::clean::is_hidden;
 use crate::track::{Exchange, HopReport, RecipientStatus, Security};
 use crate::trail::clock::{Bounds, Offset};
@@ -18,6 +18,7 @@ use crate::trail::render::View;
 use crate::trail::render::format::{put, rfc3339};
 use crate::trail::render::verdict::{total, verdict};
 use crate::trail::ring::ring;
+use crate::trail::verify::agreement;
 use crate::trail::way::{Part, way};
 use crate::trail::{Message, NotOurs, Recipient, Stay, Trails};
 
@@ -65,6 +66,7 @@ pub fn not_ours(report: &NotOurs) -> NotOursJson<'_> {
         id: report.id.as_str(),
         host: &report.host,
         from: report.from.as_deref(),
+        why: report.why,
     }
 }
 
@@ -160,7 +162,7 @@ fn claim(claim: &Trace) -> ClaimJson<'_> {
     }
 }
 
-fn hop<'a>(message: &Message, n: usize, stay: &'a Stay) -> HopJson<'a> {
+fn hop<'a>(message: &'a Message, n: usize, stay: &'a Stay) -> HopJson<'a> {
     let (state, offset) = match stay.offset {
         Offset::Known(offset) => ("known", Some(bounds(offset))),
         Offset::Unknown => ("unknown", None),
@@ -171,6 +173,7 @@ fn hop<'a>(message: &Message, n: usize, stay: &'a Stay) -> HopJson<'a> {
         host: stay.host.as_deref(),
         parent: stay.parent,
         missing: stay.is_missing(),
+        agreement: agreement(message, stay),
         claims: stay.claims.iter().map(claim).collect(),
         clock: ClockJson {
             state,
@@ -179,11 +182,7 @@ fn hop<'a>(message: &Message, n: usize, stay: &'a Stay) -> HopJson<'a> {
             link: stay.link.bounds().map(bounds),
             jump: stay.jump.as_ref().map(jump),
         },
-        steps: stay
-            .steps
-            .iter()
-            .map(|s| step(s, ring(message, n, s)))
-            .collect(),
+        steps: stay.steps.iter().map(|s| step(message, n, s)).collect(),
     }
 }
 
@@ -196,7 +195,7 @@ fn jump(jump: &Jump) -> JumpJson<'_> {
     }
 }
 
-fn step(report: &HopReport, ring: Vec<String>) -> StepJson<'_> {
+fn step<'a>(message: &'a Message, n: usize, report: &'a HopReport) -> StepJson<'a> {
     StepJson {
         step: report.step.to_string(),
         parent: report.parent.map(|p| p.to_string()),
@@ -210,7 +209,7 @@ fn step(report: &HopReport, ring: Vec<String>) -> StepJson<'_> {
         filtered: report.filtered_us.and_then(rfc3339),
         filtered_us: report.filtered_us,
         filter_us: report.filter_us(),
-        ring,
+        ring: ring(message, n, report),
         times_in: report.times_in.iter().map(exchange).collect(),
         times_out: report.times_out.iter().map(exchange).collect(),
         attempt_us: report.attempt_us(),
@@ -218,7 +217,23 @@ fn step(report: &HopReport, ring: Vec<String>) -> StepJson<'_> {
         pause_out_us: report.pause_out_us(),
         tls_in: report.tls_in.as_ref().map(tls),
         tls_out: report.tls_out.as_ref().map(tls),
+        origin: origin(message.origin(report.step)),
         recipients: report.recipients.iter().map(|g| fate(report, g)).collect(),
+    }
+}
+
+fn origin(origin: &Origin) -> OriginJson<'_> {
+    let (state, domain, vouches) = match origin {
+        Origin::Unchecked => ("unchecked", None, None),
+        Origin::Unsigned => ("unsigned", None, None),
+        Origin::Signed { domain, vouches } => ("signed", Some(domain), Some(*vouches)),
+        Origin::NoKey { domain } => ("no-key", Some(domain), None),
+        Origin::Altered { domain } => ("altered", Some(domain), None),
+    };
+    OriginJson {
+        state,
+        domain: domain.map(String::as_str),
+        vouches,
     }
 }
 

@@ -1,4 +1,4 @@
-//! One connection of a step: its exchanges, and what protected it.
+//! One connection of a step: its exchanges, and what protected it; and who signed the step.
 
 use serde::Serialize;
 
@@ -27,4 +27,15 @@ pub struct ExchangeJson {
     pub command_us: i64,
     /// When the reply was sent, or received, µs.
     pub reply_us: i64,
+}
+
+/// Who signed a report.
+#[derive(Debug, Serialize)]
+pub struct OriginJson<'a> {
+    /// `unchecked`, `unsigned`, `signed`, `no-key` where the domain shows none, or `altered`.
+    pub state: &'static str,
+    /// In whose name.
+    pub domain: Option<&'a str>,
+    /// Whether the host lies in that domain, so that the signature vouches for it; `null` unless `signed`.
+    pub vouches: Option<bool>,
 }

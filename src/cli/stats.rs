@@ -1,0 +1,148 @@
+//! `hoptrail stats`: many messages in figures.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+
+use super::{print, secret, view};
+use crate::trail::render::stats::{rows, terminal};
+use crate::trail::stats::{Stats, compare};
+use crate::trail::{Reports, Source, Trails, Truth};
+
+const MORE: &str = "\
+Times inside a hop are exact, by its own clock. Times across hops stand within bounds, as far as the clocks on both
+ends allow: where a bound is shown, the percentile of the true times lies within it. JSON (schema
+hoptrail.stats/1) and CSV have every figure, days in UTC.
+
+Exit codes: 0 figures were shown, 2 usage or I/O error, 4 no report that counts";
+
+/// Counts, octets, delays, failures and routes over all messages that the reports in some mailboxes tell of: by
+/// hop, pair of hops, originator, destination, route and day.
+#[derive(clap::Args)]
+#[command(after_help = MORE)]
+#[allow(clippy::struct_excessive_bools)] // As a command line has them.
+pub struct Args {
+    /// Where the reports are: Maildirs, mbox files, directories of .eml files, - for standard input; nothing in them
+    /// is changed
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<OsString>,
+    /// Of messages sent since then alone: 2026-11-20, 2026-11-20T14:00, or so long ago: 7d, 36h
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    since: Option<i64>,
+    /// Show what changed since --since, against the time from here until then: routes that are new or gone, and
+    /// what became slower or faster by a quarter at least
+    #[arg(long, value_name = "WHEN", value_parser = moment, requires = "since", conflicts_with = "by_day")]
+    compare: Option<i64>,
+    /// Tell all figures apart by the day the message was sent
+    #[arg(long)]
+    by_day: bool,
+    /// Take in reports that your secret does not prove: in a mailbox that collects those of many people
+    #[arg(long)]
+    unproved: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Print CSV
+    #[arg(long)]
+    csv: bool,
+}
+
+/// The messages of a span of time in figures.
+struct Period {
+    from_us: i64,
+    until_us: i64,
+    stats: Stats,
+}
+
+impl Period {
+    fn take(&mut self, trails: &Trails, unproved: bool) {
+        for message in &trails.messages {
+            let counts = unproved || message.truth != Truth::Unproved;
+            let sent_us = message.sent_or_arrived_us();
+            if counts && (self.from_us..self.until_us).contains(&sent_us) {
+                self.stats.add(message);
+            }
+        }
+    }
+}
+
+/// Runs the command. An error is for exit code 2.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let secret = if args.unproved { None } else { secret::load()? };
+    let view = view();
+    let zone = if args.json || args.csv {
+        TimeZone::UTC
+    } else {
+        view.zone.clone()
+    };
+    let period = |from_us: Option<i64>, until_us: Option<i64>| Period {
+        from_us: from_us.unwrap_or(i64::MIN),
+        until_us: until_us.unwrap_or(i64::MAX),
+        stats: Stats::new(zone.clone(), args.by_day),
+    };
+    let mut now = period(args.since, None);
+    let mut before = args
+        .compare
+        .map(|from_us| period(Some(from_us), args.since));
+    let sources = args.sources.iter().map(|word| Source::named(word));
+    let sources: Vec<Source> = sources.collect::<Result<_, _>>()?;
+    let mut reports = Reports::of(sources, secret.as_ref());
+    reports.update()?;
+    let trails = reports.trails();
+    let left_out = left_out_of(&trails);
+    now.take(&trails, args.unproved);
+    if let Some(before) = &mut before {
+        before.take(&trails, args.unproved);
+    }
+    let some =
+        now.stats.all.messages > 0 || before.as_ref().is_some_and(|b| b.stats.all.messages > 0);
+    let text = match before {
+        Some(before) => changes(args, before.stats, now.stats),
+        None if args.json => rows::json(now.stats, left_out),
+        None if args.csv => rows::csv(now.stats),
+        None => terminal::draw(now.stats, left_out, &view),
+    };
+    print(&text)?;
+    Ok(ExitCode::from(if some { 0 } else { 4 }))
+}
+
+fn changes(args: &Args, before: Stats, now: Stats) -> String {
+    let news = compare(before.lines(), now.lines());
+    match (args.json, args.csv) {
+        (true, _) => rows::changes_json(&news),
+        (_, true) => rows::changes_csv(&news),
+        _ => terminal::changes(&news, &view()),
+    }
+}
+
+/// Reports that do not count where a secret proves which do.
+fn left_out_of(trails: &Trails) -> usize {
+    let unproved = trails
+        .messages
+        .iter()
+        .filter(|m| m.truth == Truth::Unproved);
+    let steps = unproved.flat_map(|m| &m.stays).map(|stay| stay.steps.len());
+    let aside = trails.messages.iter().map(|m| m.unproved);
+    trails.not_ours.len() + steps.chain(aside).sum::<usize>()
+}
+
+/// A moment as people name it, µs since 1970-01-01 UTC: a date or a time of the system's zone, or a span back from
+/// now.
+fn moment(text: &str) -> anyhow::Result<i64> {
+    let zone = TimeZone::system();
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time.as_microsecond());
+    }
+    if let Ok(time) = text.parse::<DateTime>() {
+        return Ok(zone.to_timestamp(time)?.as_microsecond());
+    }
+    let ago = text.parse::<Span>().with_context(|| {
+        format!("{text:?} is no time; give 2026-11-20, 2026-11-20T14:00, or how long ago: 7d, 36h")
+    })?;
+    let now = Timestamp::now().to_zoned_datetime(zone);
+    Ok(now.checked_sub(ago.abs())?.timestamp().as_microsecond())
+}

@@ -1,0 +1,141 @@
+//! Mails that hops signed, as they were and as they were not; that others verify the same signatures is shown in
+//! tests/signed.rs.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::report::sign::{Key, Signer, generate_ed25519, sign};
+use crate::report::tests::samples::{NOON_US, mailing, recipient, report};
+use crate::report::{Mailing, write};
+use crate::track::Event;
+
+const HOST: &str = "mx1.example.net";
+
+fn signer(domain: &str, seed: u8) -> Signer {
+    let key = Key::from_pem(&generate_ed25519([seed; 32])).unwrap();
+    Signer::new(domain.to_owned(), "s1".to_owned(), key)
+}
+
+/// A report of `HOST` from `from`, signed by each of them.
+fn mail(from: &str, signers: &[Signer]) -> Vec<u8> {
+    let report = report(vec![recipient("bob@example.net", Event::Transferred)]);
+    let mailing = Mailing {
+        from,
+        ..mailing(None)
+    };
+    sign(&write(&report, &mailing), signers, NOON_US).unwrap()
+}
+
+fn keys(signers: &[Signer]) -> Keys {
+    let record = |signer: &Signer| Record {
+        text: Some(signer.key().record()),
+        looked_up_us: NOON_US,
+    };
+    Keys(
+        signers
+            .iter()
+            .map(|s| (s.record_name(), record(s)))
+            .collect(),
+    )
+}
+
+fn signed(domain: &str, vouches: bool) -> Origin {
+    Origin::Signed {
+        domain: domain.to_owned(),
+        vouches,
+    }
+}
+
+#[test]
+fn a_signature_counts_for_the_hosts_domain_and_those_above() {
+    for (domain, expected) in [
+        ("mx1.example.net", signed("mx1.example.net", true)),
+        ("example.net", signed("example.net", true)),
+        ("net", Origin::Unsigned),
+        ("ample.net", Origin::Unsigned),
+        ("example.org", Origin::Unsigned),
+    ] {
+        let signers = [signer(domain, 1)];
+        let mail = mail("hoptrail@mx1.example.net", &signers);
+        assert_eq!(origin(&mail, HOST, &keys(&signers)), expected, "{domain}");
+    }
+}
+
+#[test]
+fn who_signs_for_its_own_from_does_not_vouch_for_the_host() {
+    let signers = [signer("evil.example", 1)];
+    let mail = mail("hoptrail@evil.example", &signers);
+    assert_eq!(
+        origin(&mail, HOST, &keys(&signers)),
+        signed("evil.example", false)
+    );
+}
+
+#[test]
+fn what_is_altered_is_told_from_what_is_unknown() {
+    let signers = [signer("example.net", 1)];
+    let mail = mail("hoptrail@mx1.example.net", &signers);
+    let altered = Origin::Altered {
+        domain: "example.net".to_owned(),
+    };
+    let text = String::from_utf8(mail.clone()).unwrap();
+    let body = text.replace("Status: 2.0.0", "Status: 2.0.1");
+    let header = text.replacen("\r\nSubject: ", "\r\nSubject: not ", 1);
+    for changed in [body, header] {
+        assert_ne!(changed, text);
+        assert_eq!(origin(changed.as_bytes(), HOST, &keys(&signers)), altered);
+    }
+    assert_eq!(
+        origin(&mail, HOST, &keys(&[signer("example.net", 2)])),
+        altered
+    );
+    let unknown = Origin::NoKey {
+        domain: "example.net".to_owned(),
+    };
+    assert_eq!(origin(&mail, HOST, &Keys::default()), unknown);
+    let mut revoked = keys(&signers);
+    for record in revoked.0.values_mut() {
+        record.text = Some("v=DKIM1; k=ed25519; p=".to_owned());
+    }
+    assert_eq!(origin(&mail, HOST, &revoked), unknown);
+    let name = "s1._domainkey.example.net".to_owned();
+    assert_eq!(keys_wanted(&mail, HOST), BTreeSet::from([name]));
+}
+
+/// Whoever alters a report and signs it himself is not taken for its hop.
+#[test]
+fn a_broken_signature_is_not_healed_by_a_strangers() {
+    let hop = [signer("example.net", 1)];
+    let text = String::from_utf8(mail("hoptrail@evil.example", &hop)).unwrap();
+    let altered = text.replace("Status: 2.0.0", "Status: 2.0.1");
+    let evil = [signer("evil.example", 2)];
+    let resigned = sign(altered.as_bytes(), &evil, NOON_US).unwrap();
+    let all = keys(&[signer("example.net", 1), signer("evil.example", 2)]);
+    let domain = "example.net".to_owned();
+    assert_eq!(origin(&resigned, HOST, &all), Origin::Altered { domain });
+}
+
+/// As a mail store keeps it: lines of its own on top, and LF alone.
+#[test]
+fn a_mail_is_judged_as_the_store_keeps_it() {
+    let signers = [signer("example.net", 1)];
+    let mail = mail("hoptrail@mx1.example.net", &signers);
+    let text = String::from_utf8(mail).unwrap().replace("\r\n", "\n");
+    let stored = format!("Return-Path: <>\nDelivered-To: alice@example.org\n{text}");
+    assert_eq!(
+        origin(stored.as_bytes(), HOST, &keys(&signers)),
+        signed("example.net", true)
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_mail_is_survived(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let tag: &[u8] = b"From: a@example.net\nDKIM-Signature: v=1; d=example.net; ";
+        for mail in [octets.clone(), [tag, octets.as_slice()].concat()] {
+            let _ = origin(&mail, HOST, &Keys::default());
+            let _ = keys_wanted(&mail, HOST);
+        }
+    }
+}

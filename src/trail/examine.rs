@@ -1,0 +1,94 @@
+//! The mails behind messages, judged as evidence: with their signatures, by keys and proofs that are given. The
+//! same judgement serves the reader today and whoever opens an evidence archive years later.
+
+use std::collections::BTreeSet;
+
+use super::assemble;
+use super::source::{Found, Source, SourceError};
+use super::verify::{Known, Truth, truth};
+use super::{Counts, Trails};
+use crate::report::{self, Keys, Received, origin};
+use crate::track::TrackingId;
+
+/// Mails of one collection, and their octets: what is held in memory at a time.
+pub const MAILS_MAX: usize = 10_000;
+/// See [`MAILS_MAX`].
+pub const OCTETS_MAX: usize = 256 * 1024 * 1024;
+
+/// Why mails are not collected.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum CollectError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("what standard input gave is gone; save it to a file and name that")]
+    Gone,
+    #[error("more than {MAILS_MAX} reports or {} MiB; name one message by its id", OCTETS_MAX >> 20)]
+    TooMany,
+}
+
+/// The report mails on these messages as they were found, those included that claim to be on them; each once, in
+/// the order of their octets.
+pub fn collect(
+    sources: &[Source],
+    ids: &BTreeSet<TrackingId>,
+) -> Result<BTreeSet<Vec<u8>>, CollectError> {
+    let mut mails = BTreeSet::new();
+    let (mut octets, mut too_many) = (0, false);
+    let limit = report::read::REPORT_OCTETS_MAX;
+    let mut take = |found: Found| {
+        let Ok(Some(mail)) = found else { return };
+        let on_them = matches!(report::read(mail), Ok(Some(one)) if ids.contains(&one.report.id));
+        if on_them && !mails.contains(mail) {
+            too_many |= octets + mail.len() > OCTETS_MAX || mails.len() >= MAILS_MAX;
+            if !too_many {
+                octets += mail.len();
+                mails.insert(mail.to_owned());
+            }
+        }
+    };
+    for source in sources {
+        if *source == Source::Stdin {
+            return Err(CollectError::Gone);
+        }
+        source.visit(limit, report::read::may_be_report, |_, found| take(found))?;
+    }
+    if too_many {
+        return Err(CollectError::TooMany);
+    }
+    Ok(mails)
+}
+
+/// The names of the keys that tell who wrote these mails. No question is asked for mail that proves to be about
+/// somebody else's: whoever made it would learn that it was read.
+pub fn keys_wanted<'m>(mails: impl Iterator<Item = &'m [u8]>, known: Known) -> BTreeSet<String> {
+    let reports = mails.filter_map(|mail| Some((mail, read(mail)?)));
+    let ours = reports.filter(|(_, one)| truth(one, known) != Truth::NotOurs);
+    ours.flat_map(|(mail, one)| origin::keys_wanted(mail, &one.report.reporting_mta))
+        .collect()
+}
+
+/// Judges mails and puts them together.
+pub fn examine<'m>(mails: impl Iterator<Item = &'m [u8]>, keys: &Keys, known: Known) -> Trails {
+    let mut counts = Counts::default();
+    let mut judged = Vec::new();
+    for mail in mails {
+        counts.mails += 1;
+        if let Some(one) = read(mail) {
+            let origin = origin::origin(mail, &one.report.reporting_mta, keys);
+            judged.push((one, origin));
+        }
+    }
+    counts.reports = judged.len();
+    let (messages, not_ours) = assemble::judged(judged.into_iter(), known);
+    Trails {
+        messages,
+        not_ours,
+        counts,
+        skipped: Vec::new(),
+    }
+}
+
+fn read(mail: &[u8]) -> Option<Received> {
+    report::read(mail).ok().flatten()
+}

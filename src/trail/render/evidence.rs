@@ -1,0 +1,220 @@
+//! Evidence in words: what an archive proves, and what it does not.
+
+use std::collections::BTreeSet;
+
+use jiff::tz::TimeZone;
+
+use super::format::{cut, fill_all, plain, put};
+use super::{View, html, json};
+use crate::report::{Keys, Origin};
+use crate::trail::bundle::{Bundle, MADE_BY};
+use crate::trail::verify::{Agreement, agreement};
+use crate::trail::{Message, Trails, Truth};
+
+/// How much of an archive holds; the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holds {
+    /// All of it, and every report is signed by the domain of its host.
+    All,
+    /// Nothing is wrong, and something is not proved.
+    Partly,
+    /// Something is wrong.
+    Not,
+}
+
+/// The verdict that lies in an archive for people, a page.
+pub fn picture(trails: &Trails, made_us: i64) -> String {
+    let view = View {
+        now_us: made_us,
+        zone: TimeZone::UTC,
+        width: None,
+    };
+    html::page(trails, &view)
+}
+
+/// The one that lies there for programs.
+pub fn verdict(trails: &Trails, made_us: i64) -> String {
+    json::document(trails, made_us)
+}
+
+/// One finding.
+struct Finding {
+    holds: Holds,
+    text: String,
+}
+
+/// What an archive proves that is intact and was judged anew; `today` are its keys as the DNS has them now.
+pub fn report(
+    bundle: &Bundle,
+    trails: &Trails,
+    today: Option<&Keys>,
+    view: &View,
+) -> (Holds, String) {
+    let mut findings = vec![
+        redrawn(bundle, trails),
+        solicited(trails),
+        signed(trails),
+        agreed(trails),
+        apart(trails),
+    ];
+    findings.extend(today.map(|today| keys_today(&bundle.contents.keys, today)));
+    let mut out = String::new();
+    let mut line = |mark: &str, text: &str| {
+        for (n, line) in fill_all(text, view.room(4)).iter().enumerate() {
+            let mark = if n == 0 { mark } else { " " };
+            put(&mut out, format_args!("  {mark} {line}\n"));
+        }
+    };
+    for finding in findings.iter().filter(|f| !f.text.is_empty()) {
+        let mark = match finding.holds {
+            Holds::All => "✓",
+            Holds::Partly => "?",
+            Holds::Not => "✗",
+        };
+        line(mark, &finding.text);
+    }
+    for limit in limits(bundle, view) {
+        line("–", &limit);
+    }
+    let holds = findings.iter().map(|f| f.holds).max();
+    (holds.unwrap_or(Holds::Not), out)
+}
+
+fn finding(holds: Holds, text: impl Into<String>) -> Finding {
+    Finding {
+        holds,
+        text: text.into(),
+    }
+}
+
+/// Whether the verdict in the archive is the one its reports give.
+fn redrawn(bundle: &Bundle, trails: &Trails) -> Finding {
+    let made_us = bundle.contents.made_us;
+    let same =
+        bundle.picture == picture(trails, made_us) && bundle.verdict == verdict(trails, made_us);
+    let by = &bundle.contents.made_by;
+    if same {
+        finding(
+            Holds::All,
+            "the verdict in it is what its reports and keys give",
+        )
+    } else if by == MADE_BY {
+        finding(
+            Holds::Not,
+            "the verdict in it is not what its reports and keys give: altered",
+        )
+    } else {
+        let by = cut(by, 20);
+        let text =
+            format!("the verdict in it is in the words of hoptrail {by}: go by the one above");
+        finding(Holds::Partly, text)
+    }
+}
+
+fn solicited(trails: &Trails) -> Finding {
+    let proved = |m: &&Message| m.truth == Truth::Verified;
+    match trails.messages.iter().filter(proved).count() {
+        n if n == trails.messages.len() && n > 0 => finding(
+            Holds::All,
+            "every report was asked for: it carries the key of its message",
+        ),
+        _ => finding(
+            Holds::Partly,
+            "nothing shows that every report was asked for",
+        ),
+    }
+}
+
+fn signed(trails: &Trails) -> Finding {
+    let origins = || {
+        let steps = |m: &'_ Message| {
+            m.stays
+                .iter()
+                .flat_map(|s| &s.steps)
+                .map(|s| m.origin(s.step).clone())
+                .collect::<Vec<_>>()
+        };
+        trails.messages.iter().flat_map(steps)
+    };
+    let domain = |origin| match origin {
+        Origin::Signed { domain, vouches } => vouches.then_some(domain),
+        _ => None,
+    };
+    let vouched: Vec<String> = origins().filter_map(domain).collect();
+    let (n, all) = (vouched.len(), origins().count());
+    let domains: BTreeSet<String> = vouched.iter().map(|d| plain(d)).collect();
+    let domains = domains.into_iter().collect::<Vec<_>>().join(", ");
+    match n {
+        0 => finding(
+            Holds::Partly,
+            "no report is signed by the domain of its host",
+        ),
+        n if n == all => {
+            let text = format!(
+                "every report is signed by the domain of its host ({domains}) and unchanged since"
+            );
+            finding(Holds::All, text)
+        }
+        n => {
+            let text = format!(
+                "{n} of {all} reports are signed by the domain of their host ({domains}) and unchanged"
+            );
+            finding(Holds::Partly, text)
+        }
+    }
+}
+
+fn agreed(trails: &Trails) -> Finding {
+    let stays = |m: &'_ Message| m.stays.iter().map(|s| agreement(m, s)).max();
+    match trails.messages.iter().filter_map(stays).max() {
+        Some(Agreement::Agrees) => finding(Holds::All, "the reports agree with each other"),
+        Some(Agreement::Unlinked) => finding(Holds::Partly, "a report is missing between others"),
+        Some(_) => finding(Holds::Partly, "the reports contradict each other"),
+        None => finding(Holds::Partly, "it holds no report that counts"),
+    }
+}
+
+fn apart(trails: &Trails) -> Finding {
+    match trails.not_ours.len() {
+        0 => finding(Holds::All, ""),
+        1 => finding(Holds::Not, "1 report in it is altered or forged"),
+        n => finding(
+            Holds::Not,
+            format!("{n} reports in it are altered or forged"),
+        ),
+    }
+}
+
+fn keys_today(recorded: &Keys, today: &Keys) -> Finding {
+    let text = |keys: &Keys, name: &String| keys.0.get(name).and_then(|key| key.text.clone());
+    let others = recorded
+        .0
+        .keys()
+        .filter(|name| text(recorded, name) != text(today, name));
+    let others: Vec<String> = others.map(|name| plain(name)).collect();
+    if others.is_empty() {
+        finding(Holds::All, "the DNS has the same keys today")
+    } else {
+        let names = others.join(", ");
+        finding(
+            Holds::Partly,
+            format!("the DNS has other keys or none today for {names}"),
+        )
+    }
+}
+
+/// What no archive can show.
+fn limits(bundle: &Bundle, view: &View) -> Vec<String> {
+    let times = bundle.contents.keys.0.values().map(|key| key.looked_up_us);
+    let when = times
+        .max()
+        .map_or_else(String::new, |us| format!(" on {}", view.date_time(us)));
+    vec![
+        format!(
+            "not shown: that the keys are the domains' own. The archive says what the DNS told its maker{when}; \
+             the domains can confirm that"
+        ),
+        "not shown: that no report was left out, nor when anything happened but by the clocks of the hops".to_owned(),
+        "not shown: who made a report that its domain did not sign; whoever has the archive could".to_owned(),
+    ]
+}

@@ -1,0 +1,152 @@
+//! How far the reports on a message can be trusted, in words. What nobody looked at is said to be unknown.
+
+use std::collections::BTreeSet;
+
+use super::View;
+use super::format::{fill_all, plain, put};
+use super::terminal::{RED, paint};
+use crate::report::Origin;
+use crate::trail::verify::{Agreement, agreement};
+use crate::trail::{Message, NotOurs, Truth, Why};
+
+/// Whether the reports are about mail of this user.
+pub fn solicited(message: &Message) -> &'static str {
+    match message.truth {
+        Truth::Verified => "✓ every report below carries the key of your message",
+        _ => "? none: nothing shows that these reports are about mail you sent",
+    }
+}
+
+/// What was set aside beside proved reports.
+pub fn set_aside(message: &Message) -> Option<String> {
+    match message.unproved {
+        0 => None,
+        1 => Some("✗ 1 other report has no such key and is left out".to_owned()),
+        n => Some(format!(
+            "✗ {n} other reports have no such key and are left out"
+        )),
+    }
+}
+
+/// Who wrote the reports: how many are vouched for, then each host that is not.
+pub fn origins(message: &Message) -> Vec<String> {
+    let steps = || message.stays.iter().flat_map(|stay| &stay.steps);
+    let unchecked = |step| *message.origin(step) == Origin::Unchecked;
+    if steps().all(|step| unchecked(step.step)) {
+        return vec!["? not checked: --dns looks up who signed the reports".to_owned()];
+    }
+    let all = steps().count();
+    let vouched = steps().filter(|step| match message.origin(step.step) {
+        Origin::Signed { vouches, .. } => *vouches,
+        _ => false,
+    });
+    let mut lines = match vouched.count() {
+        0 => Vec::new(),
+        n if n == all => vec!["✓ each report is signed by the domain of its host".to_owned()],
+        1 => vec![format!(
+            "✓ 1 of {all} reports is signed by the domain of its host"
+        )],
+        n => vec![format!(
+            "✓ {n} of {all} reports are signed by the domain of their host"
+        )],
+    };
+    let mut others = BTreeSet::new();
+    for step in steps() {
+        let host = plain(&step.reporting_mta);
+        let what = match message.origin(step.step) {
+            Origin::Signed { vouches: true, .. } => continue,
+            Origin::Signed { domain, .. } => {
+                format!("signed by {}, which is not its domain", plain(domain))
+            }
+            Origin::NoKey { domain } => format!("signed, but {} shows no key", plain(domain)),
+            Origin::Altered { domain } => format!("the signature of {} is broken", plain(domain)),
+            Origin::Unsigned => "not signed".to_owned(),
+            Origin::Unchecked => "not checked".to_owned(),
+        };
+        others.insert(format!("? {host}: {what}"));
+    }
+    lines.extend(others);
+    lines
+}
+
+/// Whether the hops agree with each other: each that does not.
+pub fn agreements(message: &Message) -> Vec<String> {
+    let word = |agreement| match agreement {
+        Agreement::Agrees => None,
+        Agreement::Unlinked => Some("? the report of the hop before it never came"),
+        Agreement::Clocks => Some("✗ a clock was set meanwhile, or a stamp is made up"),
+        Agreement::Backwards => Some("✗ by its own clock, something was over before it began"),
+        Agreement::NotHandedOver => Some("✗ the hop before it says that it handed nothing on"),
+    };
+    let stays = message.stays.iter().filter(|stay| !stay.is_missing());
+    let told = stays.filter_map(|stay| {
+        let word = word(agreement(message, stay))?;
+        let (mark, text) = word.split_once(' ')?;
+        let host = stay.host.as_deref().unwrap_or("(name unknown)");
+        Some(format!("{mark} {}: {text}", plain(host)))
+    });
+    let mut lines: Vec<String> = told.collect();
+    lines.dedup();
+    if lines.is_empty() {
+        lines.push("✓ the hops agree on who handed on to whom, and when".to_owned());
+    }
+    lines
+}
+
+/// The reports that are part of no message, by the reason; nothing if there are none.
+pub fn set_apart(reports: &[NotOurs], view: &View) -> String {
+    let whys = [
+        Why::WrongProof,
+        Why::Altered,
+        Why::BrokenSignature,
+        Why::Contradicted,
+    ];
+    let of = |why| reports.iter().filter(|r| r.why == why).collect::<Vec<_>>();
+    whys.map(|why| for_one_reason(why, &of(why), view)).concat()
+}
+
+fn for_one_reason(why: Why, reports: &[&NotOurs], view: &View) -> String {
+    const SHOWN: usize = 10;
+    let mut out = String::new();
+    if reports.is_empty() {
+        return out;
+    }
+    let count = match reports.len() {
+        1 => "1 report".to_owned(),
+        n => format!("{n} reports"),
+    };
+    let reason = reason(why);
+    for line in fill_all(&format!("✗ {count} left out: {reason}"), view.room(0)) {
+        put(&mut out, format_args!("{}\n", paint(RED, &line)));
+    }
+    for report in reports.iter().take(SHOWN) {
+        let from = report.from.as_deref().unwrap_or("nobody");
+        let (host, from) = (view.cut(&report.host, 33), view.cut(from, 34));
+        let id = view.cut(report.id.as_str(), view.room(14));
+        put(
+            &mut out,
+            format_args!("    {host} (from {from})\n      message {id}\n"),
+        );
+    }
+    if let Some(more) = reports.len().checked_sub(SHOWN + 1) {
+        put(&mut out, format_args!("    and {} more\n", more + 1));
+    }
+    out
+}
+
+/// Why a report is part of no message.
+pub fn reason(why: Why) -> &'static str {
+    match why {
+        Why::WrongProof => "wrong proof, so not about mail you sent",
+        Why::Altered => {
+            "altered, or made up by somebody who knows the id: the key of your message does not \
+             fit what it says"
+        }
+        Why::BrokenSignature => {
+            "altered, or made up in the name of the host: the signature of its domain is broken"
+        }
+        Why::Contradicted => {
+            "made up in the name of the host, which says something else under its signature"
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Many messages in figures: a fold, which sees each message once and keeps counts and times of it, nothing else.
+//!
+//! Must not know where messages come from, nor how figures are shown.
+
+mod compare;
+mod sample;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::clock::Bounds;
+use super::way::{total, transit, way};
+use super::{Message, Outcome, Recipient, State, Stay, Truth};
+use crate::track::{Event, HopReport};
+pub use compare::{Change, News, compare};
+pub use sample::{Percentiles, Sample};
+
+/// What figures are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Table {
+    /// A hop.
+    Hop,
+    /// A hop and the one it hands messages to.
+    Pair,
+    /// Who sent the messages: the address their reports go to.
+    Originator,
+    /// The host that gave a message to its first hop, as that one's Received field has it.
+    Client,
+    /// The domain of the recipients.
+    Destination,
+    /// The hosts on the way to a domain.
+    Route,
+    /// A day.
+    Day,
+}
+
+/// What a line of figures is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// In which table it stands.
+    pub table: Table,
+    /// The day the messages were sent; `None` where days are not told apart, or of one without a date.
+    pub day: Option<Date>,
+    /// The hop, the pair's first, the originator, the domain.
+    pub name: String,
+    /// The pair's second hop, the route's hosts.
+    pub peer: Option<String>,
+}
+
+/// Counts and times.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Steps told of.
+    pub reports: u64,
+    /// Messages; at a hop that sees one twice, visits.
+    pub messages: u64,
+    /// Recipients of these messages.
+    pub recipients: u64,
+    /// Octets of these messages.
+    pub octets: u64,
+    /// Recipients whose message was delivered; of a hop or a pair: there.
+    pub delivered: u64,
+    /// For whom it failed.
+    pub failed: u64,
+    /// Attempts that put it off, as far as told of.
+    pub delayed: u64,
+    /// Messages that left the hop.
+    pub left: u64,
+    /// Next hops they left for; more than `left` where messages part.
+    pub departures: u64,
+    /// Messages that came to the hop again.
+    pub loops: u64,
+    /// Times the next hop was given a message and offered TRACK, so that its report is to be expected.
+    pub handed: u64,
+    /// Times that report came.
+    pub heard: u64,
+    /// Times the next hop was given a message and did not offer TRACK.
+    pub relayed: u64,
+    /// At a hop the time inside, of a pair the time on the wire, else the whole way.
+    pub time: Sample,
+    /// Of a pair: from MAIL to the last reply.
+    pub attempt: Sample,
+}
+
+impl Tally {
+    fn join(&mut self, other: Self) {
+        self.reports += other.reports;
+        self.messages += other.messages;
+        self.recipients += other.recipients;
+        self.octets = self.octets.saturating_add(other.octets);
+        self.delivered += other.delivered;
+        self.failed += other.failed;
+        self.delayed += other.delayed;
+        self.left += other.left;
+        self.departures += other.departures;
+        self.loops += other.loops;
+        self.handed += other.handed;
+        self.heard += other.heard;
+        self.relayed += other.relayed;
+        self.time.join(other.time);
+        self.attempt.join(other.attempt);
+    }
+}
+
+/// The figures so far.
+#[derive(Debug)]
+pub struct Stats {
+    zone: TimeZone,
+    by_day: bool,
+    tallies: HashMap<Key, Tally>,
+    /// By which name a hop that is called so by the one before it calls itself.
+    names: HashMap<(String, String), String>,
+    /// All of it.
+    pub all: Tally,
+    /// Messages in it that nothing proves to be this user's.
+    pub unproved: u64,
+    /// The first and the last moment at which a message was sent, µs.
+    pub sent_us: Option<(i64, i64)>,
+}
+
+impl Stats {
+    /// None yet. A day is one of this zone; `by_day` tells every line apart by days.
+    pub fn new(zone: TimeZone, by_day: bool) -> Self {
+        Self {
+            zone,
+            by_day,
+            tallies: HashMap::new(),
+            names: HashMap::new(),
+            all: Tally::default(),
+            unproved: 0,
+            sent_us: None,
+        }
+    }
+
+    /// Takes a message in.
+    pub fn add(&mut self, message: &Message) {
+        let sent_us = message.sent_or_arrived_us();
+        let (first, last) = self.sent_us.unwrap_or((sent_us, sent_us));
+        self.sent_us = Some((first.min(sent_us), last.max(sent_us)));
+        self.unproved += u64::from(message.truth != Truth::Verified);
+        let day = self.day(sent_us);
+        for (n, stay) in message.stays.iter().enumerate() {
+            if !stay.is_missing() {
+                self.add_stay(message, n, stay, day);
+            }
+            self.add_departures(message, n, day);
+        }
+        self.add_recipients(message, day);
+    }
+
+    fn day(&self, us: i64) -> Option<Date> {
+        let time = Timestamp::from_microsecond(us).ok()?;
+        Some(time.to_zoned_datetime(self.zone.clone()).date())
+    }
+
+    fn tally(
+        &mut self,
+        table: Table,
+        day: Option<Date>,
+        name: &str,
+        peer: Option<&str>,
+    ) -> &mut Tally {
+        let days = self.by_day || table == Table::Day;
+        let key = Key {
+            table,
+            day: day.filter(|_| days),
+            name: name.to_owned(),
+            peer: peer.map(str::to_owned),
+        };
+        self.tallies.entry(key).or_default()
+    }
+
+    fn add_stay(&mut self, message: &Message, n: usize, stay: &Stay, day: Option<Date>) {
+        let again = loops(message, n, stay);
+        // By a clock that was set meanwhile nobody knows.
+        let sure = stay.jump.is_none();
+        let groups = || {
+            stay.steps
+                .iter()
+                .flat_map(|s| s.recipients.iter().map(move |r| (s, r)))
+        };
+        let recipients: HashSet<_> = groups().map(|(_, r)| r.original.to_lowercase()).collect();
+        let departures = stay.steps.iter().filter(|step| leaves(step)).count();
+        let tally = self.tally(
+            Table::Hop,
+            day,
+            stay.host.as_deref().unwrap_or_default(),
+            None,
+        );
+        tally.reports += count(stay.steps.len());
+        tally.messages += 1;
+        tally.recipients += count(recipients.len());
+        tally.octets = tally
+            .octets
+            .saturating_add(stay.steps.iter().find_map(|s| s.size).unwrap_or(0));
+        tally.loops += u64::from(again);
+        tally.left += u64::from(departures > 0);
+        tally.departures += count(departures);
+        for (step, group) in groups() {
+            tally.delivered += u64::from(group.event == Event::Delivered);
+            tally.failed += u64::from(group.event == Event::Failed);
+            tally.delayed += u64::from(group.event == Event::Delayed);
+            if let Some(us) = step
+                .dwell_us(group)
+                .filter(|_| sure && group.event.is_final())
+            {
+                tally.time.add(us);
+            }
+        }
+    }
+
+    /// What a stay did with the hops behind it.
+    fn add_departures(&mut self, message: &Message, n: usize, day: Option<Date>) {
+        let Some(stay) = message.stays.get(n) else {
+            return;
+        };
+        let host = stay.host.clone().unwrap_or_default();
+        for step in &stay.steps {
+            let Some(remote) = step.recipients.iter().find_map(|r| r.remote_mta.clone()) else {
+                continue;
+            };
+            let child = child(message, n, step);
+            if let Some((child, _)) = child
+                && let Some(name) = &message.stays.get(child).and_then(|s| s.host.clone())
+            {
+                self.names
+                    .entry((host.clone(), remote.clone()))
+                    .or_insert_with(|| name.clone());
+            }
+            let wire = child.and_then(|(child, entrance)| transit(message, child, entrance));
+            let tally = self.tally(Table::Pair, day, &host, Some(&remote));
+            let of = |event| count(step.recipients.iter().filter(|r| r.event == event).count());
+            tally.messages += 1;
+            tally.recipients += count(step.recipients.len());
+            tally.octets = tally.octets.saturating_add(step.size.unwrap_or(0));
+            tally.delivered += of(Event::Delivered);
+            tally.failed += of(Event::Failed);
+            tally.delayed += of(Event::Delayed);
+            tally.handed += u64::from(of(Event::Transferred) > 0);
+            tally.heard += u64::from(of(Event::Transferred) > 0 && child.is_some());
+            tally.relayed += u64::from(of(Event::Relayed) > 0);
+            if let Some(wire) = wire {
+                tally.time.add_within(wire);
+            }
+            if let Some(us) = step.attempt_us() {
+                tally.attempt.add(us);
+            }
+        }
+    }
+
+    fn add_recipients(&mut self, message: &Message, day: Option<Date>) {
+        let steps = || message.stays.iter().flat_map(|stay| &stay.steps);
+        let originator = message.originator.as_deref().unwrap_or_default();
+        let client = message.client.as_deref().unwrap_or_default();
+        let mut seen = HashSet::new();
+        for recipient in &message.recipients {
+            let domain = domain(&recipient.address);
+            let (hosts, whole) = route(message, recipient);
+            let mut share = Share {
+                new: true,
+                reports: count(steps().count()),
+                octets: steps().find_map(|step| step.size).unwrap_or(0),
+                outcome: message.outcome_for(recipient),
+                delays: count(recipient.delays),
+                whole: None,
+            };
+            // A message counts once in each line, however many of its recipients do.
+            share.new = seen.is_empty();
+            share.add_to(&mut self.all);
+            share.whole = whole;
+            for (table, name, peer) in [
+                (Table::Originator, originator, None),
+                (Table::Client, client, None),
+                (Table::Destination, &*domain, None),
+                (Table::Route, &*domain, Some(hosts.as_str())),
+                (Table::Day, "", None),
+            ] {
+                share.new = seen.insert((table, name.to_owned(), peer.map(str::to_owned)));
+                share.add_to(self.tally(table, day, name, peer));
+            }
+        }
+    }
+
+    /// Every line of figures, table by table, days in order, the busiest first.
+    pub fn lines(self) -> Vec<(Key, Tally)> {
+        let mut lines: BTreeMap<Key, Tally> = BTreeMap::new();
+        for (mut key, tally) in self.tallies {
+            if key.table == Table::Pair
+                && let Some(peer) = key.peer.take()
+            {
+                let called = (key.name.clone(), peer);
+                let own = self.names.get(&called).cloned();
+                key.peer = Some(own.unwrap_or(called.1));
+            }
+            lines.entry(key).or_default().join(tally);
+        }
+        let mut lines: Vec<_> = lines.into_iter().collect();
+        // Stable: those that are alike stay in the order of their names.
+        lines.sort_by_key(|(key, tally)| (key.table, key.day, std::cmp::Reverse(tally.messages)));
+        lines
+    }
+}
+
+/// What a recipient adds to a line.
+struct Share {
+    /// Its message is not in the line yet.
+    new: bool,
+    reports: u64,
+    octets: u64,
+    outcome: Outcome,
+    delays: u64,
+    /// How long its whole way took.
+    whole: Option<Bounds>,
+}
+
+impl Share {
+    fn add_to(&self, tally: &mut Tally) {
+        if self.new {
+            tally.messages += 1;
+            tally.reports += self.reports;
+            tally.octets = tally.octets.saturating_add(self.octets);
+        }
+        tally.recipients += 1;
+        tally.delivered += u64::from(self.outcome == Outcome::Delivered);
+        tally.failed += u64::from(self.outcome == Outcome::Failed);
+        tally.delayed += self.delays;
+        if let Some(whole) = self.whole {
+            tally.time.add_within(whole);
+        }
+    }
+}
+
+/// Whether the message was at this host before: an earlier stay or the host itself tells of it.
+fn loops(message: &Message, n: usize, stay: &Stay) -> bool {
+    let back = |step: &HopReport| step.recipients.iter().any(|r| r.event == Event::Looped);
+    !message.earlier_visits(n).is_empty() || stay.steps.iter().any(back)
+}
+
+/// Whether a next hop was given the message in this step.
+fn leaves(step: &HopReport) -> bool {
+    let left = |event| matches!(event, Event::Transferred | Event::Relayed | Event::Expanded);
+    step.recipients.iter().any(|r| left(r.event))
+}
+
+/// The stay and the step by which the message of a step came to the next hop, if that reported.
+fn child<'a>(message: &'a Message, n: usize, step: &HopReport) -> Option<(usize, &'a HopReport)> {
+    let stays = message.stays.iter().enumerate();
+    let children = stays.filter(|(_, stay)| stay.parent == Some(n));
+    let came = children.filter_map(|(child, stay)| {
+        let mut steps = stay.steps.iter();
+        Some((child, steps.find(|s| s.parent == Some(step.step))?))
+    });
+    came.min_by_key(|(_, entrance)| entrance.arrived_us())
+}
+
+/// The hosts of the way to a recipient, and how long it took if it was delivered and all of it is known.
+fn route(message: &Message, recipient: &Recipient) -> (String, Option<Bounds>) {
+    let parts = way(message, recipient);
+    let stays: Vec<&Stay> = parts
+        .iter()
+        .filter_map(|part| message.stays.get(part.stay))
+        .collect();
+    let host = |stay: &&Stay| stay.host.clone().unwrap_or_else(|| "?".to_owned());
+    let mut hosts: Vec<String> = stays.iter().map(host).collect();
+    let from_start = stays
+        .first()
+        .is_some_and(|stay| stay.hop == 1 && !stay.is_missing());
+    if recipient.state == State::Relayed {
+        hosts.extend(recipient.remote.clone());
+    }
+    let delivered = message.outcome_for(recipient) == Outcome::Delivered;
+    let whole = total(&parts).filter(|_| from_start && delivered);
+    (hosts.join(" > "), whole)
+}
+
+/// The domain of an address, in lower case.
+fn domain(address: &str) -> String {
+    let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+    domain.to_lowercase()
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,193 @@
+//! Who wrote a report, asked of a name server; and the archive that shows it to whoever has neither the mailbox nor
+//! the secret nor a network.
+
+#![allow(clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use support::dns::{Dns, Zone};
+use support::hoptrail::{Hoptrail, User, said};
+use support::lab::verify_dkim;
+use support::mail::Mail;
+use support::net;
+use support::sink::Sink;
+
+const NAME: &str = "mx1.test";
+const RECORD: &str = "s._domainkey.mx1.test";
+
+/// A user whose message a signing hop has reported on.
+struct Reported {
+    user: User,
+    mailbox: tempfile::TempDir,
+    /// The key's record as `hoptrail key dkim` prints it.
+    zone: String,
+}
+
+impl Reported {
+    fn new() -> Self {
+        let mailbox = tempfile::tempdir().expect("a temporary directory");
+        let key = mailbox.path().join("dkim.pem");
+        let key = key.display().to_string();
+        let make = [
+            "key",
+            "dkim",
+            "--domain",
+            NAME,
+            "--selector",
+            "s",
+            "--key",
+            &key,
+        ];
+        let zone = said(&User::stranger().run(&make, b""));
+        let (mta, entrance) = (Sink::smtp().start(), net::address());
+        let _hoptrail = Hoptrail::serve(&format!(
+            "hostname = '{NAME}'\n[reports]\nfrom = 'hoptrail@{NAME}'\nvia = 'maildir:{}'\n\
+             dkim = [{{ domain = '{NAME}', selector = 's', key = '{key}' }}]\n\
+             [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = '{}'\n",
+            mailbox.path().display(),
+            mta.next_hop()
+        ));
+        let user = User::stranger();
+        let message = b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\nx\r\n";
+        user.send(entrance, "alice@origin.test", &["bob@dest.test"], message);
+        support::wait_until(support::PATIENCE, "a report", || {
+            match Mail::in_maildir(mailbox.path()).len() {
+                1 => Ok(()),
+                n => Err(format!("{n} mails")),
+            }
+        });
+        Self {
+            user,
+            mailbox,
+            zone,
+        }
+    }
+
+    fn name_server(&self) -> Dns {
+        let lines = self.zone.lines().map(str::trim);
+        let strings = lines.filter_map(|line| line.strip_prefix('"')?.strip_suffix('"'));
+        Zone::default()
+            .txt(RECORD, &strings.collect::<String>())
+            .start()
+    }
+
+    fn timeline(&self, more: &[String]) -> Output {
+        let maildir = self.mailbox.path().display().to_string();
+        let id = "<m1@origin.test>".to_owned();
+        let args = [&["timeline".to_owned(), maildir, id], more].concat();
+        self.user.run(&args, b"")
+    }
+}
+
+fn at(address: SocketAddrV4) -> String {
+    format!("--dns={address}")
+}
+
+fn verify(archive: &Path, more: &[String]) -> (Option<i32>, String) {
+    let archive = archive.display().to_string();
+    let args = [&["verify".to_owned(), archive], more].concat();
+    let output = User::stranger().run(&args, b"");
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
+}
+
+#[test]
+fn a_name_server_is_asked_when_the_user_asks() {
+    let reported = Reported::new();
+    let names = reported.name_server();
+    let unasked = String::from_utf8_lossy(&reported.timeline(&[]).stdout).into_owned();
+    assert!(unasked.contains("origin   ? not checked"), "{unasked}");
+    assert_eq!(names.asked(RECORD), 0);
+    let signed = reported.timeline(&[at(names.address())]);
+    let signed = String::from_utf8_lossy(&signed.stdout).into_owned();
+    assert!(
+        signed.contains("origin   ✓ each report is signed"),
+        "{signed}"
+    );
+    assert!(names.asked(RECORD) > 0);
+    let nobody = Zone::default().start();
+    let unknown = reported.timeline(&[at(nobody.address())]);
+    let unknown = String::from_utf8_lossy(&unknown.stdout).into_owned();
+    assert!(
+        unknown.contains("? mx1.test: signed, but mx1.test shows no key"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn an_archive_convinces_a_stranger_and_an_altered_one_does_not() {
+    let reported = Reported::new();
+    let names = reported.name_server();
+    let archive = reported.mailbox.path().join("evidence.tar");
+    let bundle = [
+        "--bundle".to_owned(),
+        archive.display().to_string(),
+        at(names.address()),
+    ];
+    let written = reported.timeline(&bundle);
+    let told = String::from_utf8_lossy(&written.stderr).into_owned();
+    assert!(told.contains("sha256 "), "{told}");
+    let again = reported.timeline(&bundle);
+    assert_eq!(again.status.code(), Some(2), "evidence is not overwritten");
+
+    let (code, text) = verify(&archive, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("every report is signed by the domain of its host (mx1.test)"),
+        "{text}"
+    );
+    let (code, text) = verify(&archive, &[at(names.address())]);
+    assert_eq!(code, Some(0), "{text}");
+    let nobody = Zone::default().start();
+    let (code, text) = verify(&archive, &[at(nobody.address())]);
+    assert_eq!(code, Some(1), "{text}");
+
+    let mut octets = fs::read(&archive).expect("the archive");
+    let place = octets
+        .windows(8)
+        .position(|w| w == b"accepted")
+        .expect("an event");
+    octets[place] ^= 1;
+    let altered = reported.mailbox.path().join("altered.tar");
+    fs::write(&altered, octets).expect("written");
+    let (code, text) = verify(&altered, &[]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("is altered"), "{text}");
+}
+
+/// Without hoptrail: tar, sha256sum and a DKIM verifier that shares nothing with ours.
+#[test]
+fn an_archive_can_be_checked_by_hand() {
+    let reported = Reported::new();
+    let names = reported.name_server();
+    let archive = reported.mailbox.path().join("evidence.tar");
+    let bundle = [
+        "--bundle".to_owned(),
+        archive.display().to_string(),
+        at(names.address()),
+    ];
+    reported.timeline(&bundle);
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let shell = format!(
+        "tar xf {} && sha256sum --strict -c SHA256SUMS",
+        archive.display()
+    );
+    let checked = Command::new("sh")
+        .args(["-c", &shell])
+        .current_dir(place.path())
+        .output();
+    let checked = checked.expect("a shell");
+    assert!(checked.status.success(), "{checked:?}");
+    let reports = fs::read_dir(place.path().join("reports")).expect("the reports");
+    for report in reports {
+        let mail = fs::read(report.expect("a report").path()).expect("its octets");
+        assert_eq!(verify_dkim(&mail, &reported.zone), ["rsa-sha256 pass"]);
+    }
+}

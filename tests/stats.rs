@@ -1,0 +1,119 @@
+//! Figures over mail that a hop really took, from the command line.
+
+#![allow(clippy::expect_used)]
+
+mod support;
+
+use std::path::Path;
+use std::process::Output;
+
+use support::dialogue::Dialogue;
+use support::hoptrail::{Hoptrail, User, said};
+use support::mail::Mail;
+use support::net;
+use support::sink::Sink;
+
+/// A mailbox with the reports of an egress on three messages, one of them refused.
+fn mailbox() -> tempfile::TempDir {
+    let mailbox = tempfile::tempdir().expect("a temporary directory");
+    let (next, mta) = (
+        Sink::smtp().once("RCPT TO:<dave", "550 5.1.1 no").start(),
+        Sink::smtp().start(),
+    );
+    let (entrance, exit) = (net::address(), net::address());
+    let _hoptrail = Hoptrail::serve(&format!(
+        "hostname = 'mx1.test'\n[reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:{}'\n\
+         [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = '{}'\n\
+         [[listener]]\nrole = 'egress'\nlisten = '{exit}'\nprotocol = 'lmtp'\nnext_hop = '{}'\n",
+        mailbox.path().display(),
+        mta.next_hop(),
+        next.next_hop()
+    ));
+    for (n, rcpt) in ["bob", "carol", "dave"].into_iter().enumerate() {
+        let mut client = Dialogue::open(entrance);
+        client.command("EHLO client.test", "250");
+        client.command("MAIL FROM:<alice@origin.test> TRACK=NOW", "250");
+        client.command(&format!("RCPT TO:<{rcpt}@dest.test>"), "250");
+        client.data(b"Subject: x\r\n\r\nx\r\n");
+        client.expect("250");
+        let mut out = Dialogue::open(exit);
+        out.command("LHLO mta.test", "250");
+        out.command("MAIL FROM:<alice@origin.test>", "250");
+        out.command(&format!("RCPT TO:<{rcpt}@dest.test>"), "250");
+        out.data(&mta.wait_for(n + 1)[n].data);
+        out.reply();
+    }
+    support::wait_until(
+        support::PATIENCE,
+        "three reports",
+        || match Mail::in_maildir(mailbox.path()).len() {
+            3 => Ok(()),
+            n => Err(format!("{n} mails")),
+        },
+    );
+    mailbox
+}
+
+fn stats(maildir: &Path, more: &[&str]) -> Output {
+    let maildir = maildir.display().to_string();
+    User::stranger().run(&[&["stats", &maildir], more].concat(), b"")
+}
+
+#[test]
+fn figures_of_real_mail() {
+    let mailbox = mailbox();
+    let text = said(&stats(mailbox.path(), &[]));
+    assert!(
+        text.starts_with("3 messages to 3 recipients, 3 reports"),
+        "{text}"
+    );
+    assert!(text.contains("0 delivered, 1 failed, 2 open"), "{text}");
+
+    let json = said(&stats(mailbox.path(), &["--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["schema"], "hoptrail.stats/1");
+    let rows = json["rows"].as_array().expect("rows");
+    let sender = rows
+        .iter()
+        .find(|row| row["table"] == "originator")
+        .expect("an originator");
+    assert_eq!(
+        (&sender["name"], &sender["messages"]),
+        (&"alice@origin.test".into(), &3.into())
+    );
+
+    let csv = said(&stats(mailbox.path(), &["--csv"]));
+    let widths: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
+    assert_eq!(widths.len(), rows.len() + 1);
+    assert!(widths.iter().all(|w| *w == widths[0]), "{csv}");
+}
+
+#[test]
+fn periods_and_exit_codes() {
+    let mailbox = mailbox();
+    let future = stats(mailbox.path(), &["--since", "2100-01-01"]);
+    assert_eq!(future.status.code(), Some(4));
+    let gone = said(&stats(
+        mailbox.path(),
+        &["--since", "2100-01-01", "--compare", "7d"],
+    ));
+    assert!(gone.contains("gone    dest.test: mx1.test"), "{gone}");
+    let new = said(&stats(
+        mailbox.path(),
+        &["--since", "1h", "--compare", "7d"],
+    ));
+    assert!(new.contains("new     dest.test: mx1.test"), "{new}");
+    for wrong in [
+        &["--since", "yesterday-ish"][..],
+        &["--compare", "7d"],
+        &["--json", "--csv"],
+    ] {
+        assert_eq!(
+            stats(mailbox.path(), wrong).status.code(),
+            Some(2),
+            "{wrong:?}"
+        );
+    }
+    let nowhere = stats(&mailbox.path().join("nowhere"), &[]);
+    assert_eq!(nowhere.status.code(), Some(2));
+}
