@@ -283,6 +283,7 @@ fn told_by_a_stranger(n: u64, text: &str) -> HopReport {
         sent_ms: Some(n),
         queue_id: Some(text.to_owned()),
         size: None,
+        came_for: None,
         filtered_us: None,
         ring: vec![],
         times_in: vec![],

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use support::dialogue::Dialogue;
 use support::hop::{Hop, TRACKED};
-use support::hoptrail::Hoptrail;
+use support::hoptrail::{Hoptrail, User};
 use support::mail::{Mail, Report};
 use support::sink::Sink;
 use support::{PATIENCE, wait_until};
@@ -129,6 +129,33 @@ fn what_is_not_seen_leaving_is_held_once_and_then_told_as_it_goes() {
             "E2 transferred"
         ]
     );
+}
+
+#[test]
+fn one_who_left_does_not_stand_for_all() {
+    let hop = Hop::with("delivery", "lmtp", Sink::lmtp());
+    let wire = hop.arrive(TRACKED, &["bob@dest.test", "carol@dest.test"]);
+    let user = User::stranger();
+    let verdict = || {
+        let output = user.timeline(hop.reports.path(), Some("E1"));
+        let text = String::from_utf8(output.stdout).expect("text");
+        (output.status.code(), text)
+    };
+    hop.leave(FROM, &[TO_BOB], &wire);
+    assert_eq!(told(&hop, 1), ["E1 delivered"]);
+    assert_eq!(hop.report().field("X-Hoptrail-Came-For"), "2");
+    let (code, text) = verdict();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.starts_with("1 delivered, 1 not told of yet"), "{text}");
+    assert!(
+        text.contains("and 1 more, of whom no hop has told yet"),
+        "{text}"
+    );
+    hop.leave(FROM, &["RCPT TO:<carol@dest.test>"], &wire);
+    assert_eq!(told(&hop, 2), ["E1 delivered", "E1 delivered"]);
+    let (code, text) = verdict();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("Delivered to 2"), "{text}");
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn deliver(maildir: &Path, id: &str, step: u64, event: Event) {
         sent_ms: None,
         queue_id: None,
         size: None,
+        came_for: None,
         filtered_us: None,
         ring: vec![],
         times_in: vec![],

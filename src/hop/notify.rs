@@ -71,6 +71,7 @@ pub fn notification(
             sent_ms: None,
             queue_id: None,
             size: None,
+            came_for: None,
             filtered_us: None,
             ring: Vec::new(),
             times_in: Vec::new(),

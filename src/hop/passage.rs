@@ -2,6 +2,7 @@
 //! arrival, who its recipients were then, and the `Step` that tells of its departure. No sockets.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use tracing::info;
 
@@ -244,9 +245,10 @@ impl Passage {
         let came_for = self
             .arrival
             .as_ref()
-            .map(|arrival| arrival.recipients.len());
+            .map(|arrival| distinct(&arrival.recipients));
         let partial = came_for.is_some_and(|count| count > envelope.recipients.len());
         let told = (!recipients.is_empty()).then_some(Form::Report);
+        let told_of = distinct(&recipients);
         let (arrival_us, came, queue_id) = match self.arrival {
             Some(arrival) => {
                 let came = (arrival.times_in, arrival.tls_in);
@@ -277,6 +279,7 @@ impl Passage {
                 sent_ms: self.tracked.request.sent_ms,
                 queue_id,
                 size: Some(wired.octets),
+                came_for: came_for.filter(|count| *count > told_of),
                 filtered_us: self.filtered_us,
                 ring: Vec::new(),
                 times_in,
@@ -314,6 +317,12 @@ impl Passage {
         }
         groups
     }
+}
+
+/// How many the originator named; one that he named twice is one.
+fn distinct(recipients: &[RecipientStatus]) -> usize {
+    let named = |r: &RecipientStatus| r.original.to_ascii_lowercase();
+    recipients.iter().map(named).collect::<HashSet<_>>().len()
 }
 
 /// The recipient who is called so now.

@@ -23,6 +23,7 @@
 //! | `X-Hoptrail-Sent` | | TRACK's `t`, an input of A |
 //! | `X-Hoptrail-Queue-Id` | | of the hop's own MTA |
 //! | `X-Hoptrail-Size` | | octets, as it came |
+//! | `X-Hoptrail-Came-For` | | for how many recipients the message came to the hop, where the report does not tell of all |
 //! | `X-Hoptrail-Filtered` | | when the hop's content filter began to hand the message back to the MTA, µs, to the ms |
 //! | `X-Hoptrail-Ring` | | where the event is `looped`: the ring as far as this hop knows it, names with blanks between, this hop first and last, `*` for any others: `mx1.example.net mx2.example.net mx1.example.net` |
 //! | `X-Hoptrail-Times-In`, `-Out` | | `STAGE=COMMAND/REPLY` for each exchange with the client, with the next hop: `ehlo`, `mail`, `rcpt`, `data`, `dot`, when this side saw the command and the reply, µs |
@@ -99,6 +100,7 @@ pub mod name {
     /// In a message's group the hop's own queue id, in a recipient's group the next hop's.
     pub const QUEUE_ID: &str = "X-Hoptrail-Queue-Id";
     pub const SIZE: &str = "X-Hoptrail-Size";
+    pub const CAME_FOR: &str = "X-Hoptrail-Came-For";
     pub const FILTERED: &str = "X-Hoptrail-Filtered";
     pub const RING: &str = "X-Hoptrail-Ring";
     pub const TIMES_IN: &str = "X-Hoptrail-Times-In";

@@ -134,6 +134,7 @@ mod tests {
             sent_ms: None,
             queue_id: None,
             size: None,
+            came_for: None,
             filtered_us: None,
             ring: Vec::new(),
             times_in: Vec::new(),

@@ -265,6 +265,7 @@ fn report(head: &Group, recipients: &[Group]) -> Result<HopReport, ReadError> {
         sent_ms: number(head, name::SENT)?,
         queue_id: head.get(name::QUEUE_ID).map(str::to_owned),
         size: number(head, name::SIZE)?,
+        came_for: number(head, name::CAME_FOR)?,
         filtered_us: number(head, name::FILTERED)?,
         ring: ring(head),
         times_in: times(head, name::TIMES_IN)?,

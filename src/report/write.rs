@@ -172,6 +172,7 @@ fn message_group(report: &HopReport) -> Group {
     group.push_some(name::SENT, report.sent_ms.map(|t| t.to_string()));
     group.push_some(name::QUEUE_ID, report.queue_id.as_deref());
     group.push_some(name::SIZE, report.size.map(|s| s.to_string()));
+    group.push_some(name::CAME_FOR, report.came_for.map(|n| n.to_string()));
     group.push_some(name::FILTERED, report.filtered_us.map(|t| t.to_string()));
     let ring = (!report.ring.is_empty()).then(|| report.ring.join(" "));
     group.push_some(name::RING, ring);

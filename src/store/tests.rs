@@ -46,6 +46,7 @@ pub(super) fn step_at(number: u64, recipients: &[(&str, Event)], at_us: i64) -> 
             sent_ms: Some(1_795_478_400_000),
             queue_id: Some("4XyZ".to_owned()),
             size: Some(2048),
+            came_for: None,
             filtered_us: None,
             ring: Vec::new(),
             times_in: vec![],

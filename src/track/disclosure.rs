@@ -119,6 +119,7 @@ impl HopReport {
             sent_ms: self.sent_ms,
             queue_id: None,
             size: None,
+            came_for: None,
             filtered_us: None,
             ring: Vec::new(),
             times_in: Vec::new(),

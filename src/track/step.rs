@@ -135,6 +135,9 @@ pub struct HopReport {
     /// Size of the message as it came, octets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// For how many recipients the message came to this hop, if this report does not tell of them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came_for: Option<usize>,
     /// When the hop's content filter began to hand the message back, µs; to the ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filtered_us: Option<i64>,

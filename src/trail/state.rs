@@ -1,6 +1,6 @@
 //! What became of a message for each recipient, and the outcome of it all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -102,7 +102,38 @@ impl Message {
     /// The answer over all recipients.
     pub fn outcome(&self) -> Outcome {
         let outcomes = self.recipients.iter().map(|r| self.outcome_for(r));
-        outcomes.min().unwrap_or(Outcome::Open)
+        let untold = (self.untold() > 0).then_some(Outcome::Open);
+        outcomes.chain(untold).min().unwrap_or(Outcome::Open)
+    }
+
+    /// How many recipients came with this message to the first hop that tells of it, and nobody has told of since.
+    pub fn untold(&self) -> usize {
+        let stays = self.stays.iter();
+        let first = stays.filter(|stay| !self.is_told_before(stay));
+        let mut arrivals: HashMap<(&str, i64), (usize, HashSet<String>)> = HashMap::new();
+        for step in first.flat_map(|stay| &stay.steps) {
+            let arrival = (step.reporting_mta.as_str(), step.arrival_us);
+            let (came_for, told) = arrivals.entry(arrival).or_default();
+            *came_for = step.came_for.unwrap_or(0).max(*came_for);
+            told.extend(step.recipients.iter().map(|r| r.original.to_lowercase()));
+        }
+        let untold =
+            |(came_for, told): &(usize, HashSet<String>)| came_for.saturating_sub(told.len());
+        arrivals.values().map(untold).sum()
+    }
+
+    /// A hop before this one has told of the message.
+    fn is_told_before(&self, stay: &Stay) -> bool {
+        let parent = |n: usize| self.stays.get(n);
+        let mut before = stay.parent.and_then(parent);
+        // A parent stands before its children, so this ends.
+        while let Some(stay) = before {
+            if !stay.is_missing() {
+                return true;
+            }
+            before = stay.parent.and_then(parent);
+        }
+        false
     }
 
     /// The answer for one of its recipients. What stands unproved beside a secret settles nothing: else

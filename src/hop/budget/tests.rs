@@ -21,6 +21,7 @@ fn step(by: Asker, from: &str, originator: &str, id: &str) -> Step {
             sent_ms: None,
             queue_id: None,
             size: None,
+            came_for: None,
             filtered_us: None,
             ring: Vec::new(),
             times_in: Vec::new(),

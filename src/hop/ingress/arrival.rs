@@ -266,6 +266,7 @@ pub async fn arrived(
             sent_ms: tracked.request.sent_ms,
             queue_id,
             size: Some(octets),
+            came_for: None,
             filtered_us: None,
             ring: tracked.ring,
             tls_in: times.security.take(),

@@ -80,6 +80,7 @@ pub fn report(recipients: Vec<RecipientStatus>) -> HopReport {
         sent_ms: Some(1_795_449_908_000),
         queue_id: Some("3B9C1".to_owned()),
         size: Some(2048),
+        came_for: None,
         filtered_us: None,
         ring: Vec::new(),
         tls_in: Some(Security::Plain),
@@ -138,7 +139,8 @@ prop_compose! {
         (hop, arrival_us) in any::<(u8, i64)>(),
         role in proptest::sample::select(vec![Role::Ingress, Role::Egress, Role::Delivery]),
         reporting_mta in hostile_text(), message_id in option::of(hostile_text()),
-        (sent_ms, size, filtered_us) in any::<(Option<u64>, Option<u64>, Option<i64>)>(),
+        (sent_ms, size, came_for, filtered_us)
+            in any::<(Option<u64>, Option<u64>, Option<usize>, Option<i64>)>(),
         ring in vec(hostile_text(), 0..3),
         queue_id in option::of(hostile_text()),
         times_in in vec(exchange(), 0..20), times_out in vec(exchange(), 0..6),
@@ -147,6 +149,6 @@ prop_compose! {
     ) -> HopReport {
         HopReport { id: TrackingId::new(&id).unwrap(), step: StepId(step), parent: parent.map(StepId),
             hop, role, reporting_mta, arrival_us, message_id, sent_ms, queue_id, size,
-            filtered_us, ring, times_in, times_out, tls_in, tls_out, recipients }
+            came_for, filtered_us, ring, times_in, times_out, tls_in, tls_out, recipients }
     }
 }

@@ -16,6 +16,7 @@
 //!     "outcome": "delivered",
 //!     "verdict": "delivered in 2.73 s",
 //!     "total": { "low_us": 2730100, "high_us": 2731300 },
+//!     "untold": 0,
 //!     "recipients": [{
 //!       "address": "bob@example.net",
 //!       "state": "delivered",
@@ -243,6 +244,8 @@ pub struct MessageJson<'a> {
     pub verdict: String,
     /// From the first hop's arrival to the last delivery, if every clock on the way is known.
     pub total: Option<BoundsJson>,
+    /// How many more recipients it has, of whom nobody has told yet.
+    pub untold: usize,
     /// What became of it for each recipient.
     pub recipients: Vec<RecipientJson<'a>>,
     /// What other mail systems say of it, in the order of their time.

@@ -242,10 +242,21 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
         }
         heard(out, words.get(&Some(n)), message, width + 4, view);
     }
+    if let Some(untold) = untold(message) {
+        for line in fill_all(&untold, view.room(2)) {
+            put(out, format_args!("  {line}\n"));
+        }
+    }
     for other in words.get(&None).into_iter().flatten() {
         put(out, format_args!("  {}\n", plain(&other.address)));
         heard(out, Some(&vec![*other]), message, width + 4, view);
     }
+}
+
+/// That there are recipients without a name here.
+pub fn untold(message: &Message) -> Option<String> {
+    let untold = message.untold();
+    (untold > 0).then(|| format!("and {untold} more, of whom no hop has told yet"))
 }
 
 /// The words of others, set in so far.

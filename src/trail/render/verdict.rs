@@ -17,7 +17,11 @@ const LOOP_FROM: usize = 2;
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
 /// Fewer words where `short`, and hosts by their first label.
 pub fn verdict(message: &Message, view: &View, short: bool) -> String {
-    let mut text = parts(message, view, short).join(", ");
+    let mut parts = parts(message, view, short);
+    if message.untold() > 0 {
+        parts.push(format!("{} not told of yet", message.untold()));
+    }
+    let mut text = parts.join(", ");
     if text.is_empty() {
         "nothing known".clone_into(&mut text);
     }
@@ -53,7 +57,7 @@ fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
     let groups = sorted.chunk_by(|a, b| group(a) == group(b));
     let part = |same: &[(&Recipient, Option<&Word>)]| {
         let (first, word) = *same.first()?;
-        let all = same.len() == message.recipients.len();
+        let all = same.len() == message.recipients.len() && message.untold() == 0;
         let alone = all && same.len() == 1;
         let phrase = match word {
             Some(word) if alone && !short => {
@@ -153,7 +157,7 @@ pub fn corrected_us(message: &Message, stay: usize, us: i64) -> i64 {
 /// ways there is known.
 pub fn total(message: &Message) -> Option<Bounds> {
     let origin = message.stays.first()?;
-    if origin.parent.is_some() || origin.hop != 1 {
+    if origin.parent.is_some() || origin.hop != 1 || message.untold() > 0 {
         return None;
     }
     let delivered =

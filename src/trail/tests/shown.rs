@@ -153,6 +153,13 @@ fn through_a_content_filter() {
 }
 
 #[test]
+fn a_recipient_of_whom_nobody_told() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports[0].came_for = Some(2);
+    insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+#[test]
 fn relayed_to_a_host_that_is_not_equipped() {
     let mut reports = three_hops(&["bob@example.net"]);
     reports.truncate(1);

@@ -86,6 +86,7 @@ impl Leg {
             sent_ms: Some(SENT_MS),
             queue_id: Some(format!("4F00{}", self.hop)),
             size: Some(2048),
+            came_for: None,
             filtered_us: None,
             ring: Vec::new(),
             tls_in: None,

@@ -9,7 +9,7 @@ use crate::trail::render::fates::{fate, said, words_by_recipient};
 use crate::trail::render::format::{duration_up, rfc3339};
 use crate::trail::render::moments::{Moment, fate_us, moments};
 use crate::trail::render::picture::{Picture, picture};
-use crate::trail::render::terminal::headline;
+use crate::trail::render::terminal::{headline, untold};
 use crate::trail::render::verdict::corrected_us;
 use crate::trail::render::{View, svg, trust, words};
 use crate::trail::{Message, Outcome, Stay};
@@ -67,6 +67,9 @@ fn recipients(message: &Message, view: &View) -> Markup {
                 dt { (foreign(&recipient.address)) }
                 dd class=(color(message.outcome_for(recipient))) { (fate(recipient, message, view)) }
                 @for word in of(Some(n)) { (heard(word, message, view)) }
+            }
+            @if let Some(untold) = untold(message) {
+                dd.open { (untold) }
             }
             @for word in of(None) {
                 dt { (foreign(&word.address)) }

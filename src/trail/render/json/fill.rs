@@ -83,6 +83,7 @@ pub fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
         outcome: message.outcome(),
         verdict: verdict(message, view, false),
         total: total(message).map(bounds),
+        untold: message.untold(),
         recipients: (message.recipients.iter())
             .map(|r| recipient(message, r, view.now_us))
             .collect(),
