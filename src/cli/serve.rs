@@ -29,7 +29,7 @@ use crate::report::sign::sign;
 use crate::report::{Mailing, notification, write_together};
 use crate::store::transport::Transport;
 use crate::store::{Store, keys, mailer};
-use crate::track::{Form, Step};
+use crate::track::{Form, Role, Step};
 
 /// How long the mailer has to finish the report in its hands when the hop stops.
 const MAILER_LAST: Duration = Duration::from_secs(5);
@@ -290,6 +290,12 @@ fn say_serving(site: &Site) {
         next_hop = %site.listener.routes.default,
         "serving"
     );
+    if site.listener.role == Role::Ingress && site.listener.policy.allow.is_empty() {
+        warn!(
+            listen = %site.listener.listen,
+            "nobody may ask for tracking here: allow in [policy] names nobody"
+        );
+    }
 }
 
 /// Open listening sockets, each with the worker it belongs to.

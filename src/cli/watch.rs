@@ -23,7 +23,7 @@ use super::{secret, view};
 use crate::track::Secret;
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, json, terminal};
-use crate::trail::{Message, NotOurs, Outcome, Reports, Source, Trails};
+use crate::trail::{Message, NotOurs, Reports, Source, Trails};
 
 const EXIT_CODES: &str = "\
 It goes on until it is told to stop (Ctrl-C, SIGTERM), or with --until-done. Its exit code is that of `timeline`,
@@ -50,7 +50,7 @@ pub struct Args {
     /// tracking id or a unique beginning of it, or its Message-ID
     #[arg(required = true, value_name = "SOURCE... [ID]")]
     words: Vec<OsString>,
-    /// End when there is a message and everyone has it or will not get it
+    /// End when there is a message and no more news can come: everyone has it or will not get it, or the trail ends
     #[arg(long)]
     until_done: bool,
     /// Print each message of which there is news as a line of JSON (schema hoptrail.line/1)
@@ -119,10 +119,7 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
 
 /// Whether nothing is left to wait for.
 fn is_done(messages: &[Message]) -> bool {
-    let mut fates = messages
-        .iter()
-        .flat_map(|m| m.recipients.iter().map(|r| m.outcome_for(r)));
-    !messages.is_empty() && fates.all(|outcome| outcome != Outcome::Open)
+    !messages.is_empty() && messages.iter().all(Message::is_settled)
 }
 
 /// Prints in one piece. Whether somebody still reads.

@@ -47,6 +47,14 @@ impl State {
         }
     }
 
+    /// No report follows on it.
+    fn is_last(self) -> bool {
+        match self {
+            Self::Failed | Self::Looped | Self::Relayed | Self::Expanded | Self::Delivered => true,
+            Self::Held | Self::Delayed | Self::OnItsWay | Self::Accepted => false,
+        }
+    }
+
     /// What that means for whoever asks whether the message arrived.
     pub fn outcome(self) -> Outcome {
         match self {
@@ -104,6 +112,12 @@ impl Message {
         let outcomes = self.recipients.iter().map(|r| self.outcome_for(r));
         let untold = (self.untold() > 0).then_some(Outcome::Open);
         outcomes.chain(untold).min().unwrap_or(Outcome::Open)
+    }
+
+    /// No more news can come of it: every recipient has it or will not get it, or the trail ends.
+    pub fn is_settled(&self) -> bool {
+        let proved = self.truth != Truth::Unproved;
+        self.untold() == 0 && self.recipients.iter().all(|r| proved && r.state.is_last())
     }
 
     /// How many recipients came with this message to the first hop that tells of it, and nobody has told of since.
