@@ -10,7 +10,8 @@ use super::{print, secret, view};
 use crate::track::TrackingId;
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, json, terminal};
-use crate::trail::{Message, Outcome, Reports, Source, Trails};
+use crate::trail::reports::{About, Groups, Reports};
+use crate::trail::{Counts, Message, NotOurs, Outcome, Source, Trails};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -63,27 +64,92 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let (sources, id) = sources(&words)?;
     let mut reports = Reports::of(sources.clone(), secret.as_ref());
+    if let Some(cache) = cache() {
+        reports = reports.indexed_in(&cache);
+    }
     reports.update()?;
-    let mut trails = reports.trails();
-    remark(&trails, &sources);
-    if secret.is_none() && !trails.messages.is_empty() {
+    let groups = reports.groups(|about| id.as_deref().is_none_or(|id| may_be(about, id)));
+    remark(&reports.looked_at());
+    if secret.is_none() && !groups.is_empty() {
         let place = secret::directory()?;
         eprintln!(
             "no secret in {}, so nothing can be proved; --secret names another file",
             plain(&place.display().to_string())
         );
     }
-    if let Some(id) = &id {
+    let view = view();
+    let told = match (id, as_json) {
+        (None, false) => list(&groups, &view)?,
+        (id, as_json) => whole(groups.trails(), id.as_deref(), as_json, &view)?,
+    };
+    if told.outcome.is_none() {
+        remark_on_nothing(&reports.looked_at(), &told, &sources);
+    }
+    Ok(ExitCode::from(exit_code(told.outcome)))
+}
+
+/// Where hoptrail may keep what can be made anew: `$XDG_CACHE_HOME/hoptrail`, else `~/.cache/hoptrail`.
+fn cache() -> Option<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    let user = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    Some(user?.join("hoptrail"))
+}
+
+/// What the answer says, in short.
+#[derive(Default)]
+struct Told {
+    /// The worst of all messages; `None` without a message.
+    outcome: Option<Outcome>,
+    /// Not all of them are proved.
+    unproved: bool,
+    not_ours: Vec<NotOurs>,
+}
+
+impl Told {
+    fn add(&mut self, trails: &mut Trails) {
+        let outcomes = trails.messages.iter().map(Message::outcome);
+        self.outcome = outcomes.chain(self.outcome).min();
+        self.unproved |= trails.messages.iter().any(terminal::is_unproved);
+        self.not_ours.append(&mut trails.not_ours);
+    }
+}
+
+/// Prints every message in a line, while others are still being put together.
+fn list(groups: &Groups, view: &View) -> anyhow::Result<Told> {
+    /// So many that a list that is read at a glance is laid out as one.
+    const LINES: usize = 1000;
+    let id_width = terminal::id_width(groups.ids(), view);
+    let lines = |trails: Trails| (terminal::lines(&trails.messages, id_width, view), trails);
+    let mut told = Told::default();
+    groups.in_parts(LINES, lines, |(lines, mut trails)| {
+        told.add(&mut trails);
+        print(&lines)
+    })?;
+    if told.unproved {
+        print(&terminal::unproved_remark())?;
+    }
+    print(&terminal::not_ours(&told.not_ours, view))?;
+    Ok(told)
+}
+
+/// Prints the messages asked for with everything that is known of them.
+fn whole(mut trails: Trails, id: Option<&str>, as_json: bool, view: &View) -> anyhow::Result<Told> {
+    if let Some(id) = id {
         select(&mut trails, id)?;
     }
-    let view = view();
-    let text = if as_json {
+    print(&if as_json {
         json::document(&trails, view.now_us)
     } else {
-        people(&trails, id.is_some(), &view)
-    };
-    print(&text)?;
-    Ok(ExitCode::from(exit_code(&trails.messages)))
+        let each = trails.messages.iter().map(|m| terminal::message(m, view));
+        each.collect::<Vec<_>>().join("\n") + &terminal::not_ours(&trails.not_ours, view)
+    })?;
+    let mut told = Told::default();
+    told.add(&mut trails);
+    Ok(told)
 }
 
 /// The sources, and the id of the message that is asked for. The first word is a source; a later one is if it looks
@@ -104,7 +170,7 @@ fn sources(words: &[OsString]) -> anyhow::Result<(Vec<Source>, Option<String>)> 
 }
 
 /// What cannot stand in the answer itself goes to standard error.
-fn remark(trails: &Trails, sources: &[Source]) {
+fn remark(trails: &Trails) {
     const SHOWN: usize = 5;
     let skipped = trails.skipped.len();
     if skipped > 0 {
@@ -117,23 +183,43 @@ fn remark(trails: &Trails, sources: &[Source]) {
     if skipped > SHOWN {
         eprintln!("  and {} more", skipped - SHOWN);
     }
-    if trails.messages.is_empty() && trails.not_ours.is_empty() {
-        let mails = match trails.counts.mails {
-            0 => "is empty".to_owned(),
-            1 => "holds 1 mail, no tracking report".to_owned(),
-            n => format!("holds {n} mails, no tracking report among them"),
-        };
-        let names: Vec<String> = sources.iter().map(Source::to_string).collect();
-        eprintln!("{}: {mails}", plain(&names.join(", ")));
-    } else if trails.messages.is_empty() {
-        eprintln!("no report on mail sent with your secret; --secret names another one");
-    }
+}
+
+/// Why there is no message in the answer.
+fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source]) {
+    let mails = match trails.counts {
+        Counts { mails: 0, .. } => "is empty".to_owned(),
+        Counts {
+            mails: 1,
+            reports: 0,
+        } => "holds 1 mail, no tracking report".to_owned(),
+        Counts { mails, reports: 0 } => {
+            format!("holds {mails} mails, no tracking report among them")
+        }
+        _ if told.not_ours.len() == trails.counts.reports => {
+            eprintln!("no report on mail sent with your secret; --secret names another one");
+            return;
+        }
+        _ => return,
+    };
+    let names: Vec<String> = sources.iter().map(Source::to_string).collect();
+    eprintln!("{}: {mails}", plain(&names.join(", ")));
+}
+
+/// Whether a report may be about the message that `wanted` names.
+fn may_be(about: &About, wanted: &str) -> bool {
+    about.id.starts_with(wanted) || about.message_id == Some(bare(wanted))
+}
+
+/// A Message-ID without its brackets.
+fn bare(id: &str) -> &str {
+    id.trim_start_matches('<').trim_end_matches('>')
 }
 
 /// Keeps what `wanted` names. Several messages may bear one tracking id or Message-ID; all are kept.
 fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
-    let bare = wanted.trim_start_matches('<').trim_end_matches('>');
-    let named = |m: &Message| m.id.as_str() == wanted || m.message_id.as_deref() == Some(bare);
+    let bare = Some(bare(wanted));
+    let named = |m: &Message| m.id.as_str() == wanted || m.message_id.as_deref() == bare;
     let begun = |m: &Message| m.id.as_str().starts_with(wanted);
     if trails.messages.iter().any(named) {
         trails.messages.retain(named);
@@ -155,19 +241,8 @@ fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn people(trails: &Trails, hops: bool, view: &View) -> String {
-    let mut text = String::new();
-    if hops {
-        let each = trails.messages.iter().map(|m| terminal::message(m, view));
-        text.push_str(&each.collect::<Vec<_>>().join("\n"));
-    } else {
-        text.push_str(&terminal::list(trails, view));
-    }
-    text + &terminal::not_ours(&trails.not_ours, view)
-}
-
-fn exit_code(messages: &[Message]) -> u8 {
-    match messages.iter().map(Message::outcome).min() {
+fn exit_code(worst: Option<Outcome>) -> u8 {
+    match worst {
         Some(Outcome::Delivered) => 0,
         Some(Outcome::Open) => 1,
         Some(Outcome::Failed) => 3,
@@ -256,7 +331,7 @@ mod tests {
     fn exit_codes_tell_the_worst() {
         let code = |events: &[Event]| {
             let all: Vec<_> = events.iter().map(|e| (e.as_str(), "m@x", *e)).collect();
-            exit_code(&trails(&all).messages)
+            exit_code(trails(&all).messages.iter().map(Message::outcome).min())
         };
         assert_eq!(code(&[]), 4);
         assert_eq!(code(&[Event::Delivered]), 0);

@@ -18,4 +18,4 @@ pub use read::{ReadError, Received, read};
 pub use write::{Mailing, write, write_together};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::NotOurs;
 use super::clock::{self, Bounds, Offset};
 use super::state::{self, Recipient};
-use super::verify::{Truth, truth};
+use super::verify::{Judged, Truth};
 use crate::report::Received;
 use crate::track::{Event, HopReport, Role, Secret, StepId, TrackingId};
 
@@ -59,14 +59,19 @@ impl Stay {
 /// report proved for another message cannot slip in under this one's id.
 type Key = (TrackingId, Option<(String, u64)>);
 
-/// Puts reports together. Messages come in the order of their sending.
+/// Judges reports and puts them together. Messages come in the order of their sending.
 pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Message>, Vec<NotOurs>) {
+    put_together(received.into_iter().map(|one| Judged::by(one, secret)))
+}
+
+/// Puts reports together that were all judged by the same secret.
+pub fn put_together(judged: impl IntoIterator<Item = Judged>) -> (Vec<Message>, Vec<NotOurs>) {
     let mut groups: BTreeMap<Key, Vec<HopReport>> = BTreeMap::new();
     let mut not_ours = Vec::new();
-    for one in received {
-        let truth = truth(&one, secret);
+    let mut without_proof = Truth::Unproved;
+    for one in judged {
         let report = one.report;
-        let proof = match truth {
+        let proof = match one.truth {
             Truth::NotOurs => {
                 not_ours.push(NotOurs {
                     id: report.id,
@@ -76,16 +81,15 @@ pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Messag
                 continue;
             }
             Truth::Verified => report.message_id.clone().zip(report.sent_ms),
-            Truth::Unproved | Truth::Unverifiable => None,
+            Truth::Unproved | Truth::Unverifiable => {
+                without_proof = one.truth;
+                None
+            }
         };
         let reports = groups.entry((report.id.clone(), proof)).or_default();
         reports.push(report);
         reports.extend(one.others);
     }
-    let without_proof = match secret {
-        Some(_) => Truth::Unproved,
-        None => Truth::Unverifiable,
-    };
     let mut messages = set_unproved_aside(groups, without_proof);
     messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
     (messages, not_ours)

@@ -5,8 +5,11 @@
 
 pub mod assemble;
 pub mod clock;
+pub mod index;
+mod pack;
 pub mod render;
 pub mod reports;
+mod shelf;
 pub mod source;
 pub mod state;
 mod times;

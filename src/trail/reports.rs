@@ -1,19 +1,27 @@
-//! The reports in some sources, read again as often as one likes: a mail in a Maildir is opened once.
+//! The reports in some sources, read again as often as one likes, and put together one message at a time, so that
+//! a million of them need no more memory than their packed records.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
-use super::source::{Found, Place, Room, Source, SourceError, directory, maildir, mbox};
-use super::{Trails, assemble};
-use crate::report::{self, Received, read};
+use super::{NotOurs, Trails};
+use super::assemble::put_together;
+use super::index::Index;
+use super::pack;
+pub use super::pack::About;
+use super::shelf::{Kind, Shelf, THREADS};
+use super::source::{Source, SourceError};
 use crate::track::Secret;
 
 /// What was read so far.
 pub struct Reports {
     secret: Option<Secret>,
     shelves: Vec<(Source, Shelf)>,
+    /// Of the Maildirs among the sources, by their places.
+    indexes: HashMap<usize, Index>,
 }
 
 impl Reports {
@@ -23,131 +31,182 @@ impl Reports {
         Self {
             secret: secret.cloned(),
             shelves: shelves.collect(),
+            indexes: HashMap::new(),
         }
+    }
+
+    /// Starts with what is known of these sources in a directory of [indexes](super::index), and keeps it there.
+    #[must_use]
+    pub fn indexed_in(mut self, directory: &Path) -> Self {
+        for (n, (source, shelf)) in self.shelves.iter_mut().enumerate() {
+            if let Source::Maildir(path) = source {
+                let mut index = Index::of(directory, path, self.secret.as_ref());
+                *shelf = index.load();
+                self.indexes.insert(n, index);
+            }
+        }
+        self
     }
 
     /// Reads what came since the last time and forgets what is gone. Whether anything did.
     pub fn update(&mut self) -> Result<bool, SourceError> {
         let mut changed = false;
-        for (source, shelf) in &mut self.shelves {
-            changed |= shelf.update(source)?;
+        for (n, (source, shelf)) in self.shelves.iter_mut().enumerate() {
+            changed |= shelf.update(source, self.secret.as_ref())?;
+            if let Some(index) = self.indexes.get_mut(&n) {
+                index.save(shelf);
+            }
         }
         Ok(changed)
     }
 
     /// What all of it tells.
     pub fn trails(&self) -> Trails {
-        let mut trails = Trails::default();
-        let mut received = Vec::new();
-        for mail in self.shelves.iter().flat_map(|(_, shelf)| shelf.mails()) {
-            trails.counts.mails += 1;
-            match mail {
-                Mail::Other => {}
-                Mail::Report(report) => received.push((**report).clone()),
-                Mail::Broken { place, why } => trails.skipped.push((place.clone(), why.clone())),
+        self.groups(|_| true).trails()
+    }
+
+    /// The reports on the messages of which at least one says what is `wanted`.
+    pub fn groups(&self, wanted: impl Fn(&About) -> bool) -> Groups<'_> {
+        let hasher = RandomState::new();
+        let mut members = Vec::new();
+        for (shelf_n, (_, shelf)) in (0..).zip(&self.shelves) {
+            for (n, entry) in (0..).zip(&shelf.entries) {
+                let is_report = entry.kind == Kind::Report;
+                let about = is_report.then(|| pack::about(shelf.octets(entry), entry.place));
+                members.extend(about.flatten().map(|about| Member {
+                    when_us: about.when_us,
+                    id_hash: hasher.hash_one(about.id),
+                    entry: n,
+                    shelf: shelf_n,
+                    wanted: wanted(&about),
+                }));
             }
         }
-        trails.skipped.sort();
-        trails.counts.reports = received.len();
-        (trails.messages, trails.not_ours) = assemble::assemble(received, self.secret.as_ref());
+        members.sort_unstable_by_key(|m| (m.id_hash, m.when_us));
+        for group in members.chunk_by_mut(|a, b| a.is_with(b)) {
+            let first_us = group.first().map_or(0, |m| m.when_us);
+            let wanted = group.iter().any(|m| m.wanted);
+            for member in group {
+                (member.when_us, member.wanted) = (first_us, wanted);
+            }
+        }
+        members.retain(|m| m.wanted);
+        members.sort_unstable_by_key(|m| (m.when_us, m.id_hash));
+        Groups {
+            reports: self,
+            members,
+        }
+    }
+
+    /// What was looked at, no message among it.
+    pub fn looked_at(&self) -> Trails {
+        let mut trails = Trails::default();
+        for (_, shelf) in &self.shelves {
+            let reports = shelf.entries.iter().filter(|e| e.kind == Kind::Report);
+            trails.counts.mails += shelf.entries.len();
+            trails.counts.reports += reports.count();
+            trails.skipped.extend(shelf.skipped.iter().cloned());
+        }
         trails
     }
-}
 
-/// What was read out of one source.
-#[derive(Default)]
-struct Shelf {
-    /// By the keys of a Maildir.
-    kept: HashMap<maildir::Key, Mail>,
-    /// Those that are read anew each time.
-    loose: Vec<Mail>,
-}
-
-/// What a mail turned out to be.
-enum Mail {
-    Report(Box<Received>),
-    Broken { place: String, why: String },
-    Other,
-}
-
-impl Shelf {
-    fn mails(&self) -> impl Iterator<Item = &Mail> {
-        self.kept.values().chain(&self.loose)
-    }
-
-    fn update(&mut self, source: &Source) -> Result<bool, SourceError> {
-        match source {
-            Source::Maildir(path) => self.update_maildir(path),
-            Source::Directory(path) => {
-                self.loose.clear();
-                let mut room = Room::default();
-                for path in directory::mails(path).map_err(SourceError::unreadable(path))? {
-                    self.loose.extend(mail_in(&path, &mut room));
-                }
-                Ok(true)
-            }
-            Source::File(path) => {
-                let file = File::open(path).map_err(SourceError::unreadable(path))?;
-                self.read_stream(source, file);
-                Ok(true)
-            }
-            // What it gave before is gone.
-            Source::Stdin if !self.loose.is_empty() => Ok(false),
-            Source::Stdin => {
-                self.read_stream(source, io::stdin().lock());
-                Ok(true)
-            }
-        }
-    }
-
-    fn update_maildir(&mut self, path: &Path) -> Result<bool, SourceError> {
-        let mut room = Room::default();
-        let mut before = std::mem::take(&mut self.kept);
-        let mut changed = false;
-        maildir::list(path, |key, path| {
-            if self.kept.contains_key(&key) {
-                return;
-            }
-            let known = before.remove(&key);
-            changed |= known.is_none();
-            if let Some(mail) = known.or_else(|| mail_in(&path, &mut room)) {
-                self.kept.insert(key, mail);
-            }
-        })?;
-        Ok(changed || !before.is_empty())
-    }
-
-    fn read_stream(&mut self, source: &Source, stream: impl io::Read) {
-        self.loose.clear();
-        let wanted = read::may_be_report;
-        mbox::visit(stream, read::REPORT_OCTETS_MAX, wanted, |found| {
-            let place = Place::Within(source, self.loose.len() + 1);
-            self.loose.push(Mail::of(found, place));
-        });
+    fn kept(&self, member: &Member) -> Option<(&[u8], u32)> {
+        let (_, shelf) = self.shelves.get(usize::from(member.shelf))?;
+        let entry = shelf.entries.get(usize::try_from(member.entry).ok()?)?;
+        Some((shelf.octets(entry), entry.place))
     }
 }
 
-/// The mail in a file; `None` if it was moved or deleted since it was listed.
-fn mail_in(path: &Path, room: &mut Room) -> Option<Mail> {
-    let found = match File::open(path) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return None,
-        Err(why) => Err(why),
-        Ok(file) => room.read(file, read::REPORT_OCTETS_MAX, read::may_be_report),
-    };
-    Some(Mail::of(found, Place::File(path)))
+/// A report among all.
+#[derive(Clone, Copy)]
+struct Member {
+    /// When its message was first seen, µs.
+    when_us: i64,
+    /// The same for all reports on a message.
+    id_hash: u64,
+    entry: u32,
+    shelf: u16,
+    wanted: bool,
 }
 
-impl Mail {
-    fn of(found: Found, place: Place) -> Self {
-        let broken = |why: &dyn std::fmt::Display| Self::Broken {
-            place: place.to_string(),
-            why: why.to_string(),
+impl Member {
+    fn is_with(&self, other: &Self) -> bool {
+        self.id_hash == other.id_hash
+    }
+}
+
+/// Reports, those on one message side by side, the oldest message first.
+pub struct Groups<'a> {
+    reports: &'a Reports,
+    members: Vec<Member>,
+}
+
+impl<'a> Groups<'a> {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The tracking ids, each once.
+    pub fn ids(&self) -> Vec<&'a str> {
+        let about = |group: &[Member]| {
+            let (octets, place) = self.reports.kept(group.first()?)?;
+            pack::about(octets, place)
         };
-        match found.map(|octets| octets.map(report::read)) {
-            Ok(Some(Ok(Some(report)))) => Self::Report(Box::new(report)),
-            Ok(None | Some(Ok(None))) => Self::Other,
-            Ok(Some(Err(why))) => broken(&why),
-            Err(why) => broken(&why),
-        }
+        let groups = self.members.chunk_by(Member::is_with);
+        groups.filter_map(|g| Some(about(g)?.id)).collect()
     }
+
+    /// What they tell, all at once.
+    pub fn trails(&self) -> Trails {
+        let mut trails = self.reports.looked_at();
+        assemble(self.reports, &self.members, &mut trails);
+        let key = |n: &NotOurs| (n.id.clone(), n.host.clone(), n.from.clone());
+        trails.not_ours.sort_by_cached_key(key);
+        trails
+    }
+
+    /// What they tell, in parts of so many messages: made by `work` on several threads, and shown in their order.
+    pub fn in_parts<T: Send, E>(
+        &self,
+        messages: usize,
+        work: impl Fn(Trails) -> T + Sync,
+        mut show: impl FnMut(T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let groups: Vec<&[Member]> = self.members.chunk_by(Member::is_with).collect();
+        let parts: Vec<&[&[Member]]> = groups.chunks(messages).collect();
+        let work = |part: &[&[Member]]| {
+            let mut trails = Trails::default();
+            part.iter()
+                .for_each(|group| assemble(self.reports, group, &mut trails));
+            work(trails)
+        };
+        thread::scope(|scope| {
+            let (parts, work) = (&parts, &work);
+            let workers: Vec<_> = (0..THREADS)
+                .map(|first| {
+                    let (give, take) = sync_channel(THREADS);
+                    scope.spawn(move || {
+                        let mut mine = parts.iter().skip(first).step_by(THREADS);
+                        // Nobody takes it where showing failed.
+                        mine.try_for_each(|part| give.send(work(part)))
+                    });
+                    take
+                })
+                .collect();
+            let in_turn = workers
+                .iter()
+                .cycle()
+                .map_while(|worker| worker.recv().ok());
+            in_turn.take(parts.len()).try_for_each(&mut show)
+        })
+    }
+}
+
+fn assemble(reports: &Reports, group: &[Member], into: &mut Trails) {
+    let kept = group.iter().filter_map(|member| reports.kept(member));
+    let judged = kept.filter_map(|(octets, place)| pack::unpack(octets, place));
+    let (messages, not_ours) = put_together(judged);
+    into.messages.extend(messages);
+    into.not_ours.extend(not_ours);
 }

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::report::Received;
-use crate::track::Secret;
+use crate::track::{HopReport, Secret};
 
 /// What is known of a report's origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -36,5 +36,30 @@ pub fn truth(received: &Received, secret: Option<&Secret>) -> Truth {
         Truth::Verified
     } else {
         Truth::NotOurs
+    }
+}
+
+/// A report and whether to believe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Whether it is about mail of this user.
+    pub truth: Truth,
+    /// What it says.
+    pub report: HopReport,
+    /// What else it says, as in [`Received::others`].
+    pub others: Vec<HopReport>,
+    /// The address in its From.
+    pub from: Option<String>,
+}
+
+impl Judged {
+    /// Judges a report.
+    pub fn by(received: Received, secret: Option<&Secret>) -> Self {
+        Self {
+            truth: truth(&received, secret),
+            report: received.report,
+            others: received.others,
+            from: received.from,
+        }
     }
 }

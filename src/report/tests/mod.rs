@@ -4,4 +4,4 @@
 mod golden;
 mod hostile;
 mod law;
-mod samples;
+pub mod samples;
