@@ -3,9 +3,11 @@
 //! Takes any bytes without panicking. Reads a report only where it is the mail itself: one that was
 //! forwarded or is part of another mail is not what its hop sent.
 
+use std::sync::LazyLock;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders};
+use mail_parser::{HeaderName, Message, MessageParser, MessagePart, MimeHeaders};
 use thiserror::Error;
 
 use super::field::{AUTH_ALGORITHM, Group, PLAIN, UNVERIFIED, VERIFIED, VERSION, canonical, name};
@@ -15,6 +17,15 @@ use crate::track::{Exchange, HopReport, RecipientStatus, Role, Security, Stage, 
 
 /// Largest report that is read, octets: ten thousand recipients with long addresses and replies.
 pub const REPORT_OCTETS_MAX: usize = 8 * 1024 * 1024;
+
+/// What a report's structure needs; all other header fields are passed over.
+static PARSER: LazyLock<MessageParser> = LazyLock::new(|| {
+    MessageParser::new()
+        .header_content_type(HeaderName::ContentType)
+        .header_text(HeaderName::ContentTransferEncoding)
+        .header_address(HeaderName::From)
+        .default_header_ignore()
+});
 
 /// A report as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +71,7 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     if mail.len() > REPORT_OCTETS_MAX {
         return Err(ReadError::TooBig);
     }
-    let Some(message) = MessageParser::new().parse(mail) else {
+    let Some(message) = PARSER.parse(mail) else {
         return Ok(None);
     };
     if !is_report(&message) {
@@ -89,15 +100,19 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
 /// The cheap test on the beginning of a mail: its header block holds the word `tracking-status`.
 pub fn may_be_report(head: &[u8]) -> bool {
     const WORD: &[u8] = b"tracking-status";
-    let end = [&b"\n\n"[..], b"\n\r\n"]
-        .iter()
-        .filter_map(|gap| memchr::memmem::find(head, gap))
-        .min();
+    /// Where its one letter stands that is rare in a header.
+    const RARE: usize = 4;
+    let gap = |at: &usize| {
+        let next = head.get(at + 1..).unwrap_or_default();
+        next.starts_with(b"\n") || next.starts_with(b"\r\n")
+    };
+    let end = memchr::memchr_iter(b'\n', head).find(gap);
     let header = head.get(..end.unwrap_or(head.len())).unwrap_or_default();
-    memchr::memchr2_iter(b't', b'T', header).any(|at| {
-        header
-            .get(at..at + WORD.len())
-            .is_some_and(|word| word.eq_ignore_ascii_case(WORD))
+    memchr::memchr2_iter(b'k', b'K', header).any(|at| {
+        let word = at
+            .checked_sub(RARE)
+            .and_then(|from| header.get(from..)?.get(..WORD.len()));
+        word.is_some_and(|word| word.eq_ignore_ascii_case(WORD))
     })
 }
 

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use super::{NotOurs, Trails};
 use super::assemble::put_together;
 use super::index::Index;
 use super::pack;
 pub use super::pack::About;
 use super::shelf::{Kind, Shelf, THREADS};
 use super::source::{Source, SourceError};
+use super::{NotOurs, Trails};
 use crate::track::Secret;
 
 /// What was read so far.

@@ -120,11 +120,11 @@ fn the_published_vector_holds() {
 #[test]
 fn auth_of_the_published_example() {
     let b = Certificate::parse("vkXLJgW_Nr695oSEGijw_UPGmFCj3OX-26aZKO46iZE").unwrap();
-    let group = |fields: &[(&str, &str)]| {
+    let group = |fields: &[(&'static str, &'static str)]| {
         Group(
             fields
                 .iter()
-                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+                .map(|(n, v)| ((*n).into(), (*v).into()))
                 .collect(),
         )
     };
