@@ -179,7 +179,7 @@ fn recipient(
 }
 
 fn exchanges(from_us: i64, took_us: i64) -> Vec<Exchange> {
-    let exchange = |(n, stage)| Exchange {
+    let exchange = |(n, stage): (i64, Stage)| Exchange {
         stage,
         command_us: from_us + n * 2000,
         reply_us: from_us + n * 2000 + took_us,

@@ -11,6 +11,7 @@ use crate::track::TrackingId;
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, json, terminal};
 use crate::trail::reports::{About, Groups, Reports};
+use crate::trail::source::imap::Login;
 use crate::trail::{Counts, Message, NotOurs, Outcome, Source, Trails};
 
 const EXIT_CODES: &str = "\
@@ -28,6 +29,9 @@ Sources, each told by what it is, none of them changed:
   an mbox file, or a file that holds one mail
   a directory           of .eml files
   -                     standard input: an mbox or one mail
+  imaps://USER@HOST/FOLDER
+                        a folder on a server, over TLS; log in by --password-command,
+                        --token-command or HOPTRAIL_PASSWORD
 
 ";
 
@@ -46,14 +50,35 @@ pub struct Args {
     /// Prove reports with the secret in this file instead of the user's own
     #[arg(long, value_name = "FILE")]
     secret: Option<PathBuf>,
+    /// A command that prints the password for a folder on a server
+    #[arg(long, value_name = "COMMAND", conflicts_with = "token_command")]
+    password_command: Option<String>,
+    /// A command that prints an OAuth 2 access token for it (XOAUTH2)
+    #[arg(long, value_name = "COMMAND")]
+    token_command: Option<String>,
 }
+
+impl Args {
+    /// How to log in where one has to.
+    fn login(&self) -> Option<Login> {
+        let token = self.token_command.clone().map(Login::TokenCommand);
+        let password = self.password_command.clone().map(Login::PasswordCommand);
+        let variable = || std::env::var(PASSWORD_VARIABLE).ok().map(Login::Password);
+        token.or(password).or_else(variable)
+    }
+}
+
+/// Where the password is looked for when no command gives it, as in `hoptrail send`.
+const PASSWORD_VARIABLE: &str = "HOPTRAIL_PASSWORD";
 
 /// Runs the command. An error is for exit code 2.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let login = args.login();
     let Args {
         words,
         json: as_json,
         secret: file,
+        ..
     } = args;
     let secret = match file {
         Some(path) => {
@@ -62,7 +87,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         None => secret::load()?,
     };
-    let (sources, id) = sources(&words)?;
+    let (mut sources, id) = sources(&words)?;
+    for source in &mut sources {
+        if let Source::Imap(folder) = source {
+            folder.login.clone_from(&login);
+        }
+    }
     let mut reports = Reports::of(sources.clone(), secret.as_ref());
     if let Some(cache) = cache() {
         reports = reports.indexed_in(&cache);

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! file    = "hoptrail index 1\n", length of the owner u32, owner, segment...
-//! owner   = path of the mailbox, NUL, certificate that the secret makes for it (none: nothing)
+//! owner   = path or URL of the mailbox, NUL, certificate that the secret makes for it (none: nothing)
 //! segment = entries u32, octets of records u32, CRC-32 of what follows u32, entry..., records
 //! entry   = key u64, kind octet (0 other mail, 1 report, 2 broken), place u32
 //! ```
@@ -19,12 +19,12 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::shelf::{Entry, Kind, Shelf};
-use super::source::maildir::Key;
+use super::source::{Key, Source};
 use crate::track::Secret;
 
 const MAGIC: &[u8] = b"hoptrail index 1\n";
@@ -56,9 +56,13 @@ struct Known {
 
 impl Index {
     /// The index in this directory for a mailbox; whether there is one shows when it is loaded.
-    pub fn of(directory: &Path, mailbox: &Path, secret: Option<&Secret>) -> Self {
-        let whole = fs::canonicalize(mailbox).unwrap_or_else(|_| mailbox.to_owned());
-        let mut owner = whole.as_os_str().as_bytes().to_vec();
+    pub fn of(directory: &Path, mailbox: &Source, secret: Option<&Secret>) -> Self {
+        let mut owner = match mailbox {
+            Source::Maildir(path) => fs::canonicalize(path).unwrap_or_else(|_| path.clone()),
+            other => other.to_string().into(),
+        }
+        .into_os_string()
+        .into_vec();
         owner.push(0);
         let mark = secret.map(|secret| secret.certificate("index", 0).to_string());
         owner.extend_from_slice(mark.unwrap_or_default().as_bytes());

@@ -20,7 +20,7 @@ use crate::track::Secret;
 pub struct Reports {
     secret: Option<Secret>,
     shelves: Vec<(Source, Shelf)>,
-    /// Of the Maildirs among the sources, by their places.
+    /// Of the sources whose mails have keys, by their places.
     indexes: HashMap<usize, Index>,
 }
 
@@ -39,8 +39,8 @@ impl Reports {
     #[must_use]
     pub fn indexed_in(mut self, directory: &Path) -> Self {
         for (n, (source, shelf)) in self.shelves.iter_mut().enumerate() {
-            if let Source::Maildir(path) = source {
-                let mut index = Index::of(directory, path, self.secret.as_ref());
+            if matches!(source, Source::Maildir(_) | Source::Imap(_)) {
+                let mut index = Index::of(directory, source, self.secret.as_ref());
                 *shelf = index.load();
                 self.indexes.insert(n, index);
             }

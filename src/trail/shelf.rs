@@ -10,8 +10,9 @@ use std::thread;
 use hashbrown::HashTable;
 
 use super::pack::{Packer, unpack, words_at};
-use super::source::maildir::{self, Key, Listed};
-use super::source::{Found, Place, Room, Source, SourceError, directory, mbox};
+use super::source::imap::Folder;
+use super::source::maildir::{self, Listed};
+use super::source::{Found, Key, Place, Room, Source, SourceError, directory, mbox};
 use super::verify::Judged;
 use crate::report::{self, read};
 use crate::track::Secret;
@@ -75,7 +76,12 @@ impl Shelf {
     ) -> Result<bool, SourceError> {
         let mut tray = Tray::new(secret);
         match source {
-            Source::Maildir(path) => return self.update_maildir(path, secret),
+            Source::Maildir(path) => {
+                return self.renew(|unknown| read_maildir(path, secret, unknown));
+            }
+            Source::Imap(folder) => {
+                return self.renew(|unknown| read_folder(folder, source, secret, unknown));
+            }
             // What it gave before is gone.
             Source::Stdin if !self.entries.is_empty() => return Ok(false),
             Source::Stdin => tray.stream(source, io::stdin().lock()),
@@ -95,16 +101,16 @@ impl Shelf {
         Ok(true)
     }
 
-    fn update_maildir(
+    /// Forgets the mails that `read` does not ask about, and adds those that it reads since they are unknown.
+    fn renew(
         &mut self,
-        path: &Path,
-        secret: Option<&Secret>,
+        read: impl FnOnce(Unknown) -> Result<Vec<Tray>, SourceError>,
     ) -> Result<bool, SourceError> {
         let known = self.table();
         let mut seen = vec![false; self.entries.len()];
         let mut skipped = Vec::new();
-        let mut unknown = |listed: &Listed| {
-            let entry = known.find(listed.key.0, |n| self.key(*n) == Some(listed.key));
+        let trays = read(&mut |key, place| {
+            let entry = known.find(key.0, |n| self.key(*n) == Some(key));
             let Some(n) = entry.and_then(|n| usize::try_from(*n).ok()) else {
                 return true;
             };
@@ -113,11 +119,10 @@ impl Shelf {
             }
             if let Some(broken) = self.entries.get(n).filter(|e| e.kind == Kind::Broken) {
                 let why = words_at(self.octets(broken), broken.place).to_owned();
-                skipped.push((listed.path().display().to_string(), why));
+                skipped.push((place(), why));
             }
             false
-        };
-        let trays = read_all(path, secret, &mut unknown)?;
+        })?;
         let before = self.entries.len();
         let mut seen = seen.into_iter();
         self.entries.retain(|_| seen.next() == Some(true));
@@ -183,11 +188,14 @@ impl Shelf {
     }
 }
 
-/// Reads the mails of a Maildir that are `unknown`, several at a time.
-fn read_all(
+/// Whether the mail of this key is unknown; if it turns out to be a broken one, where it lies.
+type Unknown<'a> = &'a mut (dyn FnMut(Key, &dyn Fn() -> String) -> bool + Send);
+
+/// Reads the mails of a Maildir that are unknown, several at a time.
+fn read_maildir(
     maildir: &Path,
     secret: Option<&Secret>,
-    unknown: &mut impl FnMut(&Listed) -> bool,
+    unknown: Unknown,
 ) -> Result<Vec<Tray>, SourceError> {
     let (give, take) = sync_channel::<Vec<Listed>>(THREADS);
     let take = Mutex::new(take);
@@ -196,7 +204,7 @@ fn read_all(
         let trays: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
         let mut batch = Vec::with_capacity(BATCH);
         let listed = maildir::list(maildir, |mail| {
-            if unknown(&mail) {
+            if unknown(mail.key, &|| mail.path().display().to_string()) {
                 batch.push(mail);
                 if batch.len() == BATCH {
                     // It fails where no thread is left, which joining tells.
@@ -214,6 +222,24 @@ fn read_all(
         let trays = trays.collect::<Result<Vec<_>, _>>()?;
         listed.map(|()| trays)
     })
+}
+
+/// Reads the mails of a folder on a server that are unknown.
+fn read_folder(
+    folder: &Folder,
+    source: &Source,
+    secret: Option<&Secret>,
+    unknown: Unknown,
+) -> Result<Vec<Tray>, SourceError> {
+    let place = |uid: u32| Place::Within(source, usize::try_from(uid).unwrap_or_default());
+    let mut tray = Tray::new(secret);
+    folder.visit(
+        read::REPORT_OCTETS_MAX,
+        read::may_be_report,
+        |key, uid| unknown(key, &|| place(uid).to_string()),
+        |key, uid, found| tray.mail(key, found, place(uid)),
+    )?;
+    Ok(vec![tray])
 }
 
 /// The key of what has none.

@@ -11,17 +11,13 @@ use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::SourceError;
-
-/// What names a mail for as long as it lies in this Maildir, whatever folder it is moved to: its file's number and
-/// the part of its name that stays, so that neither a number nor a name that is used again deceives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(pub u64);
+use super::{Key, SourceError};
 
 /// A mail that is there.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// What names it.
+    /// What names it for as long as it lies in this Maildir, whatever folder it is moved to: its file's number and
+    /// the part of its name that stays, so that neither a number nor a name that is used again deceives.
     pub key: Key,
     directory: Arc<Path>,
     name: OsString,

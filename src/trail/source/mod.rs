@@ -2,6 +2,7 @@
 //! knows nothing of reports.
 
 pub mod directory;
+pub mod imap;
 pub mod maildir;
 pub mod mbox;
 
@@ -12,6 +13,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use imap::Folder;
 
 /// How much of a mail is read before it is judged whether the rest is wanted, octets.
 const HEAD_OCTETS: usize = 64 * 1024;
@@ -30,6 +33,8 @@ pub enum Source {
     File(PathBuf),
     /// The same from standard input.
     Stdin,
+    /// A folder on an IMAP server.
+    Imap(Folder),
 }
 
 /// Why there is nothing to read from.
@@ -44,8 +49,10 @@ pub enum SourceError {
         "{0} holds neither `new` nor `cur`, so it is no Maildir, and no .eml file; did you mean {0}/Maildir?"
     )]
     Plain(PathBuf),
-    #[error("{0}: a mailbox on a server is named imaps://USER@HOST/FOLDER")]
-    Scheme(String),
+    #[error("{name}: {why}; a mailbox on a server is named imaps://USER@HOST/FOLDER")]
+    Name { name: String, why: &'static str },
+    #[error("{folder}: {why}")]
+    Server { folder: String, why: String },
 }
 
 impl SourceError {
@@ -57,12 +64,16 @@ impl SourceError {
     }
 }
 
+/// What names a mail in its source, from one reading to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub u64);
+
 /// Where a mail lies, for people.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
     /// In a file of its own.
     File(&'a Path),
-    /// Among others: the source, and which mail of it, from 1.
+    /// Among others: the source, and the number of the mail in it.
     Within(&'a Source, usize),
 }
 
@@ -85,10 +96,10 @@ impl Source {
         if word == STDIN {
             return Ok(Self::Stdin);
         }
-        if word.as_encoded_bytes().windows(3).any(|w| w == b"://") {
-            return Err(SourceError::Scheme(word.to_string_lossy().into_owned()));
+        match word.to_str().filter(|text| text.contains("://")) {
+            Some(url) => Ok(Self::Imap(Folder::named(url)?)),
+            None => Self::at(Path::new(word)),
         }
-        Self::at(Path::new(word))
     }
 
     /// What lies at a path.
@@ -119,6 +130,7 @@ impl fmt::Display for Source {
                 write!(f, "{}", path.display())
             }
             Self::Stdin => f.write_str("standard input"),
+            Self::Imap(folder) => write!(f, "{folder}"),
         }
     }
 }

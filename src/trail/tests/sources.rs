@@ -121,6 +121,6 @@ fn what_is_no_source_is_explained() {
     put(&file, b"From x\n");
     assert!(said(&file.join("below")).contains("cannot be read"));
     let url = Source::named("http://example.org/".as_ref());
-    assert!(matches!(url, Err(SourceError::Scheme(_))));
+    assert!(matches!(url, Err(SourceError::Name { .. })));
     assert_eq!(Source::named("-".as_ref()).unwrap(), Source::Stdin);
 }
