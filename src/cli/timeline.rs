@@ -140,23 +140,33 @@ struct Told {
 }
 
 impl Told {
-    fn add(&mut self, trails: &mut Trails) {
-        let outcomes = trails.messages.iter().map(Message::outcome);
-        self.outcome = outcomes.chain(self.outcome).min();
-        self.unproved |= trails.messages.iter().any(terminal::is_unproved);
-        self.not_ours.append(&mut trails.not_ours);
+    fn of(trails: Trails) -> Self {
+        Self {
+            outcome: trails.messages.iter().map(Message::outcome).min(),
+            unproved: trails.messages.iter().any(terminal::is_unproved),
+            not_ours: trails.not_ours,
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.outcome = self.outcome.into_iter().chain(more.outcome).min();
+        self.unproved |= more.unproved;
+        self.not_ours.extend(more.not_ours);
     }
 }
 
 /// Prints every message in a line, while others are still being put together.
 fn list(groups: &Groups, view: &View) -> anyhow::Result<Told> {
     /// So many that a list that is read at a glance is laid out as one.
-    const LINES: usize = 1000;
+    const LINES: usize = 500;
     let id_width = terminal::id_width(groups.ids(), view);
-    let lines = |trails: Trails| (terminal::lines(&trails.messages, id_width, view), trails);
+    let lines = |trails: Trails| {
+        let lines = terminal::lines(&trails.messages, id_width, view);
+        (lines, Told::of(trails))
+    };
     let mut told = Told::default();
-    groups.in_parts(LINES, lines, |(lines, mut trails)| {
-        told.add(&mut trails);
+    groups.in_parts(LINES, lines, |(lines, more)| {
+        told.add(more);
         print(&lines)
     })?;
     if told.unproved {
@@ -177,9 +187,7 @@ fn whole(mut trails: Trails, id: Option<&str>, as_json: bool, view: &View) -> an
         let each = trails.messages.iter().map(|m| terminal::message(m, view));
         each.collect::<Vec<_>>().join("\n") + &terminal::not_ours(&trails.not_ours, view)
     })?;
-    let mut told = Told::default();
-    told.add(&mut trails);
-    Ok(told)
+    Ok(Told::of(trails))
 }
 
 /// The sources, and the id of the message that is asked for. The first word is a source; a later one is if it looks

@@ -7,6 +7,7 @@
 mod address;
 mod date;
 pub mod field;
+mod layout;
 pub mod notification;
 pub mod read;
 pub mod sign;

@@ -11,7 +11,7 @@ use mail_parser::{HeaderName, Message, MessageParser, MessagePart, MimeHeaders};
 use thiserror::Error;
 
 use super::field::{AUTH_ALGORITHM, Group, PLAIN, UNVERIFIED, VERIFIED, VERSION, canonical, name};
-use super::{address, split};
+use super::{address, layout, split};
 use crate::track::clean::{self, EXCHANGES_MAX};
 use crate::track::{Exchange, HopReport, RecipientStatus, Role, Security, Stage, TrackingId};
 
@@ -71,13 +71,24 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     if mail.len() > REPORT_OCTETS_MAX {
         return Err(ReadError::TooBig);
     }
-    let Some(message) = PARSER.parse(mail) else {
+    match layout::of(mail) {
+        Some(usual) => received(usual.tracking, Some(usual.from)).map(Some),
+        None => read_mime(mail),
+    }
+}
+
+/// Reads a mail of any layout.
+pub(super) fn read_mime(mail: &[u8]) -> Result<Option<Received>, ReadError> {
+    let Some(message) = PARSER.parse(mail).filter(is_report) else {
         return Ok(None);
     };
-    if !is_report(&message) {
-        return Ok(None);
-    }
-    let groups = split::groups(tracking_part(&message).ok_or(ReadError::NoPart)?)?;
+    let part = tracking_part(&message).ok_or(ReadError::NoPart)?;
+    received(part, sender(&message)).map(Some)
+}
+
+/// What a tracking part says.
+fn received(part: &[u8], from: Option<&str>) -> Result<Received, ReadError> {
+    let groups = split::groups(part)?;
     let Some((head, recipients)) = groups.split_first() else {
         return Err(ReadError::Missing(name::ORIGINAL_ENVELOPE_ID));
     };
@@ -88,13 +99,13 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     let (of_first, of_others) = recipients.split_at(further.map_or(recipients.len(), |at| at + 1));
     let report = report(head, of_first)?.clean();
     let others = others(&report, of_others)?;
-    Ok(Some(Received {
+    Ok(Received {
         report,
         others: others.into_iter().map(HopReport::clean).collect(),
         auth: auth(head),
         canonical: canonical(&groups),
-        from: sender(&message),
-    }))
+        from: from.map(clean::address),
+    })
 }
 
 /// The cheap test on the beginning of a mail: its header block holds the word `tracking-status`.
@@ -138,9 +149,8 @@ fn tracking_part<'a>(message: &'a Message) -> Option<&'a [u8]> {
         .map(MessagePart::contents)
 }
 
-fn sender(message: &Message) -> Option<String> {
-    let address = message.from()?.first()?.address.as_deref()?;
-    Some(clean::address(address))
+fn sender<'a>(message: &'a Message) -> Option<&'a str> {
+    message.from()?.first()?.address.as_deref()
 }
 
 /// The tag of the algorithm we know; another one is as good as none.

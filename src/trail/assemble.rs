@@ -129,11 +129,13 @@ fn set_unproved_aside(
 
 fn message(id: TrackingId, truth: Truth, reports: Vec<HopReport>, unproved: usize) -> Message {
     let steps = in_order(reports);
-    let stays = Forest::grow(steps.clone()).into_stays();
+    let message_id = steps.iter().find_map(|s| s.message_id.clone());
+    let sent_ms = steps.iter().find_map(|s| s.sent_ms);
+    let stays = Forest::grow(steps).into_stays();
     Message {
         id,
-        message_id: steps.iter().find_map(|s| s.message_id.clone()),
-        sent_ms: steps.iter().find_map(|s| s.sent_ms),
+        message_id,
+        sent_ms,
         truth,
         recipients: state::recipients(&stays),
         stays,
