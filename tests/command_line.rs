@@ -540,6 +540,42 @@ fn the_timeline_survives_a_hostile_mailbox() {
     }
 }
 
+/// A gigabyte of mail, as a file of its own, in an mbox and as one line of it, is not held in memory.
+#[test]
+fn a_mail_of_any_size_is_read_in_bounded_memory() {
+    const OCTETS: u64 = 1 << 30;
+    let mailbox = maildir(&[("good", report("aa@x", "delivered"))]);
+    let head = "Content-Type: multipart/report; report-type=tracking-status; boundary=b0\n\n--b0\n";
+    let good = report("bb@x", "delivered");
+    let mbox = mailbox.path().join("mbox");
+    let new = mailbox.path().join("new");
+    for (path, text) in [
+        (new.join("other"), "Subject: large\n\n".to_owned()),
+        (new.join("report"), head.to_owned()),
+        (new.join("header"), "Subject: ".to_owned()),
+        (mbox.clone(), format!("From a\n{good}\nFrom b\n{head}")),
+    ] {
+        fs::write(&path, text).expect("a file can be written");
+        // Zeros that take no room on the disk.
+        let file = fs::OpenOptions::new().write(true).open(&path);
+        file.and_then(|f| f.set_len(OCTETS))
+            .expect("a file can grow");
+    }
+    let run = "ulimit -v 900000; exec \"$@\"";
+    let args = ["-c", run, "bash", BINARY, "timeline", "--json"];
+    let output = Command::new("bash")
+        .args(args)
+        .args([mailbox.path(), &mbox])
+        .env("HOPTRAIL_HOME", mailbox.path())
+        .output()
+        .expect("bash can be run");
+    let json: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{why}: {output:?}"));
+    assert_eq!(json["counts"]["mails"], 6, "{json:#}");
+    assert_eq!(json["counts"]["reports"], 2, "{json:#}");
+    assert_eq!(json["counts"]["skipped"], 2, "{json:#}");
+}
+
 // ---- send
 
 const MESSAGE: &[u8] = b"From: alice@example.org\nTo: bob@example.net\nSubject: hi\n\nhello\n";

@@ -158,7 +158,7 @@ impl Told {
 /// Prints every message in a line, while others are still being put together.
 fn list(groups: &Groups, view: &View) -> anyhow::Result<Told> {
     /// So many that a list that is read at a glance is laid out as one.
-    const LINES: usize = 500;
+    const LINES: usize = 200;
     let id_width = terminal::id_width(groups.ids(), view);
     let lines = |trails: Trails| {
         let lines = terminal::lines(&trails.messages, id_width, view);

@@ -13,6 +13,7 @@ mod shelf;
 pub mod source;
 pub mod state;
 mod times;
+mod unpack;
 pub mod verify;
 pub mod way;
 

@@ -9,10 +9,10 @@ use std::thread;
 
 use super::assemble::put_together;
 use super::index::Index;
-use super::pack;
-pub use super::pack::About;
 use super::shelf::{Kind, Shelf, THREADS};
 use super::source::{Source, SourceError};
+use super::unpack;
+pub use super::unpack::About;
 use super::{NotOurs, Trails};
 use crate::track::Secret;
 
@@ -72,7 +72,7 @@ impl Reports {
         for (shelf_n, (_, shelf)) in (0..).zip(&self.shelves) {
             for (n, entry) in (0..).zip(&shelf.entries) {
                 let is_report = entry.kind == Kind::Report;
-                let about = is_report.then(|| pack::about(shelf.octets(entry), entry.place));
+                let about = is_report.then(|| unpack::about(shelf.octets(entry), entry.place));
                 members.extend(about.flatten().map(|about| Member {
                     when_us: about.when_us,
                     id_hash: hasher.hash_one(about.id),
@@ -151,7 +151,7 @@ impl<'a> Groups<'a> {
     pub fn ids(&self) -> Vec<&'a str> {
         let about = |group: &[Member]| {
             let (octets, place) = self.reports.kept(group.first()?)?;
-            pack::about(octets, place)
+            unpack::about(octets, place)
         };
         let groups = self.members.chunk_by(Member::is_with);
         groups.filter_map(|g| Some(about(g)?.id)).collect()
@@ -205,7 +205,7 @@ impl<'a> Groups<'a> {
 
 fn assemble(reports: &Reports, group: &[Member], into: &mut Trails) {
     let kept = group.iter().filter_map(|member| reports.kept(member));
-    let judged = kept.filter_map(|(octets, place)| pack::unpack(octets, place));
+    let judged = kept.filter_map(|(octets, place)| unpack::unpack(octets, place));
     let (messages, not_ours) = put_together(judged);
     into.messages.extend(messages);
     into.not_ours.extend(not_ours);

@@ -9,10 +9,11 @@ use std::thread;
 
 use hashbrown::HashTable;
 
-use super::pack::{Packer, unpack, words_at};
+use super::pack::Packer;
 use super::source::imap::Folder;
 use super::source::maildir::{self, Listed};
 use super::source::{Found, Key, Place, Room, Source, SourceError, directory, mbox};
+use super::unpack::{unpack, words_at};
 use super::verify::Judged;
 use crate::report::{self, read};
 use crate::track::Secret;
