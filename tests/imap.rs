@@ -213,7 +213,7 @@ fn only_what_is_new_is_fetched() {
     let world = World::new();
     let mails = |range: std::ops::Range<usize>| {
         let mails = range.map(|n| {
-            let step = format!("{:04}", n);
+            let step = format!("{n:04}");
             let one = report(&format!("id{n}@x"), "delivered").replace("5566", &step);
             (format!("cur/{n}:2,"), one)
         });

@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::Result;
 use hoptrail::report::{Mailing, write};
 use hoptrail::track::{
-    Event, Exchange, HopReport, RecipientStatus, Role, Secret, Security, Stage, StepId, TrackingId,
+    Event, Exchange, HopReport, RecipientStatus, Role, Secret, Security, Stage, Status, StepId,
+    TrackingId,
 };
 
 /// Reports of one message.
@@ -95,11 +96,6 @@ fn report(n: usize) -> HopReport {
             Event::Delivered,
         ),
     };
-    let id = format!(
-        "{:016x}{:016x}@origin.example",
-        random(message),
-        random(message + 7)
-    );
     let sent_us = NOON_US + i64::try_from(message).unwrap_or_default() * PAUSE_US;
     // Each on a clock of its own.
     let at = |ms: i64| {
@@ -109,7 +105,7 @@ fn report(n: usize) -> HopReport {
     let before = message * REPORTS + [0, 0, 0, 2][step];
     let queue_id = |n| format!("{:010X}", random(n) >> 24);
     HopReport {
-        id: TrackingId::new(&id).expect("an id"),
+        id: TrackingId::mint(u128::from(random(message)) << 64 | u128::from(random(message + 7))),
         step: StepId(random(n)),
         parent: (step > 0).then(|| StepId(random(before))),
         hop,
@@ -160,9 +156,7 @@ fn recipient(
         original: address.clone(),
         recipient: address,
         event,
-        status: if delayed { "4.7.1" } else { "2.0.0" }
-            .parse()
-            .expect("a status"),
+        status: Status::of_class(if delayed { 4 } else { 2 }),
         remote_mta: Some(next.to_owned()),
         attempted_us: Some(at_us + 400),
         reply: Some(reply),

@@ -79,8 +79,10 @@ impl Mailbox {
         };
         mails::fill(&mailbox.maildir(), 0, reports)?;
         fs::create_dir(mailbox.path("home"))?;
-        let secret: String = mails::SECRET.iter().map(|o| format!("{o:02x}")).collect();
-        fs::write(mailbox.path("home/secret"), secret)?;
+        fs::write(
+            mailbox.path("home/secret"),
+            "2a".repeat(mails::SECRET.len()),
+        )?;
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         fs::set_permissions(mailbox.path("home/secret"), private)?;
         Ok(mailbox)

@@ -72,14 +72,17 @@ fn flush<'a>(
 
 /// A field's two halves; borrowed where it stands on one line and is UTF-8, as good as always.
 fn name_and_value(field: Cow<'_, [u8]>) -> Option<Field<'_>> {
-    if let Cow::Borrowed(octets) = field
-        && let Ok(text) = std::str::from_utf8(octets)
-    {
-        let (name, value) = halves(text)?;
-        return Some((name.into(), value.into()));
+    match field {
+        Cow::Borrowed(octets) => match String::from_utf8_lossy(octets) {
+            Cow::Borrowed(text) => halves(text).map(|(n, v)| (n.into(), v.into())),
+            Cow::Owned(text) => owned_halves(&text),
+        },
+        Cow::Owned(octets) => owned_halves(&String::from_utf8_lossy(&octets)),
     }
-    let text = String::from_utf8_lossy(&field);
-    let (name, value) = halves(&text)?;
+}
+
+fn owned_halves(field: &str) -> Option<Field<'static>> {
+    let (name, value) = halves(field)?;
     Some((name.to_owned().into(), value.to_owned().into()))
 }
 

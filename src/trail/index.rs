@@ -23,8 +23,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::shelf::{Entry, Kind, Shelf};
 use super::source::{Key, Source};
+use super::stock::{Entry, Kind, Stock};
 use crate::track::Secret;
 
 const MAGIC: &[u8] = b"hoptrail index 1\n";
@@ -76,20 +76,20 @@ impl Index {
     }
 
     /// What it holds; nothing if it is not there or cannot be used.
-    pub fn load(&mut self) -> Shelf {
+    pub fn load(&mut self) -> Stock {
         match self.read() {
-            Ok(shelf) => shelf,
+            Ok(stock) => stock,
             Err(why) => {
                 if why.kind() != io::ErrorKind::NotFound {
                     let path = self.path.display();
                     tracing::warn!(%path, %why, "the index is of no use and will be made anew");
                 }
-                Shelf::default()
+                Stock::default()
             }
         }
     }
 
-    fn read(&mut self) -> io::Result<Shelf> {
+    fn read(&mut self) -> io::Result<Stock> {
         let mut file = File::open(&self.path)?;
         file.lock_shared()?;
         let meta = file.metadata()?;
@@ -101,52 +101,52 @@ impl Index {
         if head != self.head() {
             return Err(damage());
         }
-        let mut shelf = Shelf::default();
+        let mut stock = Stock::default();
         let mut rest = meta.len().saturating_sub(head.len() as u64);
         while rest > 0 {
             rest = rest
-                .checked_sub(read_segment(&mut file, rest, &mut shelf)?)
+                .checked_sub(read_segment(&mut file, rest, &mut stock)?)
                 .ok_or_else(damage)?;
         }
         self.known = Some(Known {
             inode: meta.ino(),
             octets: meta.len(),
-            segments: shelf.segments.len(),
-            entries: shelf.entries.len(),
+            segments: stock.segments.len(),
+            entries: stock.entries.len(),
         });
-        Ok(shelf)
+        Ok(stock)
     }
 
     /// Keeps what is worth it. Failing is no error: the next run reads the mails again.
-    pub fn save(&mut self, shelf: &mut Shelf) {
-        if let Err(why) = self.write(shelf) {
+    pub fn save(&mut self, stock: &mut Stock) {
+        if let Err(why) = self.write(stock) {
             let path = self.path.display();
             tracing::warn!(%path, %why, "the index cannot be written");
         }
     }
 
-    fn write(&mut self, shelf: &mut Shelf) -> io::Result<()> {
+    fn write(&mut self, stock: &mut Stock) -> io::Result<()> {
         let Some(known) = &self.known else {
-            if shelf.entries.len() < MAILS_MIN {
+            if stock.entries.len() < MAILS_MIN {
                 return Ok(());
             }
-            return self.replace(shelf);
+            return self.replace(stock);
         };
         let is_new = |e: &&Entry| usize::from(e.segment) >= known.segments;
-        let new = shelf.entries.iter().filter(is_new).count();
-        let gone = known.entries - (shelf.entries.len() - new);
-        if gone > MAILS_MIN.max(shelf.entries.len()) || shelf.segments.len() > SEGMENTS_MAX {
-            shelf.repack();
-            self.replace(shelf)
+        let new = stock.entries.iter().filter(is_new).count();
+        let gone = known.entries - (stock.entries.len() - new);
+        if gone > MAILS_MIN.max(stock.entries.len()) || stock.segments.len() > SEGMENTS_MAX {
+            stock.repack();
+            self.replace(stock)
         } else if new >= MAILS_MIN {
-            self.append(shelf)
+            self.append(stock)
         } else {
             Ok(())
         }
     }
 
     /// Puts a new file in the place of what is there, in one step.
-    fn replace(&mut self, shelf: &Shelf) -> io::Result<()> {
+    fn replace(&mut self, stock: &Stock) -> io::Result<()> {
         let directory = self.path.parent().unwrap_or(Path::new("."));
         DirBuilder::new()
             .recursive(true)
@@ -161,18 +161,18 @@ impl Index {
             .open(&draft)?;
         let mut out = BufWriter::new(&file);
         let written = out.write_all(&self.head());
-        let written = written.and_then(|()| write_segments(&mut out, shelf, 0));
+        let written = written.and_then(|()| write_segments(&mut out, stock, 0));
         drop(out);
         if let Err(why) = written.and_then(|()| fs::rename(&draft, &self.path)) {
             // It is of no use to anybody.
             let _ = fs::remove_file(&draft);
             return Err(why);
         }
-        self.remember(&file, shelf)
+        self.remember(&file, stock)
     }
 
     /// Adds the segments that are not in the file, unless it has changed under our hands.
-    fn append(&mut self, shelf: &Shelf) -> io::Result<()> {
+    fn append(&mut self, stock: &Stock) -> io::Result<()> {
         let Some(known) = &self.known else {
             return Ok(());
         };
@@ -186,18 +186,18 @@ impl Index {
         }
         file.seek(SeekFrom::End(0))?;
         let mut out = BufWriter::new(&file);
-        write_segments(&mut out, shelf, known.segments)?;
+        write_segments(&mut out, stock, known.segments)?;
         drop(out);
-        self.remember(&file, shelf)
+        self.remember(&file, stock)
     }
 
-    fn remember(&mut self, file: &File, shelf: &Shelf) -> io::Result<()> {
+    fn remember(&mut self, file: &File, stock: &Stock) -> io::Result<()> {
         let meta = file.metadata()?;
         self.known = Some(Known {
             inode: meta.ino(),
             octets: meta.len(),
-            segments: shelf.segments.len(),
-            entries: shelf.entries.len(),
+            segments: stock.segments.len(),
+            entries: stock.entries.len(),
         });
         Ok(())
     }
@@ -213,7 +213,7 @@ fn damage() -> io::Error {
 }
 
 /// Reads a segment out of a file of which so much is left, and tells its length.
-fn read_segment(file: &mut File, rest: u64, shelf: &mut Shelf) -> io::Result<u64> {
+fn read_segment(file: &mut File, rest: u64, stock: &mut Stock) -> io::Result<u64> {
     let mut numbers = [[0; 4]; 3];
     file.read_exact(numbers.as_flattened_mut())?;
     let [entries, octets, sum] = numbers.map(u32::from_le_bytes);
@@ -230,16 +230,16 @@ fn read_segment(file: &mut File, rest: u64, shelf: &mut Shelf) -> io::Result<u64
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&entries);
     hasher.update(&records);
-    let segment = u16::try_from(shelf.segments.len()).map_err(|_| damage())?;
+    let segment = u16::try_from(stock.segments.len()).map_err(|_| damage())?;
     if hasher.finalize() != sum {
         return Err(damage());
     }
     for entry in entries.as_chunks::<ENTRY_OCTETS>().0 {
-        shelf
+        stock
             .entries
             .push(entry_of(entry, segment).ok_or_else(damage)?);
     }
-    shelf.segments.push(records);
+    stock.segments.push(records);
     Ok(length)
 }
 
@@ -260,10 +260,10 @@ fn entry_of(octets: &[u8; ENTRY_OCTETS], segment: u16) -> Option<Entry> {
 }
 
 /// Writes the segments from this one on.
-fn write_segments(out: &mut impl Write, shelf: &Shelf, first: usize) -> io::Result<()> {
-    for (n, records) in shelf.segments.iter().enumerate().skip(first) {
+fn write_segments(out: &mut impl Write, stock: &Stock, first: usize) -> io::Result<()> {
+    for (n, records) in stock.segments.iter().enumerate().skip(first) {
         let mut entries = Vec::new();
-        for entry in shelf.entries.iter().filter(|e| usize::from(e.segment) == n) {
+        for entry in stock.entries.iter().filter(|e| usize::from(e.segment) == n) {
             entries.extend_from_slice(&entry.key.0.to_le_bytes());
             entries.push(entry.kind as u8);
             entries.extend_from_slice(&entry.place.to_le_bytes());

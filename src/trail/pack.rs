@@ -206,7 +206,7 @@ impl Packer {
             .push(bits.fold(0, |mask, bit| mask << 1 | u8::from(*bit)));
     }
 
-    fn one_of<T: PartialEq>(&mut self, all: &[T], one: T) {
+    fn one_of<T: PartialEq + Copy>(&mut self, all: &[T], one: T) {
         let place = all.iter().position(|known| *known == one);
         // Every value stands in its list, and no list is long.
         self.octets

@@ -9,8 +9,8 @@ use std::thread;
 
 use super::assemble::put_together;
 use super::index::Index;
-use super::shelf::{Kind, Shelf, THREADS};
 use super::source::{Source, SourceError};
+use super::stock::{Kind, Stock, THREADS};
 use super::unpack;
 pub use super::unpack::About;
 use super::{NotOurs, Trails};
@@ -19,7 +19,7 @@ use crate::track::Secret;
 /// What was read so far.
 pub struct Reports {
     secret: Option<Secret>,
-    shelves: Vec<(Source, Shelf)>,
+    stocks: Vec<(Source, Stock)>,
     /// Of the sources whose mails have keys, by their places.
     indexes: HashMap<usize, Index>,
 }
@@ -27,10 +27,10 @@ pub struct Reports {
 impl Reports {
     /// Nothing yet of these sources. Reports will be proved with this secret.
     pub fn of(sources: impl IntoIterator<Item = Source>, secret: Option<&Secret>) -> Self {
-        let shelves = sources.into_iter().map(|source| (source, Shelf::default()));
+        let stocks = sources.into_iter().map(|source| (source, Stock::default()));
         Self {
             secret: secret.cloned(),
-            shelves: shelves.collect(),
+            stocks: stocks.collect(),
             indexes: HashMap::new(),
         }
     }
@@ -38,10 +38,10 @@ impl Reports {
     /// Starts with what is known of these sources in a directory of [indexes](super::index), and keeps it there.
     #[must_use]
     pub fn indexed_in(mut self, directory: &Path) -> Self {
-        for (n, (source, shelf)) in self.shelves.iter_mut().enumerate() {
+        for (n, (source, stock)) in self.stocks.iter_mut().enumerate() {
             if matches!(source, Source::Maildir(_) | Source::Imap(_)) {
                 let mut index = Index::of(directory, source, self.secret.as_ref());
-                *shelf = index.load();
+                *stock = index.load();
                 self.indexes.insert(n, index);
             }
         }
@@ -51,10 +51,10 @@ impl Reports {
     /// Reads what came since the last time and forgets what is gone. Whether anything did.
     pub fn update(&mut self) -> Result<bool, SourceError> {
         let mut changed = false;
-        for (n, (source, shelf)) in self.shelves.iter_mut().enumerate() {
-            changed |= shelf.update(source, self.secret.as_ref())?;
+        for (n, (source, stock)) in self.stocks.iter_mut().enumerate() {
+            changed |= stock.update(source, self.secret.as_ref())?;
             if let Some(index) = self.indexes.get_mut(&n) {
-                index.save(shelf);
+                index.save(stock);
             }
         }
         Ok(changed)
@@ -69,21 +69,21 @@ impl Reports {
     pub fn groups(&self, wanted: impl Fn(&About) -> bool) -> Groups<'_> {
         let hasher = RandomState::new();
         let mut members = Vec::new();
-        for (shelf_n, (_, shelf)) in (0..).zip(&self.shelves) {
-            for (n, entry) in (0..).zip(&shelf.entries) {
+        for (n_of_stock, (_, stock)) in (0..).zip(&self.stocks) {
+            for (n, entry) in (0..).zip(&stock.entries) {
                 let is_report = entry.kind == Kind::Report;
-                let about = is_report.then(|| unpack::about(shelf.octets(entry), entry.place));
+                let about = is_report.then(|| unpack::about(stock.octets(entry), entry.place));
                 members.extend(about.flatten().map(|about| Member {
                     when_us: about.when_us,
                     id_hash: hasher.hash_one(about.id),
                     entry: n,
-                    shelf: shelf_n,
+                    stock: n_of_stock,
                     wanted: wanted(&about),
                 }));
             }
         }
         members.sort_unstable_by_key(|m| (m.id_hash, m.when_us));
-        for group in members.chunk_by_mut(|a, b| a.is_with(b)) {
+        for group in members.chunk_by_mut(Member::is_with) {
             let first_us = group.first().map_or(0, |m| m.when_us);
             let wanted = group.iter().any(|m| m.wanted);
             for member in group {
@@ -101,19 +101,19 @@ impl Reports {
     /// What was looked at, no message among it.
     pub fn looked_at(&self) -> Trails {
         let mut trails = Trails::default();
-        for (_, shelf) in &self.shelves {
-            let reports = shelf.entries.iter().filter(|e| e.kind == Kind::Report);
-            trails.counts.mails += shelf.entries.len();
+        for (_, stock) in &self.stocks {
+            let reports = stock.entries.iter().filter(|e| e.kind == Kind::Report);
+            trails.counts.mails += stock.entries.len();
             trails.counts.reports += reports.count();
-            trails.skipped.extend(shelf.skipped.iter().cloned());
+            trails.skipped.extend(stock.skipped.iter().cloned());
         }
         trails
     }
 
     fn kept(&self, member: &Member) -> Option<(&[u8], u32)> {
-        let (_, shelf) = self.shelves.get(usize::from(member.shelf))?;
-        let entry = shelf.entries.get(usize::try_from(member.entry).ok()?)?;
-        Some((shelf.octets(entry), entry.place))
+        let (_, stock) = self.stocks.get(usize::from(member.stock))?;
+        let entry = stock.entries.get(usize::try_from(member.entry).ok()?)?;
+        Some((stock.octets(entry), entry.place))
     }
 }
 
@@ -125,7 +125,7 @@ struct Member {
     /// The same for all reports on a message.
     id_hash: u64,
     entry: u32,
-    shelf: u16,
+    stock: u16,
     wanted: bool,
 }
 
@@ -177,8 +177,9 @@ impl<'a> Groups<'a> {
         let parts: Vec<&[&[Member]]> = groups.chunks(messages).collect();
         let work = |part: &[&[Member]]| {
             let mut trails = Trails::default();
-            part.iter()
-                .for_each(|group| assemble(self.reports, group, &mut trails));
+            for group in part {
+                assemble(self.reports, group, &mut trails);
+            }
             work(trails)
         };
         thread::scope(|scope| {

@@ -85,7 +85,8 @@ struct Head<'a> {
 struct Mask(u8);
 
 impl Mask {
-    /// What comes next, if it is there.
+    /// What comes next, if it is there. Without the outer one something else stands there than should.
+    #[allow(clippy::option_option)]
     fn next<T>(&mut self, read: impl FnOnce() -> Option<T>) -> Option<Option<T>> {
         let there = self.0 & 1 == 1;
         self.0 >>= 1;

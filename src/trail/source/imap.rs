@@ -126,7 +126,7 @@ impl Folder {
         found: impl FnMut(Key, u32, Found) + Send,
     ) -> Result<(), SourceError> {
         let visit = async {
-            let mut server = self.log_in().await?;
+            let mut server = Box::pin(self.log_in()).await?;
             let mut visit = Visit {
                 server: &mut server,
                 octets_max,
@@ -167,7 +167,7 @@ impl Folder {
             Login::TokenCommand(command) => {
                 let token = printed_by(command)?;
                 let answer = format!("user={}\x01auth=Bearer {token}\x01\x01", self.user);
-                let login = client.authenticate("XOAUTH2", Once(Some(answer)));
+                let login = Box::pin(client.authenticate("XOAUTH2", Once(Some(answer))));
                 within(async { login.await.map_err(refused) }).await
             }
             Login::PasswordCommand(command) => {

@@ -53,7 +53,7 @@ pub enum Kind {
 
 /// The mails of a source.
 #[derive(Default)]
-pub struct Shelf {
+pub struct Stock {
     /// The mails.
     pub entries: Vec<Entry>,
     /// What is kept of them.
@@ -62,7 +62,7 @@ pub struct Shelf {
     pub skipped: Vec<(String, String)>,
 }
 
-impl Shelf {
+impl Stock {
     /// What is kept of a mail: a place in these octets.
     pub fn octets(&self, entry: &Entry) -> &[u8] {
         let segment = self.segments.get(usize::from(entry.segment));
