@@ -14,6 +14,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use support::hoptrail::Hoptrail;
+use support::mail::report;
 use support::net;
 use support::sink::Sink;
 use support::tls::Authority;
@@ -311,50 +312,6 @@ fn a_configuration_that_is_not_there_is_named() {
 
 // ---- timeline
 
-/// A report as a stranger to this program would write it by RFC 3886.
-fn report(id: &str, event: &str) -> String {
-    let (action, status) = match event {
-        "failed" => ("failed", "5.1.1"),
-        "delivered" => ("delivered", "2.0.0"),
-        _ => ("transferred", "2.0.0"),
-    };
-    format!(
-        "From: hoptrail@mx1.example.net
-To: alice@example.org
-Subject: Mail trail
-MIME-Version: 1.0
-Content-Type: multipart/report; report-type=tracking-status; boundary=b0
-
---b0
-Content-Type: text/plain
-
-News.
-
---b0
-Content-Type: message/tracking-status
-
-Original-Envelope-Id: {id}
-Reporting-MTA: dns; mx1.example.net
-Arrival-Date: Mon, 23 Nov 2026 16:05:09 +0000
-X-Hoptrail-Version: 1
-X-Hoptrail-Step: 1122334455667788
-X-Hoptrail-Hop: 1
-X-Hoptrail-Role: delivery
-X-Hoptrail-Arrived: 1795449909000000
-
-Original-Recipient: rfc822; bob@example.net
-Final-Recipient: rfc822; bob@example.net
-Action: {action}
-Status: {status}
-Last-Attempt-Date: Mon, 23 Nov 2026 16:05:10 +0000
-X-Hoptrail-Event: {event}
-X-Hoptrail-Attempted: 1795449910000000
-
---b0--
-"
-    )
-}
-
 /// A Maildir with these mails in `new`.
 fn maildir(mails: &[(&str, String)]) -> TempDir {
     let dir = TempDir::new().expect("a temporary directory");
@@ -608,6 +565,42 @@ fn the_timeline_survives_a_hostile_mailbox() {
         let steers = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
         assert!(!all.contains(steers), "{all:?}");
     }
+}
+
+/// A gigabyte of mail, as a file of its own, in an mbox and as one line of it, is not held in memory.
+#[test]
+fn a_mail_of_any_size_is_read_in_bounded_memory() {
+    const OCTETS: u64 = 1 << 30;
+    let mailbox = maildir(&[("good", report("aa@x", "delivered"))]);
+    let head = "Content-Type: multipart/report; report-type=tracking-status; boundary=b0\n\n--b0\n";
+    let good = report("bb@x", "delivered");
+    let mbox = mailbox.path().join("mbox");
+    let new = mailbox.path().join("new");
+    for (path, text) in [
+        (new.join("other"), "Subject: large\n\n".to_owned()),
+        (new.join("report"), head.to_owned()),
+        (new.join("header"), "Subject: ".to_owned()),
+        (mbox.clone(), format!("From a\n{good}\nFrom b\n{head}")),
+    ] {
+        fs::write(&path, text).expect("a file can be written");
+        // Zeros that take no room on the disk.
+        let file = fs::OpenOptions::new().write(true).open(&path);
+        file.and_then(|f| f.set_len(OCTETS))
+            .expect("a file can grow");
+    }
+    let run = "ulimit -v 900000; exec \"$@\"";
+    let args = ["-c", run, "bash", BINARY, "timeline", "--json"];
+    let output = Command::new("bash")
+        .args(args)
+        .args([mailbox.path(), &mbox])
+        .env("HOPTRAIL_HOME", mailbox.path())
+        .output()
+        .expect("bash can be run");
+    let json: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{why}: {output:?}"));
+    assert_eq!(json["counts"]["mails"], 6, "{json:#}");
+    assert_eq!(json["counts"]["reports"], 2, "{json:#}");
+    assert_eq!(json["counts"]["skipped"], 2, "{json:#}");
 }
 
 // ---- send

@@ -37,7 +37,7 @@ impl Lab {
             directory: target.join("lab"),
             hoptrail: target.join("release/hoptrail"),
         };
-        for set in ["mtas", "peers"] {
+        for set in ["mtas", "peers", "readers"] {
             let got = Command::new(format!("{ROOT}/tests/lab/packages"))
                 .args([lab.directory.as_os_str(), set.as_ref()])
                 .status()?;
@@ -66,6 +66,12 @@ impl Lab {
     pub fn haproxy(&self) -> Command {
         let package = self.directory.join("peers/haproxy");
         with_libraries(&package, &package.join("usr/sbin/haproxy"))
+    }
+
+    /// A program that reads mail.
+    pub fn reader(&self, package: &str, program: &str) -> Command {
+        let package = self.directory.join("readers").join(package);
+        with_libraries(&package, &package.join(program))
     }
 
     /// A directory for the files of one process. On the disk of the target directory, because syncs to

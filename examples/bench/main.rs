@@ -1,5 +1,5 @@
 //! The benchmark: hoptrail against no proxy at all, against haproxy in TCP mode and against Postfix as a
-//! relay, on this machine, loopback only.
+//! relay, on this machine, loopback only; and its reader against ripgrep, notmuch and mu over the same mails.
 //!
 //! ```text
 //! cargo run --release --example bench -- [--quick] [--rounds N] [--against BINARY] [FILTER...]
@@ -7,6 +7,7 @@
 //!
 //! `FILTER` is a part of a scenario's name (`untracked/2K`, `memory`). `--quick` makes the rounds
 //! short, `--rounds` sets their number (5).
+//! What needs minutes and gigabytes of disk runs only where its name is given: `reader/1M`, `reader/100K/peers`.
 //! `--against` lets another build of hoptrail take part in the untracked scenarios.
 //!
 //! It measures and does not judge: goals and results stand side by side, and it ends with 0. What is
@@ -18,9 +19,11 @@ mod contest;
 mod lab;
 mod latency;
 mod load;
+mod mails;
 mod memory;
 mod mta;
 mod process;
+mod reader;
 mod table;
 mod tracked;
 mod untracked;
@@ -76,6 +79,11 @@ impl Bench {
     pub fn wants(&self, name: &str) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part.as_str()))
     }
+
+    /// Whether it is one that is asked for by its own name.
+    pub fn names(&self, name: &str) -> bool {
+        self.filters.iter().any(|part| part == name)
+    }
 }
 
 fn main() -> Result<()> {
@@ -86,6 +94,7 @@ fn main() -> Result<()> {
     latency::run(&bench, &mut table)?;
     tracked::run(&bench, &mut table)?;
     memory::run(&bench, &mut table)?;
+    reader::run(&bench, &mut table)?;
     table.finish();
     Ok(())
 }

@@ -15,6 +15,25 @@ pub const TICKS_PER_S: u32 = 100;
 /// How long a server may take to answer for the first time.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// What a program took that ran to its end.
+#[derive(Clone, Copy)]
+pub struct Cost {
+    /// The time.
+    pub took: Duration,
+    /// The time of processors, its own and the system's for it, s.
+    pub cpu_s: f64,
+    /// The most resident memory, MB.
+    pub peak_mb: f64,
+}
+
+/// CPU time of all children that were waited for so far, ticks.
+fn children() -> Result<u32> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(") ").context("no stat")?.1;
+    let ticks = fields.split(' ').skip(13).take(2).map(str::parse::<u32>);
+    Ok(ticks.sum::<Result<u32, _>>()?)
+}
+
 /// A running process. Dropped, it is gone.
 pub struct Process(Child);
 
@@ -66,6 +85,34 @@ impl Process {
             .trim()
             .trim_end_matches(" kB");
         Ok(kib.parse::<f64>()? * 1024.0 / 1e6)
+    }
+
+    /// Runs a program to its end and tells what that cost; what it says is thrown away. The kernel tells the
+    /// whole cost of a child when it is waited for, so nothing is missed, however short it runs.
+    pub fn cost(command: &mut Command, limit: Duration) -> Result<Cost> {
+        let name = command.get_program().to_owned();
+        let (usage, start) = (children()?, Instant::now());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut process = Self(
+            command
+                .spawn()
+                .with_context(|| format!("{}", name.display()))?,
+        );
+        let mut peak_mb = 0.0;
+        while process.0.try_wait()?.is_none() {
+            ensure!(start.elapsed() < limit, "{} takes too long", name.display());
+            // There is no such line any more in the moment it ends.
+            peak_mb = process.rss_peak_mb().unwrap_or(peak_mb);
+            sleep(Duration::from_millis(1));
+        }
+        Ok(Cost {
+            took: start.elapsed(),
+            cpu_s: f64::from(children()? - usage) / f64::from(TICKS_PER_S),
+            peak_mb,
+        })
     }
 
     /// Waits until it ends by itself and tells how long that took; ends it at the limit.

@@ -3,6 +3,7 @@
 mod demo;
 mod evidence;
 mod key;
+mod mailbox;
 mod screen;
 pub mod secret;
 pub mod send;
@@ -64,7 +65,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Send(args) => block_on(send::run(args)),
         Command::Sendmail(args) => block_on(sendmail::run(args)),
-        Command::Timeline(args) => timeline::run(args),
+        Command::Timeline(args) => timeline::run(&args),
         Command::Watch(args) => block_on(watch::run(args)),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),

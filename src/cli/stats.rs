@@ -1,5 +1,6 @@
 //! `hoptrail stats`: many messages in figures.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -8,10 +9,11 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
+use super::mailbox::{self, SOURCES};
 use super::{print, secret, view};
 use crate::trail::render::stats::{rows, terminal};
 use crate::trail::stats::{Stats, compare};
-use crate::trail::{Reports, Source, Trails, Truth};
+use crate::trail::{Source, Trails, Truth};
 
 const MORE: &str = "\
 Times inside a hop are exact, by its own clock. Times across hops stand within bounds, as far as the clocks on both
@@ -23,11 +25,10 @@ Exit codes: 0 figures were shown, 2 usage or I/O error, 4 no report that counts"
 /// Counts, octets, delays, failures and routes over all messages that the reports in some mailboxes tell of: by
 /// hop, pair of hops, originator, destination, route and day.
 #[derive(clap::Args)]
-#[command(after_help = MORE)]
+#[command(after_help = [SOURCES, MORE].concat())]
 #[allow(clippy::struct_excessive_bools)] // As a command line has them.
 pub struct Args {
-    /// Where the reports are: Maildirs, mbox files, directories of .eml files, - for standard input; nothing in them
-    /// is changed
+    /// Where the reports are, such as ~/Maildir
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<OsString>,
     /// Of messages sent since then alone: 2026-11-20, 2026-11-20T14:00, or so long ago: 7d, 36h
@@ -49,7 +50,12 @@ pub struct Args {
     /// Print CSV
     #[arg(long)]
     csv: bool,
+    #[command(flatten)]
+    access: mailbox::Access,
 }
+
+/// Messages that are taken in at a time.
+const PART: usize = 1000;
 
 /// The messages of a span of time in figures.
 struct Period {
@@ -88,16 +94,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut before = args
         .compare
         .map(|from_us| period(Some(from_us), args.since));
-    let sources = args.sources.iter().map(|word| Source::named(word));
+    let sources = args.sources.iter().map(|word| args.access.source(word));
     let sources: Vec<Source> = sources.collect::<Result<_, _>>()?;
-    let mut reports = Reports::of(sources, secret.as_ref());
+    let mut reports = mailbox::reports(&sources, secret.as_ref());
     reports.update()?;
-    let trails = reports.trails();
-    let left_out = left_out_of(&trails);
-    now.take(&trails, args.unproved);
-    if let Some(before) = &mut before {
-        before.take(&trails, args.unproved);
-    }
+    let mut left_out = 0;
+    reports.groups(|_| true).in_parts(
+        PART,
+        |trails| trails,
+        |trails| {
+            left_out += left_out_of(&trails);
+            now.take(&trails, args.unproved);
+            if let Some(before) = &mut before {
+                before.take(&trails, args.unproved);
+            }
+            Ok::<(), Infallible>(())
+        },
+    )?;
     let some =
         now.stats.all.messages > 0 || before.as_ref().is_some_and(|b| b.stats.all.messages > 0);
     let text = match before {

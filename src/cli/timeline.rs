@@ -3,17 +3,19 @@
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
 use super::evidence::Evidence;
+use super::mailbox::{self, SOURCES};
 use super::{print, secret, view};
-use crate::track::TrackingId;
+use crate::track::{Secret, TrackingId};
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, html, json, terminal};
-use crate::trail::{Message, Outcome, Reports, Source, Trails};
+use crate::trail::reports::{About, Groups, Reports};
+use crate::trail::{Counts, Message, NotOurs, Outcome, Source, Trails};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -23,15 +25,6 @@ Exit codes:
   2  usage or I/O error
   3  something failed
   4  nothing found";
-
-const SOURCES: &str = "\
-Sources, each told by what it is, none of them changed:
-  a Maildir             with its Maildir++ folders
-  an mbox file, or a file that holds one mail
-  a directory           of .eml files
-  -                     standard input: an mbox or one mail
-
-";
 
 /// Shows where tracked mail is, from the reports in a mailbox.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,83 +55,143 @@ pub struct Args {
     /// file, as evidence that `hoptrail verify` checks off-line; your secret is not in it
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
+    #[command(flatten)]
+    access: mailbox::Access,
 }
 
 /// Runs the command. An error is for exit code 2.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args {
-        words,
-        json: as_json,
-        json_lines,
-        html: page,
-        secret: file,
-        dns,
-        bundle,
-    } = args;
-    let secret = secret::load_or_named(file.as_deref())?;
-    let (sources, id) = sources(&words)?;
-    let mut reports = Reports::of(sources.clone(), secret.as_ref());
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let secret = secret::load_or_named(args.secret.as_deref())?;
+    let (sources, id) = args.access.sources(&args.words)?;
+    let mut reports = mailbox::reports(&sources, secret.as_ref());
     reports.update()?;
-    let mut trails = reports.trails();
-    remark(&trails, &sources);
-    if secret.is_none() && !trails.messages.is_empty() {
+    let groups = reports.groups(|about| id.as_deref().is_none_or(|id| may_be(about, id)));
+    remark(&reports.looked_at());
+    if secret.is_none() && !groups.is_empty() {
         let place = secret::directory()?;
         eprintln!(
             "no secret in {}, so nothing can be proved; --secret names another file",
             plain(&place.display().to_string())
         );
     }
-    if let Some(id) = &id {
-        select(&mut trails, id)?;
-        if trails.messages.is_empty() {
-            eprintln!("no report on {}", plain(id));
-        }
-    }
-    if dns.is_some() || bundle.is_some() {
-        let secret = secret.as_ref();
-        let evidence = Evidence::gather(&sources, &trails, secret, dns.flatten())?;
-        let judged = evidence.judge(secret);
-        if let Some(file) = &bundle {
-            evidence.archive(&judged, secret, file)?;
-        }
-        (trails.messages, trails.not_ours) = (judged.messages, judged.not_ours);
-        reports.join_words(&mut trails.messages);
-    }
-    let view = view();
-    if let Some(file) = &page {
-        let failed = || format!("cannot write {}", file.display());
-        fs::write(file, html::page(&trails, &view)).with_context(failed)?;
-    }
-    let text = if as_json {
-        json::document(&trails, view.now_us)
-    } else if json_lines {
-        json::lines(&trails, view.now_us)
+    let told = if id.is_none() && !args.wants_all_at_once() {
+        list(&groups, &view())?
     } else {
-        people(&trails, id.is_some(), &view)
+        let mut trails = groups.trails();
+        if let Some(id) = &id {
+            select(&mut trails, id)?;
+        }
+        judge(&mut trails, args, &sources, &reports, secret.as_ref())?;
+        whole(&trails, id.is_some(), args)?;
+        Told::of(trails)
     };
-    print(&text)?;
-    Ok(ExitCode::from(exit_code(&trails.messages)))
+    if told.outcome.is_none() {
+        match &id {
+            Some(id) => eprintln!("no report on {}", plain(id)),
+            None => remark_on_nothing(&reports.looked_at(), &told, &sources),
+        }
+    }
+    Ok(ExitCode::from(exit_code(told.outcome)))
 }
 
-/// The sources, and the id of the message that is asked for. The first word is a source; a later one is if it looks
-/// like one or there is such a file.
-pub fn sources(words: &[OsString]) -> anyhow::Result<(Vec<Source>, Option<String>)> {
-    let (mut sources, mut id) = (Vec::new(), None);
-    for (n, word) in words.iter().enumerate() {
-        let text = word.to_string_lossy();
-        let looks = text == "-" || text.starts_with(['/', '.']) || text.contains("://");
-        if n == 0 || looks || Path::new(word).exists() {
-            sources.push(Source::named(word)?);
-        } else if let Some(id) = id.replace(text.into_owned()) {
-            let id = plain(&id);
-            bail!("{id} is no file; if it is the id of a message, no other can be asked for");
+impl Args {
+    /// Whether more than a line of each message is asked for.
+    fn wants_all_at_once(&self) -> bool {
+        self.json
+            || self.json_lines
+            || self.html.is_some()
+            || self.dns.is_some()
+            || self.bundle.is_some()
+    }
+}
+
+/// What the answer says, in short.
+#[derive(Default)]
+struct Told {
+    /// The worst of all messages; `None` without a message.
+    outcome: Option<Outcome>,
+    /// Not all of them are proved.
+    unproved: bool,
+    not_ours: Vec<NotOurs>,
+}
+
+impl Told {
+    fn of(trails: Trails) -> Self {
+        Self {
+            outcome: worst(&trails.messages),
+            unproved: trails.messages.iter().any(terminal::is_unproved),
+            not_ours: trails.not_ours,
         }
     }
-    Ok((sources, id))
+
+    fn add(&mut self, more: Self) {
+        self.outcome = self.outcome.into_iter().chain(more.outcome).min();
+        self.unproved |= more.unproved;
+        self.not_ours.extend(more.not_ours);
+    }
+}
+
+/// Prints every message in a line, while others are still being put together.
+fn list(groups: &Groups, view: &View) -> anyhow::Result<Told> {
+    /// So many that a list that is read at a glance is laid out as one.
+    const LINES: usize = 200;
+    let id_width = terminal::id_width(groups.ids(), view);
+    let lines = |trails: Trails| {
+        let lines = terminal::lines(&trails.messages, id_width, view);
+        (lines, Told::of(trails))
+    };
+    let mut told = Told::default();
+    groups.in_parts(LINES, lines, |(lines, more)| {
+        told.add(more);
+        print(&lines)
+    })?;
+    if told.unproved {
+        print(&terminal::unproved_remark())?;
+    }
+    print(&terminal::not_ours(&told.not_ours, view))?;
+    Ok(told)
+}
+
+/// Judges who wrote the reports, where that is asked for, and keeps the evidence.
+fn judge(
+    trails: &mut Trails,
+    args: &Args,
+    sources: &[Source],
+    reports: &Reports,
+    secret: Option<&Secret>,
+) -> anyhow::Result<()> {
+    if args.dns.is_none() && args.bundle.is_none() {
+        return Ok(());
+    }
+    let evidence = Evidence::gather(sources, trails, secret, args.dns.flatten())?;
+    let judged = evidence.judge(secret);
+    if let Some(file) = &args.bundle {
+        evidence.archive(&judged, secret, file)?;
+    }
+    (trails.messages, trails.not_ours) = (judged.messages, judged.not_ours);
+    reports.join_words(&mut trails.messages);
+    Ok(())
+}
+
+/// Prints messages with everything that is asked for.
+fn whole(trails: &Trails, hops: bool, args: &Args) -> anyhow::Result<()> {
+    let view = view();
+    if let Some(file) = &args.html {
+        let failed = || format!("cannot write {}", file.display());
+        fs::write(file, html::page(trails, &view)).with_context(failed)?;
+    }
+    let text = if args.json {
+        json::document(trails, view.now_us)
+    } else if args.json_lines {
+        json::lines(trails, view.now_us)
+    } else {
+        people(trails, hops, &view)
+    };
+    Ok(print(&text)?)
 }
 
 /// What cannot stand in the answer itself goes to standard error.
-fn remark(trails: &Trails, sources: &[Source]) {
+fn remark(trails: &Trails) {
     const SHOWN: usize = 5;
     let skipped = trails.skipped.len();
     if skipped > 0 {
@@ -151,23 +204,43 @@ fn remark(trails: &Trails, sources: &[Source]) {
     if skipped > SHOWN {
         eprintln!("  and {} more", skipped - SHOWN);
     }
-    if trails.messages.is_empty() && trails.not_ours.is_empty() {
-        let mails = match trails.counts.mails {
-            0 => "is empty".to_owned(),
-            1 => "holds 1 mail, no tracking report".to_owned(),
-            n => format!("holds {n} mails, no tracking report among them"),
-        };
-        let names: Vec<String> = sources.iter().map(Source::to_string).collect();
-        eprintln!("{}: {mails}", plain(&names.join(", ")));
-    } else if trails.messages.is_empty() {
-        eprintln!("no report on mail sent with your secret; --secret names another one");
-    }
+}
+
+/// Why there is no message in the answer.
+fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source]) {
+    let mails = match trails.counts {
+        Counts { mails: 0, .. } => "is empty".to_owned(),
+        Counts {
+            mails: 1,
+            reports: 0,
+        } => "holds 1 mail, no tracking report".to_owned(),
+        Counts { mails, reports: 0 } => {
+            format!("holds {mails} mails, no tracking report among them")
+        }
+        _ if told.not_ours.len() == trails.counts.reports => {
+            eprintln!("no report on mail sent with your secret; --secret names another one");
+            return;
+        }
+        _ => return,
+    };
+    let names: Vec<String> = sources.iter().map(Source::to_string).collect();
+    eprintln!("{}: {mails}", plain(&names.join(", ")));
+}
+
+/// Whether a report may be about the message that `wanted` names.
+fn may_be(about: &About, wanted: &str) -> bool {
+    about.id.starts_with(wanted) || about.message_id == Some(bare(wanted))
+}
+
+/// A Message-ID without its brackets.
+fn bare(id: &str) -> &str {
+    id.trim_start_matches('<').trim_end_matches('>')
 }
 
 /// Keeps what `wanted` names. Several messages may bear one tracking id or Message-ID; all are kept.
 pub fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
-    let bare = wanted.trim_start_matches('<').trim_end_matches('>');
-    let named = |m: &Message| m.id.as_str() == wanted || m.message_id.as_deref() == Some(bare);
+    let bare = Some(bare(wanted));
+    let named = |m: &Message| m.id.as_str() == wanted || m.message_id.as_deref() == bare;
     let begun = |m: &Message| m.id.as_str().starts_with(wanted);
     if trails.messages.iter().any(named) {
         trails.messages.retain(named);
@@ -198,9 +271,14 @@ pub fn people(trails: &Trails, hops: bool, view: &View) -> String {
     text + &terminal::not_ours(&trails.not_ours, view)
 }
 
+/// The worst of all messages; `None` without a message.
+pub fn worst(messages: &[Message]) -> Option<Outcome> {
+    messages.iter().map(Message::outcome).min()
+}
+
 /// The exit code that tells the worst.
-pub fn exit_code(messages: &[Message]) -> u8 {
-    match messages.iter().map(Message::outcome).min() {
+pub fn exit_code(worst: Option<Outcome>) -> u8 {
+    match worst {
         Some(Outcome::Delivered) => 0,
         Some(Outcome::Open) => 1,
         Some(Outcome::Failed) => 3,
@@ -294,7 +372,7 @@ mod tests {
     fn exit_codes_tell_the_worst() {
         let code = |events: &[Event]| {
             let all: Vec<_> = events.iter().map(|e| (e.as_str(), "m@x", *e)).collect();
-            exit_code(&trails(&all).messages)
+            exit_code(worst(&trails(&all).messages))
         };
         assert_eq!(code(&[]), 4);
         assert_eq!(code(&[Event::Delivered]), 0);

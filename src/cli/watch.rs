@@ -18,12 +18,12 @@ use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::screen::Screen;
-use super::timeline::{exit_code, people, select, sources};
-use super::{secret, view};
+use super::timeline::{exit_code, people, select, worst};
+use super::{mailbox, secret, view};
 use crate::track::Secret;
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, json, terminal};
-use crate::trail::{Message, NotOurs, Reports, Source, Trails};
+use crate::trail::{Message, NotOurs, Source, Trails};
 
 const EXIT_CODES: &str = "\
 It goes on until it is told to stop (Ctrl-C, SIGTERM), or with --until-done. Its exit code is that of `timeline`,
@@ -34,6 +34,9 @@ by what was known then: 0 delivered, 1 on its way or nobody can say, 2 usage or 
 
 /// How often it is looked whether a mailbox has changed: its folders are asked for their times, no mail is opened.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How often a server is asked whether there is more.
+const ASK: Duration = Duration::from_secs(20);
 
 /// The times of files are as exact as this at worst: a change within it may not show.
 const GRANULE: Duration = Duration::from_secs(1);
@@ -59,6 +62,8 @@ pub struct Args {
     /// Prove reports with the secret in this file instead of the user's own
     #[arg(long, value_name = "FILE")]
     secret: Option<PathBuf>,
+    #[command(flatten)]
+    access: mailbox::Access,
 }
 
 /// Runs the command. An error is for exit code 2.
@@ -66,7 +71,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let secret = secret::load_or_named(args.secret.as_deref())?;
-    let known = Arc::new(AtomicU8::new(exit_code(&[])));
+    let known = Arc::new(AtomicU8::new(exit_code(None)));
     let so_far = Arc::clone(&known);
     let watching = tokio::task::spawn_blocking(move || watch(&args, secret.as_ref(), &so_far));
     tokio::select! {
@@ -88,11 +93,11 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
     let terminal = io::stdout().is_terminal() && !args.json_lines;
     let mut live = Live::default();
     let mut news = News::default();
-    let (sources, id) = sources(&args.words)?;
+    let (sources, id) = args.access.sources(&args.words)?;
     if sources.contains(&Source::Stdin) {
         bail!("what standard input gives is read once; `hoptrail timeline -` shows it");
     }
-    let mut reports = Reports::of(sources.clone(), secret);
+    let mut reports = mailbox::reports(&sources, secret);
     loop {
         let mark = Mark::of(&sources);
         reports.update()?;
@@ -100,7 +105,7 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
         if let Some(id) = &id {
             select(&mut trails, id)?;
         }
-        known.store(exit_code(&trails.messages), Ordering::Relaxed);
+        known.store(exit_code(worst(&trails.messages)), Ordering::Relaxed);
         let done = args.until_done && is_done(&trails.messages);
         let text = if terminal {
             live.next(&trails, id.is_some())
@@ -161,7 +166,11 @@ impl Mark {
             since.is_ok_and(|since| since < GRANULE)
         });
         let passed = now.looked.duration_since(self.looked);
-        self.changed != now.changed || traceless && passed.is_ok_and(|passed| passed >= GRANULE)
+        let passed = passed.unwrap_or_default();
+        let on_server = |source: &Source| matches!(source, Source::Imap(_));
+        self.changed != now.changed
+            || traceless && passed >= GRANULE
+            || passed >= ASK && sources.iter().any(on_server)
     }
 }
 

@@ -80,6 +80,8 @@
 //!
 //! Must not know MIME, nor what a value means.
 
+use std::borrow::Cow;
+
 /// Field names, as written. Reading ignores case.
 pub mod name {
     #![allow(missing_docs)] // Each is its own text.
@@ -141,20 +143,24 @@ pub const UNVERIFIED: &str = "unverified";
 const OCTETS_USUAL: usize = 2048;
 
 /// Name and value of one field, unfolded and trimmed.
-pub type Field = (String, String);
+pub type Field<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// The fields between two empty lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Group(pub Vec<Field>);
+pub struct Group<'a>(pub Vec<Field<'a>>);
 
-impl Group {
+impl<'a> Group<'a> {
     /// Appends a field.
-    pub fn push(&mut self, name: &str, value: impl Into<String>) {
-        self.0.push((name.to_owned(), value.into()));
+    pub fn push(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) {
+        self.0.push((name.into(), value.into()));
     }
 
     /// Appends a field if there is a value.
-    pub fn push_some(&mut self, name: &str, value: Option<impl Into<String>>) {
+    pub fn push_some(
+        &mut self,
+        name: impl Into<Cow<'a, str>>,
+        value: Option<impl Into<Cow<'a, str>>>,
+    ) {
         if let Some(value) = value {
             self.push(name, value);
         }
@@ -165,7 +171,7 @@ impl Group {
         self.0
             .iter()
             .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+            .map(|(_, value)| value.as_ref())
     }
 }
 
@@ -179,7 +185,11 @@ pub fn canonical(groups: &[Group]) -> Vec<u8> {
         }
         for (name, value) in &group.0 {
             if !name.eq_ignore_ascii_case(name::AUTH) {
-                text.extend(name.bytes().map(|b| b.to_ascii_lowercase()));
+                let start = text.len();
+                text.extend_from_slice(name.as_bytes());
+                text.get_mut(start..)
+                    .unwrap_or_default()
+                    .make_ascii_lowercase();
                 text.push(b':');
                 text.extend_from_slice(value.as_bytes());
                 text.push(b'\n');

@@ -7,6 +7,7 @@
 mod address;
 mod date;
 pub mod field;
+mod layout;
 pub mod notice;
 pub mod notification;
 pub mod origin;
@@ -21,4 +22,4 @@ pub use read::{ReadError, Received, Trace, read};
 pub use write::{Mailing, write, write_together};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -66,6 +66,17 @@ pub enum Said {
 }
 
 impl Said {
+    /// Every word.
+    pub const ALL: [Self; 7] = [
+        Self::Failed,
+        Self::Delayed,
+        Self::Relayed,
+        Self::Expanded,
+        Self::Delivered,
+        Self::Displayed,
+        Self::Deleted,
+    ];
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -82,16 +93,8 @@ impl Said {
     /// What a field says, up to a comment: Sendmail writes `relayed (to non-DSN-aware mailer)`.
     fn read(value: &str) -> Option<Self> {
         let word = value.split('(').next().unwrap_or_default().trim();
-        let all = [
-            Self::Failed,
-            Self::Delayed,
-            Self::Relayed,
-            Self::Expanded,
-            Self::Delivered,
-            Self::Displayed,
-            Self::Deleted,
-        ];
-        all.into_iter()
+        Self::ALL
+            .into_iter()
             .find(|said| said.as_str().eq_ignore_ascii_case(word))
     }
 }
@@ -141,7 +144,7 @@ pub fn read(mail: &[u8]) -> Option<Notice> {
 }
 
 /// The groups of a delivery status: about the message, and about each recipient.
-fn of_delivery(part: &[u8]) -> Option<(Group, Vec<Fate>)> {
+fn of_delivery(part: &[u8]) -> Option<(Group<'_>, Vec<Fate>)> {
     let mut groups = split::groups(part).ok()?.into_iter();
     let head = groups.next()?;
     let fates = groups.filter_map(|group| fate(&group, Said::read(group.get(name::ACTION)?)?));
@@ -149,7 +152,7 @@ fn of_delivery(part: &[u8]) -> Option<(Group, Vec<Fate>)> {
 }
 
 /// The one group of a disposition: `Disposition: manual-action/MDN-sent-manually; displayed`.
-fn of_disposition(part: &[u8]) -> Option<(Group, Vec<Fate>)> {
+fn of_disposition(part: &[u8]) -> Option<(Group<'_>, Vec<Fate>)> {
     let head = split::groups(part).ok()?.into_iter().next()?;
     let (_, word) = head.get("Disposition")?.split_once(';')?;
     // Modifiers stand behind a slash.

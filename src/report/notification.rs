@@ -31,7 +31,11 @@ pub fn write(report: &HopReport, envid: Option<&str>, mailing: &Mailing) -> Vec<
     )
 }
 
-fn groups(report: &HopReport, envid: Option<&str>, with_orcpt: &[bool]) -> Vec<Group> {
+fn groups<'a>(
+    report: &'a HopReport,
+    envid: Option<&'a str>,
+    with_orcpt: &[bool],
+) -> Vec<Group<'a>> {
     let mut message = Group::default();
     message.push_some(name::ORIGINAL_ENVELOPE_ID, envid.map(clean::line));
     message.push(

@@ -3,19 +3,38 @@
 //! Takes any bytes without panicking. Reads a report only where it is the mail itself: one that was
 //! forwarded or is part of another mail is not what its hop sent.
 
+use std::sync::LazyLock;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mail_parser::{Address, Host, Message, MessageParser, MessagePart, MimeHeaders};
+use mail_parser::{Address, HeaderName, Host, Message, MessageParser, MessagePart, MimeHeaders};
 use thiserror::Error;
 
 use super::field::{AUTH_ALGORITHM, Group, PLAIN, UNVERIFIED, VERIFIED, VERSION, canonical, name};
 use super::notice::moment_us;
-use super::{address, split};
+use super::{address, layout, split};
 use crate::track::clean::{self, EXCHANGES_MAX};
 use crate::track::{Exchange, HopReport, RecipientStatus, Role, Security, Stage, TrackingId};
 
 /// Largest report that is read, octets: ten thousand recipients with long addresses and replies.
 pub const REPORT_OCTETS_MAX: usize = 8 * 1024 * 1024;
+
+/// What a report's structure needs; all other header fields are passed over.
+static PARSER: LazyLock<MessageParser> = LazyLock::new(|| {
+    MessageParser::new()
+        .header_content_type(HeaderName::ContentType)
+        .header_text(HeaderName::ContentTransferEncoding)
+        .header_address(HeaderName::From)
+        .header_address(HeaderName::To)
+        .default_header_ignore()
+});
+
+/// What the header that a hop saw tells of its way.
+static TRACE_PARSER: LazyLock<MessageParser> = LazyLock::new(|| {
+    MessageParser::new()
+        .header_received(HeaderName::Received)
+        .default_header_ignore()
+});
 
 /// A report as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,16 +55,6 @@ pub struct Received {
     pub trace: Vec<Trace>,
 }
 
-impl Received {
-    /// Who gave the message to the hop's MTA, as that one's Received field says, if the report shows it.
-    pub fn client(&self) -> Option<&str> {
-        // In front of the MTA, its field is not there yet.
-        let newest = self.trace.first();
-        let newest = newest.filter(|_| self.report.role != Role::Ingress)?;
-        newest.client.as_deref()
-    }
-}
-
 /// A Received field (RFC 5321, 4.4): what some host claims of its having had the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
@@ -57,6 +66,13 @@ pub struct Trace {
     pub id: Option<String>,
     /// When, µs since 1970-01-01 UTC by that host's clock, in whole seconds.
     pub at_us: Option<i64>,
+}
+
+/// Who gave the message to the MTA of a hop in this role, by the Received fields it shows, the newest first.
+pub fn client(role: Role, trace: &[Trace]) -> Option<&str> {
+    // In front of the MTA, its field is not there yet.
+    let newest = trace.first().filter(|_| role != Role::Ingress)?;
+    newest.client.as_deref()
 }
 
 /// Why a mail that calls itself a tracking report cannot be read as one of ours.
@@ -88,13 +104,33 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     if mail.len() > REPORT_OCTETS_MAX {
         return Err(ReadError::TooBig);
     }
-    let Some(message) = MessageParser::new().parse(mail) else {
+    match layout::of(mail) {
+        Some(usual) => {
+            let addresses = [Some(usual.from), usual.to].map(|a| a.map(clean::address));
+            received(usual.tracking, addresses, usual.header).map(Some)
+        }
+        None => read_mime(mail),
+    }
+}
+
+/// Reads a mail of any layout.
+pub(super) fn read_mime(mail: &[u8]) -> Result<Option<Received>, ReadError> {
+    let Some(message) = PARSER.parse(mail).filter(is_report) else {
         return Ok(None);
     };
-    if !is_report(&message) {
-        return Ok(None);
-    }
-    let groups = split::groups(tracking_part(&message).ok_or(ReadError::NoPart)?)?;
+    let part = tracking_part(&message).ok_or(ReadError::NoPart)?;
+    let addresses = [message.from(), message.to()].map(address_in);
+    let header = self::part(&message, "text", "rfc822-headers");
+    received(part, addresses, header).map(Some)
+}
+
+/// What a tracking part says, and what stands beside it: the addresses in From and To, the header that the hop saw.
+fn received(
+    part: &[u8],
+    [from, to]: [Option<String>; 2],
+    header: Option<&[u8]>,
+) -> Result<Received, ReadError> {
+    let groups = split::groups(part)?;
     let Some((head, recipients)) = groups.split_first() else {
         return Err(ReadError::Missing(name::ORIGINAL_ENVELOPE_ID));
     };
@@ -105,52 +141,66 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     let (of_first, of_others) = recipients.split_at(further.map_or(recipients.len(), |at| at + 1));
     let report = report(head, of_first)?.clean();
     let others = others(&report, of_others)?;
-    Ok(Some(Received {
+    Ok(Received {
         report,
         others: others.into_iter().map(HopReport::clean).collect(),
         auth: auth(head),
         canonical: canonical(&groups),
-        from: address_in(message.from()),
-        to: address_in(message.to()),
-        trace: trace(&message),
-    }))
+        from,
+        to,
+        trace: header.map_or_else(Vec::new, trace),
+    })
 }
 
 /// What the header block of a report holds.
-const REPORT: [&[u8]; 1] = [b"tracking-status"];
+const REPORT: Words<1> = Words {
+    words: [b"tracking-status"],
+    rare: 4,
+};
 
 /// What that of a notice holds: its type, or the words by which `OpenSMTPD` says it in the subject.
-const NOTICE: [&[u8]; 3] = [
-    b"delivery-status",
-    b"disposition-notification",
-    b"delivery status notification",
-];
+const DELIVERY: Words<2> = Words {
+    words: [b"delivery-status", b"delivery status notification"],
+    rare: 4,
+};
+const DISPOSITION: Words<1> = Words {
+    words: [b"disposition-notification"],
+    rare: 3,
+};
 
 /// The cheap test on the beginning of a mail: its header block holds a word that reports do, or notices of other mail
 /// systems.
 pub fn may_be_report(head: &[u8]) -> bool {
     let header = header_block(head);
-    says(header, &REPORT) || says(header, &NOTICE)
+    says(header, &REPORT) || says(header, &DELIVERY) || says(header, &DISPOSITION)
 }
 
 fn header_block(head: &[u8]) -> &[u8] {
-    let end = [&b"\n\n"[..], b"\n\r\n"]
-        .iter()
-        .filter_map(|gap| memchr::memmem::find(head, gap))
-        .min();
+    let gap = |at: &usize| {
+        let next = head.get(at + 1..).unwrap_or_default();
+        next.starts_with(b"\n") || next.starts_with(b"\r\n")
+    };
+    let end = memchr::memchr_iter(b'\n', head).find(gap);
     head.get(..end.unwrap_or(head.len())).unwrap_or_default()
 }
 
-/// Whether a header block holds one of some words with the same first letter, in any case.
-fn says(header: &[u8], words: &[&[u8]]) -> bool {
-    let first = words.iter().find_map(|word| word.first().copied());
-    let first = first.unwrap_or_default();
+/// Words, and where in all of them stands a letter that is rare in a header.
+struct Words<const N: usize> {
+    words: [&'static [u8]; N],
+    rare: usize,
+}
+
+/// Whether a header block holds one of some words, in any case.
+fn says<const N: usize>(header: &[u8], wanted: &Words<N>) -> bool {
+    let letter = wanted.words.iter().find_map(|word| word.get(wanted.rare));
+    let letter = letter.copied().unwrap_or_default();
     let stands = |at: usize, word: &[u8]| {
-        let here = header.get(at..at + word.len());
+        let from = at.checked_sub(wanted.rare);
+        let here = from.and_then(|from| header.get(from..from + word.len()));
         here.is_some_and(|here| here.eq_ignore_ascii_case(word))
     };
-    memchr::memchr2_iter(first, first.to_ascii_uppercase(), header)
-        .any(|at| words.iter().any(|word| stands(at, word)))
+    memchr::memchr2_iter(letter, letter.to_ascii_uppercase(), header)
+        .any(|at| wanted.words.iter().any(|word| stands(at, word)))
 }
 
 fn is_report(message: &Message) -> bool {
@@ -180,12 +230,11 @@ fn part<'a>(message: &'a Message, kind: &str, subtype: &str) -> Option<&'a [u8]>
         .map(MessagePart::contents)
 }
 
-/// The Received fields that say who wrote them.
-fn trace(message: &Message) -> Vec<Trace> {
+/// The Received fields of a header that say who wrote them.
+fn trace(header: &[u8]) -> Vec<Trace> {
     /// More than any MTA lets pass (RFC 5321, 6.3).
     const FIELDS_MAX: usize = 128;
-    let header = part(message, "text", "rfc822-headers");
-    let Some(header) = header.and_then(|octets| MessageParser::new().parse_headers(octets)) else {
+    let Some(header) = TRACE_PARSER.parse_headers(header) else {
         return Vec::new();
     };
     let fields = header.received_all().take(FIELDS_MAX).filter_map(|field| {

@@ -1,7 +1,9 @@
 //! The tracking part cut into field groups: header blocks with empty lines between (RFC 3886, 3.1).
 //! Tolerant as the RFC asks: any order, any case, folded lines, unknown fields, LF or CRLF.
 
-use super::field::Group;
+use std::borrow::Cow;
+
+use super::field::{Field, Group};
 use super::read::ReadError;
 
 /// Most field groups of one report: a message's and its recipients'.
@@ -11,27 +13,27 @@ pub const GROUPS_MAX: usize = 10_001;
 pub const FIELD_OCTETS_MAX: usize = 4096;
 
 /// The groups in order, empty ones left out. A line that is no field is passed over.
-pub fn groups(part: &[u8]) -> Result<Vec<Group>, ReadError> {
+pub fn groups(part: &[u8]) -> Result<Vec<Group<'_>>, ReadError> {
     let mut groups: Vec<Group> = Vec::new();
     let mut open = false;
-    let mut pending = Vec::new();
+    let mut pending: Cow<[u8]> = Cow::default();
     for line in part.split(|b| *b == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let folded = matches!(line.first(), Some(b' ' | b'\t'));
-        if folded && !line.trim_ascii().is_empty() && !pending.is_empty() {
-            pending.extend_from_slice(line);
-            limit(&pending)?;
-            continue;
-        }
-        flush(&mut pending, &mut groups, &mut open)?;
-        if line.trim_ascii().is_empty() {
-            open = false;
+        let blank = line.trim_ascii().is_empty();
+        if folded && !blank && !pending.is_empty() {
+            pending.to_mut().extend_from_slice(line);
         } else {
-            pending.extend_from_slice(line);
-            limit(&pending)?;
+            flush(std::mem::take(&mut pending), &mut groups, &mut open)?;
+            if blank {
+                open = false;
+            } else {
+                pending = line.into();
+            }
         }
+        limit(&pending)?;
     }
-    flush(&mut pending, &mut groups, &mut open)?;
+    flush(pending, &mut groups, &mut open)?;
     Ok(groups)
 }
 
@@ -46,14 +48,15 @@ fn limit(field: &[u8]) -> Result<(), ReadError> {
     ))
 }
 
-/// Ends the field begun in `pending`, if any, and puts it into the group at hand.
-fn flush(pending: &mut Vec<u8>, groups: &mut Vec<Group>, open: &mut bool) -> Result<(), ReadError> {
-    let text = String::from_utf8_lossy(pending).into_owned();
-    pending.clear();
-    let Some((name, value)) = text.split_once(':') else {
+/// Puts a field, if it is one, into the group at hand.
+fn flush<'a>(
+    field: Cow<'a, [u8]>,
+    groups: &mut Vec<Group<'a>>,
+    open: &mut bool,
+) -> Result<(), ReadError> {
+    let Some((name, value)) = name_and_value(field) else {
         return Ok(());
     };
-    let blank = |c: char| c.is_ascii_whitespace();
     if !*open {
         if groups.len() >= GROUPS_MAX {
             return Err(ReadError::TooManyGroups);
@@ -62,7 +65,29 @@ fn flush(pending: &mut Vec<u8>, groups: &mut Vec<Group>, open: &mut bool) -> Res
         *open = true;
     }
     if let Some(group) = groups.last_mut() {
-        group.push(name.trim_matches(blank), value.trim_matches(blank));
+        group.push(name, value);
     }
     Ok(())
+}
+
+/// A field's two halves; borrowed where it stands on one line and is UTF-8, as good as always.
+fn name_and_value(field: Cow<'_, [u8]>) -> Option<Field<'_>> {
+    match field {
+        Cow::Borrowed(octets) => match String::from_utf8_lossy(octets) {
+            Cow::Borrowed(text) => halves(text).map(|(n, v)| (n.into(), v.into())),
+            Cow::Owned(text) => owned_halves(&text),
+        },
+        Cow::Owned(octets) => owned_halves(&String::from_utf8_lossy(&octets)),
+    }
+}
+
+fn owned_halves(field: &str) -> Option<Field<'static>> {
+    let (name, value) = halves(field)?;
+    Some((name.to_owned().into(), value.to_owned().into()))
+}
+
+fn halves(field: &str) -> Option<(&str, &str)> {
+    let (name, value) = field.split_once(':')?;
+    let blank = |c: char| c.is_ascii_whitespace();
+    Some((name.trim_matches(blank), value.trim_matches(blank)))
 }

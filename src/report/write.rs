@@ -134,7 +134,7 @@ pub(super) fn unheld(boundary: &str, texts: &[&str]) -> String {
 
 /// The field groups of the machine part: the message's, with Auth last, and one for each recipient. Where a
 /// further step begins, its first recipient's group says so.
-fn groups(reports: &[HopReport], certificate: Option<&Certificate>) -> Vec<Group> {
+fn groups<'a>(reports: &'a [HopReport], certificate: Option<&Certificate>) -> Vec<Group<'a>> {
     let mut groups: Vec<Group> = reports.iter().take(1).map(message_group).collect();
     for (n, report) in reports.iter().enumerate() {
         let first = groups.len();
@@ -154,7 +154,7 @@ fn groups(reports: &[HopReport], certificate: Option<&Certificate>) -> Vec<Group
     groups
 }
 
-fn message_group(report: &HopReport) -> Group {
+fn message_group(report: &HopReport) -> Group<'_> {
     let mut group = Group::default();
     group.push(name::ORIGINAL_ENVELOPE_ID, report.id.as_str());
     group.push(
@@ -183,7 +183,7 @@ fn message_group(report: &HopReport) -> Group {
     group
 }
 
-fn recipient_group(recipient: &RecipientStatus) -> Group {
+fn recipient_group(recipient: &RecipientStatus) -> Group<'_> {
     let mut group = Group::default();
     group.push(
         name::ORIGINAL_RECIPIENT,

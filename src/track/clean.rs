@@ -63,6 +63,10 @@ fn is_line(text: &str) -> bool {
 /// An address without anything that could end its line: controls become `?`, blanks at the ends go.
 /// ASCII stays exact, blanks inside a quoted local part included; UTF-8 stays readable.
 pub fn address(text: &str) -> String {
+    let plain = |octet: u8| octet.is_ascii_graphic();
+    if (1..=ASCII_ADDRESS_OCTETS_MAX).contains(&text.len()) && text.bytes().all(plain) {
+        return text.to_owned();
+    }
     let printable: String = text
         .chars()
         .map(|c| if is_hidden(c) { '?' } else { c })

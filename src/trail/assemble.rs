@@ -11,7 +11,7 @@ use super::ghosts;
 use super::notices::Word;
 use super::pairs::{self, Handover, Jump};
 use super::state::{self, Recipient};
-use super::verify::{Known, Truth, truth};
+use super::verify::{Judged, Known, Truth};
 use super::{NotOurs, Why};
 use crate::report::{Origin, Received, Trace};
 use crate::track::{HopReport, Role, Secret, StepId, TrackingId};
@@ -110,29 +110,35 @@ impl Stay {
 /// report proved for another message cannot slip in under this one's id.
 type Key = (TrackingId, Option<(String, u64)>);
 
-/// Puts reports together. Messages come in the order of their sending.
+/// Judges reports and puts them together. Messages come in the order of their sending.
 pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Message>, Vec<NotOurs>) {
-    let unchecked = received.into_iter().map(|one| (one, Origin::Unchecked));
-    judged(unchecked, secret.into())
+    let known = Known::from(secret);
+    let judged = received.into_iter().map(|one| Judged::by(one, known));
+    let (mut messages, not_ours) = put_together(judged.map(|one| (one, Origin::Unchecked)));
+    pairs::set_clocks(&mut messages);
+    (messages, not_ours)
 }
 
-/// The same where it was looked at who wrote them.
-pub fn judged(
-    received: impl Iterator<Item = (Received, Origin)>,
-    known: Known,
+/// Puts reports together that were all judged by the same secret, each with who wrote it, as far as anybody looked.
+/// Clocks are still to be compared over all messages.
+pub fn put_together(
+    judged: impl Iterator<Item = (Judged, Origin)>,
 ) -> (Vec<Message>, Vec<NotOurs>) {
-    let received: Vec<(Received, Origin)> = received.collect();
-    let vouched = vouched(&received);
+    let judged: Vec<(Judged, Origin)> = judged.collect();
+    let vouched = vouched(&judged);
     let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
     let mut apart = Vec::new();
-    for (one, origin) in received {
-        let truth = truth(&one, known);
+    let mut without_proof = Truth::Unproved;
+    for (one, origin) in judged {
         let report = &one.report;
         let key = (
             report.id.clone(),
             report.message_id.clone().zip(report.sent_ms),
         );
-        match (truth, &origin) {
+        if one.truth == Truth::Unverifiable {
+            without_proof = one.truth;
+        }
+        match (one.truth, &origin) {
             (Truth::NotOurs, _) => apart.push((key, set_apart(one, Why::WrongProof))),
             (_, Origin::Altered { .. }) => {
                 apart.push((key, set_apart(one, Why::BrokenSignature)));
@@ -153,13 +159,8 @@ pub fn judged(
         _ => report,
     };
     let not_ours = apart.into_iter().map(name_altered).collect();
-    let without_proof = match known {
-        Known::Nothing => Truth::Unverifiable,
-        _ => Truth::Unproved,
-    };
     let mut messages = set_unproved_aside(groups, without_proof);
     messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
-    pairs::set_clocks(&mut messages);
     (messages, not_ours)
 }
 
@@ -172,7 +173,7 @@ fn claim(report: &HopReport) -> Claim {
 }
 
 /// What hosts tell under the signature of their own domain.
-fn vouched(received: &[(Received, Origin)]) -> HashMap<Claim, HopReport> {
+fn vouched(received: &[(Judged, Origin)]) -> HashMap<Claim, HopReport> {
     let signed = received
         .iter()
         .filter(|(_, origin)| matches!(origin, Origin::Signed { vouches: true, .. }));
@@ -191,7 +192,7 @@ fn contradicts(report: &HopReport, vouched: &HashMap<Claim, HopReport>) -> bool 
             .is_some_and(|signed| signed != report)
 }
 
-fn set_apart(one: Received, why: Why) -> NotOurs {
+fn set_apart(one: Judged, why: Why) -> NotOurs {
     NotOurs {
         id: one.report.id,
         host: one.report.reporting_mta,
@@ -213,7 +214,7 @@ struct Group {
 
 impl Group {
     /// Takes a mail's steps in; of several copies of a step, the origin of a signed one counts.
-    fn take(&mut self, one: Received, origin: &Origin) {
+    fn take(&mut self, one: Judged, origin: &Origin) {
         let signed = matches!(origin, Origin::Signed { vouches: true, .. });
         if one.report.hop == 1 && self.client.is_none() {
             self.client = one.client().map(str::to_owned);
@@ -262,14 +263,17 @@ fn set_unproved_aside(mut groups: BTreeMap<Key, Group>, without_proof: Truth) ->
 
 fn message(id: TrackingId, truth: Truth, group: Group, unproved: usize) -> Message {
     let steps = in_order(group.reports);
-    let mut stays = Forest::grow(steps.clone()).into_stays();
+    let message_id = steps.iter().find_map(|s| s.message_id.clone());
+    let sent_ms = steps.iter().find_map(|s| s.sent_ms);
+    let mut stays = Forest::grow(steps).into_stays();
     ghosts::place(&mut stays, group.traces);
+    pairs::hand_over(&mut stays);
     Message {
         id,
         originator: group.originator,
         client: group.client,
-        message_id: steps.iter().find_map(|s| s.message_id.clone()),
-        sent_ms: steps.iter().find_map(|s| s.sent_ms),
+        message_id,
+        sent_ms,
         truth,
         recipients: state::recipients(&stays),
         stays,

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::assemble;
 use super::source::{Found, Source, SourceError};
-use super::verify::{Known, Truth, truth};
+use super::verify::{Judged, Known, Truth, truth};
 use super::{Counts, Trails};
+use super::{assemble, pairs};
 use crate::report::{self, Keys, Received, origin};
 use crate::track::TrackingId;
 
@@ -76,11 +76,12 @@ pub fn examine<'m>(mails: impl Iterator<Item = &'m [u8]>, keys: &Keys, known: Kn
         counts.mails += 1;
         if let Some(one) = read(mail) {
             let origin = origin::origin(mail, &one.report.reporting_mta, keys);
-            judged.push((one, origin));
+            judged.push((Judged::by(one, known), origin));
         }
     }
     counts.reports = judged.len();
-    let (messages, not_ours) = assemble::judged(judged.into_iter(), known);
+    let (mut messages, not_ours) = assemble::put_together(judged.into_iter());
+    pairs::set_clocks(&mut messages);
     Trails {
         messages,
         not_ours,

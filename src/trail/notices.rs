@@ -4,6 +4,7 @@
 //! [`report::notice`]: crate::report::notice
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Serialize;
 
@@ -49,32 +50,173 @@ pub enum Joined {
     Recipient,
 }
 
-/// The messages by what words may know of them.
-struct Known {
-    by_id: HashMap<String, Vec<usize>>,
-    by_message_id: HashMap<String, Vec<usize>>,
-    open_by_recipient: HashMap<String, Vec<usize>>,
+/// The words of others, by the names of messages that stand in them.
+#[derive(Default)]
+pub struct Heard {
+    notices: Vec<Notice>,
+    /// For each name of a message the notices that bear it, and as which of the names they bear: an ENVID goes before a
+    /// Message-ID, and the notice's own reading of a name before ours.
+    named: HashMap<Name, Vec<(usize, usize)>>,
+}
+
+/// By what a notice may name a message.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Name {
+    Envid(String),
+    MessageId(String),
+    /// In lower case, of notices that bear no other name.
+    Recipient(String),
+}
+
+/// What messages have of the names that notices bear.
+#[derive(Default)]
+pub struct Found(HashMap<usize, Best>);
+
+/// The best that is known of a notice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Best {
+    /// Messages have this of its names.
+    Named(usize),
+    /// This one has the recipient, and may still be on its way.
+    Alone(u64),
+    /// So have several.
+    Several,
+}
+
+impl Best {
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Named(one), Self::Named(other)) => Self::Named(one.min(other)),
+            (one, other) if one == other => one,
+            _ => Self::Several,
+        }
+    }
+}
+
+impl Found {
+    /// Takes in what other messages have.
+    pub fn join(&mut self, others: Self) {
+        for (notice, best) in others.0 {
+            self.note(notice, best);
+        }
+    }
+
+    fn note(&mut self, notice: usize, best: Best) {
+        let known = self.0.entry(notice).or_insert(best);
+        *known = known.or(best);
+    }
 }
 
 /// Gives each message the words about it, in the order of their time; a copy of a notice says nothing new.
-pub fn join(messages: &mut [Message], notices: &[Notice]) {
-    if notices.is_empty() {
-        return;
+pub fn join(messages: &mut [Message], notices: Vec<Notice>) {
+    let heard = Heard::new(notices);
+    let mut found = Found::default();
+    for message in messages.iter() {
+        heard.see(message, &mut found);
     }
-    let known = Known::new(messages);
-    let mut seen = HashSet::new();
-    let mut about: HashMap<usize, Vec<(Joined, &Notice)>> = HashMap::new();
-    for notice in notices.iter().filter(|notice| seen.insert(*notice)) {
-        let (joined, named) = known.about(notice);
-        for n in named {
-            about.entry(n).or_default().push((joined, notice));
+    for message in messages {
+        heard.tell(message, &found);
+    }
+}
+
+impl Heard {
+    /// Words that are about messages still to be seen.
+    pub fn new(mut notices: Vec<Notice>) -> Self {
+        let mut seen = HashSet::new();
+        let new: Vec<bool> = notices.iter().map(|notice| seen.insert(notice)).collect();
+        drop(seen);
+        let mut new = new.into_iter();
+        notices.retain(|_| new.next() == Some(true));
+        let mut named: HashMap<Name, Vec<(usize, usize)>> = HashMap::new();
+        for (n, notice) in notices.iter().enumerate() {
+            for (rank, name) in names(notice).into_iter().enumerate() {
+                named.entry(name).or_default().push((n, rank));
+            }
+        }
+        Self { notices, named }
+    }
+
+    /// Whether nobody says anything.
+    pub fn is_empty(&self) -> bool {
+        self.notices.is_empty()
+    }
+
+    /// Notes which notices a message may be what is meant by.
+    pub fn see(&self, message: &Message, found: &mut Found) {
+        for (name, notices) in self.about(message) {
+            for (notice, rank) in notices {
+                let best = match name {
+                    Name::Recipient(_) => Best::Alone(key(message)),
+                    _ => Best::Named(*rank),
+                };
+                found.note(*notice, best);
+            }
         }
     }
-    for (n, notices) in about {
-        if let Some(message) = messages.get_mut(n) {
-            tell(message, &notices);
+
+    /// Gives a message the words about it; all messages have been seen.
+    pub fn tell(&self, message: &mut Message, found: &Found) {
+        let mut about: Vec<(usize, Joined)> = Vec::new();
+        for (name, notices) in self.about(message) {
+            for (notice, rank) in notices {
+                let (joined, best) = match name {
+                    Name::Envid(_) => (Joined::Envid, Best::Named(*rank)),
+                    Name::MessageId(_) => (Joined::MessageId, Best::Named(*rank)),
+                    Name::Recipient(_) => (Joined::Recipient, Best::Alone(key(message))),
+                };
+                if found.0.get(notice) == Some(&best) {
+                    about.push((*notice, joined));
+                }
+            }
+        }
+        about.sort_unstable();
+        about.dedup();
+        let about = about.into_iter();
+        let about = about.filter_map(|(n, joined)| Some((joined, self.notices.get(n)?)));
+        let about: Vec<(Joined, &Notice)> = about.collect();
+        if !about.is_empty() {
+            tell(message, &about);
         }
     }
+
+    /// The names that a message has and notices bear.
+    fn about<'a>(&'a self, message: &Message) -> Vec<(Name, &'a [(usize, usize)])> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let mut names = vec![Name::Envid(message.id.as_str().to_owned())];
+        names.extend(message.message_id.clone().map(Name::MessageId));
+        let open = |r: &&Recipient| message.outcome_for(r) == Outcome::Open;
+        let open = message.recipients.iter().filter(open);
+        names.extend(open.map(|r| Name::Recipient(r.address.to_lowercase())));
+        let borne = |name: Name| {
+            let notices = self.named.get(&name)?;
+            Some((name, notices.as_slice()))
+        };
+        names.into_iter().filter_map(borne).collect()
+    }
+}
+
+/// What tells a message from others.
+fn key(message: &Message) -> u64 {
+    let mut key = DefaultHasher::new();
+    (&message.id, &message.message_id, message.sent_ms).hash(&mut key);
+    key.finish()
+}
+
+/// The names of messages that a notice bears, the best first. One that names a message nobody knows is about that one.
+fn names(notice: &Notice) -> Vec<Name> {
+    let envids = notice.envid.iter().flat_map(|envid| readings(envid));
+    let ids = notice.message_ids.iter().cloned();
+    let mut names: Vec<Name> = envids
+        .map(Name::Envid)
+        .chain(ids.map(Name::MessageId))
+        .collect();
+    if names.is_empty() {
+        let addresses = notice.fates.iter().flat_map(|fate| readings(&fate.address));
+        names.extend(addresses.map(|address| Name::Recipient(address.to_lowercase())));
+    }
+    names
 }
 
 /// Gives a message its words, and each of its recipients the last one on it.
@@ -99,59 +241,6 @@ fn tell(message: &mut Message, notices: &[(Joined, &Notice)]) {
         if let Some(recipient) = recipient.filter(|r| r.word.is_none_or(counts)) {
             recipient.word = Some(n);
         }
-    }
-}
-
-impl Known {
-    fn new(messages: &[Message]) -> Self {
-        let mut known = Self {
-            by_id: HashMap::new(),
-            by_message_id: HashMap::new(),
-            open_by_recipient: HashMap::new(),
-        };
-        let put = |map: &mut HashMap<String, Vec<usize>>, key: &str, n| {
-            map.entry(key.to_owned()).or_default().push(n);
-        };
-        for (n, message) in messages.iter().enumerate() {
-            put(&mut known.by_id, message.id.as_str(), n);
-            if let Some(id) = &message.message_id {
-                put(&mut known.by_message_id, id, n);
-            }
-            let open = |r: &&Recipient| message.outcome_for(r) == Outcome::Open;
-            for recipient in message.recipients.iter().filter(open) {
-                let address = recipient.address.to_lowercase();
-                put(&mut known.open_by_recipient, &address, n);
-            }
-        }
-        known
-    }
-
-    /// The messages a notice is about. One that names a message nobody knows is about that one.
-    fn about(&self, notice: &Notice) -> (Joined, Vec<usize>) {
-        let envids = notice.envid.iter().flat_map(|envid| readings(envid));
-        let mut by_envid = envids.filter_map(|envid| self.by_id.get(&envid));
-        if let Some(about) = by_envid.next() {
-            return (Joined::Envid, about.clone());
-        }
-        let ids = notice.message_ids.iter();
-        let mut by_message_id = ids.filter_map(|id| self.by_message_id.get(id));
-        if let Some(about) = by_message_id.next() {
-            return (Joined::MessageId, about.clone());
-        }
-        let nameless = notice.envid.is_none() && notice.message_ids.is_empty();
-        let addresses = notice.fates.iter().filter(|_| nameless);
-        let mut about: Vec<usize> = addresses
-            .flat_map(|fate| readings(&fate.address))
-            .filter_map(|address| self.open_by_recipient.get(&address.to_lowercase()))
-            .flatten()
-            .copied()
-            .collect();
-        about.sort_unstable();
-        about.dedup();
-        if about.len() > 1 {
-            about.clear();
-        }
-        (Joined::Recipient, about)
     }
 }
 

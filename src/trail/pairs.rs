@@ -6,8 +6,9 @@
 //! says something about other messages.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::assemble::Message;
+use super::assemble::{Message, Stay};
 use super::clock::{self, Bounds, Offset, SET_BY_US, apart_us};
 use super::verify::Truth;
 use crate::track::StepId;
@@ -40,50 +41,139 @@ pub struct Jump {
 
 /// What one message shows of a pair.
 struct Sight {
-    /// The message and the stay, by their places.
-    of: (usize, usize),
-    handover: Handover,
+    /// Which handover it is.
+    of: u64,
+    /// When its last octet left, and when that came, as in [`Handover`].
+    left_us: i64,
+    arrived_us: i64,
     bounds: Bounds,
 }
 
-/// Sights of each pair: of the parent's name and the child's.
-type Pairs = HashMap<(String, String), Vec<Sight>>;
+/// What messages show of clocks: of each pair, by the parent's name and the child's.
+#[derive(Default)]
+pub struct Sights(HashMap<(String, String), Vec<Sight>>);
+
+/// What all messages together show of clocks.
+#[derive(Default)]
+pub struct Clocks {
+    /// The child's clock against the parent's, of handovers of which others tell more than they do themselves.
+    links: HashMap<u64, Bounds>,
+    /// Of each host, as in [`by_beginning`].
+    jumps: HashMap<String, Vec<(i64, Jump)>>,
+}
 
 /// Jumps of each host.
 type Jumps = HashMap<String, Vec<Jump>>;
 
 /// Finds all that is known of the clocks.
 pub fn set_clocks(messages: &mut [Message]) {
-    let mut pairs = Pairs::new();
-    for (n, message) in messages.iter_mut().enumerate() {
-        let told = message.truth != Truth::Unproved;
-        own_clocks(message, |names, of, handover| {
-            if let (true, Offset::Known(bounds)) = (told, handover.link) {
-                let sights = pairs.entry(names).or_default();
-                sights.push(Sight {
-                    of: (n, of),
-                    bounds,
-                    handover,
-                });
-            }
-        });
+    let mut sights = Sights::default();
+    for message in messages.iter() {
+        sights.see(message);
     }
-    let mut jumps = Jumps::new();
-    for (names, sights) in pairs {
-        sharpen(messages, &mut jumps, &names, sights);
-    }
-    let jumps = jumps.into_iter().map(|(host, of)| (host, by_beginning(of)));
-    let jumps = jumps.collect();
+    let clocks = sights.settle();
     for message in messages {
-        note_jumps(message, &jumps);
+        clocks.tell(message);
+    }
+}
+
+impl Sights {
+    /// Takes in what a message shows.
+    pub fn see(&mut self, message: &Message) {
+        if message.truth == Truth::Unproved {
+            return;
+        }
+        for (names, stay) in pairs_of(message) {
+            for handover in &stay.handovers {
+                if let Offset::Known(bounds) = handover.link {
+                    let sight = Sight {
+                        of: name_of(message, names, handover),
+                        left_us: handover.left_us,
+                        arrived_us: handover.arrived_us,
+                        bounds,
+                    };
+                    let (parent, child) = names;
+                    let names = (parent.to_owned(), child.to_owned());
+                    self.0.entry(names).or_default().push(sight);
+                }
+            }
+        }
+    }
+
+    /// Takes in what others show.
+    pub fn join(&mut self, others: Self) {
+        for (names, sights) in others.0 {
+            self.0.entry(names).or_default().extend(sights);
+        }
+    }
+
+    /// What all of it comes to.
+    pub fn settle(self) -> Clocks {
+        let mut links = HashMap::new();
+        let mut jumps = Jumps::new();
+        for (names, sights) in self.0 {
+            sharpen(&mut links, &mut jumps, &names, sights);
+        }
+        let jumps = jumps.into_iter().map(|(host, of)| (host, by_beginning(of)));
+        Clocks {
+            links,
+            jumps: jumps.collect(),
+        }
+    }
+}
+
+impl Clocks {
+    /// Tells a message what is known of the clocks on its way.
+    pub fn tell(&self, message: &mut Message) {
+        let mut links = Vec::new();
+        if message.truth != Truth::Unproved {
+            for (names, stay) in pairs_of(message) {
+                let name = |handover| name_of(message, names, handover);
+                links.extend(
+                    stay.handovers
+                        .iter()
+                        .map(|h| self.links.get(&name(h)).copied()),
+                );
+            }
+        }
+        let handovers = message
+            .stays
+            .iter_mut()
+            .flat_map(|stay| &mut stay.handovers);
+        for (handover, link) in handovers.zip(links) {
+            handover.link = link.map_or(handover.link, Offset::Known);
+        }
+        note_jumps(message, &self.jumps);
         carry(message);
     }
 }
 
-/// What each handover of a message shows by itself; `seen` gets it with the names of the pair.
-fn own_clocks(message: &mut Message, mut seen: impl FnMut((String, String), usize, Handover)) {
-    for n in 0..message.stays.len() {
-        let (before, rest) = message.stays.split_at_mut(n);
+/// The stays to which a message came from another one, each with the names of both hosts.
+fn pairs_of(message: &Message) -> impl Iterator<Item = ((&str, &str), &Stay)> {
+    let came = message.stays.iter().filter(|s| !s.handovers.is_empty());
+    came.map(|stay| {
+        let parent = stay.parent.and_then(|p| message.stays.get(p));
+        ((parent.map_or("", name), name(stay)), stay)
+    })
+}
+
+fn name(stay: &Stay) -> &str {
+    stay.host.as_deref().unwrap_or_default()
+}
+
+/// What tells a handover of one message from all others.
+fn name_of(message: &Message, names: (&str, &str), handover: &Handover) -> u64 {
+    let mut name = DefaultHasher::new();
+    let proof = message.message_id.as_ref().zip(message.sent_ms);
+    (&message.id, proof, names).hash(&mut name);
+    (handover.from, handover.left_us, handover.arrived_us).hash(&mut name);
+    name.finish()
+}
+
+/// What each handover of a message shows by itself.
+pub fn hand_over(stays: &mut [Stay]) {
+    for n in 0..stays.len() {
+        let (before, rest) = stays.split_at_mut(n);
         let Some(stay) = rest.first_mut() else { break };
         let Some(parent) = stay.parent.and_then(|p| before.get(p)) else {
             continue;
@@ -98,35 +188,32 @@ fn own_clocks(message: &mut Message, mut seen: impl FnMut((String, String), usiz
                 continue;
             }
             let (at_us, link) = clock::offset(&giver.times_out, &taker.times_in);
-            let handover = Handover {
+            stay.handovers.push(Handover {
                 from: giver.step,
                 left_us: giver.left_us().unwrap_or(at_us),
                 arrived_us,
                 link,
-            };
-            let names = (giver.reporting_mta.clone(), taker.reporting_mta.clone());
-            seen(names, n, handover);
-            stay.handovers.push(handover);
+            });
         }
     }
 }
 
 /// Carries what each sight of a pair shows to those before and behind it.
 fn sharpen(
-    messages: &mut [Message],
+    links: &mut HashMap<u64, Bounds>,
     jumps: &mut Jumps,
     (parent, child): &(String, String),
     mut sights: Vec<Sight>,
 ) {
-    sights.sort_by_key(|s| (s.handover.left_us, s.of));
+    sights.sort_by_key(|s| (s.left_us, s.of));
     let forward = run(sights.iter());
     let mut backward = run(sights.iter().rev());
     backward.reverse();
     for (sight, (known, back)) in sights.iter().zip(forward.iter().zip(backward)) {
-        if let Some(handover) = handover(messages, sight) {
-            // Stamps that are made up may fit to either side and not to both; then one side has to do.
-            let bounds = known.bounds.and(back.bounds).unwrap_or(known.bounds);
-            handover.link = Offset::Known(bounds);
+        // Stamps that are made up may fit to either side and not to both; then one side has to do.
+        let bounds = known.bounds.and(back.bounds).unwrap_or(known.bounds);
+        if bounds != sight.bounds {
+            links.insert(sight.of, bounds);
         }
     }
     for (pair, known) in sights.windows(2).zip(forward.windows(2)) {
@@ -135,18 +222,13 @@ fn sharpen(
                 low_us: behind.bounds.low_us.saturating_sub(known.bounds.high_us),
                 high_us: behind.bounds.high_us.saturating_sub(known.bounds.low_us),
             };
-            note(
-                jumps,
-                (parent, child),
-                [before.handover, behind.handover],
-                by,
-            );
+            note(jumps, (parent, child), [before, behind], by);
         }
     }
 }
 
 /// Notes for both hosts of a pair that one of their clocks was set between two handovers.
-fn note(jumps: &mut Jumps, (parent, child): (&String, &String), [a, b]: [Handover; 2], by: Bounds) {
+fn note(jumps: &mut Jumps, (parent, child): (&String, &String), [a, b]: [&Sight; 2], by: Bounds) {
     let mut note = |host: &String, against: &String, [a_us, b_us]: [i64; 2], set_back_us: i64| {
         // A clock that is set back shows the same times twice.
         let again_us = set_back_us.max(0);
@@ -178,7 +260,7 @@ fn run<'a>(sights: impl Iterator<Item = &'a Sight>) -> Vec<Known> {
             Some(Joined::Both(bounds)) => bounds,
             _ => sight.bounds,
         };
-        last = Some((sight.handover.left_us, bounds));
+        last = Some((sight.left_us, bounds));
         let apart = matches!(joined, Some(Joined::Apart));
         Known { bounds, apart }
     });
@@ -195,7 +277,7 @@ enum Joined {
 }
 
 fn join(known: Bounds, at_us: i64, sight: &Sight) -> Joined {
-    let gap_us = sight.handover.left_us.saturating_sub(at_us);
+    let gap_us = sight.left_us.saturating_sub(at_us);
     let Some(both) = known.aged(gap_us).and(sight.bounds) else {
         return Joined::Apart;
     };
@@ -205,12 +287,6 @@ fn join(known: Bounds, at_us: i64, sight: &Sight) -> Joined {
     } else {
         Joined::Unsure
     }
-}
-
-fn handover<'a>(messages: &'a mut [Message], sight: &Sight) -> Option<&'a mut Handover> {
-    let (message, stay) = sight.of;
-    let stay = messages.get_mut(message)?.stays.get_mut(stay)?;
-    stay.handovers.iter_mut().find(|h| **h == sight.handover)
 }
 
 /// For each beginning of a jump, in order: it, and of the jumps that began by then the one that lasts longest.

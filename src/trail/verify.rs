@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::assemble::{Message, Stay};
 use super::clock::Offset;
-use crate::report::Received;
+use crate::report::{Received, Trace, read};
 use crate::track::{Certificate, Event, HopReport, Secret};
 
 /// What is known of whether a report was asked for.
@@ -140,4 +140,40 @@ fn step_agreement(step: &HopReport, stay: &Stay, before: Option<&Stay>) -> Agree
 fn hands_over(step: &HopReport) -> bool {
     let refused = |event| matches!(event, Event::Failed | Event::Held);
     step.recipients.iter().any(|r| !refused(r.event))
+}
+
+/// A report and whether to believe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Whether it is about mail of this user.
+    pub truth: Truth,
+    /// What it says.
+    pub report: HopReport,
+    /// What else it says, as in [`Received::others`].
+    pub others: Vec<HopReport>,
+    /// The address in its From.
+    pub from: Option<String>,
+    /// The address it is to.
+    pub to: Option<String>,
+    /// The Received fields it shows, as in [`Received::trace`].
+    pub trace: Vec<Trace>,
+}
+
+impl Judged {
+    /// Judges a report.
+    pub fn by(received: Received, known: Known) -> Self {
+        Self {
+            truth: truth(&received, known),
+            report: received.report,
+            others: received.others,
+            from: received.from,
+            to: received.to,
+            trace: received.trace,
+        }
+    }
+
+    /// Who gave the message to the hop's MTA, as that one's Received field says, if the report shows it.
+    pub fn client(&self) -> Option<&str> {
+        read::client(self.report.role, &self.trace)
+    }
 }

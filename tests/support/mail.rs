@@ -240,3 +240,47 @@ fn replace_all(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     }
     all
 }
+
+/// A report as a stranger to this program would write it by RFC 3886.
+pub fn report(id: &str, event: &str) -> String {
+    let (action, status) = match event {
+        "failed" => ("failed", "5.1.1"),
+        "delivered" => ("delivered", "2.0.0"),
+        _ => ("transferred", "2.0.0"),
+    };
+    format!(
+        "From: hoptrail@mx1.example.net
+To: alice@example.org
+Subject: Mail trail
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=tracking-status; boundary=b0
+
+--b0
+Content-Type: text/plain
+
+News.
+
+--b0
+Content-Type: message/tracking-status
+
+Original-Envelope-Id: {id}
+Reporting-MTA: dns; mx1.example.net
+Arrival-Date: Mon, 23 Nov 2026 16:05:09 +0000
+X-Hoptrail-Version: 1
+X-Hoptrail-Step: 1122334455667788
+X-Hoptrail-Hop: 1
+X-Hoptrail-Role: delivery
+X-Hoptrail-Arrived: 1795449909000000
+
+Original-Recipient: rfc822; bob@example.net
+Final-Recipient: rfc822; bob@example.net
+Action: {action}
+Status: {status}
+Last-Attempt-Date: Mon, 23 Nov 2026 16:05:10 +0000
+X-Hoptrail-Event: {event}
+X-Hoptrail-Attempted: 1795449910000000
+
+--b0--
+"
+    )
+}

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::samples::{any_report, mailing, recipient, report};
-use crate::report::read::REPORT_OCTETS_MAX;
-use crate::report::{Mailing, ReadError, read, write};
+use crate::report::read::{REPORT_OCTETS_MAX, read_mime};
+use crate::report::{Mailing, ReadError, layout, read, write};
 use crate::track::Event;
 
 fn sample() -> String {
@@ -34,6 +34,69 @@ proptest! {
             prop_assert_eq!(received.report, clean, "whatever is read is in normal form");
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    /// The short way through a mail of the usual layout and the long way that takes any mail see the same, however
+    /// a mail is bent on its way.
+    #[test]
+    fn the_short_way_and_the_long_way_agree(
+        with_received in any::<bool>(),
+        bends in proptest::collection::vec((any::<prop::sample::Index>(), 0usize..BENDS.len(), 0usize..30), 0..4),
+    ) {
+        let report = report(vec![recipient("bob@example.net", Event::Delivered)]);
+        let fields = "Received: from a\r\n\tby b\r\n";
+        let received = with_received.then_some(fields);
+        let mut mail = write(&report, &Mailing { received, ..mailing(None) });
+        for (at, bend, gone) in bends {
+            let at = at.index(mail.len());
+            mail.splice(at..(at + gone).min(mail.len()), BENDS[bend].bytes());
+        }
+        if layout::of(&mail).is_some() {
+            prop_assert_eq!(read(&mail), read_mime(&mail));
+        }
+    }
+}
+
+/// What turns up in a mail to make another of it.
+const BENDS: [&str; 16] = [
+    "",
+    "\n",
+    "\r\n",
+    "\r\n\r\n",
+    " ",
+    "\t",
+    "-",
+    "--b0f6f1d2c3a4958677",
+    "\r\n--b0f6f1d2c3a4958677\r\n",
+    "\r\n--b0f6f1d2c3a4958677--\r\n",
+    "\r\nContent-Type: text/plain\r\n",
+    "\r\nFrom: <a@b>\r\n",
+    "Content-Transfer-Encoding: base64\r\n",
+    ";",
+    "\"",
+    "<",
+];
+
+#[test]
+fn the_short_way_takes_what_hops_write() {
+    let mail = sample();
+    for mail in [
+        mail.clone(),
+        mail.replace("\r\n", "\n"),
+        mail.replace(
+            "boundary=\"b0f6f1d2c3a4958677\"",
+            "Boundary=b0f6f1d2c3a4958677",
+        ),
+    ] {
+        let usual = layout::of(mail.as_bytes()).unwrap();
+        assert_eq!(usual.from, "hoptrail@mx1.example.net");
+        assert!(usual.tracking.starts_with(b"Original-Envelope-Id:"));
+        assert_eq!(read(mail.as_bytes()), read_mime(mail.as_bytes()));
+    }
+    let nested = mail.replace("text/plain", "multipart/mixed; boundary=c");
+    assert_eq!(layout::of(nested.as_bytes()), None);
 }
 
 #[test]

@@ -60,16 +60,37 @@ pub fn event_style(event: Event) -> Style {
 /// Every message in a line: id, when it was sent, proof, verdict, recipients. Where columns count, ids are
 /// as short as tells them apart, and a verdict that is too long goes on below itself.
 pub fn list(trails: &Trails, view: &View) -> String {
-    let id_width = id_width(trails, view);
+    let ids = trails.messages.iter().map(|m| m.id.as_str());
+    let id_width = id_width(ids.collect(), view);
+    let mut out = lines(&trails.messages, id_width, view);
+    if trails.messages.iter().any(is_unproved) {
+        out.push_str(&unproved_remark());
+    }
+    out
+}
+
+/// Whether its mark is explained below the list.
+pub fn is_unproved(message: &Message) -> bool {
+    message.truth != Truth::Verified
+}
+
+/// What stands below a list with such messages.
+pub fn unproved_remark() -> String {
+    let remark = "? unproved: nothing shows that these reports are about mail you sent";
+    format!("{}\n", paint(DIM, remark))
+}
+
+/// Some lines of a list whose ids are so wide.
+pub fn lines(messages: &[Message], id_width: usize, view: &View) -> String {
     // 32 columns of 80.
     let column = view.width.unwrap_or(TERMINAL_COLUMNS) * 2 / 5;
     let verdict_max = view.width.map_or(usize::MAX, |_| column);
-    let verdicts = trails.messages.iter().map(|m| verdict(m, view, true));
+    let verdicts = messages.iter().map(|m| verdict(m, view, true));
     let verdicts: Vec<_> = verdicts.map(|v| fill_list(&v, verdict_max)).collect();
     let widths = verdicts.iter().flatten().map(|v| v.chars().count());
     let width = widths.max().unwrap_or(0).min(column);
     let mut out = String::new();
-    for (message, verdict) in trails.messages.iter().zip(&verdicts) {
+    for (message, verdict) in messages.iter().zip(&verdicts) {
         let id: String = plain(message.id.as_str()).chars().take(id_width).collect();
         let left = format!(
             "{id:id_width$}  {:>12}  {}  ",
@@ -97,11 +118,6 @@ pub fn list(trails: &Trails, view: &View) -> String {
                 format_args!("{:indent$}{}\n", "", paint(style, line)),
             );
         }
-    }
-    let unproved = |m: &Message| m.truth != Truth::Verified;
-    if trails.messages.iter().any(unproved) {
-        let remark = "? unproved: nothing shows that these reports are about mail you sent";
-        put(&mut out, format_args!("{}\n", paint(DIM, remark)));
     }
     out
 }
@@ -140,8 +156,7 @@ fn names(recipients: &[Recipient], room: usize) -> String {
 }
 
 /// How many characters of the ids tell them apart, at least eight; all of them where there is room.
-fn id_width(trails: &Trails, view: &View) -> usize {
-    let mut ids: Vec<&str> = trails.messages.iter().map(|m| m.id.as_str()).collect();
+pub fn id_width(mut ids: Vec<&str>, view: &View) -> usize {
     if view.width.is_none() {
         return ids.iter().map(|id| id.len()).max().unwrap_or(0);
     }

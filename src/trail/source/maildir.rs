@@ -2,30 +2,44 @@
 //! is renamed, deleted, made or marked. Of a file's name only the part behind `:2,` has a meaning: flags, which
 //! may change.
 
+use std::ffi::OsString;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::SourceError;
+use super::{Key, SourceError};
 
-/// What names a mail for as long as it lies in this Maildir, whatever folder it is moved to: its file's number and
-/// the part of its name that stays, so that neither a number nor a name that is used again deceives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(pub u64);
+/// A mail that is there.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What names it for as long as it lies in this Maildir, whatever folder it is moved to: its file's number and
+    /// the part of its name that stays, so that neither a number nor a name that is used again deceives.
+    pub key: Key,
+    directory: Arc<Path>,
+    name: OsString,
+}
+
+impl Listed {
+    /// Where it lies now.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(&self.name)
+    }
+}
 
 /// Whether a directory is one.
 pub fn is_maildir(path: &Path) -> bool {
     ["new", "cur"].iter().any(|name| path.join(name).is_dir())
 }
 
-/// Shows each mail to `found`: its key and where it lies.
+/// Shows each mail to `found`.
 ///
 /// A folder's `new` is listed before its `cur`: a mail that its reader moves meanwhile is seen twice at most,
 /// never missed.
-pub fn list(maildir: &Path, mut found: impl FnMut(Key, PathBuf)) -> Result<(), SourceError> {
+pub fn list(maildir: &Path, mut found: impl FnMut(Listed)) -> Result<(), SourceError> {
     for place in places(maildir).map_err(SourceError::unreadable(maildir))? {
         list_place(&place, &mut found).map_err(SourceError::unreadable(&place))?;
     }
@@ -53,11 +67,12 @@ fn folders(maildir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Hidden files and what is no file are no mails.
-fn list_place(place: &Path, found: &mut impl FnMut(Key, PathBuf)) -> io::Result<()> {
+fn list_place(place: &Path, found: &mut impl FnMut(Listed)) -> io::Result<()> {
     let entries = match fs::read_dir(place) {
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
+    let directory: Arc<Path> = place.into();
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
@@ -68,7 +83,11 @@ fn list_place(place: &Path, found: &mut impl FnMut(Key, PathBuf)) -> io::Result<
         if is_file && !name.as_bytes().starts_with(b".") {
             let mut key = DefaultHasher::new();
             (entry.ino(), unique(name.as_bytes())).hash(&mut key);
-            found(Key(key.finish()), entry.path());
+            found(Listed {
+                key: Key(key.finish()),
+                directory: Arc::clone(&directory),
+                name,
+            });
         }
     }
     Ok(())
@@ -90,9 +109,10 @@ mod tests {
 
     fn seen(maildir: &Path) -> BTreeMap<String, Key> {
         let mut seen = BTreeMap::new();
-        list(maildir, |key, path| {
+        list(maildir, |mail| {
+            let path = mail.path();
             let name = path.strip_prefix(maildir).unwrap();
-            seen.insert(name.display().to_string(), key);
+            seen.insert(name.display().to_string(), mail.key);
         })
         .unwrap();
         seen

@@ -2,6 +2,7 @@
 //! knows nothing of reports.
 
 pub mod directory;
+pub mod imap;
 pub mod maildir;
 pub mod mbox;
 
@@ -12,6 +13,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use imap::Folder;
 
 /// How much of a mail is read before it is judged whether the rest is wanted, octets.
 const HEAD_OCTETS: usize = 64 * 1024;
@@ -30,6 +33,8 @@ pub enum Source {
     File(PathBuf),
     /// The same from standard input.
     Stdin,
+    /// A folder on an IMAP server.
+    Imap(Folder),
 }
 
 /// Why there is nothing to read from.
@@ -44,8 +49,10 @@ pub enum SourceError {
         "{0} holds neither `new` nor `cur`, so it is no Maildir, and no .eml file; did you mean {0}/Maildir?"
     )]
     Plain(PathBuf),
-    #[error("{0}: a mailbox on a server is named imaps://USER@HOST/FOLDER")]
-    Scheme(String),
+    #[error("{name}: {why}; a mailbox on a server is named imaps://USER@HOST/FOLDER")]
+    Name { name: String, why: &'static str },
+    #[error("{folder}: {why}")]
+    Server { folder: String, why: String },
 }
 
 impl SourceError {
@@ -57,12 +64,16 @@ impl SourceError {
     }
 }
 
+/// What names a mail in its source, from one reading to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub u64);
+
 /// Where a mail lies, for people.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
     /// In a file of its own.
     File(&'a Path),
-    /// Among others: the source, and which mail of it, from 1.
+    /// Among others: the source, and the number of the mail in it.
     Within(&'a Source, usize),
 }
 
@@ -85,10 +96,10 @@ impl Source {
         if word == STDIN {
             return Ok(Self::Stdin);
         }
-        if word.as_encoded_bytes().windows(3).any(|w| w == b"://") {
-            return Err(SourceError::Scheme(word.to_string_lossy().into_owned()));
+        match word.to_str().filter(|text| text.contains("://")) {
+            Some(url) => Ok(Self::Imap(Folder::named(url)?)),
+            None => Self::at(Path::new(word)),
         }
-        Self::at(Path::new(word))
     }
 
     /// What lies at a path.
@@ -115,8 +126,8 @@ impl Source {
     pub fn visit(
         &self,
         octets_max: usize,
-        wanted: impl Fn(&[u8]) -> bool,
-        mut found: impl FnMut(Place, Found),
+        wanted: impl Fn(&[u8]) -> bool + Send + Sync,
+        mut found: impl FnMut(Place, Found) + Send,
     ) -> Result<(), SourceError> {
         let mut room = Room::default();
         let mut in_file = |path: &Path| {
@@ -125,7 +136,7 @@ impl Source {
             }
         };
         match self {
-            Self::Maildir(path) => return maildir::list(path, |_, path| in_file(&path)),
+            Self::Maildir(path) => return maildir::list(path, |mail| in_file(&mail.path())),
             Self::Directory(path) => {
                 let mails = directory::mails(path).map_err(SourceError::unreadable(path))?;
                 for path in mails {
@@ -137,8 +148,19 @@ impl Source {
                 self.visit_stream(file, octets_max, wanted, found);
             }
             Self::Stdin => self.visit_stream(io::stdin().lock(), octets_max, wanted, found),
+            Self::Imap(folder) => {
+                let all = |_, _| true;
+                return folder.visit(octets_max, wanted, all, |_, uid, mail| {
+                    found(self.nth(uid), mail);
+                });
+            }
         }
         Ok(())
+    }
+
+    /// A mail by its number in a folder on a server.
+    pub fn nth(&self, uid: u32) -> Place<'_> {
+        Place::Within(self, usize::try_from(uid).unwrap_or_default())
     }
 
     fn visit_stream(
@@ -160,7 +182,7 @@ impl Source {
         match self {
             Self::Maildir(path) => maildir::places(path).unwrap_or_else(|_| vec![path.clone()]),
             Self::Directory(path) | Self::File(path) => vec![path.clone()],
-            Self::Stdin => Vec::new(),
+            Self::Stdin | Self::Imap(_) => Vec::new(),
         }
     }
 }
@@ -172,6 +194,7 @@ impl fmt::Display for Source {
                 write!(f, "{}", path.display())
             }
             Self::Stdin => f.write_str("standard input"),
+            Self::Imap(folder) => write!(f, "{folder}"),
         }
     }
 }

@@ -11,8 +11,13 @@ use crate::trail::notices::Joined;
 use crate::trail::render::{json, terminal, verdict};
 use crate::trail::{Outcome, Trails, load};
 
-/// Reads a mailbox with these reports, each with the Received fields its hop shows, and these other mails.
+/// Reads a [`mailbox`].
 fn read(reports: &[(HopReport, &str)], others: &[&[u8]]) -> Trails {
+    load(mailbox(reports, others).path(), Some(&secret())).unwrap()
+}
+
+/// A mailbox with these reports, each with the Received fields its hop shows, and these other mails.
+fn mailbox(reports: &[(HopReport, &str)], others: &[&[u8]]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("new")).unwrap();
     let put =
@@ -34,7 +39,7 @@ fn read(reports: &[(HopReport, &str)], others: &[&[u8]]) -> Trails {
     for (n, mail) in others.iter().enumerate() {
         put(format!("other{n}"), mail);
     }
-    load(dir.path(), Some(&secret())).unwrap()
+    dir
 }
 
 fn quiet(reports: &[HopReport]) -> Vec<(HopReport, &'static str)> {
@@ -292,4 +297,31 @@ fn a_word_on_a_stranger_stands_apart() {
         ]
     );
     shown(&trails);
+}
+
+/// However many messages are put together at a time, each knows what all of them show.
+#[test]
+fn messages_one_by_one_know_what_all_know() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    reports.extend(super::drawn::a_second_ahead_a_minute_later());
+    reports.push(lab("mx.p.test", &[("bob@p.test", Event::Relayed)]));
+    let dir = mailbox(&quiet(&reports), &[POSTFIX]);
+    let source = crate::trail::Source::at(dir.path()).unwrap();
+    let mut reports = crate::trail::Reports::of([source], Some(&secret()));
+    reports.update().unwrap();
+    let all = reports.trails().messages;
+    assert!(all.iter().flat_map(|m| &m.stays).any(|s| s.jump.is_some()));
+    assert!(all.iter().any(|m| !m.words.is_empty()));
+    let mut one_by_one = Vec::new();
+    let take = |trails: Trails| {
+        one_by_one.extend(trails.messages);
+        Ok::<(), std::convert::Infallible>(())
+    };
+    let Ok(()) = reports.groups(|_| true).in_parts(1, |t| t, take);
+    assert_eq!(format!("{one_by_one:?}"), format!("{all:?}"));
+    for message in &all {
+        let id = message.id.as_str();
+        let alone = reports.groups(|about| about.id == id).trails().messages;
+        assert_eq!(format!("{alone:?}"), format!("{:?}", [message]));
+    }
 }

@@ -5,6 +5,7 @@ mod clocks;
 mod drawn;
 mod figures;
 mod heard;
+mod indexed;
 mod lines;
 mod paged;
 mod shown;

@@ -5,8 +5,28 @@ use std::path::Path;
 
 use super::world::{HOP1, HOP2, HOP3, START_US};
 use crate::report::{Mailing, write};
-use crate::track::Event;
+use crate::track::{Event, HopReport, StepId, TrackingId};
 use crate::trail::{Reports, Source, SourceError, load};
+
+/// A report on a message of its own.
+pub fn mail_of(message: usize) -> Vec<u8> {
+    let bob = [("bob@example.net", Event::Delivered)];
+    let report = HopReport {
+        id: TrackingId::new(&format!("id{message}@mail.example.org")).unwrap(),
+        step: StepId(message as u64),
+        ..HOP1.report(1, None, &bob)
+    };
+    write(&report, &MAILING)
+}
+
+const MAILING: Mailing = Mailing {
+    from: "hoptrail@example.net",
+    to: "alice@example.org",
+    date_us: START_US,
+    certificate: None,
+    received: None,
+    boundary: "b0f6f1d2c3a4958677",
+};
 
 /// The report of a hop on bob's mail.
 fn mail(hop: usize) -> Vec<u8> {
@@ -16,18 +36,10 @@ fn mail(hop: usize) -> Vec<u8> {
         2 => HOP2.report(2, Some(1), &bob(Event::Transferred)),
         _ => HOP3.report(3, Some(2), &bob(Event::Delivered)),
     };
-    let mailing = Mailing {
-        from: "hoptrail@example.net",
-        to: "alice@example.org",
-        date_us: START_US,
-        certificate: None,
-        received: None,
-        boundary: "b0f6f1d2c3a4958677",
-    };
-    write(&report, &mailing)
+    write(&report, &MAILING)
 }
 
-fn put(path: &Path, mail: &[u8]) {
+pub fn put(path: &Path, mail: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, mail).unwrap();
 }
@@ -109,6 +121,6 @@ fn what_is_no_source_is_explained() {
     put(&file, b"From x\n");
     assert!(said(&file.join("below")).contains("cannot be read"));
     let url = Source::named("http://example.org/".as_ref());
-    assert!(matches!(url, Err(SourceError::Scheme(_))));
+    assert!(matches!(url, Err(SourceError::Name { .. })));
     assert_eq!(Source::named("-".as_ref()).unwrap(), Source::Stdin);
 }

@@ -1,0 +1,222 @@
+//! The index: the same answer as without one, and fewer files opened.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::sources::{mail_of, put};
+use crate::track::Secret;
+use crate::trail::{Reports, Source};
+
+/// Enough for an index.
+const MAILS: usize = 600;
+
+/// A Maildir, and a directory for indexes beside it.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn with(mails: usize) -> Self {
+        let home = Self(tempfile::tempdir().unwrap());
+        home.deliver(0..mails);
+        home
+    }
+
+    fn maildir(&self) -> PathBuf {
+        self.0.path().join("Maildir")
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.0.path().join("cache/hoptrail")
+    }
+
+    /// One report each, on as many messages.
+    fn deliver(&self, mails: std::ops::Range<usize>) {
+        for n in mails {
+            put(&self.maildir().join(format!("new/{n}")), &mail_of(n));
+        }
+    }
+
+    fn read(&self, secret: Option<&Secret>) -> Told {
+        let source = Source::at(&self.maildir()).unwrap();
+        let reports = Reports::of([source], secret).indexed_in(&self.cache());
+        told(reports)
+    }
+
+    fn index(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.cache()) else {
+            return Vec::new();
+        };
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+/// Everything a program may be told.
+#[derive(Debug, PartialEq)]
+struct Told {
+    document: String,
+    skipped: Vec<(String, String)>,
+}
+
+fn told(mut reports: Reports) -> Told {
+    reports.update().unwrap();
+    let trails = reports.trails();
+    Told {
+        document: crate::trail::render::json::document(&trails, 0),
+        skipped: trails.skipped,
+    }
+}
+
+/// What is told without an index.
+fn told_by(maildir: &Path) -> Told {
+    told(Reports::of([Source::at(maildir).unwrap()], None))
+}
+
+#[test]
+fn known_mails_are_not_opened_and_the_answer_is_the_same() {
+    let home = Home::with(MAILS);
+    let broken =
+        b"Content-Type: multipart/report; report-type=tracking-status; boundary=x\n\n--x--\n";
+    put(&home.maildir().join("cur/broken:2,"), broken);
+    put(
+        &home.maildir().join("cur/other"),
+        b"Subject: other\n\nmail\n",
+    );
+    let first = home.read(None);
+    assert_eq!(first, told_by(&home.maildir()));
+    assert_eq!(first.skipped.len(), 1);
+    let [index] = home.index().try_into().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&index), mode(&home.cache())), (0o600, 0o700));
+    // Whoever opened them would see something else.
+    for entry in fs::read_dir(home.maildir().join("new")).unwrap() {
+        fs::write(entry.unwrap().path(), "Subject: nothing\n\n").unwrap();
+    }
+    assert_eq!(home.read(None), first);
+}
+
+#[test]
+fn what_came_went_and_moved_is_seen() {
+    let home = Home::with(MAILS);
+    home.read(None);
+    let size = || fs::metadata(&home.index()[0]).unwrap().len();
+    let before = size();
+    let at = |name: String| home.maildir().join(name);
+    fs::create_dir_all(home.maildir().join(".Old/cur")).unwrap();
+    for n in 0..100 {
+        fs::remove_file(at(format!("new/{n}"))).unwrap();
+        fs::rename(
+            at(format!("new/{}", n + 100)),
+            at(format!(".Old/cur/{}:2,S", n + 100)),
+        )
+        .unwrap();
+    }
+    home.deliver(MAILS..MAILS + 10);
+    assert_eq!(home.read(None), told_by(&home.maildir()));
+    assert_eq!(size(), before, "a few are not worth writing");
+    home.deliver(MAILS + 10..2 * MAILS);
+    assert_eq!(home.read(None), told_by(&home.maildir()));
+    let grown = size();
+    assert!(grown > before, "they are appended");
+    // Most of them go: what is left is written anew.
+    for n in 200..2 * MAILS - 50 {
+        fs::remove_file(at(format!("new/{n}"))).unwrap();
+    }
+    assert_eq!(home.read(None), told_by(&home.maildir()));
+    assert!(size() < before, "{} of {grown}", size());
+    assert_eq!(home.read(None), told_by(&home.maildir()));
+    assert_eq!(home.index().len(), 1, "no draft is left");
+}
+
+#[test]
+fn a_few_mails_leave_no_trace() {
+    let home = Home::with(20);
+    home.read(None);
+    assert!(home.index().is_empty());
+}
+
+#[test]
+fn each_secret_has_an_index_of_its_own() {
+    let home = Home::with(MAILS);
+    let secret = Secret::new([7; 32]);
+    let truth = |told: &Told| told.document.contains("unverifiable");
+    for _ in 0..2 {
+        assert!(truth(&home.read(None)));
+        assert!(!truth(&home.read(Some(&secret))));
+    }
+    assert_eq!(home.index().len(), 2);
+    for index in home.index() {
+        let text = fs::read(index).unwrap();
+        assert!(
+            memchr::memmem::find(&text, &[7; 8]).is_none(),
+            "no secret in it"
+        );
+    }
+}
+
+#[test]
+fn an_index_that_others_may_change_is_not_believed() {
+    let home = Home::with(MAILS);
+    let first = home.read(None);
+    let index = home.index().remove(0);
+    fs::set_permissions(&index, fs::Permissions::from_mode(0o660)).unwrap();
+    for n in 0..10 {
+        fs::write(
+            home.maildir().join(format!("new/{n}")),
+            "Subject: other\n\n",
+        )
+        .unwrap();
+    }
+    assert_ne!(home.read(None), first, "the mails are opened again");
+    let mode = fs::metadata(&home.index()[0]).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn any_number_of_readers_at_a_time_are_told_the_same() {
+    let home = Home::with(MAILS);
+    let expected = told_by(&home.maildir());
+    let read_at_once = |expected: &Told| {
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..8).map(|_| scope.spawn(|| home.read(None))).collect();
+            for reader in readers {
+                assert_eq!(reader.join().unwrap(), *expected);
+            }
+        });
+        assert_eq!(home.index().len(), 1);
+        assert_eq!(home.read(None), *expected);
+    };
+    read_at_once(&expected);
+    home.deliver(MAILS..2 * MAILS);
+    read_at_once(&told_by(&home.maildir()));
+}
+
+/// However an index is damaged, the answer is that of the mailbox, and the next run finds an index again.
+#[test]
+fn a_damaged_index_is_made_anew() {
+    let home = Home::with(MAILS);
+    let first = home.read(None);
+    let index = home.index().remove(0);
+    let whole = fs::read(&index).unwrap();
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(10));
+    let damage = (any::<prop::sample::Index>(), any::<u8>(), 0usize..3);
+    let kept = runner.run(&damage, |(at, octet, how)| {
+        let at = at.index(whole.len());
+        let mut octets = whole.clone();
+        match how {
+            0 => octets[at] = octet,
+            1 => octets.truncate(at),
+            _ => octets.insert(at, octet),
+        }
+        fs::write(&index, &octets).unwrap();
+        prop_assert_eq!(&home.read(None), &first);
+        let made = || fs::metadata(&index).unwrap().ino();
+        let (anew, by) = (fs::read(&index).unwrap(), made());
+        prop_assert!(anew != octets || octets == whole, "it is still damaged");
+        prop_assert_eq!(&home.read(None), &first);
+        prop_assert_eq!(made(), by, "it is not made once more");
+        Ok(())
+    });
+    kept.unwrap();
+}

@@ -1,0 +1,460 @@
+//! Packed records read back. Total: where something else stands than should, there is no report.
+//!
+//! Must not know disk or mail; the format stands at the top of `pack`.
+
+use super::pack::{ROLES, TRUTHS};
+use super::verify::Judged;
+use crate::report::Trace;
+use crate::report::notice::{Fate, Notice, Said};
+use crate::track::clean::EXCHANGES_MAX;
+use crate::track::{
+    Event, Exchange, HopReport, RecipientStatus, Role, Security, Stage, Status, StepId, TrackingId,
+};
+
+/// The words at a place; none where there are none.
+pub fn words_at(octets: &[u8], place: u32) -> &str {
+    Reader::at(octets, place)
+        .and_then(|mut r| r.words())
+        .unwrap_or_default()
+}
+
+/// What tells which message a record is about, without the rest of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About<'a> {
+    /// The tracking id.
+    pub id: &'a str,
+    /// Message-ID without angle brackets.
+    pub message_id: Option<&'a str>,
+    /// When it was sent, or came to the hop if that is not known, µs.
+    pub when_us: i64,
+}
+
+/// What the record at a place is about.
+pub fn about(octets: &[u8], place: u32) -> Option<About<'_>> {
+    let mut reader = Reader::at(octets, place)?;
+    reader.octet()?;
+    reader.text()?;
+    reader.number()?;
+    let head = reader.head()?;
+    let sent_us = head
+        .sent_ms
+        .and_then(|ms| i64::try_from(ms).ok()?.checked_mul(1000));
+    Some(About {
+        id: head.id,
+        message_id: head.message_id,
+        when_us: sent_us.unwrap_or(head.arrival_us),
+    })
+}
+
+/// The report at a place, if there is one.
+pub fn unpack(octets: &[u8], place: u32) -> Option<Judged> {
+    let mut reader = Reader::at(octets, place)?;
+    let truth = reader.one_of(&TRUTHS)?;
+    let from = reader.text()?;
+    let others = reader.count()?.checked_sub(1)?;
+    let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+    Some(Judged {
+        truth,
+        from: some(from),
+        report: reader.report()?,
+        others: reader.several(others, Reader::report)?,
+        to: some(reader.text()?),
+        trace: reader.list(Reader::trace)?,
+    })
+}
+
+/// What others say at a place, if there is anything.
+pub fn notice(octets: &[u8], place: u32) -> Option<Notice> {
+    let mut reader = Reader::at(octets, place)?;
+    let mut mask = Mask(reader.octet()?);
+    let mut text = || Some(mask.next(|| reader.text())?.map(str::to_owned));
+    let [envid, host, from] = [text()?, text()?, text()?];
+    Some(Notice {
+        envid,
+        host,
+        from,
+        date_us: mask.next(|| reader.moment())?,
+        message_ids: reader.list(|r| r.text().map(str::to_owned))?,
+        fates: reader.list(Reader::fate)?,
+    })
+}
+
+/// A place among the records; going on from there ends where something else stands than should.
+struct Reader<'a> {
+    octets: &'a [u8],
+    rest: &'a [u8],
+    moment: i64,
+}
+
+/// How a report begins.
+struct Head<'a> {
+    id: &'a str,
+    hop: u8,
+    role: Role,
+    reporting_mta: &'a str,
+    step: StepId,
+    arrival_us: i64,
+    parent: Option<StepId>,
+    message_id: Option<&'a str>,
+    sent_ms: Option<u64>,
+    mask: Mask,
+}
+
+/// What is there, the next first.
+struct Mask(u8);
+
+impl Mask {
+    /// What comes next, if it is there. Without the outer one something else stands there than should.
+    #[allow(clippy::option_option)]
+    fn next<T>(&mut self, read: impl FnOnce() -> Option<T>) -> Option<Option<T>> {
+        let there = self.0 & 1 == 1;
+        self.0 >>= 1;
+        if there { read().map(Some) } else { Some(None) }
+    }
+}
+
+impl<'a> Reader<'a> {
+    fn at(octets: &'a [u8], place: u32) -> Option<Self> {
+        let rest = octets.get(usize::try_from(place).ok()?..)?;
+        Some(Self {
+            octets,
+            rest,
+            moment: 0,
+        })
+    }
+
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn octet(&mut self) -> Option<u8> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*first)
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        all.get(usize::from(self.octet()?)).copied()
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let octet = self.octet()?;
+            number |= u64::from(octet & 0x7f) << shift;
+            if octet < 0x80 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn count(&mut self) -> Option<usize> {
+        self.number()?.try_into().ok()
+    }
+
+    fn moment(&mut self) -> Option<i64> {
+        let zigzag = self.number()?;
+        let difference = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
+        self.moment = self.moment.wrapping_add(difference);
+        Some(self.moment)
+    }
+
+    fn step(&mut self) -> Option<StepId> {
+        let octets = self.take(8)?.try_into().ok()?;
+        Some(StepId(u64::from_le_bytes(octets)))
+    }
+
+    fn words(&mut self) -> Option<&'a str> {
+        let count = self.count()?.checked_sub(1)?;
+        std::str::from_utf8(self.take(count)?).ok()
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        if *self.rest.first()? != 0 {
+            return self.words();
+        }
+        self.octet()?;
+        let place = self.number()?.try_into().ok()?;
+        Self::at(self.octets, place)?.words()
+    }
+
+    /// So many values, one behind the other.
+    fn several<T>(
+        &mut self,
+        count: usize,
+        mut read: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        (0..count).map(|_| read(self)).collect()
+    }
+
+    /// Their number, and values.
+    fn list<T>(&mut self, read: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.count()?;
+        self.several(count, read)
+    }
+
+    fn trace(&mut self) -> Option<Trace> {
+        let by = self.text()?.to_owned();
+        let mut mask = Mask(self.octet()?);
+        Some(Trace {
+            by,
+            client: mask.next(|| self.text())?.map(str::to_owned),
+            id: mask.next(|| self.words())?.map(str::to_owned),
+            at_us: mask.next(|| self.moment())?,
+        })
+    }
+
+    fn fate(&mut self) -> Option<Fate> {
+        let (address, recipient) = (self.text()?.to_owned(), self.text()?.to_owned());
+        let said = self.one_of(&Said::ALL)?;
+        let mut mask = Mask(self.octet()?);
+        Some(Fate {
+            address,
+            recipient,
+            said,
+            status: mask.next(|| self.status())?,
+            remote: mask.next(|| self.text())?.map(str::to_owned),
+            reply: mask.next(|| self.words())?.map(str::to_owned),
+            attempted_us: mask.next(|| self.moment())?,
+        })
+    }
+
+    fn status(&mut self) -> Option<Status> {
+        Some(Status {
+            class: self.octet()?,
+            subject: self.number()?.try_into().ok()?,
+            detail: self.number()?.try_into().ok()?,
+        })
+    }
+
+    fn head(&mut self) -> Option<Head<'a>> {
+        let id = self.text()?;
+        let hop = self.octet()?;
+        let role = self.one_of(&ROLES)?;
+        let reporting_mta = self.text()?;
+        let step = self.step()?;
+        let mut mask = Mask(self.octet()?);
+        Some(Head {
+            id,
+            hop,
+            role,
+            reporting_mta,
+            step,
+            arrival_us: self.moment()?,
+            parent: mask.next(|| self.step())?,
+            message_id: mask.next(|| self.text())?,
+            sent_ms: mask.next(|| self.number())?,
+            mask,
+        })
+    }
+
+    fn report(&mut self) -> Option<HopReport> {
+        let mut head = self.head()?;
+        let mask = &mut head.mask;
+        Some(HopReport {
+            id: TrackingId::new(head.id)?,
+            step: head.step,
+            parent: head.parent,
+            hop: head.hop,
+            role: head.role,
+            reporting_mta: head.reporting_mta.to_owned(),
+            arrival_us: head.arrival_us,
+            message_id: head.message_id.map(str::to_owned),
+            sent_ms: head.sent_ms,
+            queue_id: mask.next(|| self.words())?.map(str::to_owned),
+            size: mask.next(|| self.number())?,
+            tls_in: mask.next(|| self.security())?,
+            tls_out: mask.next(|| self.security())?,
+            filtered_us: mask.next(|| self.moment())?,
+            came_for: match self.octet()? {
+                0 => None,
+                _ => Some(self.count()?),
+            },
+            ring: self.list(|r| r.text().map(str::to_owned))?,
+            times_in: self.exchanges()?,
+            times_out: self.exchanges()?,
+            recipients: self.list(Self::recipient)?,
+        })
+    }
+
+    fn exchanges(&mut self) -> Option<Vec<Exchange>> {
+        let number = self.count()?;
+        let usual = number & 1 == 1;
+        // Nobody writes more; what is damaged may say so.
+        let mut exchanges = Vec::with_capacity((number / 2).min(EXCHANGES_MAX));
+        for n in 0..number / 2 {
+            exchanges.push(Exchange {
+                stage: if usual {
+                    *Stage::ALL.get(n)?
+                } else {
+                    self.one_of(&Stage::ALL)?
+                },
+                command_us: self.moment()?,
+                reply_us: self.moment()?,
+            });
+        }
+        Some(exchanges)
+    }
+
+    fn security(&mut self) -> Option<Security> {
+        let verified = match self.octet()? {
+            0 => return Some(Security::Plain),
+            known @ 1..=2 => known == 2,
+            _ => return None,
+        };
+        Some(Security::Tls {
+            version: self.text()?.to_owned().into(),
+            cipher: self.text()?.to_owned().into(),
+            verified,
+        })
+    }
+
+    fn recipient(&mut self) -> Option<RecipientStatus> {
+        let original = self.text()?;
+        let event = self.one_of(&Event::ALL)?;
+        let status = self.status()?;
+        let mut mask = Mask(self.octet()?);
+        let recipient = mask.next(|| self.text())?.unwrap_or(original);
+        let remote_mta = mask.next(|| self.text())?;
+        let attempted_us = mask.next(|| self.moment())?;
+        let reply = mask.next(|| self.words())?;
+        let queue_id = mask.next(|| self.queue_id_in(reply.unwrap_or_default()))?;
+        Some(RecipientStatus {
+            original: original.to_owned(),
+            recipient: recipient.to_owned(),
+            event,
+            status,
+            remote_mta: remote_mta.map(str::to_owned),
+            attempted_us,
+            reply: reply.map(str::to_owned),
+            remote_queue_id: queue_id.map(str::to_owned),
+        })
+    }
+
+    fn queue_id_in(&mut self, reply: &'a str) -> Option<&'a str> {
+        if *self.rest.first()? != 0 {
+            return self.words();
+        }
+        self.octet()?;
+        let start = self.count()?;
+        reply.get(start..start.checked_add(self.count()?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::report::tests::samples::any_report;
+    use crate::trail::pack::Packer;
+
+    fn judged(reports: Vec<HopReport>, truth: usize, from: Option<String>) -> Judged {
+        let mut reports = reports.into_iter();
+        Judged {
+            truth: TRUTHS[truth],
+            to: from.clone(),
+            from,
+            trace: vec![],
+            report: reports.next().unwrap(),
+            others: reports.collect(),
+        }
+    }
+
+    fn some_text() -> impl Strategy<Value = Option<String>> {
+        proptest::option::of("[ -~]{0,12}")
+    }
+
+    prop_compose! {
+        fn any_trace()(by in "[ -~]{0,9}", client in some_text(), id in some_text(), at_us: Option<i64>) -> Trace {
+            Trace { by, client, id, at_us }
+        }
+    }
+
+    prop_compose! {
+        fn any_fate()(
+            address in "[ -~]{0,9}", recipient in "[ -~]{0,9}", said in 0..Said::ALL.len(),
+            status in proptest::option::of((2u8..6, 0u16..999, 0u16..999)),
+            remote in some_text(), reply in some_text(), attempted_us: Option<i64>,
+        ) -> Fate {
+            let status = status.map(|(class, subject, detail)| Status { class, subject, detail });
+            Fate { address, recipient, said: Said::ALL[said], status, remote, reply, attempted_us }
+        }
+    }
+
+    prop_compose! {
+        fn any_notice()(
+            envid in some_text(), message_ids in proptest::collection::vec("[ -~]{0,9}", 0..3),
+            host in some_text(), from in some_text(), date_us: Option<i64>,
+            fates in proptest::collection::vec(any_fate(), 0..3),
+        ) -> Notice {
+            Notice { envid, message_ids, host, from, date_us, fates }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_is_packed_comes_back(
+            made in proptest::collection::vec(
+                (proptest::collection::vec(any_report(), 1..3), 0usize..4, proptest::option::of("[a-z@]{1,9}")),
+                1..6,
+            )
+        ) {
+            let all: Vec<Judged> = made.into_iter().map(|(r, t, f)| judged(r, t, f)).collect();
+            let mut packer = Packer::default();
+            // Each twice: the second time all its texts stand there.
+            let twice = all.iter().chain(&all);
+            let places: Vec<u32> = twice.clone().map(|one| packer.push(one).unwrap()).collect();
+            let octets = packer.into_octets();
+            for (place, one) in places.iter().zip(twice) {
+                prop_assert_eq!(unpack(&octets, *place), Some(one.clone()));
+                let about = about(&octets, *place).unwrap();
+                prop_assert_eq!(about.id, one.report.id.as_str());
+                prop_assert_eq!(about.message_id, one.report.message_id.as_deref());
+            }
+        }
+
+        #[test]
+        fn what_others_say_and_claim_comes_back(
+            notices in proptest::collection::vec(any_notice(), 1..4),
+            traces in proptest::collection::vec(any_trace(), 0..4),
+            report in any_report(),
+        ) {
+            let mut packer = Packer::default();
+            let one = Judged { trace: traces, ..judged(vec![report], 0, None) };
+            let report = packer.push(&one).unwrap();
+            let places: Vec<u32> = notices.iter().map(|n| packer.push_notice(n).unwrap()).collect();
+            let octets = packer.into_octets();
+            prop_assert_eq!(unpack(&octets, report), Some(one));
+            for (place, said) in places.iter().zip(&notices) {
+                prop_assert_eq!(notice(&octets, *place), Some(said.clone()));
+            }
+        }
+
+        #[test]
+        fn any_octets_are_survived(octets in any::<Vec<u8>>(), place in 0u32..40) {
+            let _ = (unpack(&octets, place), notice(&octets, place), about(&octets, place), words_at(&octets, place));
+        }
+
+        #[test]
+        fn damaged_records_are_survived(
+            report in any_report(),
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+        ) {
+            let mut packer = Packer::default();
+            let place = packer.push(&judged(vec![report], 0, None)).unwrap();
+            let mut octets = packer.into_octets();
+            for (at, octet) in damage {
+                let at = at.index(octets.len());
+                octets[at] = octet;
+            }
+            let _ = unpack(&octets, place);
+        }
+    }
+}
