@@ -122,6 +122,11 @@ impl Message {
 
     /// How many recipients came with this message to the first hop that tells of it, and nobody has told of since.
     pub fn untold(&self) -> usize {
+        let mut steps = self.stays.iter().flat_map(|stay| &stay.steps);
+        // Most messages leave for all at once.
+        if steps.all(|step| step.came_for.is_none()) {
+            return 0;
+        }
         let stays = self.stays.iter();
         let first = stays.filter(|stay| !self.is_told_before(stay));
         let mut arrivals: HashMap<(&str, i64), (usize, HashSet<String>)> = HashMap::new();
