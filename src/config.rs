@@ -26,7 +26,7 @@ use crate::hop::next_hop::{NextHopAddr, Protocol};
 use crate::hop::route::{NextHop, Routes};
 use crate::hop::tls::NextHopTls;
 use crate::smtp::data::BareNewline;
-use crate::store::transport::Peer;
+use crate::store::via::Peer;
 use crate::track::Role;
 use crate::track::policy::{Policy, PolicyTable};
 use crate::track::wish::Rule;

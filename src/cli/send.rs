@@ -19,10 +19,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use lettre::Address;
 
-use self::account::{Account, FILE, PASSWORD_VARIABLE, Tls};
+use self::account::{Account, FILE, PASSWORD_VARIABLE};
 use self::job::{Job, Submitted, finish, own_host};
 use self::message::Draft;
-use self::submit::{Envelope, Outcome, SubmitError};
+use self::submit::{Envelope, Outcome, SubmitError, Tls};
 use super::secret;
 use crate::clock::Clock;
 use crate::trail::render::format::plain;

@@ -15,7 +15,7 @@ use super::{RawListener, Wrong, is_domain};
 use crate::hop::limits::within;
 use crate::report::sign::{Key, Signer};
 use crate::store::private;
-use crate::store::transport::Via;
+use crate::store::via::Via;
 
 /// How reports are made and sent.
 #[derive(Clone, Debug)]

@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::track::policy::{Asker, Grant};
+use crate::track::asker::Asker;
+use crate::track::policy::Grant;
 
 const GOOD: &str = r#"hostname = "mx1.example.net"
 state_dir = "/var/lib/hoptrail"

@@ -2,14 +2,13 @@
 //! Never holds more than the header limit and one buffer; never completes what the client did not.
 
 use std::mem;
-use std::ops::Range;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::claim::Digest;
 use super::deadline::Wait;
-use super::transaction::message_id;
+use super::digest::Digest;
+use super::head::Head;
 use super::wire::{Wire, WireError};
 use crate::clock::Clock;
 use crate::smtp::data::{BareNewline, Piece, Scanner, header_end};
@@ -55,40 +54,6 @@ pub struct Body<'a> {
     clock: Clock,
     /// Sees the text that is read from now on.
     pub digest: Option<&'a mut Digest>,
-}
-
-/// The start of a message, held back.
-pub struct Head {
-    /// The header block and whatever of the body came with it.
-    pub text: Vec<u8>,
-    /// How much of it is the header block with its empty line; `None` if that is longer than the limit.
-    pub header: Option<usize>,
-}
-
-impl Head {
-    /// The header block, as far as it is known.
-    pub fn block(&self) -> &[u8] {
-        self.header
-            .and_then(|header| self.text.get(..header))
-            .unwrap_or_default()
-    }
-
-    /// Takes `field`, a part of the header block, out.
-    pub fn remove(&mut self, field: Range<usize>) {
-        self.header = self.header.map(|header| header - field.len());
-        self.text.drain(field);
-    }
-
-    /// Puts `text`, whole lines, in the place of `field`, a part of the header block.
-    pub fn replace(&mut self, field: Range<usize>, text: &[u8]) {
-        self.header = self.header.map(|header| header - field.len() + text.len());
-        self.text.splice(field, text.iter().copied());
-    }
-
-    /// The message's own id, for reports.
-    pub fn message_id(&self) -> Option<String> {
-        message_id(self.block()).map(|id| String::from_utf8_lossy(id).into_owned())
-    }
 }
 
 impl<'a> Body<'a> {

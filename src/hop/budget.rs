@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::networks::counted_as;
 use crate::track::Step;
-use crate::track::policy::Asker;
+use crate::track::asker::Asker;
 
 const HOUR_S: u32 = 3600;
 

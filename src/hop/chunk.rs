@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use memchr::memchr_iter;
 
-use super::body::{BodyError, Head};
-use super::claim::Digest;
+use super::body::BodyError;
 use super::deadline::Wait;
+use super::digest::Digest;
+use super::head::Head;
 use super::wire::Wire;
-use crate::smtp::command::Refusal;
+use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 
 /// DATA and BDAT do not go together (RFC 3030, 2).

@@ -16,8 +16,8 @@ use super::stopping::Stopping;
 use super::tls::{ServerMode, ServerTls};
 use super::wire::{Incoming, Wire, WireError};
 use super::{Hop, Site};
-use crate::smtp::command::Refusal;
 use crate::smtp::data::BareNewline;
+use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 use crate::track::Security;
 

@@ -7,11 +7,11 @@ use futures_util::future::join_all;
 
 use super::Site;
 use super::body::{Body, BodyError};
-use super::leg::{Framing, Leg, Mail};
-use super::next_hop::Peer;
+use super::leg::{Framing, Leg};
 use super::passage::Passage;
+use super::peer::Peer;
 use super::route::Destination;
-use super::transaction::{Outcome, Times};
+use super::transaction::{Fate, Mail, Times};
 use crate::smtp::data::stuff::Stuffer;
 
 /// Connections a session keeps for its next transaction.
@@ -27,16 +27,6 @@ pub struct Dispatched {
     pub fates: Vec<Fate>,
     /// The exchanges with the next hop, where there was one only.
     pub times: Times,
-}
-
-/// How a recipient fared, and what can be expected of where it went.
-pub struct Fate {
-    /// The reply.
-    pub outcome: Outcome,
-    /// The next hop was given the request.
-    pub tracks: bool,
-    /// The next hop took over the duties of NOTIFY.
-    pub notifies: bool,
 }
 
 impl Peers {

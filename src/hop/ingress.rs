@@ -34,7 +34,8 @@ use super::introduce::introduce;
 use super::transaction::{Envelope, Recipient, Times};
 use super::wire::{Wire, WireError};
 use crate::smtp::capability::{Capabilities, UNDERSTOOD};
-use crate::smtp::command::{Command, Refusal, Verb};
+use crate::smtp::command::{Command, Verb};
+use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 use crate::track::{Exchange, Stage};
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::Site;
-use super::next_hop::{ConnectError, NextHopAddr, Peer};
+use super::next_hop::{ConnectError, NextHopAddr};
 use super::onward::{mail_line, rcpt_line};
 use super::passage::{Onward, Passage};
+use super::peer::Peer;
 use super::route::Destination;
-use super::transaction::{Envelope, Outcome, Times};
+use super::transaction::{Mail, Outcome, Times};
 use super::wire::{Wire, WireError};
 use crate::smtp::reply::Reply;
 use crate::track::Stage;
@@ -25,16 +26,6 @@ pub enum Framing {
     Data,
     /// In chunks, by count (RFC 3030).
     Chunks,
-}
-
-/// A transaction as the client wrote it.
-pub struct Mail {
-    /// What it means.
-    pub envelope: Envelope,
-    /// The MAIL line, without TRACK.
-    pub line: Vec<u8>,
-    /// The RCPT lines, beside `envelope.recipients`.
-    pub rcpts: Vec<Vec<u8>>,
 }
 
 /// What a leg came to.

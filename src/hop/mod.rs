@@ -11,7 +11,7 @@
 //! - `passage`, `notify`: what is told of it. `budget`: how much of that is mailed.
 //! - `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
-//! - `client`, `wire`, `buffer`, `deadline`, `stopping`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
+//! - `client`, `wire`, `buffer`, `deadline`, `stopping`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `peer`, `limits`: what both dialogues
 //!   are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
@@ -26,7 +26,10 @@ mod claim;
 mod client;
 mod connect;
 mod deadline;
+mod digest;
 mod dispatch;
+mod head;
+mod header;
 pub mod held;
 mod ingress;
 pub mod introduce;
@@ -38,6 +41,7 @@ pub mod next_hop;
 mod notify;
 mod onward;
 mod passage;
+mod peer;
 mod proxy;
 pub mod route;
 mod stopping;
@@ -58,24 +62,25 @@ use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
-use crate::smtp::command::Refusal;
 use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
+use crate::smtp::refusal::Refusal;
 use crate::store::{Put, Store};
+use crate::track::asker::Asker;
 use crate::track::carry::{CARRY, Carry, Keyring, Opened};
 use crate::track::disclosure::Extent;
-use crate::track::policy::Asker;
 use crate::track::{Asked, Form, Role, Step, StepId, TrackRequest, TrackingId};
 pub use admit::Crowd;
-use body::Head;
 pub use budget::Budgets;
 use client::{Client, MALFORMED_TRACK};
+use head::Head;
+use header::{field_value, is_caused, received};
 use ingress::Offers;
 use limits::{Limits, Timeouts};
 use listener::Listener;
 use next_hop::{Manners, NextHopAddr};
 use route::Names;
-use transaction::{Recipient, Tracked, envid, field_value, identify, is_caused, received};
+use transaction::{Recipient, Tracked, envid, identify};
 
 /// What all listeners of a hop share. A reload makes a new one, for the sessions that begin after it.
 pub struct Hop {

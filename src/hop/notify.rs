@@ -2,9 +2,8 @@
 //! MTA before they knew, so the news is theirs to send (RFC 3461, 5.2.2).
 
 use super::Site;
-use super::dispatch::Fate;
-use super::leg::Mail;
 use super::passage::Passage;
+use super::transaction::{Fate, Mail};
 use crate::smtp::command::Command;
 use crate::track::{Event, Form, HopReport, RecipientStatus, Role, Step, TrackingId};
 

@@ -1,9 +1,8 @@
 //! The MAIL and RCPT lines for a next hop: as the client wrote them, with what this next hop takes. Nothing here
 //! speaks to it.
 
-use super::leg::Mail;
 use super::passage::{Onward, Passage};
-use super::transaction::without;
+use super::transaction::{Mail, without};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::Command;
 use crate::smtp::reply::Reply;

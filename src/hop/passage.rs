@@ -7,8 +7,7 @@ use std::collections::HashSet;
 use tracing::info;
 
 use super::Site;
-use super::dispatch::Fate;
-use super::transaction::{Envelope, Outcome, Recipient, Times, Tracked};
+use super::transaction::{Envelope, Fate, Outcome, Recipient, Times, Tracked};
 use crate::smtp::capability::Capabilities;
 use crate::track::carry::Opened;
 use crate::track::{

@@ -2,13 +2,13 @@
 //! each recipient fared; and the `Step` that comes of it. No sockets.
 
 use super::claim::Claim;
-use crate::smtp::command::{Command, Refusal};
-use crate::smtp::data::header_fields;
+use crate::smtp::command::Command;
 use crate::smtp::envelope::EnvelopeCommand;
+use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
+use crate::track::asker::Asker;
 use crate::track::mtrk::Mtrk;
-use crate::track::policy::Asker;
 use crate::track::wish::Wish;
 use crate::track::{
     Asked, Event, Exchange, RecipientStatus, Security, Stage, Status, StepId, TrackRequest,
@@ -16,11 +16,6 @@ use crate::track::{
 };
 
 const MALFORMED_MTRK: Refusal = Refusal::new(501, "5.5.4", "malformed MTRK parameter");
-
-/// Octets of Received fields in one report.
-const RECEIVED_OCTETS_MAX: usize = 16 * 1024;
-/// RFC 5322, 2.1.1.
-const LINE_OCTETS_MAX: usize = 998;
 
 /// The envelope of a transaction under way.
 pub struct Envelope {
@@ -63,6 +58,16 @@ impl Envelope {
             self.overflown = true;
         }
     }
+}
+
+/// A transaction as the client wrote it.
+pub struct Mail {
+    /// What it means.
+    pub envelope: Envelope,
+    /// The MAIL line, without TRACK.
+    pub line: Vec<u8>,
+    /// The RCPT lines, beside `envelope.recipients`.
+    pub rcpts: Vec<Vec<u8>>,
 }
 
 /// One accepted recipient.
@@ -227,6 +232,16 @@ impl Outcome {
     }
 }
 
+/// How a recipient fared, and what can be expected of where it went.
+pub struct Fate {
+    /// The reply.
+    pub outcome: Outcome,
+    /// The next hop was given the request.
+    pub tracks: bool,
+    /// The next hop took over the duties of NOTIFY.
+    pub notifies: bool,
+}
+
 /// The status of an event: 2.1.9 exactly for `relayed` (RFC 3886, 3.3.4), 4.4.6 for a message in a ring, else the reply's own enhanced
 /// code, else x.0.0 of its class.
 pub fn status_of(event: Event, reply: &Reply) -> Status {
@@ -243,97 +258,5 @@ pub fn status_of(event: Event, reply: &Reply) -> Status {
             detail,
         },
         None => Status::of_class(reply.class()),
-    }
-}
-
-/// The Message-ID in a header block, without its angle brackets, if it can stand in a report.
-pub fn message_id(header: &[u8]) -> Option<&[u8]> {
-    let value =
-        header_fields(header).find_map(|field| field_value(&header[field], "Message-ID"))?;
-    let value = value.trim_ascii();
-    let value = value
-        .strip_prefix(b"<")
-        .and_then(|v| v.strip_suffix(b">"))
-        .unwrap_or(value);
-    let sane =
-        !value.is_empty() && value.len() <= 250 && value.iter().all(|b| (b'!'..=b'~').contains(b));
-    (sane && !value.contains(&b'<') && !value.contains(&b'>')).then_some(value)
-}
-
-/// What a message says it is, if that is an answer to something: to a report, it may be. What a machine sends of itself (RFC 3834, 5: `auto-generated`) was caused by none.
-pub fn is_caused(header: &[u8]) -> Option<&'static str> {
-    if is_report(header) {
-        return Some("a tracking report itself");
-    }
-    let caused = |value: &[u8]| {
-        let mut words = value.split(|b| b" \t\r\n;(".contains(b));
-        let word = words.find(|word| !word.is_empty()).unwrap_or_default();
-        !word.eq_ignore_ascii_case(b"no") && !word.eq_ignore_ascii_case(b"auto-generated")
-    };
-    header_fields(header)
-        .filter_map(|field| field_value(&header[field], "Auto-Submitted"))
-        .any(caused)
-        .then_some("an automatic reply")
-}
-
-fn is_report(header: &[u8]) -> bool {
-    header_fields(header)
-        .filter_map(|field| field_value(&header[field], "Content-Type"))
-        .any(|value| {
-            let value = value.to_ascii_lowercase();
-            let holds = |word: &[u8]| memchr::memmem::find(&value, word).is_some();
-            holds(b"multipart/report") && holds(b"tracking-status")
-        })
-}
-
-/// The Received fields of a header block as they stand there, the newest first, as far as a report takes them: in
-/// ASCII, no line or all of them too long.
-pub fn received(header: &[u8]) -> String {
-    let mut text = String::new();
-    for field in header_fields(header) {
-        let field = &header[field];
-        if field_value(field, "Received").is_none()
-            || text.len() + field.len() > RECEIVED_OCTETS_MAX
-        {
-            continue;
-        }
-        let lines = field.split(|b| *b == b'\n');
-        for line in lines.map(<[u8]>::trim_ascii_end).filter(|l| !l.is_empty()) {
-            let printable = |b: &u8| matches!(b, b'\t' | b' '..=b'~');
-            let shown = |b: &u8| if printable(b) { char::from(*b) } else { '?' };
-            text.extend(line.iter().take(LINE_OCTETS_MAX).map(shown));
-            text.push_str("\r\n");
-        }
-    }
-    text
-}
-
-/// What stands behind the colon of a field called `name`.
-pub fn field_value<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let (head, rest) = field.split_at_checked(name.len())?;
-    let rest = rest.trim_ascii_start();
-    if head.eq_ignore_ascii_case(name.as_bytes()) {
-        rest.strip_prefix(b":")
-    } else {
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn received_fields_are_told_as_they_stand_and_nothing_else() {
-        let header = b"Received: by a;\r\n\tSun\r\nSubject: Received: no\r\nX-Received: by x\r\n\
-            RECEIVED : by \xc3\xa4\x00 \r\n \r\nFrom: b@c\r\n\r\nReceived: in the body\r\n";
-        assert_eq!(
-            received(header),
-            "Received: by a;\r\n\tSun\r\nRECEIVED : by ???\r\n"
-        );
-        let long = [b"Received: ".as_slice(), &[b'x'; 2000], b"\r\n"].concat();
-        assert_eq!(received(&long).len(), LINE_OCTETS_MAX + 2);
-        let many = b"Received: by somebody\r\n".repeat(1000);
-        assert!((16_000..=RECEIVED_OCTETS_MAX).contains(&received(&many).len()));
     }
 }

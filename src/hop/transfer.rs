@@ -12,20 +12,21 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::body::Head;
 use super::chunk::DATA_AFTER_BDAT;
 use super::client::{Client, End, Heard, NOT_IMPLEMENTED, early_message};
-use super::dispatch::{Dispatch, Dispatched, Fate, Peers};
-use super::leg::{Framing, Mail};
+use super::dispatch::{Dispatch, Dispatched, Peers};
+use super::head::Head;
+use super::leg::Framing;
 use super::next_hop::Protocol;
 use super::notify::notification;
 use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
 use super::passage::{Passage, Wired};
-use super::transaction::{Envelope, Recipient, Times, mtrk};
+use super::transaction::{Envelope, Fate, Mail, Recipient, Times, mtrk};
 use super::{Arrival, Site, log_step};
 use crate::smtp::capability::Capabilities;
-use crate::smtp::command::{Command, Refusal, Verb};
+use crate::smtp::command::{Command, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
+use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 use crate::track::{Exchange, Stage};
 use chunks::Chunks;

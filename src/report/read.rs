@@ -83,10 +83,8 @@ pub enum ReadError {
     TooBig,
     #[error("has no message/tracking-status part")]
     NoPart,
-    #[error("has more than {max} field groups", max = split::GROUPS_MAX)]
-    TooManyGroups,
-    #[error("field {0} is longer than {max} octets", max = split::FIELD_OCTETS_MAX)]
-    FieldTooLong(String),
+    #[error(transparent)]
+    Split(#[from] split::SplitError),
     #[error("field {0} is missing")]
     Missing(&'static str),
     #[error("field {0} is not understood")]

@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 
+use thiserror::Error;
+
 use super::field::{Field, Group};
-use super::read::ReadError;
 
 /// Most field groups of one report: a message's and its recipients'.
 pub const GROUPS_MAX: usize = 10_001;
@@ -12,8 +13,18 @@ pub const GROUPS_MAX: usize = 10_001;
 /// Longest field, octets of name and value, unfolded.
 pub const FIELD_OCTETS_MAX: usize = 4096;
 
+/// Why a part is not cut up.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs)]
+pub enum SplitError {
+    #[error("has more than {GROUPS_MAX} field groups")]
+    TooManyGroups,
+    #[error("field {0} is longer than {FIELD_OCTETS_MAX} octets")]
+    FieldTooLong(String),
+}
+
 /// The groups in order, empty ones left out. A line that is no field is passed over.
-pub fn groups(part: &[u8]) -> Result<Vec<Group<'_>>, ReadError> {
+pub fn groups(part: &[u8]) -> Result<Vec<Group<'_>>, SplitError> {
     let mut groups: Vec<Group> = Vec::new();
     let mut open = false;
     let mut pending: Cow<[u8]> = Cow::default();
@@ -37,13 +48,13 @@ pub fn groups(part: &[u8]) -> Result<Vec<Group<'_>>, ReadError> {
     Ok(groups)
 }
 
-fn limit(field: &[u8]) -> Result<(), ReadError> {
+fn limit(field: &[u8]) -> Result<(), SplitError> {
     if field.len() <= FIELD_OCTETS_MAX {
         return Ok(());
     }
     let name = field.split(|b| *b == b':').next().unwrap_or_default();
     let shown = name.get(..40).unwrap_or(name);
-    Err(ReadError::FieldTooLong(
+    Err(SplitError::FieldTooLong(
         String::from_utf8_lossy(shown).into_owned(),
     ))
 }
@@ -53,13 +64,13 @@ fn flush<'a>(
     field: Cow<'a, [u8]>,
     groups: &mut Vec<Group<'a>>,
     open: &mut bool,
-) -> Result<(), ReadError> {
+) -> Result<(), SplitError> {
     let Some((name, value)) = name_and_value(field) else {
         return Ok(());
     };
     if !*open {
         if groups.len() >= GROUPS_MAX {
-            return Err(ReadError::TooManyGroups);
+            return Err(SplitError::TooManyGroups);
         }
         groups.push(Group::default());
         *open = true;

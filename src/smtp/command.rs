@@ -1,11 +1,10 @@
 //! One command line taken apart into verb and argument (RFC 5321, 4.1.1), and the reply to one that
 //! cannot be. Judges syntax only; the order of commands is the session's business.
 
-use std::fmt;
-
 use memchr::memchr;
 
 use super::envelope::EnvelopeCommand;
+use super::refusal::Refusal;
 
 /// The verbs a proxy has to tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,37 +80,6 @@ fn is_verb(word: &[u8]) -> bool {
     word.first().is_some_and(u8::is_ascii_alphabetic)
         && word.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
 }
-
-/// The reply to a command that goes no further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reply code.
-    pub code: u16,
-    /// The enhanced status code (RFC 3463).
-    pub status: &'static str,
-    /// What is wrong, for a person.
-    pub text: &'static str,
-}
-
-impl Refusal {
-    /// A refusal in our own words; `text` is printable ASCII.
-    pub const fn new(code: u16, status: &'static str, text: &'static str) -> Self {
-        Self { code, status, text }
-    }
-
-    /// The reply line as it is sent, CRLF included.
-    pub fn to_line(&self) -> Vec<u8> {
-        format!("{self}\r\n").into_bytes()
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.code, self.status, self.text)
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 const CONTROL: Refusal = Refusal::new(500, "5.5.2", "Control characters in a command");
 const NO_VERB: Refusal = Refusal::new(500, "5.5.2", "Not a command");

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::command::Refusal;
+use super::refusal::Refusal;
 
 const NO_FROM: Refusal = Refusal::new(501, "5.5.4", "Syntax: MAIL FROM:<address>");
 const NO_TO: Refusal = Refusal::new(501, "5.5.4", "Syntax: RCPT TO:<address>");

@@ -13,12 +13,6 @@ pub mod data;
 pub mod envelope;
 pub mod line;
 mod queue_id;
+pub mod refusal;
 pub mod reply;
 pub mod xtext;
-
-pub use capability::{Capabilities, UNDERSTOOD};
-pub use command::{Command, Refusal, Verb};
-pub use data::{BareNewline, Piece, Scanner, header_end, header_fields};
-pub use envelope::EnvelopeCommand;
-pub use line::{Line, next_line};
-pub use reply::{Reply, ReplyParse, ReplyReader};

@@ -8,7 +8,7 @@ use lettre::transport::smtp::extension::Extension;
 use lettre::transport::smtp::response::Response;
 use tokio::net::TcpStream;
 
-use super::transport::Peer;
+use super::via::Peer;
 
 /// From the connection to the reply to EHLO, TLS included.
 pub(crate) const OPEN_SECONDS: u64 = 60;

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::transport::Failure;
+use super::via::Failure;
 
 /// For the sendmail command to take a report.
 const SENDMAIL_SECONDS: u64 = 300;

@@ -18,7 +18,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::bundle::{Bundle, bundles};
-use super::transport::{Failure, Session, Transport};
+use super::transport::{Session, Transport};
+use super::via::Failure;
 use super::{Due, Noted, Store};
 use crate::clock::Clock;
 use crate::track::{Step, StepId};

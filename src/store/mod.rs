@@ -29,6 +29,7 @@ mod queue;
 mod smtp;
 mod stays;
 pub mod transport;
+pub mod via;
 mod writer;
 
 use std::collections::HashSet;

@@ -19,7 +19,7 @@ use super::dialogue::{
     without_final_crlf, words,
 };
 use super::lhlo::Lhlo;
-use super::transport::{Failure, Peer};
+use super::via::{Failure, Peer};
 
 pub(super) struct SmtpSession {
     connection: AsyncSmtpConnection,

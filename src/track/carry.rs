@@ -53,8 +53,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::asker::Asker;
 use super::mtrk::Mtrk;
-use super::policy::Asker;
 use super::{StepId, TrackRequest, TrackingId};
 
 /// The field name.

@@ -6,7 +6,7 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::policy::Asker;
+use super::asker::Asker;
 use super::{HopReport, RecipientStatus, Status};
 
 /// How much is told, each less than the one before.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::Asker;
+use super::asker::Asker;
 use super::{Certificate, Event, Status, StepId, TrackingId};
 
 /// Where in the hop a report was made.

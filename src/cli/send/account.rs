@@ -14,9 +14,9 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::extension::ClientId;
 use serde::Deserialize;
 
-use super::submit::Access;
+use super::submit::{Access, Tls};
 use crate::config::from_toml;
-use crate::store::transport::Peer;
+use crate::store::via::Peer;
 
 /// The file in the user's hoptrail directory.
 pub(super) const FILE: &str = "send.toml";
@@ -37,20 +37,6 @@ pub(super) struct Account {
     pub(super) password_command: Option<String>,
     pub(super) from: Option<String>,
     pub(super) domain: Option<String>,
-}
-
-/// How the connection to the server is encrypted.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Tls {
-    /// Not at all
-    None,
-    /// STARTTLS, certificate checked
-    Starttls,
-    /// TLS from the start, certificate checked
-    Implicit,
-    /// STARTTLS if offered; the certificate is checked only if a password goes along
-    Opportunistic,
 }
 
 impl Account {

@@ -14,15 +14,15 @@ use lettre::transport::smtp::extension::{
     ClientId, MailBodyParameter, MailParameter, RcptParameter,
 };
 use lettre::transport::smtp::response::Response;
+use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::account::Tls;
 use super::message::Message;
 use crate::store::dialogue::{
     COMMAND_SECONDS, Keywords, MESSAGE_SECONDS, OPEN_SECONDS, QUIT_SECONDS, connect,
     without_final_crlf, words,
 };
-use crate::store::transport::Peer;
+use crate::store::via::Peer;
 
 /// Why nobody can say that the message was taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +50,20 @@ impl SubmitError {
 
 /// What any other failure means for it.
 pub(super) const UNSENT: &str = "nothing was sent";
+
+/// How the connection to the server is encrypted.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Tls {
+    /// Not at all
+    None,
+    /// STARTTLS, certificate checked
+    Starttls,
+    /// TLS from the start, certificate checked
+    Implicit,
+    /// STARTTLS if offered; the certificate is checked only if a password goes along
+    Opportunistic,
+}
 
 /// How to get at the server.
 #[derive(Clone)]

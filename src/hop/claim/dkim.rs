@@ -10,17 +10,16 @@
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
-use mail_auth::common::crypto::{Algorithm, HashAlgorithm, HashContext, HashImpl, Sha256};
+use mail_auth::common::crypto::Algorithm;
 use mail_auth::common::verify::VerifySignature;
-use mail_auth::dkim::canonicalize::BodyHasher;
-use mail_auth::dkim::{Canonicalization, Signature};
+use mail_auth::dkim::Signature;
 use mail_auth::{AuthenticatedMessage, DkimResult, MessageAuthenticator};
-use memchr::memmem;
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::Start;
 use crate::hop::Hop;
+use crate::hop::digest::{Digest, Stuffing};
 use crate::hop::route::Names;
 use crate::track::domain::is_within;
 
@@ -41,10 +40,13 @@ impl Signed {
     pub fn by(reverse_path: &[u8], start: &Start<'_>) -> Option<Self> {
         let (_, domain) = std::str::from_utf8(reverse_path).ok()?.rsplit_once('@')?;
         let mut header = Vec::with_capacity(start.head.block().len());
-        let mut stuffing = Stuffing::of(start);
+        let mut stuffing = Stuffing::of(start.chunked);
         stuffing.undo(start.head.block(), |text| header.extend_from_slice(text));
         let signatures = aligned(&header, domain)?.dkim_headers;
-        let digest = Digest::of(signatures.iter().map(|s| s.header.cb), Stuffing::of(start));
+        let digest = Digest::of(
+            signatures.iter().map(|s| s.header.cb),
+            Stuffing::of(start.chunked),
+        );
         (!signatures.is_empty()).then(|| {
             let mut signed = Self {
                 domain: domain.to_owned(),
@@ -118,77 +120,6 @@ fn would_do(signature: &Signature, domain: &str) -> bool {
         && is_within(agent, &signature.d)
         && signature.h.iter().any(|h| h.eq_ignore_ascii_case("from"))
         && signature.a != Algorithm::RsaSha1
-}
-
-type Hasher = BodyHasher<<Sha256 as HashImpl>::Context>;
-
-/// Hashes of a body that streams by, as its signatures want them.
-pub struct Digest {
-    hashers: Vec<(Canonicalization, Hasher)>,
-    stuffing: Stuffing,
-}
-
-impl Digest {
-    fn of(wanted: impl Iterator<Item = Canonicalization>, stuffing: Stuffing) -> Self {
-        let mut hashers = Vec::new();
-        for how in wanted {
-            if hashers.iter().all(|(known, _)| *known != how) {
-                hashers.push((how, BodyHasher::new(Sha256::hasher(), how, 0)));
-            }
-        }
-        Self { hashers, stuffing }
-    }
-
-    /// The next octets of the body, as they go over the wire.
-    pub fn take(&mut self, octets: &[u8]) {
-        let hashers = &mut self.hashers;
-        self.stuffing.undo(octets, |text| {
-            for (_, hasher) in hashers.iter_mut() {
-                hasher.write(text);
-            }
-        });
-    }
-
-    fn finish(self) -> Vec<(Canonicalization, HashAlgorithm, u64, Vec<u8>)> {
-        let hash = |(how, hasher): (Canonicalization, Hasher)| {
-            let hash = hasher.finish().0.complete().as_ref().to_vec();
-            (how, HashAlgorithm::Sha256, 0, hash)
-        };
-        self.hashers.into_iter().map(hash).collect()
-    }
-}
-
-/// The dots that DATA puts before dots at the start of a line (RFC 5321, 4.5.2). Chunks have none.
-struct Stuffing {
-    dotted: bool,
-    at_line_start: bool,
-}
-
-impl Stuffing {
-    fn of(start: &Start<'_>) -> Self {
-        Self {
-            dotted: !start.chunked,
-            at_line_start: true,
-        }
-    }
-
-    /// Gives `text` what is meant by the next octets, piece by piece.
-    fn undo(&mut self, octets: &[u8], mut text: impl FnMut(&[u8])) {
-        let mut rest = octets;
-        if self.dotted {
-            if self.at_line_start {
-                rest = rest.strip_prefix(b".").unwrap_or(rest);
-            }
-            while let Some(at) = memmem::find(rest, b"\n.") {
-                text(&rest[..=at]);
-                rest = &rest[at + 2..];
-            }
-            if let Some(last) = octets.last() {
-                self.at_line_start = *last == b'\n';
-            }
-        }
-        text(rest);
-    }
 }
 
 #[cfg(test)]

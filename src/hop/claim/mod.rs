@@ -8,21 +8,19 @@
 mod dkim;
 mod spf;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tracing::info;
 
-pub use dkim::Digest;
 use dkim::Signed;
 use spf::Sender;
 
 use super::Site;
-use super::body::Head;
-use super::client::Client;
+use super::digest::Digest;
+use super::head::Head;
 use super::route::Names;
-use super::transaction::{Envelope, Tracked};
 
 /// What a stranger has yet to prove.
 pub enum Claim {
@@ -76,14 +74,24 @@ impl Drop for Inquiry {
     }
 }
 
+/// What a claim has come to.
+pub enum Proof {
+    /// The domain vouches for the asker.
+    Given,
+    /// It may yet.
+    Awaited(Claim),
+    /// Nobody does, and nobody will.
+    Lacking,
+}
+
 impl Claim {
-    /// The claim of a client that says MAIL with this reverse-path.
-    pub fn begin(site: &Site, client: &Client, helo: &str, reverse_path: &[u8]) -> Self {
+    /// The claim of a client at this address that says MAIL with this reverse-path.
+    pub fn begin(site: &Site, client: IpAddr, helo: &str, reverse_path: &[u8]) -> Self {
         if !site.listener.policy.allows_spf() {
             return Self::Asked(None);
         }
         let sender = Sender {
-            client: client.ends.client.ip().to_canonical(),
+            client: client.to_canonical(),
             helo: helo.to_owned(),
             host: site.hop.hostname.clone(),
             reverse_path: String::from_utf8_lossy(reverse_path).into_owned(),
@@ -92,62 +100,42 @@ impl Claim {
         Self::Asked(Some(Inquiry::ask(site, ask)))
     }
 
-    /// Settles what can be settled before the body. Without a `start` no signature counts. A request for which
-    /// nobody will vouch is gone after this.
-    pub async fn settle(
-        site: &Site,
-        request: &mut Option<Box<Tracked>>,
-        reverse_path: &[u8],
-        start: Option<Start<'_>>,
-    ) {
-        let asked = |claim: &mut Self| matches!(claim, Self::Asked(_));
-        let Some(tracked) = request else { return };
-        let Some(Self::Asked(inquiry)) = tracked.claim.take_if(asked) else {
-            return;
+    /// Settles what can be settled before the body. Without a `start` no signature counts.
+    pub async fn settle(self, site: &Site, reverse_path: &[u8], start: Option<Start<'_>>) -> Proof {
+        let Self::Asked(inquiry) = self else {
+            return Proof::Awaited(self);
         };
         if let Some(inquiry) = inquiry
             && inquiry.answer().await
         {
-            return;
+            return Proof::Given;
         }
         let start = start.filter(|_| site.listener.policy.allows_dkim());
         match start.and_then(|start| Signed::by(reverse_path, &start)) {
             Some(signed) => {
                 signed.fetch_keys(&site.hop);
-                tracked.claim = Some(Self::Signed(Box::new(signed)));
+                Proof::Awaited(Self::Signed(Box::new(signed)))
             }
-            None => drop_request(site, request),
+            None => Proof::Lacking,
         }
     }
 
-    /// Settles the rest, when the message has passed whole.
-    pub async fn conclude(site: &Site, request: &mut Option<Box<Tracked>>) {
-        let Some(claim) = request.as_mut().and_then(|tracked| tracked.claim.take()) else {
-            return;
-        };
-        let proven = match claim {
+    /// Settles the rest, when the message has passed whole: whether it is proven.
+    pub async fn conclude(self, site: &Site) -> bool {
+        match self {
             Self::Asked(_) => false,
             Self::Signed(signed) => {
                 let inquiry = Inquiry::ask(site, |names| async move { signed.holds(&names).await });
                 inquiry.answer().await
             }
-        };
-        if !proven {
-            drop_request(site, request);
         }
     }
-}
 
-/// What wants to see the body of this message.
-pub fn digest(envelope: Option<&mut Envelope>) -> Option<&mut Digest> {
-    match envelope?.tracked.as_mut()?.claim.as_mut()? {
-        Claim::Signed(signed) => Some(&mut signed.digest),
-        Claim::Asked(_) => None,
-    }
-}
-
-fn drop_request(site: &Site, request: &mut Option<Box<Tracked>>) {
-    if let Some(tracked) = request.take() {
-        info!(hop = %site.hop.hostname, envid = %tracked.id, "nobody vouches for the asker: untracked");
+    /// What wants to see the body.
+    pub fn digest(&mut self) -> Option<&mut Digest> {
+        match self {
+            Self::Signed(signed) => Some(&mut signed.digest),
+            Self::Asked(_) => None,
+        }
     }
 }

@@ -3,12 +3,14 @@
 
 use tracing::info;
 
+use super::stranger::{conclude, settle};
 use super::wish::{grant, take_request};
 use super::{filter, ring};
-use crate::hop::body::Head;
-use crate::hop::claim::{Claim, Start};
+use crate::hop::claim::Start;
+use crate::hop::head::Head;
+use crate::hop::header::field_value;
 use crate::hop::held::is_gone;
-use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, field_value};
+use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked};
 use crate::hop::{Arrival, Site, log_step};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
@@ -114,7 +116,7 @@ async fn track(
         chunked: manner.chunked,
     };
     let reverse_path = &envelope.reverse_path;
-    Claim::settle(site, &mut envelope.tracked, reverse_path, Some(start)).await;
+    settle(site, &mut envelope.tracked, reverse_path, Some(start)).await;
     let passed = manner.passes && envelope.tracked.is_some();
     if envelope.tracked.is_none() {
         envelope.tracked = match found.carried {
@@ -227,7 +229,7 @@ pub async fn arrived(
 ) {
     let hop = &site.hop;
     let now_us = hop.clock.now_us();
-    Claim::conclude(site, &mut envelope.tracked).await;
+    conclude(site, &mut envelope.tracked).await;
     let Some(tracked) = envelope.tracked else {
         return;
     };

@@ -5,7 +5,7 @@
 use tracing::debug;
 
 use crate::hop::Site;
-use crate::hop::body::Head;
+use crate::hop::head::Head;
 
 /// Notes the return in the carry header that one of our keys made; false if there is none. Whether it belongs to this
 /// mail is asked where the mail leaves.

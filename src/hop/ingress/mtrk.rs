@@ -4,8 +4,8 @@
 use super::Ingress;
 use super::offer::Offer;
 use crate::hop::transaction::{Tracked, mtrk};
-use crate::smtp::command::Refusal;
 use crate::smtp::envelope::EnvelopeCommand;
+use crate::smtp::refusal::Refusal;
 
 impl Ingress<'_> {
     /// Whether MTRK is ours to offer and to take: before an MTA that lacks it and has DSN, whose ENVID it needs

@@ -1,10 +1,15 @@
 //! The MAIL and RCPT lines for the MTA, where tracking changes what the client wrote. Nothing here speaks to it.
 
+use tracing::info;
+
 use super::Ingress;
+use super::arrival::carry;
 use crate::hop::transaction::{Tracked, without};
+use crate::smtp::command::Command;
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::xtext;
 use crate::track::TrackRequest;
+use crate::track::carry::CARRY_OCTETS_MAX;
 use crate::track::wish::Wish;
 
 impl Ingress<'_> {
@@ -38,6 +43,35 @@ impl Ingress<'_> {
         }
         line.extend_from_slice(b"\r\n");
         (Some(line), room)
+    }
+
+    /// `stripped`, which is `mail` without TRACK, with a SIZE= that has room for the carry header of `tracked`,
+    /// or of any request where none is known yet (RFC 1870, 6.3 allows an estimate); `None` if the MTA takes no
+    /// mail of that size.
+    fn roomy(
+        &self,
+        mail: &EnvelopeCommand<'_>,
+        stripped: &[u8],
+        tracked: Option<&Tracked>,
+    ) -> Option<Vec<u8>> {
+        let size = mail
+            .param("SIZE")
+            .flatten()
+            .and_then(|v| std::str::from_utf8(v).ok()?.parse::<u64>().ok());
+        let (Some(size), Some(tracking)) = (size, &self.site.hop.tracking) else {
+            return Some(stripped.to_vec());
+        };
+        let known = tracked.map(|tracked| carry(self.site, tracked).octets_max(&tracking.keys));
+        let roomy = size.saturating_add(known.unwrap_or(CARRY_OCTETS_MAX));
+        let offer = self.offer.as_ref();
+        let size_max = offer.and_then(|offer| offer.keywords.size_max());
+        if size_max.is_some_and(|max| roomy > max) {
+            info!(hop = %self.site.hop.hostname, size, "no room for a carry header: untracked");
+            return None;
+        }
+        let line = Command::parse(stripped)
+            .and_then(|command| Ok(command.envelope()?.with_value("SIZE", &roomy.to_string())));
+        line.ok()
     }
 
     /// The request for an MTA that tracks by itself. Its parent is the last step that is reported.

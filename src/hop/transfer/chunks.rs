@@ -8,12 +8,13 @@
 
 use super::{Known, Transfer};
 use crate::hop::Site;
-use crate::hop::body::Head;
 use crate::hop::chunk::{STRAY_CHUNK, Size};
 use crate::hop::client::End;
 use crate::hop::dispatch::{Dispatch, Peers};
-use crate::hop::leg::{Framing, Mail};
+use crate::hop::head::Head;
+use crate::hop::leg::Framing;
 use crate::hop::next_hop::Protocol;
+use crate::hop::transaction::Mail;
 use crate::smtp::command::Command;
 
 /// How far the message has come.

@@ -1,5 +1,4 @@
-//! Which signatures are looked at, and the text behind the stuffed dots. Whether they hold is asked of real name
-//! servers, in tests/strangers.rs.
+//! Which signatures are looked at. Whether they hold is asked of real name servers, in tests/strangers.rs.
 
 use proptest::prelude::*;
 
@@ -47,47 +46,6 @@ fn so_many_and_no_more() {
 }
 
 proptest! {
-    /// However the octets come, the text is what RFC 5321, 4.5.2 says.
-    #[test]
-    fn dots_are_undone_at_any_split(
-        lines in proptest::collection::vec("[.a\r]{0,4}", 0..8),
-        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..6),
-        dotted in any::<bool>(),
-    ) {
-        let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
-        let stuff = |line: &String| {
-            let dot = if dotted && line.starts_with('.') { "." } else { "" };
-            format!("{dot}{line}\n")
-        };
-        let wire: String = lines.iter().map(stuff).collect();
-        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
-        places.extend([0, wire.len()]);
-        places.sort_unstable();
-        let mut stuffing = Stuffing { dotted, at_line_start: true };
-        let mut undone = Vec::new();
-        for piece in places.windows(2) {
-            stuffing.undo(&wire.as_bytes()[piece[0]..piece[1]], |text| undone.extend_from_slice(text));
-        }
-        prop_assert_eq!(undone, text.into_bytes());
-    }
-
-    /// A body that streams by has the hash it would have in one piece.
-    #[test]
-    fn any_body_is_hashed_at_any_split(
-        body in "[ \t\r\na]{0,60}",
-        at in any::<prop::sample::Index>(),
-    ) {
-        let at = at.index(body.len() + 1);
-        for how in [Canonicalization::Relaxed, Canonicalization::Simple] {
-            let stuffing = Stuffing { dotted: false, at_line_start: true };
-            let mut digest = Digest::of([how].into_iter(), stuffing);
-            digest.take(&body.as_bytes()[..at]);
-            digest.take(&body.as_bytes()[at..]);
-            let whole = HashAlgorithm::Sha256.hash(how.canonical_body(body.as_bytes(), 0));
-            prop_assert_eq!(&digest.finish()[0].3, whole.as_ref());
-        }
-    }
-
     #[test]
     fn any_header_is_survived(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
         let header = [b"DKIM-Signature: v=1; d=example.net; ", octets.as_slice()].concat();

@@ -1,0 +1,117 @@
+//! A next hop in a dialogue: connected, greeted, its hello answered; commands to it and its replies. Knows nothing of
+//! tracking.
+
+use super::connect::open;
+use super::limits::{Limits, Timeouts};
+use super::next_hop::{ConnectError, Manners, NextHopAddr, Protocol};
+use super::wire::{Wire, WireError};
+use crate::smtp::capability::Capabilities;
+use crate::smtp::reply::Reply;
+use crate::track::{Exchange, Stage};
+
+/// A next hop that greeted us and answered our hello: egress and delivery speak to it.
+#[derive(Debug)]
+pub struct Peer {
+    /// The connection.
+    pub wire: Wire,
+    /// The name it greeted with, else as configured.
+    pub name: String,
+    /// What it offers.
+    pub capabilities: Capabilities,
+    /// When the hello was said and answered.
+    pub hello: Exchange,
+    /// A transaction went over this connection before, so it may have been closed meanwhile.
+    pub used: bool,
+    protocol: Protocol,
+    limits: Limits,
+    timeouts: Timeouts,
+}
+
+impl Peer {
+    /// Connects and says hello. A server that refuses EHLO is greeted with HELO (RFC 5321, 3.2): mail
+    /// outranks extensions.
+    pub async fn connect(to: &NextHopAddr, manners: Manners<'_>) -> Result<Self, ConnectError> {
+        let (mut wire, greeting) = open(to, b"", manners).await?;
+        if !greeting.is_positive() {
+            return Err(ConnectError::Refused(greeting));
+        }
+        let verbs: &[&str] = match to.protocol {
+            Protocol::Smtp => &["EHLO", "HELO"],
+            Protocol::Lmtp => &["LHLO"],
+        };
+        let mut refusal = None;
+        for verb in verbs {
+            let command_us = manners.clock.now_us();
+            let reply = manners.hello(verb, &mut wire).await?;
+            let reply_us = manners.clock.now_us();
+            if reply.is_positive() {
+                return Ok(Self {
+                    wire,
+                    name: greeted_name(&greeting).unwrap_or_else(|| to.host.clone()),
+                    capabilities: Capabilities::of(&reply),
+                    hello: Exchange {
+                        stage: Stage::Ehlo,
+                        command_us,
+                        reply_us,
+                    },
+                    used: false,
+                    protocol: to.protocol,
+                    limits: *manners.limits,
+                    timeouts: *manners.timeouts,
+                });
+            }
+            let again = reply.is_permanent();
+            refusal = Some(reply);
+            if !again {
+                break;
+            }
+        }
+        Err(refusal.map_or(
+            ConnectError::Wire(WireError::Malformed),
+            ConnectError::Refused,
+        ))
+    }
+
+    /// Sends one command line (without CRLF) and reads its reply.
+    pub async fn command(&mut self, line: &[u8]) -> Result<Reply, WireError> {
+        self.wire.write(&[line, b"\r\n"].concat()).await?;
+        self.reply().await
+    }
+
+    /// Reads one reply.
+    pub async fn reply(&mut self) -> Result<Reply, WireError> {
+        let (octets_max, limit) = (self.limits.reply_octets_max, self.timeouts.reply());
+        self.wire.reply(octets_max, limit).await
+    }
+
+    /// Reads the reply, or over LMTP the replies, to the end of a message: one for each of `accepted` recipients, in
+    /// order. A next hop that breaks off between them has given its word for those it answered: their replies come
+    /// back beside the error.
+    pub async fn final_replies(&mut self, accepted: usize) -> (Vec<Reply>, Option<WireError>) {
+        let (octets_max, limit) = (self.limits.reply_octets_max, self.timeouts.final_reply());
+        let mut replies = Vec::with_capacity(accepted);
+        while replies.len() < accepted {
+            match self.wire.reply(octets_max, limit).await {
+                Ok(reply) if self.protocol == Protocol::Lmtp => replies.push(reply),
+                Ok(reply) => replies.resize(accepted, reply),
+                Err(error) => return (replies, Some(error)),
+            }
+        }
+        (replies, None)
+    }
+
+    /// Says goodbye. A courtesy: the next hop may be gone, and nothing hangs on its answer.
+    pub async fn quit(mut self) {
+        let _ = self.wire.write(b"QUIT\r\n").await;
+        self.wire.shut().await;
+    }
+}
+
+/// The first word of a greeting, if it can stand in a report as a host name.
+fn greeted_name(greeting: &Reply) -> Option<String> {
+    let text = std::str::from_utf8(greeting.lines().next()?).ok()?;
+    let name = text.split_whitespace().next()?;
+    let good =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'[' | b']' | b':');
+    (name.len() <= 255 && name.contains('.') && name.bytes().all(good)).then(|| name.to_owned())
+}
