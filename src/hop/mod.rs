@@ -9,7 +9,7 @@
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`, `onward`: where its recipients go, and the transaction at each next hop.
 //! - `passage`, `notify`: what is told of it. `budget`: how much of that is mailed.
-//! - `held`: what has come in and is not seen leaving.
+//! - `arriving`: what is on its way to the journal. `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
 //! - `client`, `wire`, `buffer`, `deadline`, `stopping`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `peer`, `limits`: what both dialogues
 //!   are made of.
@@ -18,6 +18,7 @@
 //! whatever fails on the tracking side costs a report and a log line.
 
 mod admit;
+mod arriving;
 mod body;
 mod budget;
 mod buffer;
@@ -51,13 +52,12 @@ mod transfer;
 mod wire;
 pub mod workers;
 
-use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
@@ -71,6 +71,7 @@ use crate::track::carry::{CARRY, Carry, Keyring, Opened};
 use crate::track::disclosure::Extent;
 use crate::track::{Asked, Form, Role, Step, StepId, TrackRequest, TrackingId};
 pub use admit::Crowd;
+pub use arriving::Arriving;
 pub use budget::Budgets;
 use client::{Client, MALFORMED_TRACK};
 use head::Head;
@@ -122,53 +123,6 @@ pub struct Tracking {
     pub keys: Keyring,
     /// Arrivals that are not on record yet.
     pub arriving: Arriving,
-}
-
-/// The steps whose message the MTA, or the next hop, may have, but which are not on record yet.
-#[derive(Clone, Default)]
-pub struct Arriving(Arc<Mutex<HashMap<StepId, Arc<Semaphore>>>>);
-
-/// One of them; it is over when this is dropped.
-pub struct Arrival {
-    of: Arriving,
-    step: StepId,
-    /// Closed when it is over, which is all it is for.
-    done: Arc<Semaphore>,
-}
-
-impl Arriving {
-    /// From now on this step is on its way to the journal.
-    pub fn begin(&self, step: StepId) -> Arrival {
-        let done = Arc::new(Semaphore::new(0));
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(step, Arc::clone(&done));
-        Arrival {
-            of: self.clone(),
-            step,
-            done,
-        }
-    }
-
-    fn of(&self, step: StepId) -> Option<Arc<Semaphore>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&step)
-            .cloned()
-    }
-}
-
-impl Drop for Arrival {
-    fn drop(&mut self) {
-        self.of
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.step);
-        self.done.close();
-    }
 }
 
 impl Hop {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::arriving::Arrival;
 use super::chunk::DATA_AFTER_BDAT;
 use super::client::{Client, End, Heard, NOT_IMPLEMENTED, early_message};
 use super::dispatch::{Dispatch, Dispatched, Peers};
@@ -22,7 +23,7 @@ use super::notify::notification;
 use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
 use super::passage::{Passage, Wired};
 use super::transaction::{Envelope, Fate, Mail, Recipient, Times, mtrk};
-use super::{Arrival, Site, log_step};
+use super::{Site, log_step};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::{Command, Verb};
 use crate::smtp::envelope::EnvelopeCommand;

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::Ingress;
 use super::arrival::{Manner, arrived, arriving, concerns_us, prepare};
 use super::stranger::digest;
-use crate::hop::Arrival;
+use crate::hop::arriving::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
 use crate::hop::client::{End, bare_newline, early_message};
