@@ -8,6 +8,7 @@
 //! - `claim`: whether the domain of its reverse-path vouches for a stranger who asks.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`, `onward`: where its recipients go, and the transaction at each next hop.
+//! - `carried`: which carry headers are the hop's own, and go no further.
 //! - `passage`, `notify`: what is told of it. `budget`: how much of that is mailed.
 //! - `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
@@ -21,6 +22,7 @@ mod admit;
 mod body;
 mod budget;
 mod buffer;
+mod carried;
 mod chunk;
 mod claim;
 mod client;
@@ -48,7 +50,6 @@ mod wire;
 pub mod workers;
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -59,15 +60,13 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
 use crate::smtp::command::Refusal;
-use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::store::{Put, Store};
-use crate::track::carry::{CARRY, Carry, Keyring, Opened};
+use crate::track::carry::Keyring;
 use crate::track::disclosure::Extent;
 use crate::track::policy::Asker;
 use crate::track::{Asked, Form, Role, Step, StepId, TrackRequest, TrackingId};
 pub use admit::Crowd;
-use body::Head;
 pub use budget::Budgets;
 use client::{Client, MALFORMED_TRACK};
 use ingress::Offers;
@@ -75,7 +74,7 @@ use limits::{Limits, Timeouts};
 use listener::Listener;
 use next_hop::{Manners, NextHopAddr};
 use route::Names;
-use transaction::{Recipient, Tracked, envid, field_value, identify, is_caused, received};
+use transaction::{Recipient, Tracked, envid, identify, is_caused, received};
 
 /// What all listeners of a hop share. A reload makes a new one, for the sessions that begin after it.
 pub struct Hop {
@@ -378,27 +377,6 @@ impl Site {
             return Some("an answer to a report");
         }
         is_caused(header)
-    }
-
-    /// Takes every carry header that one of our keys made out of a message's start, and opens the first.
-    /// Headers that no key of ours made are not ours and stay.
-    pub fn take_carry(&self, head: &mut Head) -> Option<Opened> {
-        let found: Vec<_> = self.carries(head.block()).collect();
-        let mut first = None;
-        for (field, opened) in found.into_iter().rev() {
-            head.remove(field);
-            first = Some(opened);
-        }
-        first
-    }
-
-    /// The carry headers in a header block that one of our keys made, and where they stand.
-    fn carries<'a>(&'a self, block: &'a [u8]) -> impl Iterator<Item = (Range<usize>, Opened)> + 'a {
-        let keys = self.hop.tracking.as_ref().map(|tracking| &tracking.keys);
-        header_fields(block).filter_map(move |field| {
-            let value = field_value(&block[field.clone()], CARRY)?;
-            Some((field, Carry::open(value, keys?)?))
-        })
     }
 }
 
