@@ -264,7 +264,13 @@ impl Site {
         let spent = hop.budgets.spend(&step, reports_max, hop.clock.now_ms());
         if spent.is_none() {
             step.told = None;
-            warn!(hop = %hop.hostname, envid = %step.report.id, step = %step.report.step, "over budget: remembered, not mailed");
+            warn!(
+                hop = %hop.hostname,
+                envid = %step.report.id,
+                step = %step.report.step,
+                originator = step.originator,
+                "over budget: remembered, not mailed"
+            );
         }
         let put = hop.keep(step).await;
         if let Some(spent) = spent.filter(|_| put != Some(Put::Queued)) {
