@@ -677,6 +677,18 @@ fn a_certificate_of_another_name_stops_passwords_and_no_other_mail() {
     fs::write(&ca, authority.pem()).expect("a file can be written");
     let address = net::address();
     let ours = authority.issue(&address.ip().to_string());
+#[test]
+fn the_help_names_what_is_taken_from_the_environment() {
+    let home = TempDir::new().expect("a temporary directory");
+    for flag in ["--help", "-h"] {
+        let help = text(&hoptrail(home.path(), &[flag], b"").stdout);
+        let (_, named) = help.split_once("Environment:").expect("a list");
+        for variable in ["HOPTRAIL_HOME", "HOPTRAIL_LOG", "HOPTRAIL_PASSWORD"] {
+            assert!(named.contains(variable), "{variable}: {help}");
+        }
+    }
+}
+
     let other = authority.issue("mail.example.net");
     let stranger = Authority::new().issue(&address.ip().to_string());
     let login = &["--user", "alice", "--password-command", "echo pw"][..];
