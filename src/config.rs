@@ -23,6 +23,7 @@ use crate::hop::networks::Networks;
 use crate::hop::next_hop::{NextHopAddr, Protocol};
 use crate::hop::route::{NextHop, Routes};
 use crate::hop::tls::NextHopTls;
+use crate::report::sign::Signer;
 use crate::smtp::data::BareNewline;
 use crate::store::transport::Peer;
 use crate::track::Role;
@@ -118,6 +119,21 @@ pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
     let file: File = from_toml(text, name)?;
     file.check(text, name)
         .map_err(|wrong| ConfigError::of(text, name, wrong))
+}
+
+/// The `state_dir` of a configuration: work on what lies there needs nothing else that the file names.
+pub fn load_state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
+    let (text, name) = read(path)?;
+    let file: File = from_toml(&text, &name)?;
+    Ok(file.state_dir.into_inner())
+}
+
+/// The keys in a configuration that sign reports, and nothing else that it names.
+pub fn load_signers(path: &Path) -> Result<Vec<Signer>, ConfigError> {
+    let (text, name) = read(path)?;
+    let file: File = from_toml(&text, &name)?;
+    let signers = file.reports.signers();
+    signers.map_err(|wrong| ConfigError::of(&text, &name, wrong))
 }
 
 /// The text of the file, and what errors call it.
