@@ -1,6 +1,7 @@
 //! `hoptrail serve`: a configuration made into a running hop.
 
 mod claim;
+mod reload;
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -19,6 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use self::claim::{Claim, ClaimError};
+use self::reload::taken_over;
 use crate::clock::Clock;
 use crate::config::{self, Config, Places, Reports};
 use crate::hop::listener::{self, Listener, serve};
@@ -74,9 +76,26 @@ fn reload(server: &mut Server, path: &Path) {
         Err(error) => Err(error.into()),
     };
     match done {
-        Ok(()) => info!(config = %path.display(), "configuration reloaded"),
+        Ok(Ports { opened, closed }) => info!(
+            config = %path.display(),
+            opened = listed(&opened),
+            closed = listed(&closed),
+            "configuration reloaded"
+        ),
         Err(error) => error!("reload refused, THE OLD CONFIGURATION STAYS: {error:#}"),
     }
+}
+
+/// The addresses that a reload began and ceased to listen on.
+#[derive(Default)]
+pub struct Ports {
+    opened: Vec<SocketAddr>,
+    closed: Vec<SocketAddr>,
+}
+
+fn listed(addresses: &[SocketAddr]) -> String {
+    let all: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    all.join(" ")
 }
 
 /// A running hop.
@@ -166,7 +185,7 @@ impl Server {
 
     /// Takes over a new configuration whole or, if it cannot be, not at all. Sessions that are open go on as
     /// they began. The store and the way out of reports are those of the start.
-    pub fn reload(&mut self, config: Config) -> anyhow::Result<()> {
+    pub fn reload(&mut self, config: Config) -> anyhow::Result<Ports> {
         let keys = match self.store {
             Some(_) => Some(keys::load_or_create(&self.config.state_dir)?),
             None => None,
@@ -175,48 +194,29 @@ impl Server {
         let new = config.listeners.iter().map(|listener| listener.listen);
         let new = new.filter(|listen| !self.sites.contains_key(listen));
         let sockets = bind(new, &config.places, &self.workers)?;
-        self.config = self.taken_over(config);
+        let (config, waiting) = taken_over(&self.config, config);
+        if !waiting.is_empty() {
+            warn!(
+                keys = waiting.join(", "),
+                "changed, and taken over at the next restart only"
+            );
+        }
+        self.config = config;
         self.letterhead.send_replace(self.config.reports.clone());
         let tracking = self.store.clone().zip(keys);
-        self.serve(
+        Ok(self.serve(
             tracking.map(|(store, keys)| Tracking {
                 store,
                 keys,
                 arriving: self.arriving.clone(),
             }),
             sockets,
-        );
-        Ok(())
-    }
-
-    /// The new configuration, with what only a restart changes as it was.
-    fn taken_over(&self, new: Config) -> Config {
-        let reports = Reports {
-            from: new.reports.from,
-            dkim: new.reports.dkim,
-            held_after_minutes: new.reports.held_after_minutes,
-            ..self.config.reports.clone()
-        };
-        let state_dir = self.config.state_dir.clone();
-        let same = new.state_dir == state_dir
-            && new.reports.via == reports.via
-            && new.reports.accepted == reports.accepted
-            && new.reports.retention_days == reports.retention_days;
-        if !same {
-            warn!(
-                "taken over at the next restart: state_dir, and via, accepted and retention_days in [reports]"
-            );
-        }
-        Config {
-            state_dir,
-            reports,
-            ..new
-        }
+        ))
     }
 
     /// Gives each listener its newest settings, starts those in `sockets`, and closes those that are no longer
     /// configured.
-    fn serve(&mut self, tracking: Option<Tracking>, mut sockets: Sockets) {
+    fn serve(&mut self, tracking: Option<Tracking>, mut sockets: Sockets) -> Ports {
         let config = &self.config;
         let hop = Arc::new(Hop {
             reports_arrivals: config.reports_arrivals(),
@@ -238,6 +238,7 @@ impl Server {
         let sites: Vec<_> = config.listeners.iter().map(site).collect();
         self.watched.send_replace(sites.clone());
         let mut before = std::mem::take(&mut self.sites);
+        let mut ports = Ports::default();
         for site in sites {
             let listen = site.listener.listen;
             if let Some(running) = before.remove(&listen) {
@@ -249,11 +250,14 @@ impl Server {
                 self.sites.insert(listen, sender);
                 let serving = serve(socket, receiver, Arc::clone(&self.workers));
                 self.listeners.spawn_on(serving, &worker);
+                ports.opened.push(listen);
             }
         }
-        for listen in before.keys() {
+        for listen in before.into_keys() {
             info!(%listen, "no longer served, open sessions go on");
+            ports.closed.push(listen);
         }
+        ports
     }
 
     /// Lets sessions end, then the mailer.
