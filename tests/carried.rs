@@ -9,7 +9,10 @@ use std::fs;
 
 use support::dialogue::Dialogue;
 use support::hop::{Hop, MESSAGE, TRACKED};
+use support::hoptrail::Hoptrail;
 use support::mail::Mail;
+use support::mta::{Mta, Setup};
+use support::net::{self, NextHop};
 use support::sink::Sink;
 
 const FROM: &str = "MAIL FROM:<alice@origin.test>";
@@ -119,6 +122,55 @@ fn a_header_of_another_hop_goes_on_as_it_came() {
     client.send([&theirs[..], b".\r\n"].concat());
     client.expect("250");
     assert_eq!(hop.mta.wait_for(before + 1)[before].data, theirs);
+}
+
+#[test]
+fn none_goes_out_behind_postfix() {
+    assert_none_goes_out(Mta::postfix("mx.test"));
+}
+
+#[test]
+fn none_goes_out_behind_exim() {
+    assert_none_goes_out(Mta::exim("mx.test"));
+}
+
+#[test]
+fn none_goes_out_behind_opensmtpd() {
+    assert_none_goes_out(Mta::opensmtpd("mx.test"));
+}
+
+#[test]
+fn none_goes_out_behind_sendmail() {
+    assert_none_goes_out(Mta::sendmail("mx.test"));
+}
+
+/// Two programs with a key each, around one MTA: to the second the header of the first is one whose key is gone.
+fn assert_none_goes_out(setup: Setup) {
+    let (entrance, exit) = (net::address(), net::address());
+    let mta = setup.next_hop(NextHop::Lmtp(exit)).start();
+    let next = Sink::smtp().offer("8BITMIME").start();
+    let serve = |role: &str, listen, protocol: &str, to: NextHop| {
+        Hoptrail::serve(&format!(
+            "hostname = 'mx1.test'\n\
+             [reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:/nonexistent'\n\
+             [[listener]]\nrole = '{role}'\nlisten = '{listen}'\nprotocol = '{protocol}'\nnext_hop = '{to}'\n"
+        ))
+    };
+    let _first = serve("ingress", entrance, "smtp", NextHop::Smtp(mta.address()));
+    let second = serve("egress", exit, "lmtp", next.next_hop());
+    let mut client = Dialogue::open(entrance);
+    client.command("EHLO client.test", "250");
+    client.command(&format!("{TRACKED} BODY=8BITMIME"), "250");
+    client.command(TO_BOB, "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    let seen = next.wait_for(1).remove(0);
+    assert_eq!(seen.mail().hoptrail_fields(), Vec::<String>::new());
+    let log = second.log();
+    assert!(
+        log.contains("carry header under a key that is not here"),
+        "{log}"
+    );
 }
 
 /// A message as the wire has it between DATA and its end.
