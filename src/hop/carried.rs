@@ -3,7 +3,7 @@
 //!
 //! A header is the hop's if one of its keys made it. Keys get lost, though (`carry.keys` deleted or restored from an
 //! older copy, a state directory that cannot be read), while mail that carries their headers waits in the MTA. So where
-//! a message leaves the MTA, a header of the right form that nobody can verify is the hop's by its place: the ingress
+//! a message leaves the MTA, a header of the right form under a key that is not here is the hop's by its place: the ingress
 //! puts it on top, and the MTA behind it puts one Received field above (RFC 5321, 4.4). One of somebody else's hop has
 //! the Received field of that hop's MTA above it, and then that of ours; it stays where it is. (It would not where an
 //! MTA adds no Received field, or takes out those of others. And one of ours that a content filter brought back under
@@ -18,7 +18,7 @@ use super::body::Head;
 use super::transaction::field_value;
 use crate::smtp::data::header_fields;
 use crate::track::Role;
-use crate::track::carry::{CARRY, Carry, Opened};
+use crate::track::carry::{CARRY, Carry, Keyring, Opened};
 
 /// A field of a header block, with its place there.
 type Field = Range<usize>;
@@ -45,15 +45,19 @@ impl Site {
     }
 
     fn open(&self, field: &[u8]) -> Option<Opened> {
-        let tracking = self.hop.tracking.as_ref()?;
-        Carry::open(field_value(field, CARRY)?, &tracking.keys)
+        Carry::open(field_value(field, CARRY)?, self.keys()?)
     }
 
-    /// Whether a header that cannot be verified was put there by the ingress in front of this very MTA.
+    fn keys(&self) -> Option<&Keyring> {
+        self.hop.tracking.as_ref().map(|tracking| &tracking.keys)
+    }
+
+    /// Whether a header under a key that is not here was put there by the ingress in front of this very MTA.
     fn is_orphan(&self, block: &[u8], field: &Field) -> bool {
         let leaves = self.listener.role != Role::Ingress || self.listener.content_filter;
         let value = field_value(&block[field.clone()], CARRY);
-        let Some(carry) = value.filter(|_| leaves).and_then(Carry::unproven) else {
+        let unverified = |value| Carry::unverified(value, self.keys());
+        let Some(carry) = value.filter(|_| leaves).and_then(unverified) else {
             return false;
         };
         let above = header_fields(block).take_while(|other| other.start < field.start);

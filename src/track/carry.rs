@@ -33,7 +33,7 @@
 //!   wrong MAC belongs to somebody else and stays; any other is taken out, and honoured if it is not older than 7
 //!   days nor more than an hour ahead, and the digests are those of this mail. Where `from` alone is not, a list or
 //!   a forward sent the mail anew, and what was asked ends here.
-//! - Where a message leaves the MTA one that nobody can verify is taken out as well, if it stands under no more than
+//! - Where a message leaves the MTA one with an unknown `kid` is taken out as well, if it stands under no more than
 //!   one Received field: the key that made it is gone (`hop::carried` has the reason).
 //!
 //! Test vector: key 9f3c21aa, 32 octets 07; B is 32 octets 09; from alice@example.org, Message-ID m1@example.org.
@@ -194,14 +194,16 @@ impl Carry {
         })
     }
 
-    /// What such a value says, whoever's key made it: nothing to act upon.
-    pub fn unproven(value: &[u8]) -> Option<Self> {
+    /// What such a value says whose key is not among these, so that nobody here can verify it: nothing to act upon.
+    pub fn unverified(value: &[u8], keys: Option<&Keyring>) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?;
         let parts: Vec<&str> = text.split(';').map(str::trim).collect();
         let (mac, signed) = parts.split_last()?;
+        let kid = signed.get(1)?.strip_prefix("kid=")?;
+        let is_known = keys.is_some_and(|keys| keys.find(kid).is_some());
         let is_mac = mac.strip_prefix("mac=")?.len() == MAC_LETTERS;
         let (carry, ..) = Self::of_parts(signed)?;
-        is_mac.then_some(carry)
+        (is_mac && !is_known).then_some(carry)
     }
 
     /// The parts before the MAC, with the digests of reverse-path and Message-ID.
