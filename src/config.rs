@@ -3,19 +3,17 @@
 //! whether it is there.
 
 mod addresses;
+mod mistake;
 mod reports;
 mod tls;
 mod wish;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use thiserror::Error;
 use toml::Spanned;
 
 use crate::hop::introduce::ClientAddress;
@@ -25,12 +23,15 @@ use crate::hop::networks::Networks;
 use crate::hop::next_hop::{NextHopAddr, Protocol};
 use crate::hop::route::{NextHop, Routes};
 use crate::hop::tls::NextHopTls;
+use crate::report::sign::Signer;
 use crate::smtp::data::BareNewline;
 use crate::store::via::Peer;
 use crate::track::Role;
 use crate::track::policy::{Policy, PolicyTable};
 use crate::track::wish::Rule;
 use addresses::{addresses_of, check_addresses, check_loops};
+pub use mistake::{ConfigError, from_toml};
+use mistake::{Wrong, line_at, place};
 pub use reports::{Accepted, Reports};
 
 /// A configuration that can be run.
@@ -54,8 +55,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// At least one.
     pub listeners: Vec<Listener>,
-    /// The line of the file that names each address to listen on.
-    pub listen_lines: HashMap<SocketAddr, usize>,
+    /// Where it says so, for whoever has to change it.
+    pub places: Places,
 }
 
 impl Config {
@@ -81,101 +82,67 @@ impl Config {
     }
 }
 
-/// A configuration that cannot be run, in words for whoever wrote it.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file itself.
-    #[error("{path}: {why}")]
-    Unreadable {
-        /// The file.
-        path: String,
-        /// Why.
-        why: std::io::Error,
-    },
-    /// Something in it.
-    #[error("{path}:{line}: {message}")]
-    Wrong {
-        /// The file.
-        path: String,
-        /// The line, from 1.
-        line: usize,
-        /// The key and what is wrong with it.
-        message: String,
-    },
+/// Where in the file a configuration says what only a running hop finds to be wrong.
+#[derive(Clone, Debug)]
+pub struct Places {
+    file: String,
+    state_dir: usize,
+    listens: HashMap<SocketAddr, usize>,
+}
+
+impl Places {
+    /// That of `state_dir`, with file, line and key, as errors of the file itself begin.
+    pub fn state_dir(&self) -> String {
+        format!("{}: state_dir", place(&self.file, Some(self.state_dir)))
+    }
+
+    /// That of this address to listen on.
+    pub fn listen(&self, address: SocketAddr) -> String {
+        let line = self.listens.get(&address).copied();
+        format!("{}: listen", place(&self.file, line))
+    }
+
+    /// That of a key which may not be there.
+    pub fn key(&self, key: &str) -> String {
+        format!("{}: {key}", self.file)
+    }
 }
 
 /// Reads and checks a configuration file.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Unreadable {
-        path: name.clone(),
-        why,
-    })?;
+    let (text, name) = read(path)?;
     parse(&text, &name)
 }
 
 /// Checks the text of a configuration; `name` stands for the file in errors.
 pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
     let file: File = from_toml(text, name)?;
-    file.check(text)
-        .map_err(|(offset, message)| wrong(text, name, offset, message))
+    file.check(text, name)
+        .map_err(|wrong| ConfigError::of(text, name, wrong))
 }
 
-/// Reads any TOML file, mistakes named by file, line and key.
-pub fn from_toml<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| {
-        let span = error.span().unwrap_or(0..0);
-        let message = explain(text, &span, error.message());
-        wrong(text, name, span.start, message)
-    })
+/// The `state_dir` of a configuration: work on what lies there needs nothing else that the file names.
+pub fn load_state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
+    let (text, name) = read(path)?;
+    let file: File = from_toml(&text, &name)?;
+    Ok(file.state_dir.into_inner())
 }
 
-fn wrong(text: &str, name: &str, offset: usize, message: String) -> ConfigError {
-    ConfigError::Wrong {
-        path: name.to_owned(),
-        line: line_at(text, offset),
-        message,
+/// The keys in a configuration that sign reports, and nothing else that it names.
+pub fn load_signers(path: &Path) -> Result<Vec<Signer>, ConfigError> {
+    let (text, name) = read(path)?;
+    let file: File = from_toml(&text, &name)?;
+    let signers = file.reports.signers();
+    signers.map_err(|wrong| ConfigError::of(&text, &name, wrong))
+}
+
+/// The text of the file, and what errors call it.
+fn read(path: &Path) -> Result<(String, String), ConfigError> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((text, name)),
+        Err(why) => Err(ConfigError::Unreadable { path: name, why }),
     }
-}
-
-fn line_at(text: &str, offset: usize) -> usize {
-    text.get(..offset).unwrap_or(text).matches('\n').count() + 1
-}
-
-/// What the parser says of values in the words of this language, and in those of whoever wrote the file.
-const IN_PLAIN_WORDS: [(&str, &str); 5] = [
-    (
-        "invalid socket address syntax",
-        "an IP address and a port are wanted, such as 127.0.0.1:25 or [::1]:25",
-    ),
-    (
-        "expected a nonzero u32",
-        "expected a whole number, 1 or more",
-    ),
-    ("expected u32", "expected a whole number, 0 or more"),
-    ("expected usize", "expected a whole number, 0 or more"),
-    ("expected i64", "expected a whole number"),
-];
-
-/// The parser's message, and the line it is about, so that the key is seen.
-fn explain(text: &str, span: &std::ops::Range<usize>, message: &str) -> String {
-    let start = text
-        .get(..span.start)
-        .and_then(|t| t.rfind('\n'))
-        .map_or(0, |at| at + 1);
-    let line = text
-        .get(start..)
-        .and_then(|t| t.lines().next())
-        .unwrap_or_default()
-        .trim();
-    let mut out = message.trim_end().replace('\n', "; ");
-    for (theirs, ours) in IN_PLAIN_WORDS {
-        out = out.replace(theirs, ours);
-    }
-    if !line.is_empty() {
-        let _ = write!(out, " (at: {line})");
-    }
-    out
 }
 
 #[derive(Deserialize)]
@@ -183,9 +150,9 @@ fn explain(text: &str, span: &std::ops::Range<usize>, message: &str) -> String {
 struct File {
     hostname: Option<Spanned<String>>,
     organisation: Option<Spanned<String>>,
-    state_dir: PathBuf,
+    state_dir: Spanned<PathBuf>,
     resolver: Option<SocketAddr>,
-    reports: Spanned<reports::RawReports>,
+    reports: reports::RawReports,
     #[serde(default)]
     policy: PolicyTable,
     #[serde(default)]
@@ -224,12 +191,9 @@ struct RawListener {
     track: Option<Spanned<Vec<Rule>>>,
 }
 
-/// An offset into the file and what is wrong there.
-type Wrong = (usize, String);
-
 impl File {
-    /// `text` is that of the file.
-    fn check(self, text: &str) -> Result<Config, Wrong> {
+    /// `text` is that of the file, `name` what errors call it.
+    fn check(self, text: &str, name: &str) -> Result<Config, Wrong> {
         let hostname = match self.hostname {
             Some(name) => checked_name(name, "hostname")?,
             None => {
@@ -240,11 +204,10 @@ impl File {
             Some(name) => checked_name(name, "organisation")?,
             None => organisation_of(&hostname).to_owned(),
         };
-        let start = self.reports.span().start;
-        let reports = self.reports.into_inner().check(start, &self.listener)?;
+        let reports = self.reports.check(&self.listener)?;
         if self.listener.is_empty() {
             return Err((
-                0,
+                text.len(),
                 "listener: at least one [[listener]] is needed".to_owned(),
             ));
         }
@@ -252,9 +215,13 @@ impl File {
         check_loops(&self.listener)?;
         let policy = self.policy.over(&Policy::default());
         let listens = self.listener.iter().map(|raw| &raw.get_ref().listen);
-        let listen_lines = listens
-            .map(|listen| (*listen.get_ref(), line_at(text, listen.span().start)))
-            .collect();
+        let places = Places {
+            file: name.to_owned(),
+            state_dir: line_at(text, self.state_dir.span().start),
+            listens: listens
+                .map(|listen| (*listen.get_ref(), line_at(text, listen.span().start)))
+                .collect(),
+        };
         let listeners = self
             .listener
             .into_iter()
@@ -263,14 +230,14 @@ impl File {
         Ok(Config {
             hostname,
             organisation,
-            state_dir: self.state_dir,
+            state_dir: self.state_dir.into_inner(),
             resolver: self.resolver,
             reports,
             policy,
             limits: self.limits,
             timeouts: self.timeouts,
             listeners,
-            listen_lines,
+            places,
         })
     }
 }

@@ -208,7 +208,7 @@ fn a_broken_configuration_is_named_before_a_port_is_opened() {
         ("'mx1.example.net'\n", "'mx 1'\n", 1, "hostname"),
         ("'mx1.example.net'\n", "7\n", 1, "hostname"),
         ("[reports]", "[report]", 3, "report"),
-        ("'hoptrail@mx1.example.net'", "'root'", 3, "reports.from"),
+        ("'hoptrail@mx1.example.net'", "'root'", 4, "reports.from"),
         ("via = 'smtp:", "via = 'http:", 5, "via"),
         ("'ingress'", "'entrance'", 7, "role"),
         (listen, "listen = 'localhost or ", 8, "listen"),
@@ -256,7 +256,7 @@ fn a_port_in_use_is_named() {
     let (code, said) = serve(home.path(), &config(home.path(), address));
     assert_eq!(code, Some(2), "{said}");
     let expected = format!(
-        "{}/hop.toml: line 8: listen: cannot listen on {address}: Address already in use",
+        "hoptrail: {}/hop.toml:8: listen: cannot listen on {address}: Address already in use",
         home.path().display()
     );
     assert!(said.contains(&expected), "{said}");
@@ -278,9 +278,12 @@ fn a_state_directory_is_one_hops_at_a_time() {
     let refused = || {
         let (code, said) = serve(home.path(), &second);
         assert_eq!(code, Some(2), "{said}");
-        let told = format!("state_dir: another hoptrail uses {}", state_dir.display());
+        let told = format!(
+            "{}/hop.toml:2: state_dir: another hoptrail uses {}: ",
+            home.path().display(),
+            state_dir.display()
+        );
         assert!(said.contains(&told), "{said}");
-        assert!(said.contains("hop.toml: "), "{said}");
     };
     refused();
     first.reload();
@@ -293,6 +296,24 @@ fn a_state_directory_is_one_hops_at_a_time() {
         "{}",
         first.log()
     );
+}
+
+/// It costs tracking, not mail: it is the port that ends this hop.
+#[test]
+fn a_state_directory_of_no_use_is_named_with_its_place_and_the_cure() {
+    let home = TempDir::new().expect("a temporary directory");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let good = config(home.path(), taken.local_addr().expect("an address"));
+    fs::write(home.path().join("state"), "a file").expect("a file can be written");
+    for below in ["/state", "/state/below"] {
+        let (_, said) = serve(home.path(), &good.replacen("/state", below, 1));
+        let home = home.path().display();
+        let told =
+            format!("{home}/hop.toml:2: state_dir: {home}/state is a file: name a directory");
+        assert!(said.contains("NOTHING IS TRACKED"), "{said}");
+        assert!(said.contains(&told), "{said}");
+        assert!(said.contains("hop.toml:8: listen: "), "{said}");
+    }
 }
 
 #[test]
@@ -652,6 +673,18 @@ fn the_help_of_both_names_the_exit_codes() {
         let mut words = named.split_whitespace();
         for code in codes {
             assert!(words.any(|word| word == *code), "{code}: {help}");
+        }
+    }
+}
+
+#[test]
+fn the_help_names_what_is_taken_from_the_environment() {
+    let home = TempDir::new().expect("a temporary directory");
+    for flag in ["--help", "-h"] {
+        let help = text(&hoptrail(home.path(), &[flag], b"").stdout);
+        let (_, named) = help.split_once("Environment:").expect("a list");
+        for variable in ["HOPTRAIL_HOME", "HOPTRAIL_LOG", "HOPTRAIL_PASSWORD"] {
+            assert!(named.contains(variable), "{variable}: {help}");
         }
     }
 }

@@ -194,6 +194,43 @@ fn a_rotation_is_told_step_by_step_and_takes_effect_at_a_reload() {
     ");
 }
 
+/// Neither the way out of reports nor a certificate has to be there for it.
+#[test]
+fn work_on_keys_needs_no_more_of_the_configuration_than_it_uses() {
+    let hop = Hop::start();
+    let signing = hop.signing();
+    let directory = TempDir::new().expect("a temporary directory");
+    let dkim = write(&directory, "dkim.pem", ED25519, 0o600);
+    let text = fs::read_to_string(hop.hoptrail.config()).expect("the configuration");
+    let via = format!(
+        "via = 'sendmail:/nowhere/sendmail'\n\
+         dkim = {{ domain = '{NAME}', selector = 's', key = '{}' }}",
+        dkim.display()
+    );
+    let text = text.replace("via = 'maildir:/nonexistent'", &via)
+        + "tls = { mode = 'starttls', cert = '/nowhere/cert.pem', key = '/nowhere/key.pem' }\n";
+    fs::write(hop.hoptrail.config(), &text).expect("it can be written");
+    assert_eq!(hop.signing(), signing);
+    let config = hop.hoptrail.config().display().to_string();
+    let record = said(&key(&["dkim", "--config", &config], ""));
+    assert!(record.contains("k=ed25519"), "{record}");
+    hop.hoptrail.reload();
+    let log = hop.hoptrail.log();
+    assert!(log.contains("reports.via: /nowhere/sendmail"), "{log}");
+    // Before the first start.
+    let keys = hop.hoptrail.state_dir().join("carry.keys");
+    fs::remove_file(&keys).expect("there are keys");
+    let error = String::from_utf8(hop.key("show", &[], "").stderr).expect("text");
+    assert!(
+        error.contains("`hoptrail serve` makes the first key"),
+        "{error}"
+    );
+    // What is wrong with the file itself is told all the same.
+    fs::write(hop.hoptrail.config(), format!("nonsense = 1\n{text}")).expect("it can be written");
+    let error = String::from_utf8(hop.key("show", &[], "").stderr).expect("text");
+    assert!(error.contains(&format!("{config}:1: ")), "{error}");
+}
+
 /// What one hop shares, another recognises: its carry header is taken for what it is, and out.
 #[test]
 fn a_shared_key_is_recognised_by_the_other_hop() {

@@ -77,9 +77,11 @@ fn a_reload_takes_over_limits_policy_and_listeners() {
     let second = listener.replace(&entrance.to_string(), &moved.to_string());
     write(&format!("{config}{second}"));
     hoptrail.reload();
+    assert_ports(&hoptrail.log(), &moved.to_string(), "");
     let mut both = [entrance, moved].map(Dialogue::open);
     write(&config.replace(listener, &second));
     hoptrail.reload();
+    assert_ports(&hoptrail.log(), "", &entrance.to_string());
     Dialogue::open(moved).command("EHLO client.test", "250");
     support::wait_until(support::PATIENCE, "the first is closed", || {
         if net::answers(entrance) {
@@ -107,6 +109,66 @@ fn a_reload_takes_over_limits_policy_and_listeners() {
     );
     assert!(!net::answers(entrance));
     Dialogue::open(moved).command("EHLO client.test", "250");
+}
+
+/// What the last reload says it opened and closed.
+fn assert_ports(log: &str, opened: &str, closed: &str) {
+    let told = format!("\"opened\":\"{opened}\",\"closed\":\"{closed}\"");
+    let mut reloads = log.lines().filter(|line| line.contains("reloaded"));
+    let last = reloads.next_back().unwrap_or_default();
+    assert!(last.contains(&told), "no {told} in {last}");
+}
+
+/// The example marks them; the hop says which of them have changed, and goes on as it began.
+#[test]
+fn a_reload_names_the_keys_that_wait_for_a_restart() {
+    let (_mta, _entrance, hoptrail, _setup) = ingress(Sink::smtp(), |setup| setup);
+    let good = std::fs::read_to_string(hoptrail.config()).expect("the configuration");
+    let via = good
+        .lines()
+        .find(|line| line.starts_with("via = "))
+        .expect("a way out");
+    let state_dir = format!("state_dir = '{}'", hoptrail.state_dir().display());
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let moved = format!("state_dir = '{}/state'", elsewhere.path().display());
+    let waiting = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from}");
+        std::fs::write(hoptrail.config(), good.replace(from, to)).expect("it can be written");
+        let before = hoptrail.log().len();
+        hoptrail.reload();
+        let said = hoptrail.log().split_off(before);
+        assert!(said.contains("configuration reloaded"), "{said}");
+        let keys = said.split_once("\"keys\":\"").map(|(_, rest)| rest);
+        keys.and_then(|rest| rest.split('"').next())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let all = "state_dir, resolver, reports.via, reports.accepted, reports.retention_days";
+    let others = "via = 'maildir:/elsewhere'\naccepted = 'never'\nretention_days = 3";
+    assert_eq!(waiting(via, via), "");
+    assert_eq!(
+        waiting("hostname = ", "organisation = 'x.test'\nhostname = "),
+        ""
+    );
+    assert_eq!(
+        waiting(via, others),
+        "reports.via, reports.accepted, reports.retention_days"
+    );
+    let resolver = format!("resolver = '127.0.0.1:53'\n{moved}");
+    assert_eq!(waiting(&state_dir, &resolver), "state_dir, resolver");
+    assert!(!elsewhere.path().join("state").exists());
+    // The example marks just these.
+    let example = include_str!("../examples/hoptrail.toml");
+    let mut marked = Vec::new();
+    for part in example.split("hanges at a restart only.\n").skip(1) {
+        let key = part.trim_start_matches("# ").split(" = ").next();
+        marked.extend(key);
+    }
+    let keys: Vec<_> = all
+        .split(", ")
+        .map(|key| key.trim_start_matches("reports."))
+        .collect();
+    assert_eq!(marked, keys);
 }
 
 #[test]

@@ -269,6 +269,44 @@ fn a_notification_names_no_member_but_to_the_list_itself() {
     }
 }
 
+/// Whether others of them fare better is not known, so the alias has not failed; and no member is named.
+#[test]
+fn an_alias_whose_members_are_refused_is_told_as_one_and_no_more() {
+    let next = Sink::smtp()
+        .always("RCPT TO:<x1", "550 5.1.1 x1@inner.test is no user here")
+        .always("RCPT TO:<x2", "552 5.2.2 x2@inner.test has too much")
+        .always("RCPT TO:<x3", "450 4.2.1 x3@inner.test is away");
+    let hop = Hop::egress(next);
+    let wire = hop.arrive(TRACKED, &["team@dest.test", "eve@dest.test"]);
+    let leave = |member: &str| {
+        let member = format!("RCPT TO:<{member}@inner.test> ORCPT=rfc822;team@dest.test");
+        hop.leave(FROM, &[&member], &wire).remove(0)
+    };
+    // One who is to be tried again is still here.
+    assert!(leave("x3").starts_with("450 4.2.1 "));
+    hop.no_report();
+    assert!(leave("x1").starts_with("550 5.1.1 "));
+    assert!(leave("x2").starts_with("552 5.2.2 "));
+    assert!(leave("x4").starts_with("250 "));
+    hop.leave(FROM, &["RCPT TO:<eve@dest.test>"], &wire);
+    assert_eq!(told(&hop, 2), ["E1 expanded", "E1 relayed"]);
+    let alone = hop.arrive(&asks("E2"), &["list@dest.test"]);
+    let refused = hop.leave(FROM, &["RCPT TO:<x1@inner.test>"], &alone);
+    assert!(refused[0].starts_with("550 5.1.1 "), "{refused:?}");
+    let all = ["E1 expanded", "E1 relayed", "E2 expanded"];
+    assert_eq!(told(&hop, 3), all);
+    let mails = Mail::in_maildir(hop.reports.path());
+    let expanded = mails.iter().filter_map(Mail::report);
+    let expanded = expanded.filter(|r| r.of_recipients("X-Hoptrail-Event") == ["expanded"]);
+    let mut whom: Vec<_> = expanded
+        .map(|r| (r.final_recipients(), r.of_recipients("Status")))
+        .collect();
+    whom.sort();
+    let told_of = |alias: &str| (vec![alias.to_owned()], vec!["2.0.0".to_owned()]);
+    assert_eq!(whom, [told_of("list@dest.test"), told_of("team@dest.test")]);
+    assert!(!format!("{mails:?}").contains("inner.test"), "{mails:?}");
+}
+
 #[test]
 fn a_notification_does_not_stand_for_the_report() {
     // The MTA asks for both, and the next hop can do neither.

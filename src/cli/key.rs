@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Subcommand;
 
 use super::print;
@@ -79,8 +79,14 @@ impl Carry {
         change: impl FnOnce(&Path) -> Result<Keyring, KeysError>,
         say: impl FnOnce(&Keyring) -> String,
     ) -> anyhow::Result<String> {
-        let state_dir = config::load(&self.config)?.state_dir;
-        Ok(say(&change(&state_dir)?))
+        let state_dir = config::load_state_dir(&self.config)?;
+        match change(&state_dir) {
+            Ok(keys) => Ok(say(&keys)),
+            Err(error) if error.is_missing() => {
+                bail!("{error}; `hoptrail serve` makes the first key when it starts")
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

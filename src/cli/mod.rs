@@ -26,9 +26,18 @@ use crate::clock::Clock;
 use crate::trail::render::format::plain_lines;
 use crate::trail::render::{COLUMNS_MAX, TERMINAL_COLUMNS, View};
 
+/// What is taken from the environment.
+const ENVIRONMENT: &str = "\
+Environment:
+  HOPTRAIL_HOME  the directory of your secret and of send.toml; default: $XDG_CONFIG_HOME/hoptrail, else
+                 ~/.config/hoptrail
+  HOPTRAIL_LOG   what `serve` logs: hoptrail=debug for more, error for less
+  HOPTRAIL_PASSWORD
+                 the password for a mailbox on a server, and for the server that `send` hands mail to";
+
 /// A waybill for mail: every hop reports back to the sender, and a timeline shows where the mail is.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(version, propagate_version = true, after_help = ENVIRONMENT)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -39,9 +39,9 @@ const LATER: u8 = 75;
 /// Submit a message and ask every hop on its way to report.
 ///
 /// Reads an RFC 5322 message from standard input or a file. Server, login and sender come from send.toml in
-/// ~/.config/hoptrail, unless --server is given: then nothing of that file counts. Exit codes: 0 accepted for
-/// every recipient, 1 refused for at least one, 2 the command or the message is not usable, 75 it may work later:
-/// nothing was sent, or the message was not answered and may have been taken.
+/// ~/.config/hoptrail (or `HOPTRAIL_HOME`), unless --server is given: then nothing of that file counts.
+/// Exit codes: 0 accepted for every recipient, 1 refused for at least one, 2 the command or the message is not usable,
+/// 75 it may work later: nothing was sent, or the message was not answered and may have been taken.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Who is to get the message

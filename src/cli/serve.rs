@@ -1,8 +1,10 @@
 //! `hoptrail serve`: a configuration made into a running hop.
 
 mod claim;
+mod reload;
 
 use std::collections::HashMap;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,8 +20,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use self::claim::{Claim, ClaimError};
+use self::reload::taken_over;
 use crate::clock::Clock;
-use crate::config::{self, Config, Reports};
+use crate::config::{self, Config, Places, Reports};
 use crate::hop::listener::{self, Listener, serve};
 use crate::hop::route::Names;
 use crate::hop::workers::Workers;
@@ -53,8 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let mut server = Server::start(config, Clock::system())
-            .with_context(|| args.config.display().to_string())?;
+        let mut server = Server::start(config, Clock::system())?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -70,15 +72,30 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn reload(server: &mut Server, path: &Path) {
     let done = match config::load(path) {
-        Ok(config) => server
-            .reload(config)
-            .with_context(|| path.display().to_string()),
+        Ok(config) => server.reload(config),
         Err(error) => Err(error.into()),
     };
     match done {
-        Ok(()) => info!(config = %path.display(), "configuration reloaded"),
+        Ok(Ports { opened, closed }) => info!(
+            config = %path.display(),
+            opened = listed(&opened),
+            closed = listed(&closed),
+            "configuration reloaded"
+        ),
         Err(error) => error!("reload refused, THE OLD CONFIGURATION STAYS: {error:#}"),
     }
+}
+
+/// The addresses that a reload began and ceased to listen on.
+#[derive(Default)]
+pub struct Ports {
+    opened: Vec<SocketAddr>,
+    closed: Vec<SocketAddr>,
+}
+
+fn listed(addresses: &[SocketAddr]) -> String {
+    let all: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    all.join(" ")
 }
 
 /// A running hop.
@@ -124,9 +141,9 @@ impl Server {
         have_names(&names, &config)?;
         let workers = Arc::new(Workers::start().context("cannot start threads")?);
         let addresses = config.listeners.iter().map(|listener| listener.listen);
-        let sockets = bind(addresses, &config.listen_lines, &workers)?;
+        let sockets = bind(addresses, &config.places, &workers)?;
         let transport = Transport::new(config.reports.via.clone(), &config.hostname)
-            .context("reports.via: no TLS on this system")?;
+            .with_context(|| config.places.key("reports.via: no TLS on this system"))?;
         let arriving = tracking
             .as_ref()
             .map(|t| t.arriving.clone())
@@ -168,7 +185,7 @@ impl Server {
 
     /// Takes over a new configuration whole or, if it cannot be, not at all. Sessions that are open go on as
     /// they began. The store and the way out of reports are those of the start.
-    pub fn reload(&mut self, config: Config) -> anyhow::Result<()> {
+    pub fn reload(&mut self, config: Config) -> anyhow::Result<Ports> {
         let keys = match self.store {
             Some(_) => Some(keys::load_or_create(&self.config.state_dir)?),
             None => None,
@@ -176,49 +193,30 @@ impl Server {
         have_names(&self.names, &config)?;
         let new = config.listeners.iter().map(|listener| listener.listen);
         let new = new.filter(|listen| !self.sites.contains_key(listen));
-        let sockets = bind(new, &config.listen_lines, &self.workers)?;
-        self.config = self.taken_over(config);
+        let sockets = bind(new, &config.places, &self.workers)?;
+        let (config, waiting) = taken_over(&self.config, config);
+        if !waiting.is_empty() {
+            warn!(
+                keys = waiting.join(", "),
+                "changed, and taken over at the next restart only"
+            );
+        }
+        self.config = config;
         self.letterhead.send_replace(self.config.reports.clone());
         let tracking = self.store.clone().zip(keys);
-        self.serve(
+        Ok(self.serve(
             tracking.map(|(store, keys)| Tracking {
                 store,
                 keys,
                 arriving: self.arriving.clone(),
             }),
             sockets,
-        );
-        Ok(())
-    }
-
-    /// The new configuration, with what only a restart changes as it was.
-    fn taken_over(&self, new: Config) -> Config {
-        let reports = Reports {
-            from: new.reports.from,
-            dkim: new.reports.dkim,
-            held_after_minutes: new.reports.held_after_minutes,
-            ..self.config.reports.clone()
-        };
-        let state_dir = self.config.state_dir.clone();
-        let same = new.state_dir == state_dir
-            && new.reports.via == reports.via
-            && new.reports.accepted == reports.accepted
-            && new.reports.retention_days == reports.retention_days;
-        if !same {
-            warn!(
-                "taken over at the next restart: state_dir, and via, accepted and retention_days in [reports]"
-            );
-        }
-        Config {
-            state_dir,
-            reports,
-            ..new
-        }
+        ))
     }
 
     /// Gives each listener its newest settings, starts those in `sockets`, and closes those that are no longer
     /// configured.
-    fn serve(&mut self, tracking: Option<Tracking>, mut sockets: Sockets) {
+    fn serve(&mut self, tracking: Option<Tracking>, mut sockets: Sockets) -> Ports {
         let config = &self.config;
         let hop = Arc::new(Hop {
             reports_arrivals: config.reports_arrivals(),
@@ -240,6 +238,7 @@ impl Server {
         let sites: Vec<_> = config.listeners.iter().map(site).collect();
         self.watched.send_replace(sites.clone());
         let mut before = std::mem::take(&mut self.sites);
+        let mut ports = Ports::default();
         for site in sites {
             let listen = site.listener.listen;
             if let Some(running) = before.remove(&listen) {
@@ -251,11 +250,14 @@ impl Server {
                 self.sites.insert(listen, sender);
                 let serving = serve(socket, receiver, Arc::clone(&self.workers));
                 self.listeners.spawn_on(serving, &worker);
+                ports.opened.push(listen);
             }
         }
-        for listen in before.keys() {
+        for listen in before.into_keys() {
             info!(%listen, "no longer served, open sessions go on");
+            ports.closed.push(listen);
         }
+        ports
     }
 
     /// Lets sessions end, then the mailer.
@@ -276,7 +278,8 @@ fn have_names(names: &Names, config: &Config) -> anyhow::Result<()> {
         |listener: &Listener| listener.routes.ask_names() || listener.policy.allows_strangers();
     if config.listeners.iter().any(asks) {
         names.resolver().map_err(|why| {
-            anyhow::anyhow!("no name servers: {why}; set resolver = \"ADDRESS:53\"")
+            let key = config.places.key("resolver");
+            anyhow::anyhow!("{key}: no name servers: {why}; set resolver = \"ADDRESS:53\"")
         })?;
     }
     Ok(())
@@ -301,29 +304,45 @@ fn say_serving(site: &Site) {
 /// Open listening sockets, each with the worker it belongs to.
 type Sockets = HashMap<SocketAddr, (TcpListener, Handle)>;
 
-/// `lines` are those of the configuration, for whoever has to change one.
+/// `places` are those of the configuration, for whoever has to change one.
 fn bind(
     addresses: impl Iterator<Item = SocketAddr>,
-    lines: &HashMap<SocketAddr, usize>,
+    places: &Places,
     workers: &Workers,
 ) -> anyhow::Result<Sockets> {
     let mut sockets = Sockets::new();
     for listen in addresses {
         let worker = workers.next();
-        let socket = listener::open(listen, worker).with_context(|| {
-            let line = lines.get(&listen).copied().unwrap_or_default();
-            format!("line {line}: listen: cannot listen on {listen}")
+        let socket = listener::open(listen, worker).map_err(|why| {
+            let key = places.listen(listen);
+            anyhow::anyhow!("{key}: cannot listen on {listen}: {why}{}", cure(&why))
         })?;
         sockets.insert(listen, (socket, worker.clone()));
     }
     Ok(sockets)
 }
 
+/// What to do about a port that cannot be opened.
+fn cure(why: &io::Error) -> &'static str {
+    match why.kind() {
+        ErrorKind::AddrInUse => {
+            "; another program has this port, or another listener of this file: `ss -ltnp` shows programs and ports"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "; this machine has no such address: `ip address` shows those it has"
+        }
+        ErrorKind::PermissionDenied => {
+            "; ports below 1024 are root's: start as root, or give hoptrail CAP_NET_BIND_SERVICE"
+        }
+        _ => "",
+    }
+}
+
 /// The state, claimed; `None` if it is of no use. An error if it is another's.
-fn open_state(config: &Config) -> Result<Option<(Tracking, Claim)>, ClaimError> {
-    let state_dir = &config.state_dir;
+fn open_state(config: &Config) -> anyhow::Result<Option<(Tracking, Claim)>> {
+    let (state_dir, key) = (&config.state_dir, config.places.state_dir());
     let opened = match Claim::on(state_dir) {
-        Err(taken @ ClaimError::Taken(_)) => return Err(taken),
+        Err(taken @ ClaimError::Taken(_)) => return Err(anyhow::anyhow!("{key}: {taken}")),
         Err(unusable) => Err(unusable.into()),
         Ok(claim) => open_tracking(state_dir, config.reports.retention_days)
             .map(|tracking| (tracking, claim)),
@@ -332,7 +351,7 @@ fn open_state(config: &Config) -> Result<Option<(Tracking, Claim)>, ClaimError> 
         .inspect_err(|error| {
             error!(
                 state_dir = %state_dir.display(),
-                "mail passes, NOTHING IS TRACKED until this is mended and hoptrail restarted: {error:#}"
+                "mail passes, NOTHING IS TRACKED until this is mended and hoptrail restarted: {key}: {error:#}"
             );
         })
         .ok())

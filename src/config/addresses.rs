@@ -10,17 +10,21 @@ use super::{RawListener, Wrong};
 use crate::hop::next_hop::NextHopAddr;
 use crate::hop::route::NextHop;
 
-/// No two listeners listen on the same address.
+/// Each listener has a port, and no two listen on the same address.
 pub fn check_addresses(listeners: &[Spanned<RawListener>]) -> Result<(), Wrong> {
     let mut seen = HashSet::new();
-    let mut all = listeners.iter().map(|raw| &raw.get_ref().listen);
-    match all.find(|listen| !seen.insert(*listen.get_ref())) {
-        None => Ok(()),
-        Some(twice) => Err((
-            twice.span().start,
-            format!("listen: {} is another listener's already", twice.get_ref()),
-        )),
+    for listen in listeners.iter().map(|raw| &raw.get_ref().listen) {
+        let address = *listen.get_ref();
+        let wrong = if address.port() == 0 {
+            "listen: a port from 1 to 65535 is wanted".to_owned()
+        } else if !seen.insert(address) {
+            format!("listen: {address} is another listener's already")
+        } else {
+            continue;
+        };
+        return Err((listen.span().start, wrong));
     }
+    Ok(())
 }
 
 /// No listener's mail goes to a listener of the same hop: it would never leave.

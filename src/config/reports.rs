@@ -51,7 +51,7 @@ pub enum Accepted {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawReports {
-    from: String,
+    from: Spanned<String>,
     via: Spanned<Via>,
     #[serde(default)]
     accepted: Accepted,
@@ -86,29 +86,35 @@ fn retention_days() -> u32 {
 }
 
 impl RawReports {
-    /// Reads the keys. `start` is where the table stands in the file, `listeners` are those of the hop.
-    pub fn check(self, start: usize, listeners: &[Spanned<RawListener>]) -> Result<Reports, Wrong> {
-        let wrong = |why: &str| (start, why.to_owned());
-        let host = host(&self.from)
-            .ok_or_else(|| wrong("reports.from: must be a mail address (user@host)"))?;
+    /// Looks at the way out, which none of these listeners may be, and reads the keys.
+    pub fn check(self, listeners: &[Spanned<RawListener>]) -> Result<Reports, Wrong> {
         check_way_out(&self.via, listeners)?;
+        Ok(Reports {
+            from: self.from.get_ref().clone(),
+            via: self.via.get_ref().clone(),
+            accepted: self.accepted,
+            held_after_minutes: self.held_after_minutes,
+            retention_days: self.retention_days,
+            dkim: self.signers()?,
+        })
+    }
+
+    /// Reads the keys alone.
+    pub fn signers(self) -> Result<Vec<Signer>, Wrong> {
+        let host = host(self.from.get_ref()).ok_or_else(|| {
+            let why = "reports.from: must be a mail address (user@host)";
+            (self.from.span().start, why.to_owned())
+        })?;
+        let start = self.dkim.first().map(|signer| signer.domain.span().start);
         let signers = self.dkim.into_iter().map(|signer| signer.check(host));
         let dkim = signers.collect::<Result<Vec<_>, _>>()?;
         if let [one, other, more @ ..] = dkim.as_slice()
             && (!more.is_empty() || one.key().algorithm() == other.key().algorithm())
         {
-            return Err(wrong(
-                "reports.dkim: at most two, one with an RSA and one with an Ed25519 key",
-            ));
+            let why = "reports.dkim: at most two, one with an RSA and one with an Ed25519 key";
+            return Err((start.unwrap_or_default(), why.to_owned()));
         }
-        Ok(Reports {
-            from: self.from,
-            via: self.via.into_inner(),
-            accepted: self.accepted,
-            held_after_minutes: self.held_after_minutes,
-            retention_days: self.retention_days,
-            dkim,
-        })
+        Ok(dkim)
     }
 }
 

@@ -99,98 +99,6 @@ fn fields(source: &str) -> Vec<&str> {
 }
 
 #[test]
-fn mistakes_name_file_line_and_key() {
-    for (from, to, file_and_line, key) in [
-        ("hostname", "host_name", "hoptrail.toml:1:", "host_name"),
-        (
-            "\"mx1.example.net\"",
-            "\"mx1 example\"",
-            "hoptrail.toml:1:",
-            "hostname",
-        ),
-        (
-            "state_dir = \"/var/lib/hoptrail\"",
-            "",
-            "hoptrail.toml:",
-            "state_dir",
-        ),
-        (
-            "from = \"hoptrail@mx1.example.net\"",
-            "from = \"root\"",
-            "hoptrail.toml:4:",
-            "reports.from",
-        ),
-        (
-            "via = \"smtp://127.0.0.1:10025\"",
-            "via = \"ftp://x\"",
-            "hoptrail.toml:6:",
-            "via",
-        ),
-        (
-            "role = \"ingress\"",
-            "role = \"middle\"",
-            "hoptrail.toml:9:",
-            "role",
-        ),
-        ("127.0.0.1:2525", "localhost", "hoptrail.toml:10:", "listen"),
-        (
-            "protocol = \"smtp\"",
-            "protocol = \"lmtp\"",
-            "hoptrail.toml:11:",
-            "protocol",
-        ),
-        (
-            "\nnext_hop = \"smtp://127.0.0.1:10025\"",
-            "\nnext_hop = \"mx\"",
-            "hoptrail.toml:12:",
-            "next_hop",
-        ),
-        (
-            "\nnext_hop = \"smtp:",
-            "\nnext_hop = \"lmtp:",
-            "hoptrail.toml:12:",
-            "next_hop",
-        ),
-        (
-            "protocol = \"smtp\"",
-            "protocol = \"smtp\"\nclient_address = \"x\"",
-            "hoptrail.toml:12:",
-            "client_address",
-        ),
-        (
-            "[reports]",
-            "[limits]\nsessions_max = -1\n[reports]",
-            "hoptrail.toml:5:",
-            "sessions_max",
-        ),
-        (
-            "[reports]",
-            "[policy]\nallow = [\"dmarc\"]\n[reports]",
-            "hoptrail.toml:5:",
-            "allow",
-        ),
-        ("[reports]", "[reports", "hoptrail.toml:4:", "[reports"),
-        (
-            "\nnext_hop = \"smtp://127.0.0.1:10025\"\n",
-            "\nnext_hop = \"smtp://127.0.0.1:10025\"\n[[listener]]\nrole = \"ingress\"\n\
-             listen = \"127.0.0.1:2525\"\nprotocol = \"smtp\"\nnext_hop = \"smtp://x\"",
-            "hoptrail.toml:15:",
-            "listen",
-        ),
-    ] {
-        let message = error(from, to);
-        assert!(
-            message.starts_with(file_and_line),
-            "{from:?} -> {to:?}: {message}"
-        );
-        assert!(
-            message.contains(key),
-            "{from:?} -> {to:?}: {message} does not name {key}"
-        );
-    }
-}
-
-#[test]
 fn a_listener_that_would_make_an_open_relay_is_refused() {
     let message = error("127.0.0.1:2525", "0.0.0.0:25");
     assert!(
@@ -221,80 +129,6 @@ fn a_listener_that_would_make_an_open_relay_is_refused() {
             message.starts_with("hoptrail.toml:10: listen:"),
             "{message}"
         );
-    }
-}
-
-#[test]
-fn numbers_that_make_no_sense_are_named() {
-    for (table, key, wrong) in [
-        ("limits", "sessions_max", &[0, -1, 1_000_001][..]),
-        ("limits", "sessions_per_client_max", &[-1]),
-        ("limits", "command_octets_max", &[0, 511, 1 << 30]),
-        ("limits", "auth_octets_max", &[511]),
-        ("limits", "reply_octets_max", &[511, 1 << 30]),
-        ("limits", "header_octets_max", &[0, 1 << 30]),
-        ("limits", "recipients_max", &[0]),
-        ("limits", "bad_commands_max", &[-1, 1 << 32]),
-        ("policy", "trusted_reports_per_hour_max", &[-1, 1 << 32]),
-        ("policy", "verified_reports_per_hour_max", &[-1, 1 << 32]),
-        ("timeouts", "connect_s", &[0, -1, 604_801]),
-        ("timeouts", "proxy_header_s", &[0, 604_801]),
-        ("timeouts", "handshake_s", &[0, 604_801]),
-        ("timeouts", "client_s", &[0, 604_801]),
-        ("timeouts", "session_s", &[0, 604_801]),
-        ("timeouts", "reply_s", &[0, 604_801]),
-        ("timeouts", "final_reply_s", &[0, 604_801]),
-        ("timeouts", "write_s", &[0, 604_801]),
-        ("timeouts", "store_ms", &[0, 604_800_001]),
-        ("timeouts", "verify_ms", &[0, 604_800_001]),
-        ("timeouts", "drain_s", &[0, i64::MAX]),
-    ] {
-        for number in wrong {
-            let message = error(
-                "[reports]",
-                &format!("[{table}]\n{key} = {number}\n[reports]"),
-            );
-            assert!(
-                message.starts_with("hoptrail.toml:5: ")
-                    && message.contains(&format!("{key} = {number}")),
-                "{message}"
-            );
-        }
-    }
-    for (key, number) in [
-        ("retention_days", 0),
-        ("retention_days", 3651),
-        ("held_after_minutes", 14401),
-    ] {
-        let message = error("[reports]", &format!("[reports]\n{key} = {number}"));
-        assert!(
-            message.starts_with("hoptrail.toml:5: ") && message.contains(key),
-            "{message}"
-        );
-    }
-}
-
-#[test]
-fn what_is_wanted_is_said_in_plain_words() {
-    let limit = |line: &str| error("[reports]", &format!("[limits]\n{line}\n[reports]"));
-    let rule = "role = \"ingress\"\ntrack = [{ one_in = 0 }]";
-    for (message, wanted) in [
-        (
-            error("127.0.0.1:2525", "localhost:2525"),
-            "an IP address and a port",
-        ),
-        (
-            limit("sessions_max = \"many\""),
-            "expected a whole number (at",
-        ),
-        (limit("bad_commands_max = -1"), "whole number, 0 or more"),
-        (
-            limit("sessions_per_client_max = \"x\""),
-            "whole number, 0 or more",
-        ),
-        (error("role = \"ingress\"", rule), "whole number, 1 or more"),
-    ] {
-        assert!(message.contains(wanted), "{message}");
     }
 }
 
@@ -458,6 +292,7 @@ fn no_listener_is_a_mistake() {
 }
 
 mod dkim;
+mod mistakes;
 mod policy;
 mod tls;
 mod via;

@@ -21,20 +21,32 @@ pub fn message_id(header: &[u8]) -> Option<&[u8]> {
     (sane && !value.contains(&b'<') && !value.contains(&b'>')).then_some(value)
 }
 
-/// What a message says it is, if that is an answer to something: to a report, it may be. What a machine sends of itself (RFC 3834, 5: `auto-generated`) was caused by none.
+/// What a message says it is, if that is an answer to something: to a report, it may be. By the standard's field, and
+/// by those that answering machines set before it and still do. What a machine sends of itself (RFC 3834, 5:
+/// `auto-generated`) was caused by none, and no more was mail to many (`Precedence: bulk`, `list`).
 pub fn is_caused(header: &[u8]) -> Option<&'static str> {
     if is_report(header) {
         return Some("a tracking report itself");
     }
-    let caused = |value: &[u8]| {
-        let mut words = value.split(|b| b" \t\r\n;(".contains(b));
-        let word = words.find(|word| !word.is_empty()).unwrap_or_default();
-        !word.eq_ignore_ascii_case(b"no") && !word.eq_ignore_ascii_case(b"auto-generated")
+    let is_automatic = |field: &[u8]| {
+        let says = |name: &str, judge: fn(&[u8]) -> bool| {
+            field_value(field, name).is_some_and(|value| judge(first_word(value)))
+        };
+        says("Auto-Submitted", |word| {
+            !word.eq_ignore_ascii_case(b"no") && !word.eq_ignore_ascii_case(b"auto-generated")
+        }) || says("Precedence", |word| {
+            word.eq_ignore_ascii_case(b"auto_reply")
+        }) || says("X-Autoreply", |word| !word.eq_ignore_ascii_case(b"no"))
+            || says("X-Autorespond", |word| !word.eq_ignore_ascii_case(b"no"))
     };
     header_fields(header)
-        .filter_map(|field| field_value(&header[field], "Auto-Submitted"))
-        .any(caused)
+        .any(|field| is_automatic(&header[field]))
         .then_some("an automatic reply")
+}
+
+fn first_word(value: &[u8]) -> &[u8] {
+    let mut words = value.split(|b| b" \t\r\n;(".contains(b));
+    words.find(|word| !word.is_empty()).unwrap_or_default()
 }
 
 fn is_report(header: &[u8]) -> bool {
@@ -83,6 +95,35 @@ pub fn field_value<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_of_machines_are_known_by_the_fields_they_set() {
+        let judged = |field: &str| is_caused(format!("From: a@b\r\n{field}\r\n\r\n").as_bytes());
+        for answer in [
+            "Auto-Submitted: auto-replied",
+            "auto-submitted:\r\n (vacation) auto-replied; x=y",
+            "X-Autoreply: yes",
+            "X-AutoReply:",
+            "X-Autorespond: Re: your mail",
+            "Precedence: auto_reply",
+            "PRECEDENCE : Auto_Reply",
+        ] {
+            assert_eq!(judged(answer), Some("an automatic reply"), "{answer}");
+        }
+        for other in [
+            "Auto-Submitted: no",
+            "Auto-Submitted: auto-generated (rejected)",
+            "X-Autoreply: no",
+            "X-Autoreply-Until: x",
+            "Precedence: bulk",
+            "Precedence: list",
+            "Precedence: junk",
+            "Subject: Precedence: auto_reply",
+            "\r\nX-Autoreply: in the body",
+        ] {
+            assert_eq!(judged(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn received_fields_are_told_as_they_stand_and_nothing_else() {

@@ -8,6 +8,7 @@
 //! - `claim`: whether the domain of its reverse-path vouches for a stranger who asks.
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`, `onward`: where its recipients go, and the transaction at each next hop.
+//! - `carried`: which carry headers are the hop's own, and go no further.
 //! - `passage`, `notify`: what is told of it. `budget`: how much of that is mailed.
 //! - `arriving`: what is on its way to the journal. `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
@@ -22,6 +23,7 @@ mod arriving;
 mod body;
 mod budget;
 mod buffer;
+mod carried;
 mod chunk;
 mod claim;
 mod client;
@@ -52,7 +54,6 @@ mod transfer;
 mod wire;
 pub mod workers;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -62,20 +63,18 @@ use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
-use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::refusal::Refusal;
 use crate::store::{Put, Store};
 use crate::track::asker::Asker;
-use crate::track::carry::{CARRY, Carry, Keyring, Opened};
+use crate::track::carry::Keyring;
 use crate::track::disclosure::Extent;
 use crate::track::{Asked, Form, Role, Step, StepId, TrackRequest, TrackingId};
 pub use admit::Crowd;
 pub use arriving::Arriving;
 pub use budget::Budgets;
 use client::{Client, MALFORMED_TRACK};
-use head::Head;
-use header::{field_value, is_caused, received};
+use header::{is_caused, received};
 use ingress::Offers;
 use limits::{Limits, Timeouts};
 use listener::Listener;
@@ -224,7 +223,13 @@ impl Site {
         let spent = hop.budgets.spend(&step, reports_max, hop.clock.now_ms());
         if spent.is_none() {
             step.told = None;
-            warn!(hop = %hop.hostname, envid = %step.report.id, step = %step.report.step, "over budget: remembered, not mailed");
+            warn!(
+                hop = %hop.hostname,
+                envid = %step.report.id,
+                step = %step.report.step,
+                originator = step.originator,
+                "over budget: remembered, not mailed"
+            );
         }
         let put = hop.keep(step).await;
         if let Some(spent) = spent.filter(|_| put != Some(Put::Queued)) {
@@ -337,27 +342,6 @@ impl Site {
             return Some("an answer to a report");
         }
         is_caused(header)
-    }
-
-    /// Takes every carry header that one of our keys made out of a message's start, and opens the first.
-    /// Headers that no key of ours made are not ours and stay.
-    pub fn take_carry(&self, head: &mut Head) -> Option<Opened> {
-        let found: Vec<_> = self.carries(head.block()).collect();
-        let mut first = None;
-        for (field, opened) in found.into_iter().rev() {
-            head.remove(field);
-            first = Some(opened);
-        }
-        first
-    }
-
-    /// The carry headers in a header block that one of our keys made, and where they stand.
-    fn carries<'a>(&'a self, block: &'a [u8]) -> impl Iterator<Item = (Range<usize>, Opened)> + 'a {
-        let keys = self.hop.tracking.as_ref().map(|tracking| &tracking.keys);
-        header_fields(block).filter_map(move |field| {
-            let value = field_value(&block[field.clone()], CARRY)?;
-            Some((field, Carry::open(value, keys?)?))
-        })
     }
 }
 

@@ -307,7 +307,7 @@ impl Passage {
                     let event = event(role, outcome, fate.tracks);
                     Some(outcome.status(original, accepted, event))
                 }
-                Origin::MemberOf(Some(original)) if outcome.reply.is_positive() => {
+                Origin::MemberOf(Some(original)) if is_over(outcome) => {
                     Some(expanded(original)).filter(|group| !groups.contains(group))
                 }
                 Origin::MemberOf(_) => None,
@@ -354,6 +354,18 @@ fn event(role: Role, outcome: &Outcome, tracks: bool) -> Event {
         5 => Event::Failed,
         _ => Event::Delayed,
     }
+}
+
+/// Whether the next hop has had its last word about a member of an alias or list, so that it is time to tell of that.
+///
+/// What is told is that the address stands for others (RFC 3886, 3.3.3: `expanded`), which is as true when a member is
+/// refused as when one is taken. `failed` would not be: the others may come in other transactions, by other listeners or
+/// past hoptrail, and nothing here says how many they are, so no failure is known to be the last of all. That a member
+/// was refused is the list's to know (4.2; RFC 3464, 2.3.2), and the MTA sends its notice to whom it concerns. After a
+/// 4yz the MTA tries again, and the mail is still here: nothing is told yet, and if the MTA gives up without another
+/// attempt, nothing is.
+fn is_over(outcome: &Outcome) -> bool {
+    matches!(outcome.reply.class(), 2 | 5)
 }
 
 /// All that is told of an alias or a list: that it was one. No member, no reply that could name one.

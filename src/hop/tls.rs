@@ -236,6 +236,9 @@ pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 fn words(error: rustls::pki_types::pem::Error) -> String {
     use rustls::pki_types::pem::Error;
     match error {
+        Error::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            format!("{error}; the user that hoptrail runs as has to be able to read it")
+        }
         Error::Io(error) => error.to_string(),
         Error::NoItemsFound => "no PEM private key in it".to_owned(),
         error => format!("no PEM file: {error}"),

@@ -16,7 +16,9 @@ pub enum KeysError {
     #[error(transparent)]
     File(#[from] PrivateError),
     /// It holds something else than keys.
-    #[error("{path}: {why}")]
+    #[error(
+        "{path}: {why}; put it right, or remove the file: `serve` makes a new key at its next start or reload"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -29,6 +31,13 @@ pub enum KeysError {
     /// The system has no randomness to give.
     #[error("no random numbers for a key: {0}")]
     NoRandomness(io::Error),
+}
+
+impl KeysError {
+    /// Whether there is no file yet.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_missing())
+    }
 }
 
 /// The file in `state_dir`.
@@ -44,7 +53,7 @@ pub fn load(state_dir: &Path) -> Result<Keyring, KeysError> {
 /// The keys in `state_dir`, which must exist; a new one if there are none.
 pub fn load_or_create(state_dir: &Path) -> Result<Keyring, KeysError> {
     match load(state_dir) {
-        Err(KeysError::File(error)) if error.is_missing() => {
+        Err(error) if error.is_missing() => {
             let key = fresh()?;
             private::create(&path(state_dir), &key.to_line())?;
             Ok(Keyring::of(key))
@@ -126,7 +135,7 @@ mod tests {
     #[test]
     fn a_rotated_key_is_recognised_until_it_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(load(dir.path()), Err(KeysError::File(e)) if e.is_missing()));
+        assert!(load(dir.path()).is_err_and(|error| error.is_missing()));
         let first = ids(&load_or_create(dir.path()).unwrap());
         assert_eq!(ids(&load_or_create(dir.path()).unwrap()), first);
         let both = ids(&rotate(dir.path()).unwrap());

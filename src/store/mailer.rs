@@ -356,7 +356,12 @@ where
 
     fn hold(&self, step: StepId, reason: &str) -> Noted {
         count(&self.store.counters().held);
-        tracing::error!(%step, reason, "a report is given up and kept");
+        tracing::error!(
+            %step,
+            reason,
+            again = self.store.revival(step),
+            "a report is given up and kept in the store: run `again` and restart hoptrail to have it tried once more"
+        );
         self.store.hold(step, brief(reason))
     }
 

@@ -212,6 +212,18 @@ async fn refused_recipient(keywords: &[&'static str]) {
         "over one connection"
     );
     assert!(all_due(&store, i64::MAX).await.is_empty());
+    // What the log tells a person to run.
+    let told = store.revival(StepId(2));
+    let path = format!("sqlite3 '{}' ", dir.path().join(FILE_NAME).display());
+    let sql = told.strip_prefix(&path).unwrap().trim_matches('"');
+    drop(store);
+    let db = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    assert_eq!(db.execute(sql, []).unwrap(), 1);
+    let due = all_due(&open(&dir), i64::MAX).await;
+    let again: Vec<_> = due.iter().map(|due| (due.step, due.failures)).collect();
+    assert_eq!(again, [(StepId(2), 0)]);
+    let since_ms = Clock::system().now_ms() - due[0].first_ms;
+    assert!((0..60_000).contains(&since_ms), "{since_ms}");
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 
@@ -84,7 +84,7 @@ pub enum StoreError {
         cause: Arc<io::Error>,
     },
     /// The database engine says no: a full or failing disk, a damaged file, a lock held too long.
-    #[error("the store's database: {0}")]
+    #[error("the store's database: {0}{cure}", cure = cure(.0))]
     Database(#[from] Arc<rusqlite::Error>),
     /// A step cannot be written as JSON, or read as such.
     #[error("the stored step: {0}")]
@@ -98,6 +98,17 @@ pub enum StoreError {
     /// The writer has stopped.
     #[error("the store has stopped")]
     Stopped,
+}
+
+/// What to do about it, where that is plain.
+fn cure(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            "; move store.sqlite out of the state directory, and the next start makes a new one (the reports that \
+             wait in the old one are not mailed)"
+        }
+        _ => "",
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -130,6 +141,7 @@ pub struct Counters {
 /// date and the file is closed.
 #[derive(Clone, Debug)]
 pub struct Store {
+    path: Arc<Path>,
     shared: Arc<Shared>,
     reader: Arc<Mutex<Connection>>,
     _writer: Arc<Thread>,
@@ -195,6 +207,7 @@ impl Store {
             .spawn(move || writer.run())
             .map_err(|cause| file_error(&path, cause))?;
         Ok(Self {
+            path: path.into(),
             shared: Arc::clone(&shared),
             reader: Arc::new(Mutex::new(reading)),
             _writer: Arc::new(Thread {
@@ -255,6 +268,16 @@ impl Store {
         // One may just have left.
         self.book().await?;
         self.read(look).await
+    }
+
+    /// What a person runs in a shell to have a report tried again that was given up; it counts from the next start.
+    pub fn revival(&self, step: StepId) -> String {
+        format!(
+            "sqlite3 '{}' \"UPDATE outbox SET held = 0, failures = 0, next_ms = 0, \
+             first_ms = strftime('%s', 'now') * 1000 WHERE step = {}\"",
+            self.path.display(),
+            journal::key(step)
+        )
     }
 
     /// Reports to mail at `now_ms`, those never tried first, then by the time they wait for; at most

@@ -12,7 +12,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum PrivateError {
     /// The file cannot be made or read.
-    #[error("{path}: {cause}")]
+    #[error("{path}: {cause}{}", cure(cause))]
     File {
         /// The file.
         path: PathBuf,
@@ -95,6 +95,14 @@ fn put(path: &Path, text: &str, place: impl Fn(&Path) -> io::Result<()>) -> io::
     File::open(directory)?.sync_all()
 }
 
+/// What to do about it, where that is not plain.
+fn cure(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => "; the user that hoptrail runs as needs access to it",
+        _ => "",
+    }
+}
+
 fn failed(path: &Path) -> impl Fn(io::Error) -> PrivateError {
     let path = path.to_owned();
     move |cause| PrivateError::File {
@@ -125,6 +133,8 @@ mod tests {
         let owner = fs::metadata(&path).unwrap();
         assert_eq!((owner.uid(), owner.gid()), (65_534, 65_534));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft");
+        let denied = failed(&path)(io::ErrorKind::PermissionDenied.into()).to_string();
+        assert!(denied.ends_with("needs access to it"), "{denied}");
         for mode in [0o640, 0o604, 0o620] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let error = read(&path).unwrap_err().to_string();

@@ -33,6 +33,8 @@
 //!   wrong MAC belongs to somebody else and stays; any other is taken out, and honoured if it is not older than 7
 //!   days nor more than an hour ahead, and the digests are those of this mail. Where `from` alone is not, a list or
 //!   a forward sent the mail anew, and what was asked ends here.
+//! - Where a message leaves the MTA one with an unknown `kid` is taken out as well, if it stands under no more than
+//!   one Received field: the key that made it is gone (`hop::carried` has the reason).
 //!
 //! Test vector: key 9f3c21aa, 32 octets 07; B is 32 octets 09; from alice@example.org, Message-ID m1@example.org.
 //!
@@ -180,9 +182,35 @@ impl Carry {
         let parts: Vec<&str> = text.split(';').map(str::trim).collect();
         let (mac, signed) = parts.split_last()?;
         let mac = URL_SAFE_NO_PAD.decode(mac.strip_prefix("mac=")?).ok()?;
+        let key = keys.find(signed.get(1)?.strip_prefix("kid=")?)?;
+        let keyed = key.keyed.clone().chain_update(signed.join(";"));
+        keyed.verify_slice(&mac).ok()?;
+        let (carry, from, msg) = Self::of_parts(signed)?;
+        Some(Opened {
+            carry,
+            from: from.to_owned(),
+            msg: msg.to_owned(),
+            key: key.clone(),
+        })
+    }
+
+    /// What such a value says whose key is not among these, so that nobody here can verify it: nothing to act upon.
+    pub fn unverified(value: &[u8], keys: Option<&Keyring>) -> Option<Self> {
+        let text = std::str::from_utf8(value).ok()?;
+        let parts: Vec<&str> = text.split(';').map(str::trim).collect();
+        let (mac, signed) = parts.split_last()?;
+        let kid = signed.get(1)?.strip_prefix("kid=")?;
+        let is_known = keys.is_some_and(|keys| keys.find(kid).is_some());
+        let is_mac = mac.strip_prefix("mac=")?.len() == MAC_LETTERS;
+        let (carry, ..) = Self::of_parts(signed)?;
+        (is_mac && !is_known).then_some(carry)
+    }
+
+    /// The parts before the MAC, with the digests of reverse-path and Message-ID.
+    fn of_parts<'a>(parts: &[&'a str]) -> Option<(Self, &'a str, &'a str)> {
         let &[
-            version,
-            kid,
+            "v=1",
+            _,
             id,
             step,
             at,
@@ -191,7 +219,7 @@ impl Carry {
             by,
             request,
             ref rest @ ..,
-        ] = signed
+        ] = parts
         else {
             return None;
         };
@@ -200,31 +228,24 @@ impl Carry {
             [mtrk, from, msg] => (Some(mtrk.strip_prefix("mtrk=")?), from, msg),
             _ => return None,
         };
-        let key = keys.find(kid.strip_prefix("kid=")?)?;
-        let signed_text = signed.join(";");
-        let keyed = key.keyed.clone().chain_update(signed_text);
-        keyed.verify_slice(&mac).ok()?;
-        if version != "v=1" {
-            return None;
-        }
-        Some(Opened {
-            carry: Self {
-                id: TrackingId::new(&decode(id.strip_prefix("id=")?)?)?,
-                step: step.strip_prefix("step=")?.parse().ok()?,
-                at_ms: at.strip_prefix("at=")?.parse().ok()?,
-                told: told == "told=1",
-                back_ms: Some(back.strip_prefix("back=")?.parse().ok()?).filter(|ms| *ms != 0),
-                asker: Asker::of(by.strip_prefix("by=")?),
-                request: TrackRequest::parse(request.strip_prefix("req=")?.as_bytes()).ok()?,
-                mtrk: match mtrk {
-                    Some(value) => Some(Mtrk::parse(value.as_bytes())?),
-                    None => None,
-                },
+        let carry = Self {
+            id: TrackingId::new(&decode(id.strip_prefix("id=")?)?)?,
+            step: step.strip_prefix("step=")?.parse().ok()?,
+            at_ms: at.strip_prefix("at=")?.parse().ok()?,
+            told: told == "told=1",
+            back_ms: Some(back.strip_prefix("back=")?.parse().ok()?).filter(|ms| *ms != 0),
+            asker: Asker::of(by.strip_prefix("by=")?),
+            request: TrackRequest::parse(request.strip_prefix("req=")?.as_bytes()).ok()?,
+            mtrk: match mtrk {
+                Some(value) => Some(Mtrk::parse(value.as_bytes())?),
+                None => None,
             },
-            from: from.strip_prefix("from=")?.to_owned(),
-            msg: msg.strip_prefix("msg=")?.to_owned(),
-            key: key.clone(),
-        })
+        };
+        Some((
+            carry,
+            from.strip_prefix("from=")?,
+            msg.strip_prefix("msg=")?,
+        ))
     }
 }
 

@@ -62,7 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<String> {
 
 /// The records of the keys in a configuration.
 fn configured(path: &Path) -> anyhow::Result<String> {
-    let signers = config::load(path)?.reports.dkim;
+    let signers = config::load_signers(path)?;
     if signers.is_empty() {
         bail!(
             "{}: no dkim in [reports]; make a key with --domain, --selector and --key",

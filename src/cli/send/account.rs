@@ -56,7 +56,7 @@ impl Account {
             _ => PORT_SMTP,
         };
         let server = self.server.as_deref().unwrap_or("localhost");
-        let peer = Peer::parse(server, default_port)?;
+        let peer = Peer::parse(server, default_port).context("server")?;
         let ip: Option<IpAddr> = peer.host.parse().ok();
         let local = peer.host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
         let tls = self.tls.unwrap_or(match (peer.port, &self.user) {
@@ -147,7 +147,7 @@ mod tests {
         fs::write(&path, "server = 'x'\ntls = 'maybe'\n").unwrap();
         let told = format!("{:#}", Account::load(&path).unwrap_err());
         assert!(
-            told.contains("send.toml:2: unknown variant `maybe`"),
+            told.contains("send.toml:2: tls: unknown variant `maybe`"),
             "{told}"
         );
         fs::remove_file(&path).unwrap();

@@ -23,12 +23,15 @@ pub struct Claim {
 pub enum ClaimError {
     /// Another process has it.
     #[error(
-        "state_dir: another hoptrail uses {0}: stop it, or give each a directory of its own; \
-         with one for both, every report would be mailed twice"
+        "another hoptrail uses {0}: stop it, or give each a directory of its own; with one for both, every report \
+         would be mailed twice"
     )]
     Taken(PathBuf),
+    /// Something else has its name.
+    #[error("{0} is a file: name a directory")]
+    NoDirectory(PathBuf),
     /// The directory cannot be made, or the file in it not opened or locked.
-    #[error("{path}: {cause}")]
+    #[error("{path}: {cause}; hoptrail's own user has to be able to write there")]
     Unusable {
         /// What was touched.
         path: PathBuf,
@@ -40,26 +43,39 @@ pub enum ClaimError {
 impl Claim {
     /// Claims the directory, which is made (0700) if need be.
     pub fn on(directory: &Path) -> Result<Self, ClaimError> {
+        make(directory)?;
         let path = directory.join(FILE);
-        let file = open(directory, &path).map_err(|cause| ClaimError::Unusable {
+        let unusable = |cause| ClaimError::Unusable {
             path: path.clone(),
             cause,
-        })?;
+        };
+        let file = open(&path).map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _locked: file }),
             Err(TryLockError::WouldBlock) => Err(ClaimError::Taken(directory.to_owned())),
-            Err(TryLockError::Error(cause)) => Err(ClaimError::Unusable { path, cause }),
+            Err(TryLockError::Error(cause)) => Err(unusable(cause)),
         }
     }
 }
 
-fn open(directory: &Path, path: &Path) -> io::Result<File> {
-    if !directory.is_dir() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
+fn make(directory: &Path) -> Result<(), ClaimError> {
+    if directory.is_dir() {
+        return Ok(());
     }
+    if let Some(file) = directory.ancestors().find(|path| path.is_file()) {
+        return Err(ClaimError::NoDirectory(file.to_owned()));
+    }
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory);
+    made.map_err(|cause| ClaimError::Unusable {
+        path: directory.to_owned(),
+        cause,
+    })
+}
+
+fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)
         .create(true)

@@ -67,7 +67,7 @@ fn one_key_or_one_of_each_kind() {
     ] {
         let error = with(&lines).unwrap_err();
         assert!(
-            error.starts_with("hoptrail.toml:4: reports.dkim: at most two"),
+            error.starts_with("hoptrail.toml:7: reports.dkim: at most two"),
             "{error}"
         );
     }

@@ -170,12 +170,12 @@ async fn take_up(
 ) -> Option<Box<Tracked>> {
     let (hop, now_ms) = (&site.hop, site.hop.clock.now_ms());
     let carry = &opened.carry;
-    let belongs = opened.is_from(&envelope.reverse_path)
-        && opened.is_of(message_id.map(str::as_bytes))
-        && !opened.expired(now_ms);
-    let (true, Some(client)) = (belongs, trusted) else {
-        info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, "carry header not honoured");
-        return None;
+    let client = match belongs(&opened, trusted, envelope, message_id, now_ms) {
+        Ok(client) => client,
+        Err(why) => {
+            info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, why, "carry header not honoured");
+            return None;
+        }
     };
     if let Some(earlier) = hop.recall(carry.step).await {
         let tracked = ring::back(site, carry, &earlier, envelope);
@@ -197,6 +197,26 @@ async fn take_up(
     let mtrk = carry.mtrk.as_ref().and_then(|mtrk| mtrk.after(elapsed_s));
     let tracked = site.honour(request, asked, &envelope.reverse_path, envid)?;
     Some(tracked.with(mtrk))
+}
+
+/// Whether a carry header with a good MAC is that of this very mail and comes from a client that may ask: who that
+/// is, or why not.
+fn belongs(
+    opened: &Opened,
+    trusted: Option<Asked>,
+    envelope: &Envelope,
+    message_id: Option<&str>,
+    now_ms: i64,
+) -> Result<Asked, &'static str> {
+    if opened.expired(now_ms) {
+        Err("expired")
+    } else if !opened.is_of(message_id.map(str::as_bytes)) {
+        Err("made for another message")
+    } else if !opened.is_from(&envelope.reverse_path) {
+        Err("made for another reverse-path")
+    } else {
+        trusted.ok_or("the client may not ask")
+    }
 }
 
 /// What crosses the MTA with this transaction.

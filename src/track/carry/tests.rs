@@ -99,6 +99,33 @@ fn a_content_filters_return_is_noted_in_the_same_room() {
     }
 }
 
+/// One under a key that is here is judged by its MAC alone.
+#[test]
+fn what_nobody_can_verify_is_known_by_its_form() {
+    let field = String::from_utf8(carry().write(&keys(), b"a@b", Some(b"m"))).unwrap();
+    let other = Keyring::of(Key::new([1; 4], [7; 32]));
+    let said = |field: &str, keys: Option<&Keyring>| {
+        Carry::unverified(field.strip_prefix("Hoptrail-Carry:")?.as_bytes(), keys)
+    };
+    assert_eq!(said(&field, None), Some(carry()));
+    assert_eq!(said(&field, Some(&other)), Some(carry()));
+    assert_eq!(said(&field, Some(&keys())), None);
+    assert_eq!(
+        said(&field.replace("told=0", "told=1"), Some(&keys())),
+        None
+    );
+    for (from, to) in [
+        ("v=1;", "v=2;"),
+        ("step=0", "step=x"),
+        ("from=", "form="),
+        ("mac=", "mac=A"),
+        (" kid=9f3c21aa;", ""),
+    ] {
+        assert!(field.contains(from), "{from}");
+        assert_eq!(said(&field.replace(from, to), None), None, "{from}");
+    }
+}
+
 #[test]
 fn a_header_without_message_id_fits_one_that_the_mta_added() {
     let opened = open(&carry().write(&keys(), b"a@b", None)).unwrap();

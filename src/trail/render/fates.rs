@@ -38,7 +38,7 @@ pub fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
         State::Relayed => {
             format!("relayed {at} to {next} (not equipped)")
         }
-        State::Expanded => format!("sent on by {host} {at} to others"),
+        State::Expanded => format!("expanded by {host} {at} to others"),
         State::Delivered => format!("delivered {at} by {host}{waited}"),
     }
 }

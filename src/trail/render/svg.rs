@@ -175,7 +175,7 @@ fn told(lane: &Lane, track: &Track) -> String {
         (_, End::Left) => took,
         (_, End::Delivered) => format!("delivered after {took}"),
         (_, End::Failed) => format!("failed after {took}"),
-        (_, End::Expanded) => format!("sent on to others after {took}"),
+        (_, End::Expanded) => format!("expanded to others after {took}"),
     }
 }
 

@@ -87,7 +87,7 @@ pub fn legend(picture: &Picture) -> Markup {
         (
             ends(End::Expanded),
             sign("expanded", "12", 10),
-            "sent on to others",
+            "expanded to others",
         ),
         (
             ends(End::Looped),
