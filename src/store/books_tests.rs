@@ -79,9 +79,9 @@ async fn what_is_told_once_and_what_stays_need_no_books_at_first() {
     assert!(store.put(again.clone()).await.is_err(), "it needs them");
     db.execute_batch("DROP TRIGGER broken_told").unwrap();
     assert_eq!(store.put(again).await.unwrap(), Put::Quiet);
-    let gone = store.staying(i64::MAX, 9).await.unwrap();
+    let staying = store.staying(i64::MAX, 9).await.unwrap();
     assert!(
-        gone.is_empty(),
+        staying.is_empty(),
         "and it left before anybody could note that it came"
     );
 }

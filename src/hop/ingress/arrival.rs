@@ -7,7 +7,7 @@ use super::wish::{grant, take_request};
 use super::{filter, ring};
 use crate::hop::body::Head;
 use crate::hop::claim::{Claim, Start};
-use crate::hop::held::is_gone;
+use crate::hop::held::are_gone;
 use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, field_value};
 use crate::hop::{Arrival, Site, log_step};
 use crate::smtp::data::{header_fields, takes_field_before};
@@ -176,7 +176,9 @@ async fn take_up(
     };
     if let Some(earlier) = hop.recall(carry.step).await {
         let tracked = ring::back(site, carry, &earlier, envelope);
-        is_gone(site, earlier).await;
+        let seen = envelope.recipients.iter().map(|to| Some(&*to.address));
+        let stay = Stay::seen(&earlier.report, seen);
+        are_gone(site, earlier, stay).await;
         return tracked;
     }
     let asked = Asked {
