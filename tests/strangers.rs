@@ -496,6 +496,41 @@ fn a_replay_tells_nothing_and_one_by_a_friend_is_told_once() {
     assert!(log.contains("carry header not honoured"), "{log}");
 }
 
+/// It has left past the egress, and whoever brings it back may not ask: it is not known to wait here, nor in which ring it
+/// is.
+#[test]
+fn what_a_stranger_brings_back_is_neither_held_nor_in_a_ring() {
+    let mut hop = Hop::under("allow = ['spf', '192.0.2.1']", spf_zone(), &[]);
+    let mut friend = hop.client("192.0.2.1", "client.test");
+    let [carried, _stays] = [(); 2].map(|()| hop.ask(&mut friend, "alice@good.test", MESSAGE));
+    for _ in 0..2 {
+        let mut stranger = hop.client(PERMITTED, "mail.good.test");
+        stranger.command("MAIL FROM:<alice@good.test> TRACK=NOW", "250");
+        stranger.command("RCPT TO:<bob@dest.test>", "250");
+        stranger.command("DATA", "354");
+        stranger.send([&carried.data[..], b".\r\n"].concat());
+        stranger.expect("250");
+    }
+    hop.hoptrail.let_pass(60);
+    let events = |count| -> Vec<_> {
+        let mails = hop.reports(count);
+        let reports = mails.iter().filter_map(Mail::report);
+        let mut events: Vec<String> = reports
+            .flat_map(|report| report.of_recipients("X-Hoptrail-Event"))
+            .collect();
+        events.sort();
+        events
+    };
+    // The stranger's own requests, which SPF proves, are held too.
+    assert_eq!(
+        events(7),
+        [["accepted"; 4].as_slice(), &["held"; 3]].concat()
+    );
+    // What leaves then is told as ever.
+    hop.leave("alice@good.test", &carried.data);
+    assert_eq!(events(8)[7], "relayed");
+}
+
 /// What a message takes from MAIL to its 250, whoever asks and however he proves it; each is reported.
 #[test]
 fn proof_costs_no_round_trip_once_the_names_are_known() {

@@ -304,6 +304,38 @@ fn what_came_back_to_the_hop_is_not_held_there() {
     assert_eq!(told(&hop, 1), ["E1 looped"]);
 }
 
+/// As in interactive delivery (Sendmail) or cut-through delivery (Exim).
+#[test]
+fn what_left_before_the_mta_answered_for_it_is_not_held() {
+    let slow = Sink::smtp().think(Duration::from_secs(1));
+    let mut hop = Hop::around(slow, "egress", "lmtp", Sink::smtp());
+    thread::scope(|scope| {
+        scope.spawn(|| hop.arrive(TRACKED, &["bob@dest.test", "carol@dest.test"]));
+        let wire = hop.mta.wait_for(1).remove(0).data;
+        hop.leave(FROM, &[TO_BOB, "RCPT TO:<carol@dest.test>"], &wire);
+    });
+    assert_eq!(told(&hop, 1), ["E1 relayed relayed"]);
+    an_hour_passes(&mut hop.hoptrail);
+    assert_eq!(told(&hop, 1), ["E1 relayed relayed"]);
+}
+
+#[test]
+fn what_leaves_unrecognised_is_not_held() {
+    // By an MTA that tracks by itself no carry header crosses; another gives the mail a new Message-ID.
+    for (mta, old, new) in [
+        (Sink::smtp().offer("TRACK NOW"), "", ""),
+        (Sink::smtp(), "<m1@", "<m9@"),
+    ] {
+        let mut hop = Hop::around(mta, "egress", "lmtp", Sink::smtp());
+        let wire = hop.arrive(TRACKED, &["bob@dest.test", "carol@dest.test"]);
+        let wire = String::from_utf8(wire).expect("text");
+        let wire = wire.replacen(old, new, 1);
+        hop.leave(FROM, &[TO_BOB], wire.as_bytes());
+        an_hour_passes(&mut hop.hoptrail);
+        hop.no_report();
+    }
+}
+
 #[test]
 fn held_is_not_told_where_nobody_wants_it_and_a_reload_changes_that() {
     let mut hop = Hop::egress(Sink::smtp());

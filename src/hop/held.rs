@@ -82,11 +82,16 @@ fn spokesman(ways_out: &[Arc<Site>], asked: Option<Asked>) -> Option<&Arc<Site>>
     ways_out.iter().max_by_key(told)
 }
 
-/// Remembers of an arrival that these of its recipients are here no more, or go on untracked: there is nothing to tell.
-pub(super) async fn are_gone(site: &Site, arrival: Step, stay: Stay) {
-    if let Some(id) = site.hop.step_id() {
-        site.record(about(arrival, id, stay)).await;
+/// Remembers of an arrival what is seen of it where nothing is told, if that changes anything. Returns its stay as it was,
+/// if it is not over.
+pub(super) async fn see(site: &Site, arrival: &Step, seen: Stay) -> Option<Staying> {
+    let staying = site.hop.stay_of(arrival.report.step).await?;
+    if staying.heeds(&seen)
+        && let Some(id) = site.hop.step_id()
+    {
+        site.record(about(arrival.clone(), id, seen)).await;
     }
+    Some(staying)
 }
 
 /// The step that tells of an arrival that nothing was seen of those who stay.

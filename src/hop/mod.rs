@@ -49,7 +49,7 @@ pub mod workers;
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ use crate::clock::Clock;
 use crate::smtp::command::Refusal;
 use crate::smtp::data::header_fields;
 use crate::smtp::envelope::EnvelopeCommand;
-use crate::store::{Put, Store};
+use crate::store::{Put, Staying, Store};
 use crate::track::carry::{CARRY, Carry, Keyring, Opened};
 use crate::track::disclosure::Extent;
 use crate::track::policy::Asker;
@@ -121,32 +121,48 @@ pub struct Tracking {
 
 /// The steps whose message the MTA, or the next hop, may have, but which are not on record yet.
 #[derive(Clone, Default)]
-pub struct Arriving(Arc<Mutex<HashMap<StepId, Arc<Semaphore>>>>);
+pub struct Arriving(Arc<Mutex<HashMap<StepId, Arc<Coming>>>>);
 
-/// One of them; it is over when this is dropped.
+/// What those hear who ask for a step that is on its way to the journal.
+struct Coming {
+    /// Closed when it is there, which is all it is for.
+    done: Semaphore,
+    /// Somebody who has its message could not wait.
+    missed: AtomicBool,
+}
+
+/// A step on its way; it is there, or comes to nothing, when this is dropped.
 pub struct Arrival {
     of: Arriving,
     step: StepId,
-    /// Closed when it is over, which is all it is for.
-    done: Arc<Semaphore>,
+    coming: Arc<Coming>,
 }
 
 impl Arriving {
     /// From now on this step is on its way to the journal.
     pub fn begin(&self, step: StepId) -> Arrival {
-        let done = Arc::new(Semaphore::new(0));
+        let coming = Arc::new(Coming {
+            done: Semaphore::new(0),
+            missed: AtomicBool::new(false),
+        });
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(step, Arc::clone(&done));
+            .insert(step, Arc::clone(&coming));
         Arrival {
             of: self.clone(),
             step,
-            done,
+            coming,
         }
     }
 
-    fn of(&self, step: StepId) -> Option<Arc<Semaphore>> {
+    /// Whether the message of this step was seen, by somebody who could not wait until it is on record.
+    fn is_missed(&self, step: StepId) -> bool {
+        let missed = |coming: Arc<Coming>| coming.missed.load(Ordering::Relaxed);
+        self.of(step).is_some_and(missed)
+    }
+
+    fn of(&self, step: StepId) -> Option<Arc<Coming>> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -162,7 +178,7 @@ impl Drop for Arrival {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.step);
-        self.done.close();
+        self.coming.done.close();
     }
 }
 
@@ -200,9 +216,11 @@ impl Hop {
     /// message on before it has answered for it.
     pub async fn recall(&self, id: StepId) -> Option<Step> {
         let tracking = self.tracking.as_ref()?;
-        if let Some(arriving) = tracking.arriving.of(id) {
+        if let Some(coming) = tracking.arriving.of(id)
             // It ends when the arrival is on record, or has come to nothing.
-            let _ = timeout(self.timeouts.store(), arriving.acquire()).await;
+            && timeout(self.timeouts.store(), coming.done.acquire()).await.is_err()
+        {
+            coming.missed.store(true, Ordering::Relaxed);
         }
         match timeout(self.timeouts.store(), tracking.store.step(id)).await {
             Ok(Ok(step)) => step,
@@ -212,6 +230,13 @@ impl Hop {
             }
             Err(_) => None,
         }
+    }
+
+    /// The stay of the message that came with this step, if it goes on and is known in time.
+    async fn stay_of(&self, arrival: StepId) -> Option<Staying> {
+        let store = &self.tracking.as_ref()?.store;
+        let stay = timeout(self.timeouts.store(), store.stay_of(arrival)).await;
+        stay.ok()?.ok()?
     }
 }
 
@@ -368,6 +393,7 @@ impl Site {
             received: None,
             claim: None,
             ring: Vec::new(),
+            crosses: false,
         }))
     }
 

@@ -7,6 +7,7 @@ use tracing::info;
 
 use super::Site;
 use super::dispatch::Fate;
+use super::held::see;
 use super::transaction::{Envelope, Outcome, Recipient, Times, Tracked};
 use crate::smtp::capability::Capabilities;
 use crate::track::carry::Opened;
@@ -132,12 +133,16 @@ impl Passage {
             ignored("carry header expired: not tracked");
             return None;
         }
+        let arrival = hop.recall(carry.step).await;
         if !opened.is_of(message_id.map(str::as_bytes)) {
             ignored("carry header of another message: not tracked");
+            // If the MTA has given it another Message-ID, this is how it leaves.
+            if let Some(arrival) = &arrival {
+                see(site, arrival, Stay::Ends(carry.step)).await;
+            }
             return None;
         }
         let is_from = opened.is_from(&envelope.reverse_path);
-        let arrival = hop.recall(carry.step).await;
         let recorded = arrival.as_ref().and_then(|arrival| arrival.asked);
         let Some(by) = carry.asker.or(recorded.map(|asked| asked.by)) else {
             ignored("a stranger asked, and nobody vouched for him: not tracked");
@@ -174,6 +179,7 @@ impl Passage {
                 received: None,
                 claim: None,
                 ring: Vec::new(),
+                crosses: false,
             },
             parent,
             originator,

@@ -19,12 +19,23 @@ pub struct Staying {
     pub arrival: StepId,
     /// `None` for all.
     left: Option<Places>,
+    quiet: bool,
 }
 
 impl Staying {
     /// Whether nothing was seen of the recipient at this place in the arrival's step.
     pub fn keeps(&self, place: usize) -> bool {
         self.left.as_ref().is_none_or(|left| left.has(place))
+    }
+
+    /// Whether this changes anything.
+    pub fn heeds(&self, stay: &Stay) -> bool {
+        match stay {
+            Stay::Begins => false,
+            Stay::Ends(_) => true,
+            Stay::Part(part) => part.seen.iter().any(|place| self.keeps(*place)),
+            Stay::Quiet(_) => !self.quiet,
+        }
     }
 }
 
@@ -77,17 +88,13 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// Who is left then of these; `None` if nobody is.
-    fn leaves(&self, mut left: Option<Places>) -> Option<Option<Places>> {
-        if self.all {
-            return None;
-        }
+    /// Takes them out of those who were left; whether anybody is then.
+    fn leave(&self, left: &mut Option<Places>) -> bool {
         for part in &self.parts {
             let left = left.get_or_insert_with(|| Places::all(part.came_for));
             left.take_out(&part.seen);
         }
-        let nobody = left.as_ref().is_some_and(Places::is_empty);
-        (!nobody).then_some(left)
+        !self.all && !left.as_ref().is_some_and(Places::is_empty)
     }
 }
 
@@ -102,7 +109,8 @@ pub(super) fn note(db: &Connection, rows: &[Unbooked]) -> rusqlite::Result<()> {
     let begins = |row: &&Unbooked| row.marks.stay == Some(Stay::Begins);
     for row in rows.iter().filter(begins) {
         let seen = seen.remove(&row.id).unwrap_or_default();
-        if let Some(left) = seen.leaves(None) {
+        let mut left = None;
+        if seen.leave(&mut left) {
             begin(db, row, left, seen.quiet)?;
         }
     }
@@ -129,12 +137,12 @@ fn go_on(db: &Connection, arrival: StepId, seen: &Seen<'_>) -> rusqlite::Result<
     if seen.all {
         return end(db, arrival);
     }
-    let Some(stay) = of(db, arrival)? else {
+    let Some(Staying { mut left, .. }) = of(db, arrival)? else {
         return Ok(());
     };
-    let Some(left) = seen.leaves(stay.left) else {
+    if !seen.leave(&mut left) {
         return end(db, arrival);
-    };
+    }
     db.prepare_cached(
         "UPDATE stays SET left = ?2, quiet = quiet OR ?3
          WHERE row = (SELECT row FROM steps WHERE step = ?1)",
@@ -149,9 +157,14 @@ fn end(db: &Connection, arrival: StepId) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
-fn places(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Places>> {
+/// Who is left stands in this column, and behind it whether it is told.
+fn staying(row: &Row<'_>, arrival: StepId, column: usize) -> rusqlite::Result<Staying> {
     let bits: Option<Vec<u8>> = row.get(column)?;
-    Ok(bits.map(Places))
+    Ok(Staying {
+        arrival,
+        left: bits.map(Places),
+        quiet: row.get(column + 1)?,
+    })
 }
 
 /// Up to `steps_max` arrivals before `before_ms` whose stay goes on and is to be told, the oldest first.
@@ -162,23 +175,20 @@ pub(super) fn longer_than(
 ) -> rusqlite::Result<Vec<Staying>> {
     let steps_max = i64::try_from(steps_max).unwrap_or(i64::MAX);
     db.prepare_cached(
-        "SELECT j.step, s.left FROM stays s JOIN journal j ON j.row = s.row
+        "SELECT j.step, s.left, s.quiet FROM stays s JOIN journal j ON j.row = s.row
          WHERE s.since_ms <= ?1 AND s.quiet = 0 ORDER BY s.row LIMIT ?2",
     )?
     .query_map([before_ms, steps_max], |row| {
-        let (arrival, left) = (id(row.get(0)?), places(row, 1)?);
-        Ok(Staying { arrival, left })
+        staying(row, id(row.get(0)?), 1)
     })?
     .collect()
 }
 
 /// The stay that began with this step, if it goes on.
 pub(super) fn of(db: &Connection, arrival: StepId) -> rusqlite::Result<Option<Staying>> {
-    db.prepare_cached("SELECT left FROM stays WHERE row = (SELECT row FROM steps WHERE step = ?1)")?
-        .query_row([key(arrival)], |row| {
-            let left = places(row, 0)?;
-            Ok(Staying { arrival, left })
-        })
+    let found = "SELECT left, quiet FROM stays WHERE row = (SELECT row FROM steps WHERE step = ?1)";
+    db.prepare_cached(found)?
+        .query_row([key(arrival)], |row| staying(row, arrival, 0))
         .optional()
 }
 
