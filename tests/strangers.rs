@@ -85,9 +85,19 @@ impl Hop {
 
     /// Sends a message that asks; it must pass, whatever becomes of the request.
     fn ask(&self, client: &mut Dialogue, from: &str, message: &[u8]) -> Transaction {
+        self.ask_with(client, from, "TRACK=NOW", message)
+    }
+
+    fn ask_with(
+        &self,
+        client: &mut Dialogue,
+        from: &str,
+        track: &str,
+        message: &[u8],
+    ) -> Transaction {
         let before = self.mta.transactions().len();
         let size = message.len();
-        client.command(&format!("MAIL FROM:<{from}> TRACK=NOW SIZE={size}"), "250");
+        client.command(&format!("MAIL FROM:<{from}> {track} SIZE={size}"), "250");
         client.command("RCPT TO:<bob@dest.test>", "250");
         client.data(message);
         client.expect("250");
@@ -529,6 +539,30 @@ fn what_a_stranger_brings_back_is_neither_held_nor_in_a_ring() {
     // What leaves then is told as ever.
     hop.leave("alice@good.test", &carried.data);
     assert_eq!(events(8)[7], "relayed");
+}
+
+/// The same when it went by the egress: the step in its TRACK can be known to anybody whom it has passed since.
+#[test]
+fn a_stranger_who_names_a_step_tells_of_no_ring() {
+    let mut hop = Hop::under("allow = ['192.0.2.1']", Zone::default(), &[]);
+    let carried = hop.ask(
+        &mut hop.client("192.0.2.1", "client.test"),
+        "alice@origin.test",
+        MESSAGE,
+    );
+    hop.leave("alice@origin.test", &carried.data);
+    let reports: Vec<_> = hop.reports(2).iter().filter_map(Mail::report).collect();
+    for step in reports.iter().map(|report| report.field("X-Hoptrail-Step")) {
+        let id = reports[0].field("Original-Envelope-Id");
+        let mut stranger = Dialogue::connect(hop.entrance);
+        stranger.send("PROXY TCP4 192.0.2.99 198.51.100.25 4321 25\r\n");
+        stranger.expect("220");
+        stranger.command("EHLO mx2.test", "250");
+        let track = format!("TRACK=NOW:hop/1:id/{id}:up/{step}");
+        hop.ask_with(&mut stranger, "alice@origin.test", &track, MESSAGE);
+    }
+    hop.hoptrail.let_pass(60);
+    hop.no_more_reports_than(2);
 }
 
 /// What a message takes from MAIL to its 250, whoever asks and however he proves it; each is reported.

@@ -178,6 +178,11 @@ fn held_are_those_of_whom_nothing_was_seen() {
         ),
         // As Sendmail hands over by LMTP.
         ("E4", vec!["bob@inner.test", dora], vec![to("bob")]),
+        (
+            "E9",
+            vec![bob, "team@dest.test", dora],
+            vec![orcpt("bob", "team@dest.test")],
+        ),
         ("E5", vec!["bob@inner.test", bob, dora], vec![to("bob")]),
         // Who is named twice is one.
         ("E6", vec![bob, "Bob@Dest.test", dora], vec![to(bob)]),
@@ -198,7 +203,8 @@ fn held_are_those_of_whom_nothing_was_seen() {
         }
     }
     let left = [
-        "E1 dora", "E2 bob", "E3 dora", "E4 dora", "E6 dora", "E8 bob", "E8 dora",
+        "E1 dora", "E2 bob", "E3 dora", "E4 dora", "E6 dora", "E8 bob", "E8 dora", "E9 bob",
+        "E9 dora",
     ];
     let left = left.map(|who| format!("{who}@dest.test"));
     hop.hoptrail.kill();

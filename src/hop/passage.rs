@@ -386,18 +386,19 @@ fn known<'a>(recipients: &'a [RecipientStatus], address: &str) -> Option<&'a Rec
         .find(|r| r.recipient.eq_ignore_ascii_case(address))
 }
 
-/// The recipient who is this user, whom an MTA may hand over without a domain (Sendmail does by LMTP): the only one of
-/// that name, or the one that ORCPT says.
+/// The recipient who is this user, whom an MTA may hand over without a domain (Sendmail does by LMTP): the one that ORCPT
+/// says, if that is his name, or else the only one of that name.
 fn user<'a>(recipients: &'a [RecipientStatus], now: &Recipient) -> Option<&'a RecipientStatus> {
     let named = |r: &&RecipientStatus| {
         let address = r.recipient.rsplit_once('@');
         address.is_some_and(|(local_part, _)| local_part.eq_ignore_ascii_case(&now.address))
     };
-    let mut all = recipients.iter().filter(named);
-    match (all.next(), all.next()) {
-        (Some(only), None) => Some(only),
-        _ => known(recipients, now.original.as_deref()?).filter(named),
+    let original = now.original.as_deref();
+    if let Some(told) = original.and_then(|original| known(recipients, original)) {
+        return Some(told).filter(named);
     }
+    let mut all = recipients.iter().filter(named);
+    all.next().filter(|_| all.next().is_none())
 }
 
 /// What a reply means for a recipient who is still who he was.
