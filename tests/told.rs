@@ -310,7 +310,7 @@ fn what_came_back_to_the_hop_is_not_held_there() {
     assert_eq!(told(&hop, 1), ["E1 looped"]);
 }
 
-/// As in interactive delivery (Sendmail) or cut-through delivery (Exim).
+/// As Sendmail does in its delivery mode `interactive`, and Exim when it delivers by cut-through.
 #[test]
 fn what_left_before_the_mta_answered_for_it_is_not_held() {
     let slow = Sink::smtp().think(Duration::from_secs(1));

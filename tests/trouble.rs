@@ -221,23 +221,6 @@ fn one_whom_the_mta_keeps_is_held_while_others_go() {
     }
 }
 
-/// It hands on what came before it answers for it, so that the hop sees it leave before it has it on record.
-#[test]
-fn what_an_interactive_mta_has_handed_on_is_not_held() {
-    let interactive = "define(`confDELIVERY_MODE', `interactive')dnl";
-    let mut hop = Hop::around(Mta::sendmail("mx.test").setting(interactive));
-    hop.submit("rest", &["bob", "carol"]);
-    assert_eq!(hop.events(2), ["relayed", "relayed"]);
-    hop.hoptrail.let_pass(60);
-    thread::sleep(Duration::from_secs(1));
-    assert_eq!(
-        hop.events(2),
-        ["relayed", "relayed"],
-        "{}",
-        hop.hoptrail.log()
-    );
-}
-
 /// hoptrail around an MTA, a next hop for each kind of trouble behind it.
 struct Hop {
     hoptrail: Hoptrail,
