@@ -133,16 +133,14 @@ impl Passage {
             ignored("carry header expired: not tracked");
             return None;
         }
-        let arrival = hop.recall(carry.step).await;
         if !opened.is_of(message_id.map(str::as_bytes)) {
             ignored("carry header of another message: not tracked");
             // If the MTA has given it another Message-ID, this is how it leaves.
-            if let Some(arrival) = &arrival {
-                see(site, arrival, Stay::Ends(carry.step)).await;
-            }
+            leaves_unfollowed(site, &opened).await;
             return None;
         }
         let is_from = opened.is_from(&envelope.reverse_path);
+        let arrival = hop.recall(carry.step).await;
         let recorded = arrival.as_ref().and_then(|arrival| arrival.asked);
         let Some(by) = carry.asker.or(recorded.map(|asked| asked.by)) else {
             ignored("a stranger asked, and nobody vouched for him: not tracked");
@@ -351,6 +349,14 @@ impl Passage {
             partial,
             stay,
         }
+    }
+}
+
+/// Notes that a message leaves which bears this carry header, and of which nothing will be told.
+pub async fn leaves_unfollowed(site: &Site, opened: &Opened) {
+    let step = opened.carry.step;
+    if let Some(arrival) = site.hop.recall(step).await {
+        see(site, &arrival, Stay::Ends(step)).await;
     }
 }
 
