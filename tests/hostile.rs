@@ -98,6 +98,28 @@ fn a_carry_header_counts_for_its_own_mail_alone() {
     assert_untouched(&hop);
 }
 
+/// Out of a copy, by a client that may ask: nobody is named who was not named at first, and nothing comes back that has left.
+#[test]
+fn a_carry_header_that_is_replayed_tells_nothing() {
+    let mut hop = Played::start();
+    let carried = hop.arrive("TRACK=NOW ENVID=E1", &BOB, MESSAGE.as_bytes());
+    hop.leave(&BOB, &carried);
+    hop.wait_for_reports(1);
+    let alias = MESSAGE.replace("m1@", "m2@");
+    let alias = hop.arrive("TRACK=NOW ENVID=E2", &["team@dest.test"], alias.as_bytes());
+    for n in 0..20 {
+        let victim = format!("victim{n}@dest.test");
+        for (carried, to) in [(&carried, BOB[0]), (&carried, &victim), (&alias, &victim)] {
+            let came = hop.arrive("", &[to], carried);
+            assert!(!came.starts_with(b"Hoptrail-Carry:"), "{to}");
+        }
+    }
+    assert_eq!(told(&hop), ["transferred"]);
+    // Behind an undeclared content filter a member came back, and it cannot be told who is left.
+    hop.hoptrail.let_pass(60);
+    assert_eq!(told(&hop), ["transferred"]);
+}
+
 #[test]
 fn a_carry_header_in_a_body_a_part_or_another_field_is_text() {
     let hop = Played::start();

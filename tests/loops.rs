@@ -392,6 +392,9 @@ fn only_the_same_message_to_the_same_recipient_comes_in_a_ring() {
         assert!(is_carried(&hop, &track, to), "{why}");
     }
     let far = format!("TRACK=NOW:hop/4:up/00000000000000aa:via/{via} ENVID=E1");
+    let other = b"Message-ID: <m2@origin.test>\r\n\r\nx\r\n";
+    let came = hop.arrive(&far, &[RECIPIENT], other);
+    assert!(came.starts_with(b"Hoptrail-Carry:"), "another Message-ID");
     // However often it comes.
     for to in [RECIPIENT, "Bob@Dest.test", RECIPIENT] {
         assert!(!is_carried(&hop, &far, to), "{to}");
@@ -399,6 +402,37 @@ fn only_the_same_message_to_the_same_recipient_comes_in_a_ring() {
     let (events, ring) = told(&hop, 2);
     assert_eq!(events, ["looped", "transferred"]);
     assert_eq!(ring, "mx1.test sink.test * mx1.test");
+}
+
+/// Some have left by the egress, which takes the carry header off: who sends it again has a copy.
+#[test]
+fn only_who_has_not_left_comes_back_in_a_ring() {
+    let mut hop = Played::start();
+    let (carol, dora) = ("carol@dest.test", "dora@dest.test");
+    let carried = hop.arrive("TRACK=NOW ENVID=E1", &[RECIPIENT, carol, dora], SMALL);
+    leave(&hop, &carried);
+    for (to, told) in [
+        (vec![RECIPIENT], 1),
+        (vec![carol], 2),
+        (vec![carol], 2),
+        (vec![RECIPIENT, carol], 2),
+    ] {
+        let came = hop.arrive("", &to, &carried);
+        assert_eq!(
+            String::from_utf8_lossy(&came),
+            String::from_utf8_lossy(SMALL)
+        );
+        hop.wait_for_reports(told);
+    }
+    hop.hoptrail.let_pass(60);
+    assert_eq!(told(&hop, 3).0, ["held", "looped", "transferred"]);
+    let reports: Vec<_> = hop.reports().iter().filter_map(Mail::report).collect();
+    let named = |event| {
+        let of = |report: &&Report| report.of_recipients("X-Hoptrail-Event") == [event];
+        reports.iter().find(of).map(Report::final_recipients)
+    };
+    assert_eq!(named("looped"), Some(vec![carol.to_owned()]));
+    assert_eq!(named("held"), Some(vec![dora.to_owned()]));
 }
 
 #[test]

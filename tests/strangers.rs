@@ -85,9 +85,19 @@ impl Hop {
 
     /// Sends a message that asks; it must pass, whatever becomes of the request.
     fn ask(&self, client: &mut Dialogue, from: &str, message: &[u8]) -> Transaction {
+        self.ask_with(client, from, "TRACK=NOW", message)
+    }
+
+    fn ask_with(
+        &self,
+        client: &mut Dialogue,
+        from: &str,
+        track: &str,
+        message: &[u8],
+    ) -> Transaction {
         let before = self.mta.transactions().len();
         let size = message.len();
-        client.command(&format!("MAIL FROM:<{from}> TRACK=NOW SIZE={size}"), "250");
+        client.command(&format!("MAIL FROM:<{from}> {track} SIZE={size}"), "250");
         client.command("RCPT TO:<bob@dest.test>", "250");
         client.data(message);
         client.expect("250");
@@ -501,6 +511,65 @@ fn a_replay_tells_nothing_and_one_by_a_friend_is_told_once() {
         refused.next().is_some_and(|line| line.contains(why)),
         "{log}"
     );
+}
+
+/// It has left past the egress, and whoever brings it back may not ask: it is not known to wait here, nor in which ring it
+/// is.
+#[test]
+fn what_a_stranger_brings_back_is_neither_held_nor_in_a_ring() {
+    let mut hop = Hop::under("allow = ['spf', '192.0.2.1']", spf_zone(), &[]);
+    let mut friend = hop.client("192.0.2.1", "client.test");
+    let [carried, _stays] = [(); 2].map(|()| hop.ask(&mut friend, "alice@good.test", MESSAGE));
+    for _ in 0..2 {
+        let mut stranger = hop.client(PERMITTED, "mail.good.test");
+        stranger.command("MAIL FROM:<alice@good.test> TRACK=NOW", "250");
+        stranger.command("RCPT TO:<bob@dest.test>", "250");
+        stranger.command("DATA", "354");
+        stranger.send([&carried.data[..], b".\r\n"].concat());
+        stranger.expect("250");
+    }
+    hop.hoptrail.let_pass(60);
+    let events = |count| -> Vec<_> {
+        let mails = hop.reports(count);
+        let reports = mails.iter().filter_map(Mail::report);
+        let mut events: Vec<String> = reports
+            .flat_map(|report| report.of_recipients("X-Hoptrail-Event"))
+            .collect();
+        events.sort();
+        events
+    };
+    // The stranger's own requests, which SPF proves, are held too.
+    assert_eq!(
+        events(7),
+        [["accepted"; 4].as_slice(), &["held"; 3]].concat()
+    );
+    // What leaves then is told as ever.
+    hop.leave("alice@good.test", &carried.data);
+    assert_eq!(events(8)[7], "relayed");
+}
+
+/// The same when it went by the egress: the step in its TRACK can be known to anybody whom it has passed since.
+#[test]
+fn a_stranger_who_names_a_step_tells_of_no_ring() {
+    let mut hop = Hop::under("allow = ['192.0.2.1']", Zone::default(), &[]);
+    let carried = hop.ask(
+        &mut hop.client("192.0.2.1", "client.test"),
+        "alice@origin.test",
+        MESSAGE,
+    );
+    hop.leave("alice@origin.test", &carried.data);
+    let reports: Vec<_> = hop.reports(2).iter().filter_map(Mail::report).collect();
+    for step in reports.iter().map(|report| report.field("X-Hoptrail-Step")) {
+        let id = reports[0].field("Original-Envelope-Id");
+        let mut stranger = Dialogue::connect(hop.entrance);
+        stranger.send("PROXY TCP4 192.0.2.99 198.51.100.25 4321 25\r\n");
+        stranger.expect("220");
+        stranger.command("EHLO mx2.test", "250");
+        let track = format!("TRACK=NOW:hop/1:id/{id}:up/{step}");
+        hop.ask_with(&mut stranger, "alice@origin.test", &track, MESSAGE);
+    }
+    hop.hoptrail.let_pass(60);
+    hop.no_more_reports_than(2);
 }
 
 /// What a message takes from MAIL to its 250, whoever asks and however he proves it; each is reported.

@@ -131,6 +131,123 @@ fn what_is_not_seen_leaving_is_held_once_and_then_told_as_it_goes() {
     );
 }
 
+/// Who is told of as held, each with the message; waits for so many.
+fn held(hop: &Hop, count: usize) -> Vec<String> {
+    wait_until(PATIENCE, "what is held", || {
+        let mails = Mail::in_maildir(hop.reports.path());
+        let reports = mails.iter().filter_map(Mail::report);
+        let named = reports.flat_map(|report| {
+            let envid = report.field("Original-Envelope-Id");
+            let events = report.of_recipients("X-Hoptrail-Event");
+            let named = report.final_recipients().into_iter().zip(events);
+            let held = named.filter(|(_, event)| event == "held");
+            let all = held.map(move |(recipient, _)| format!("{envid} {recipient}"));
+            all.collect::<Vec<_>>()
+        });
+        let mut held: Vec<String> = named.collect();
+        held.sort();
+        if held.len() < count {
+            return Err(format!("{held:?}"));
+        }
+        Ok(held)
+    })
+}
+
+#[test]
+fn held_are_those_of_whom_nothing_was_seen() {
+    let next = Sink::smtp()
+        .always("RCPT TO:<carol", "451 4.2.1 carol is moving")
+        .always("RCPT TO:<x", "550 5.1.1 no member");
+    let mut hop = Hop::egress(next);
+    let to = |name: &str| format!("RCPT TO:<{name}>");
+    let orcpt = |name: &str, of: &str| format!("RCPT TO:<{name}> ORCPT=rfc822;{of}");
+    let (bob, carol, dora) = ("bob@dest.test", "carol@dest.test", "dora@dest.test");
+    let mut carried = Vec::new();
+    for (envid, came_for, seen) in [
+        // One leaves, one is tried in vain.
+        ("E1", vec![bob, carol, dora], vec![to(bob), to(carol)]),
+        // One behind the other, and the first is tried again.
+        ("E2", vec![bob, carol, dora], vec![to(carol)]),
+        ("E2", vec![], vec![to(carol)]),
+        ("E2", vec![], vec![to(dora)]),
+        // A member that is refused is told of to nobody, and still was the alias seen.
+        (
+            "E3",
+            vec!["team@dest.test", dora],
+            vec![orcpt("x1@inner.test", "team@dest.test")],
+        ),
+        // As Sendmail hands over by LMTP.
+        ("E4", vec!["bob@inner.test", dora], vec![to("bob")]),
+        (
+            "E9",
+            vec![bob, "team@dest.test", dora],
+            vec![orcpt("bob", "team@dest.test")],
+        ),
+        ("E5", vec!["bob@inner.test", bob, dora], vec![to("bob")]),
+        // Who is named twice is one.
+        ("E6", vec![bob, "Bob@Dest.test", dora], vec![to(bob)]),
+        // Of an alias with others nothing is known then.
+        (
+            "E7",
+            vec!["team@dest.test", dora],
+            vec![to("x2@inner.test")],
+        ),
+        ("E8", vec![bob, dora], vec![]),
+    ] {
+        if !came_for.is_empty() {
+            carried = hop.arrive(&asks(envid), &came_for);
+        }
+        let seen: Vec<&str> = seen.iter().map(String::as_str).collect();
+        if !seen.is_empty() {
+            hop.leave(FROM, &seen, &carried);
+        }
+    }
+    let left = [
+        "E1 dora", "E2 bob", "E3 dora", "E4 dora", "E6 dora", "E8 bob", "E8 dora", "E9 bob",
+        "E9 dora",
+    ];
+    let left = left.map(|who| format!("{who}@dest.test"));
+    hop.hoptrail.kill();
+    hop.hoptrail.start_again();
+    for _ in 0..2 {
+        an_hour_passes(&mut hop.hoptrail);
+        assert_eq!(held(&hop, left.len()), left);
+    }
+}
+
+#[test]
+fn one_held_and_others_delivered_is_shown_as_that() {
+    let mut hop = Hop::with("delivery", "lmtp", Sink::lmtp());
+    let all = ["bob@dest.test", "carol@dest.test", "dora@dest.test"];
+    let wire = hop.arrive(TRACKED, &all);
+    hop.leave(FROM, &[TO_BOB, "RCPT TO:<dora@dest.test>"], &wire);
+    an_hour_passes(&mut hop.hoptrail);
+    assert_eq!(held(&hop, 1), ["E1 carol@dest.test"]);
+    assert_eq!(told(&hop, 2), ["E1 delivered delivered", "E1 held"]);
+    let user = User::stranger();
+    let shown = || {
+        let output = user.timeline(hop.reports.path(), Some("E1"));
+        let text = String::from_utf8(output.stdout).expect("text");
+        (output.status.code(), text)
+    };
+    let (code, text) = shown();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.starts_with("1 held at mx1.test since "), "{text}");
+    assert!(
+        text.lines()
+            .next()
+            .expect("a line")
+            .ends_with(", 2 delivered"),
+        "{text}"
+    );
+    assert!(!text.contains("not told of"), "{text}");
+    hop.leave(FROM, &["RCPT TO:<carol@dest.test>"], &wire);
+    told(&hop, 3);
+    let (code, text) = shown();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("Delivered to 3"), "{text}");
+}
+
 #[test]
 fn one_who_left_does_not_stand_for_all() {
     let hop = Hop::with("delivery", "lmtp", Sink::lmtp());
@@ -191,6 +308,41 @@ fn what_came_back_to_the_hop_is_not_held_there() {
     assert_eq!(told(&hop, 1), ["E1 looped"]);
     an_hour_passes(&mut hop.hoptrail);
     assert_eq!(told(&hop, 1), ["E1 looped"]);
+}
+
+/// As Sendmail does in its delivery mode `interactive`, and Exim when it delivers by cut-through.
+#[test]
+fn what_left_before_the_mta_answered_for_it_is_not_held() {
+    let slow = Sink::smtp().think(Duration::from_secs(1));
+    let mut hop = Hop::around(slow, "egress", "lmtp", Sink::smtp());
+    thread::scope(|scope| {
+        scope.spawn(|| hop.arrive(TRACKED, &["bob@dest.test", "carol@dest.test"]));
+        let wire = hop.mta.wait_for(1).remove(0).data;
+        hop.leave(FROM, &[TO_BOB, "RCPT TO:<carol@dest.test>"], &wire);
+    });
+    assert_eq!(told(&hop, 1), ["E1 relayed relayed"]);
+    an_hour_passes(&mut hop.hoptrail);
+    assert_eq!(told(&hop, 1), ["E1 relayed relayed"]);
+}
+
+#[test]
+fn what_leaves_unrecognised_is_not_held() {
+    // By an MTA that tracks by itself no carry header crosses; others give the mail a new Message-ID, or more fields than
+    // the hop looks at.
+    let many = "X-Many: 1\r\n".repeat(7000);
+    for (mta, old, new) in [
+        (Sink::smtp().offer("TRACK NOW"), "", ""),
+        (Sink::smtp(), "<m1@", "<m9@"),
+        (Sink::smtp(), "Message-ID", &format!("{many}Message-ID")),
+    ] {
+        let mut hop = Hop::around(mta, "egress", "lmtp", Sink::smtp());
+        let wire = hop.arrive(TRACKED, &["bob@dest.test", "carol@dest.test"]);
+        let wire = String::from_utf8(wire).expect("text");
+        let wire = wire.replacen(old, new, 1);
+        hop.leave(FROM, &[TO_BOB], wire.as_bytes());
+        an_hour_passes(&mut hop.hoptrail);
+        hop.no_report();
+    }
 }
 
 #[test]

@@ -187,6 +187,40 @@ fn what_the_mta_keeps_is_held_and_then_goes() {
     assert_eq!(hop.events(2), ["held", "relayed"]);
 }
 
+/// The MTA sends what is for one of them past the hop, and nobody is there.
+#[test]
+fn one_whom_the_mta_keeps_is_held_while_others_go() {
+    let elsewhere = NextHop::Smtp(net::address());
+    let mut hop = Hop::around(Mta::postfix("mx.test").route("elsewhere.test", elsewhere));
+    let all = [
+        "bob@rest.test",
+        "carol@elsewhere.test",
+        "bob@never.test",
+        "dora@no-user.test",
+    ];
+    hop.submit_to("E1", &all.map(str::to_owned));
+    assert_eq!(hop.events(3), ["delayed", "failed", "relayed"]);
+    let held = || {
+        let mails = Mail::in_maildir(hop.reports.path());
+        let mut reports: Vec<Report> = mails.iter().filter_map(Mail::report).collect();
+        reports.retain(|report| report.of_recipients("X-Hoptrail-Event") == ["held"]);
+        reports
+            .iter()
+            .flat_map(Report::final_recipients)
+            .collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        hop.hoptrail.let_pass(60);
+        thread::sleep(Duration::from_millis(500));
+        wait_until(PATIENCE, "what is held", || {
+            (!held().is_empty())
+                .then_some(())
+                .ok_or_else(|| hop.hoptrail.log())
+        });
+        assert_eq!(held(), ["carol@elsewhere.test"]);
+    }
+}
+
 /// hoptrail around an MTA, a next hop for each kind of trouble behind it.
 struct Hop {
     hoptrail: Hoptrail,
@@ -322,12 +356,17 @@ impl Hop {
     }
 
     fn submit(&self, name: &str, users: &[&str]) {
+        let to = |user: &&str| format!("{user}@{name}.test");
+        self.submit_to(name, &users.iter().map(to).collect::<Vec<_>>());
+    }
+
+    fn submit_to(&self, name: &str, recipients: &[String]) {
         let mut client = Dialogue::open(self.entrance);
         client.command("EHLO client.test", "250");
         let mail = format!("MAIL FROM:<alice@rest.test> TRACK=NOW ENVID={name} BODY=8BITMIME");
         client.command(&mail, "250");
-        for user in users {
-            client.command(&format!("RCPT TO:<{user}@{name}.test> NOTIFY=NEVER"), "250");
+        for recipient in recipients {
+            client.command(&format!("RCPT TO:<{recipient}> NOTIFY=NEVER"), "250");
         }
         client.data(&wire(MESSAGE));
         client.expect("250");

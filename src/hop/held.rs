@@ -1,5 +1,6 @@
-//! The watch over what has come into this hop and is not seen leaving: told once as `held`. Whatever an egress or a
-//! delivery sees of a message, a failed attempt included, ends it. No sockets.
+//! The watch over what has come into this hop and is not seen leaving: told once as `held`, of exactly those recipients of
+//! whom nothing was seen. What an egress or a delivery sees of one, a failed attempt included, ends it for him alone; for
+//! all where it cannot be told who he was, since then it is not known of anybody that he is still here. No sockets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,11 @@ use tokio::time::sleep;
 use tracing::error;
 
 use super::{Hop, Site, log_step};
-use crate::track::{Asked, Event, Form, HopReport, RecipientStatus, Role, Status, Stay, Step};
+use crate::store::Staying;
+use crate::track::stay::distinct;
+use crate::track::{
+    Asked, Event, Form, HopReport, RecipientStatus, Role, Status, Stay, Step, StepId,
+};
 
 /// Between two looks; `held` is late by so much at the most.
 const LOOK_SECONDS: u64 = 15;
@@ -37,36 +42,38 @@ async fn look(ways_out: &[Arc<Site>]) {
     let Some(hop) = ways_out.first().map(|site| &*site.hop) else {
         return;
     };
-    for arrival in overdue(hop).await {
+    for (arrival, staying) in overdue(hop).await {
         let asked = arrival.asked;
-        let Some(step) = held(hop, arrival) else {
+        let Some(id) = hop.step_id() else {
             return;
         };
         if let Some(site) = spokesman(ways_out, asked) {
+            let step = held(arrival, &staying, id);
             log_step(hop, &step);
             site.record(step).await;
         }
     }
 }
 
-/// The arrivals of what should have left.
-async fn overdue(hop: &Hop) -> Vec<Step> {
+/// The arrivals of what should have left, and who has not.
+async fn overdue(hop: &Hop) -> Vec<(Step, Staying)> {
     let (Some(tracking), Some(after)) = (&hop.tracking, hop.held_after) else {
         return Vec::new();
     };
     let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
     let before_ms = hop.clock.now_ms().saturating_sub(after_ms);
-    let staying = tracking.store.staying(before_ms, STEPS_MAX).await;
-    let staying = staying.unwrap_or_else(|cause| {
+    let found = tracking.store.staying(before_ms, STEPS_MAX).await;
+    let found = found.unwrap_or_else(|cause| {
         error!(hop = %hop.hostname, %cause, "what is held here cannot be told");
         Vec::new()
     });
-    let mut arrivals = Vec::new();
-    for step in staying {
+    let mut overdue = Vec::new();
+    for staying in found {
         // One that cannot be read tells of nobody.
-        arrivals.extend(tracking.store.step(step).await.ok().flatten());
+        let arrival = tracking.store.step(staying.arrival).await.ok().flatten();
+        overdue.extend(arrival.map(|arrival| (arrival, staying)));
     }
-    arrivals
+    overdue
 }
 
 /// By which of its ways out a message will leave is not known, so the one speaks that tells its asker least.
@@ -75,38 +82,57 @@ fn spokesman(ways_out: &[Arc<Site>], asked: Option<Asked>) -> Option<&Arc<Site>>
     ways_out.iter().max_by_key(told)
 }
 
-/// Remembers of an arrival that its message is here no more, or goes on untracked: there is nothing to tell.
-pub(super) async fn is_gone(site: &Site, arrival: Step) {
-    if let Some(mut step) = held(&site.hop, arrival) {
-        step.report.recipients.clear();
-        step.told = None;
-        site.record(step).await;
+/// Remembers of an arrival what is seen of it where nothing is told, if that changes anything. Returns its stay as it was,
+/// if it is not over.
+pub(super) async fn see(site: &Site, arrival: &Step, seen: Stay) -> Option<Staying> {
+    let staying = site.hop.stay_of(arrival.report.step).await?;
+    if staying.heeds(&seen)
+        && let Some(id) = site.hop.step_id()
+    {
+        site.record(about(arrival.clone(), id, seen)).await;
     }
+    Some(staying)
 }
 
-/// The step that tells of an arrival that nothing has come of it; `None` if the system has no randomness to give.
-fn held(hop: &Hop, arrival: Step) -> Option<Step> {
-    let still_here = |recipient: RecipientStatus| RecipientStatus {
+/// The step that tells of an arrival that nothing was seen of those who stay.
+fn held(arrival: Step, staying: &Staying, id: StepId) -> Step {
+    let came_for = distinct(&arrival.report.recipients);
+    let all = arrival.report.recipients.iter().enumerate();
+    let left = all.filter(|(place, _)| staying.keeps(*place));
+    let recipients: Vec<_> = left.map(|(_, recipient)| still_here(recipient)).collect();
+    let told_of = distinct(&recipients);
+    let mut step = about(arrival, id, Stay::Quiet(staying.arrival));
+    step.report.came_for = Some(came_for).filter(|count| *count > told_of);
+    step.report.recipients = recipients;
+    step.told = Some(Form::Report);
+    step
+}
+
+fn still_here(recipient: &RecipientStatus) -> RecipientStatus {
+    RecipientStatus {
+        original: recipient.original.clone(),
+        recipient: recipient.recipient.clone(),
         event: Event::Held,
         status: Status::of_class(4),
         remote_mta: None,
         attempted_us: None,
         reply: None,
         remote_queue_id: None,
-        ..recipient
-    };
-    let (parent, ended) = (arrival.next_parent(), arrival.report.step);
-    let recipients = arrival.report.recipients.into_iter().map(still_here);
-    Some(Step {
+    }
+}
+
+/// A step about what came with `arrival`, which has nothing to tell.
+fn about(arrival: Step, id: StepId, stay: Stay) -> Step {
+    Step {
         report: HopReport {
-            step: hop.step_id()?,
-            parent,
-            recipients: recipients.collect(),
+            step: id,
+            parent: arrival.next_parent(),
+            recipients: Vec::new(),
             ..arrival.report
         },
-        told: Some(Form::Report),
+        told: None,
         received: None,
-        stay: Some(Stay::Ends(ended)),
+        stay: Some(stay),
         ..arrival
-    })
+    }
 }

@@ -7,6 +7,7 @@
 //! themselves, a DATA behind a refused MAIL gets the MTA's own 503, and an MTA without PIPELINING is safe.
 
 mod arrival;
+mod carried;
 mod filter;
 mod forward;
 mod hello;

@@ -65,7 +65,7 @@ use tracing::{debug, error, info, warn};
 use crate::clock::Clock;
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::smtp::refusal::Refusal;
-use crate::store::{Put, Store};
+use crate::store::{Put, Staying, Store};
 use crate::track::asker::Asker;
 use crate::track::carry::Keyring;
 use crate::track::disclosure::Extent;
@@ -158,11 +158,9 @@ impl Hop {
     /// message on before it has answered for it.
     pub async fn recall(&self, id: StepId) -> Option<Step> {
         let tracking = self.tracking.as_ref()?;
-        if let Some(arriving) = tracking.arriving.of(id) {
-            // It ends when the arrival is on record, or has come to nothing.
-            let _ = timeout(self.timeouts.store(), arriving.acquire()).await;
-        }
-        match timeout(self.timeouts.store(), tracking.store.step(id)).await {
+        let limit = self.timeouts.store();
+        tracking.arriving.settled(id, limit).await;
+        match timeout(limit, tracking.store.step(id)).await {
             Ok(Ok(step)) => step,
             Ok(Err(error)) => {
                 error!(hop = %self.hostname, step = %id, "journal unreadable: {error}");
@@ -170,6 +168,13 @@ impl Hop {
             }
             Err(_) => None,
         }
+    }
+
+    /// The stay of the message that came with this step, if it goes on and is known in time.
+    async fn stay_of(&self, arrival: StepId) -> Option<Staying> {
+        let store = &self.tracking.as_ref()?.store;
+        let stay = timeout(self.timeouts.store(), store.stay_of(arrival)).await;
+        stay.ok()?.ok()?
     }
 }
 
@@ -332,6 +337,7 @@ impl Site {
             received: None,
             claim: None,
             ring: Vec::new(),
+            crosses: false,
         }))
     }
 

@@ -2,14 +2,15 @@
 //! arrival, who its recipients were then, and the `Step` that tells of its departure. No sockets.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use tracing::info;
 
 use super::Site;
+use super::held::see;
 use super::transaction::{Envelope, Fate, Outcome, Recipient, Times, Tracked};
 use crate::smtp::capability::Capabilities;
 use crate::track::carry::Opened;
+use crate::track::stay::distinct;
 use crate::track::{
     Asked, Event, Form, HopReport, RecipientStatus, Role, Status, Stay, Step, StepId,
 };
@@ -53,11 +54,44 @@ pub struct Wired {
 }
 
 /// Who a recipient was when the message came into this hop.
-enum Origin {
-    /// The same, under this original address and this one that the hop accepted.
-    Same(String, String),
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    /// The same.
+    Same(Named<'a>),
     /// A member of what this address stood for, as far as that can be told.
-    MemberOf(Option<String>),
+    MemberOf(Option<Named<'a>>),
+}
+
+/// A recipient as the message came for him.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    /// As the originator knows him.
+    original: &'a str,
+    /// As the hop accepted him.
+    accepted: &'a str,
+}
+
+impl<'a> From<&'a RecipientStatus> for Named<'a> {
+    fn from(known: &'a RecipientStatus) -> Self {
+        Self {
+            original: &known.original,
+            accepted: &known.recipient,
+        }
+    }
+}
+
+impl<'a> Origin<'a> {
+    fn is_same(&self) -> bool {
+        matches!(self, Self::Same(_))
+    }
+
+    /// Whom the hop accepted, if that can be told.
+    fn accepted(&self) -> Option<&'a str> {
+        match self {
+            Self::Same(named) => Some(named.accepted),
+            Self::MemberOf(named) => named.map(|named| named.accepted),
+        }
+    }
 }
 
 impl Passage {
@@ -100,6 +134,8 @@ impl Passage {
         }
         if !opened.is_of(message_id.map(str::as_bytes)) {
             ignored("carry header of another message: not tracked");
+            // If the MTA has given it another Message-ID, this is how it leaves.
+            leaves_unfollowed(site, &opened).await;
             return None;
         }
         let is_from = opened.is_from(&envelope.reverse_path);
@@ -140,6 +176,7 @@ impl Passage {
                 received: None,
                 claim: None,
                 ring: Vec::new(),
+                crosses: false,
             },
             parent,
             originator,
@@ -175,8 +212,7 @@ impl Passage {
         offer: &Capabilities,
         now_ms: i64,
     ) -> Onward {
-        let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(..));
-        if !recipients.all(as_asked) {
+        if !recipients.all(|recipient| self.origin(recipient).is_same()) {
             return Onward::default();
         }
         let elapsed_s = u64::try_from((now_ms - self.since_ms) / 1000).unwrap_or(0);
@@ -198,33 +234,47 @@ impl Passage {
 
     /// The address by which the one who sent the mail may hear of a recipient: whom this hop accepted, not a member of
     /// that (RFC 3464, 2.3.2), or nobody if it cannot be told whose member it is. A list knows its members.
-    pub fn may_hear_of<'r>(&self, recipient: &'r Recipient) -> Option<Cow<'r, str>> {
+    pub fn may_hear_of<'r>(&'r self, recipient: &'r Recipient) -> Option<Cow<'r, str>> {
         match self.origin(recipient) {
-            Origin::MemberOf(of) if !self.reoriginated => of.map(Cow::Owned),
-            Origin::MemberOf(_) | Origin::Same(..) => Some(Cow::Borrowed(&recipient.address)),
+            Origin::MemberOf(of) if !self.reoriginated => of.map(|of| of.original.into()),
+            Origin::MemberOf(_) | Origin::Same(_) => Some(Cow::Borrowed(&recipient.address)),
         }
     }
 
-    fn origin(&self, recipient: &Recipient) -> Origin {
+    fn origin<'r>(&'r self, recipient: &'r Recipient) -> Origin<'r> {
         let Some(arrival) = &self.arrival else {
-            return match &recipient.original {
+            let named = |address: &'r str| Named {
+                original: address,
+                accepted: address,
+            };
+            return match recipient.original.as_deref() {
                 Some(original) if !original.eq_ignore_ascii_case(&recipient.address) => {
-                    Origin::MemberOf(Some(original.clone()))
+                    Origin::MemberOf(Some(named(original)))
                 }
-                _ => Origin::Same(recipient.address.clone(), recipient.address.clone()),
+                _ => Origin::Same(named(&recipient.address)),
             };
         };
         let known = |address: &str| known(&arrival.recipients, address);
         let same = known(&recipient.address).or_else(|| user(&arrival.recipients, recipient));
         if let (Some(one), false) = (same, self.reoriginated) {
-            return Origin::Same(one.original.clone(), one.recipient.clone());
+            return Origin::Same(one.into());
         }
         let only = || match arrival.recipients.as_slice() {
-            [only] => Some(only.original.clone()),
+            [only] => Some(only),
             _ => None,
         };
         let told = recipient.original.as_deref().and_then(known);
-        Origin::MemberOf(told.map(|one| one.original.clone()).or_else(only))
+        Origin::MemberOf(told.or_else(only).map(Named::from))
+    }
+
+    /// What a transaction with these recipients is to the stay of the message. Where its arrival is not on record, it is
+    /// not known whom it came for.
+    fn stay(&self, origins: &[Origin<'_>]) -> Option<Stay> {
+        let carried = self.carried?;
+        Some(match &self.arrival {
+            Some(arrival) => Stay::seen(arrival, origins.iter().map(Origin::accepted)),
+            None => Stay::Ends(carried),
+        })
     }
 
     /// The step that tells how the recipients fared. One that has nothing to tell is to be remembered all the same:
@@ -237,10 +287,12 @@ impl Passage {
         fates: &[Fate],
         mut wired: Wired,
     ) -> Step {
-        let recipients = self.groups(site.listener.role, &envelope, fates);
+        let origins = envelope.recipients.iter();
+        let origins: Vec<_> = origins.map(|recipient| self.origin(recipient)).collect();
+        let recipients = groups(site.listener.role, &origins, fates);
+        let stay = self.stay(&origins);
         // Where an alias was opened a Received field may name a member.
-        let as_asked = |recipient| matches!(self.origin(recipient), Origin::Same(..));
-        let unchanged = envelope.recipients.iter().all(as_asked);
+        let unchanged = origins.iter().all(Origin::is_same);
         let came_for = self
             .arrival
             .as_ref()
@@ -294,34 +346,42 @@ impl Passage {
             organisation: None,
             received: self.tracked.received.filter(|_| unchanged),
             partial,
-            stay: self.carried.map(Stay::Ends),
+            stay,
         }
-    }
-
-    fn groups(&self, role: Role, envelope: &Envelope, fates: &[Fate]) -> Vec<RecipientStatus> {
-        let mut groups: Vec<RecipientStatus> = Vec::with_capacity(fates.len());
-        for (recipient, fate) in envelope.recipients.iter().zip(fates) {
-            let outcome = &fate.outcome;
-            let group = match self.origin(recipient) {
-                Origin::Same(original, accepted) => {
-                    let event = event(role, outcome, fate.tracks);
-                    Some(outcome.status(original, accepted, event))
-                }
-                Origin::MemberOf(Some(original)) if is_over(outcome) => {
-                    Some(expanded(original)).filter(|group| !groups.contains(group))
-                }
-                Origin::MemberOf(_) => None,
-            };
-            groups.extend(group);
-        }
-        groups
     }
 }
 
-/// How many the originator named; one that he named twice is one.
-fn distinct(recipients: &[RecipientStatus]) -> usize {
-    let named = |r: &RecipientStatus| r.original.to_ascii_lowercase();
-    recipients.iter().map(named).collect::<HashSet<_>>().len()
+/// Notes that a message leaves which bears this carry header, and of which nothing will be told.
+pub async fn leaves_unfollowed(site: &Site, opened: &Opened) {
+    let step = opened.carry.step;
+    if let Some(arrival) = site.hop.recall(step).await {
+        see(site, &arrival, Stay::Ends(step)).await;
+    }
+}
+
+/// What is told of each recipient of a transaction; of an alias or a list once.
+fn groups(role: Role, origins: &[Origin<'_>], fates: &[Fate]) -> Vec<RecipientStatus> {
+    let mut groups: Vec<RecipientStatus> = Vec::with_capacity(fates.len());
+    for (
+        origin,
+        Fate {
+            outcome, tracks, ..
+        },
+    ) in origins.iter().zip(fates)
+    {
+        let group = match origin {
+            Origin::Same(Named { original, accepted }) => {
+                let event = event(role, outcome, *tracks);
+                Some(outcome.status((*original).to_owned(), (*accepted).to_owned(), event))
+            }
+            Origin::MemberOf(Some(of)) if is_over(outcome) => {
+                Some(expanded(of.original.to_owned())).filter(|group| !groups.contains(group))
+            }
+            Origin::MemberOf(_) => None,
+        };
+        groups.extend(group);
+    }
+    groups
 }
 
 /// The recipient who is called so now.
@@ -331,18 +391,19 @@ fn known<'a>(recipients: &'a [RecipientStatus], address: &str) -> Option<&'a Rec
         .find(|r| r.recipient.eq_ignore_ascii_case(address))
 }
 
-/// The recipient who is this user, whom an MTA may hand over without a domain (Sendmail does by LMTP): the only one of
-/// that name, or the one that ORCPT says.
+/// The recipient who is this user, whom an MTA may hand over without a domain (Sendmail does by LMTP): the one that ORCPT
+/// says, if that is his name, or else the only one of that name.
 fn user<'a>(recipients: &'a [RecipientStatus], now: &Recipient) -> Option<&'a RecipientStatus> {
     let named = |r: &&RecipientStatus| {
         let address = r.recipient.rsplit_once('@');
         address.is_some_and(|(local_part, _)| local_part.eq_ignore_ascii_case(&now.address))
     };
-    let mut all = recipients.iter().filter(named);
-    match (all.next(), all.next()) {
-        (Some(only), None) => Some(only),
-        _ => known(recipients, now.original.as_deref()?).filter(named),
+    let original = now.original.as_deref();
+    if let Some(told) = original.and_then(|original| known(recipients, original)) {
+        return Some(told).filter(named);
     }
+    let mut all = recipients.iter().filter(named);
+    all.next().filter(|_| all.next().is_none())
 }
 
 /// What a reply means for a recipient who is still who he was.

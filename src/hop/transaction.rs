@@ -118,6 +118,8 @@ pub struct Tracked {
     pub claim: Option<Claim>,
     /// The ring in which the message came back to this hop, as in its report; empty if it did not.
     pub ring: Vec<String>,
+    /// It crosses the MTA in a carry header, by which the message is seen leaving.
+    pub crosses: bool,
 }
 
 impl Tracked {

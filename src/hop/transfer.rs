@@ -21,7 +21,7 @@ use super::leg::Framing;
 use super::next_hop::Protocol;
 use super::notify::notification;
 use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
-use super::passage::{Passage, Wired};
+use super::passage::{Passage, Wired, leaves_unfollowed};
 use super::transaction::{Envelope, Fate, Mail, Recipient, Times, mtrk};
 use super::{Site, log_step};
 use crate::smtp::capability::Capabilities;
@@ -389,6 +389,12 @@ impl Known {
     async fn of(site: &Site, mail: &mut Mail, head: &mut Head, arrival_us: i64) -> Self {
         let whole = head.text.len();
         let carried = site.take_carry(head);
+        if head.header.is_none()
+            // Its header block has grown over the limit.
+            && let Some((_, opened)) = site.carries(&head.text).next()
+        {
+            leaves_unfollowed(site, &opened).await;
+        }
         let message_id = head.message_id();
         let removed = (whole - head.text.len()) as u64;
         let envelope = &mut mail.envelope;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::once_tests::{arrival, departure};
+use super::once_tests::{arrival, arrival_for, departure};
 use super::tests::{DAY_US, a_step, all_due, open, step_at};
 use super::*;
 use crate::clock::Clock;
-use crate::track::{Event, Exchange, Stage};
+use crate::track::stay::Part;
+use crate::track::{Event, Exchange, Stage, Stay};
 
 /// Another process that looks into the file.
 fn other(dir: &TempDir) -> Connection {
@@ -79,9 +80,26 @@ async fn what_is_told_once_and_what_stays_need_no_books_at_first() {
     assert!(store.put(again.clone()).await.is_err(), "it needs them");
     db.execute_batch("DROP TRIGGER broken_told").unwrap();
     assert_eq!(store.put(again).await.unwrap(), Put::Quiet);
-    let gone = store.staying(i64::MAX, 9).await.unwrap();
+    // In parts too.
+    store
+        .put(arrival_for(2, &["bob@x.org", "eve@x.org"]))
+        .await
+        .unwrap();
+    for place in [0, 1] {
+        let part = Step {
+            stay: Some(Stay::Part(Part {
+                arrival: StepId(2),
+                came_for: 2,
+                seen: vec![place],
+            })),
+            ..departure(21 + place as u64, StepId(2), &[])
+        };
+        store.put(part).await.unwrap();
+    }
+    store.book().await.unwrap();
+    let staying = store.staying(i64::MAX, 9).await.unwrap();
     assert!(
-        gone.is_empty(),
+        staying.is_empty(),
         "and it left before anybody could note that it came"
     );
 }

@@ -8,10 +8,11 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::once_tests::{arrival, departure};
+use super::once_tests::{arrival_for, departure};
 use super::tests::{a_step, all_due, open};
 use super::*;
-use crate::track::Event;
+use crate::track::stay::Part;
+use crate::track::{Event, Stay};
 
 const CHILD_DIR: &str = "HOPTRAIL_TEST_CRASH_DIR";
 const CHILD_LIFE: &str = "HOPTRAIL_TEST_CRASH_LIFE";
@@ -108,7 +109,7 @@ fn until_killed(mut child: Command, test: &str, puts: usize) -> Vec<StepId> {
 
 const NEWS_DIR: &str = "HOPTRAIL_TEST_CRASH_NEWS_DIR";
 
-/// The child: messages come, and every other one leaves.
+/// The child: messages come for two, and every other one leaves; of every other of those that stay, one recipient does.
 #[tokio::test(flavor = "multi_thread")]
 async fn child_that_is_killed_among_arrivals_and_departures() {
     let Ok(dir) = std::env::var(NEWS_DIR) else {
@@ -116,9 +117,16 @@ async fn child_that_is_killed_among_arrivals_and_departures() {
     };
     let store = Store::open(Path::new(&dir), 30).unwrap();
     for number in 1.. {
-        store.put(arrival(number)).await.unwrap();
-        if number % 2 == 0 {
-            let step = departure(number << 32, StepId(number), &NEWS);
+        store.put(arrival_for(number, &TWO)).await.unwrap();
+        let mut step = departure(number << 32, StepId(number), &NEWS);
+        if leaves_in_part(number) {
+            step.stay = Some(Stay::Part(Part {
+                arrival: StepId(number),
+                came_for: 2,
+                seen: vec![1],
+            }));
+        }
+        if number % 2 == 0 || leaves_in_part(number) {
             store.put(step).await.unwrap();
         }
         writeln!(io::stdout(), "stored {number}").unwrap();
@@ -126,6 +134,11 @@ async fn child_that_is_killed_among_arrivals_and_departures() {
 }
 
 const NEWS: [(&str, Event); 1] = [("bob@x.org", Event::Relayed)];
+const TWO: [&str; 2] = ["carol@x.org", "bob@x.org"];
+
+fn leaves_in_part(number: u64) -> bool {
+    number % 4 == 1
+}
 
 #[tokio::test]
 async fn what_was_told_once_and_what_stays_are_known_after_a_kill() {
@@ -142,8 +155,11 @@ async fn what_was_told_once_and_what_stays_are_known_after_a_kill() {
     let store = open(&dir);
     let staying = store.staying(i64::MAX, 10_000).await.unwrap();
     for number in messages {
-        let leaves = number % 2 == 0;
-        assert_eq!(staying.contains(&StepId(number)), !leaves, "{number}");
+        let leaves = number % 2 == 0 || leaves_in_part(number);
+        let stay = staying.iter().find(|stay| stay.arrival == StepId(number));
+        let kept = stay.map(|stay| [stay.keeps(0), stay.keeps(1)]);
+        let left = (number % 2 != 0).then_some([true, !leaves]);
+        assert_eq!(kept, left, "{number}");
         let before = store.step(StepId(number << 32)).await.unwrap();
         let mut again = before.unwrap_or_else(|| departure(0, StepId(number), &NEWS));
         again.report.step = StepId(number << 32 | 1);

@@ -43,7 +43,7 @@ impl Marks {
         Self {
             news: once::news(step),
             arrival_us: step.report.arrival_us,
-            stay: step.stay,
+            stay: step.stay.clone(),
         }
     }
 

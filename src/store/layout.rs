@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// The layout below, kept in `user_version`.
-const LAYOUT: i64 = 3;
+const LAYOUT: i64 = 4;
 
 const TABLES: &str = "
     CREATE TABLE journal (
@@ -46,8 +46,15 @@ const MARKS: &str = "
     );
     CREATE TABLE stays (
         row       INTEGER PRIMARY KEY,      -- the arrival's in the journal
-        since_ms  INTEGER NOT NULL
+        since_ms  INTEGER NOT NULL,
+        quiet     INTEGER NOT NULL DEFAULT 0, -- 1: it is told, or not to be
+        left      BLOB                      -- a bit for each recipient who is left, the first the lowest; NULL for all
     );";
+
+/// Layout 3 knew no recipients, and a stay that was told was over.
+const FROM_LAYOUT_3: &str = "
+    ALTER TABLE stays ADD COLUMN quiet INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE stays ADD COLUMN left BLOB;";
 
 const DELAYS: &str = "
     CREATE TABLE delays (
@@ -90,6 +97,7 @@ pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
         0 => format!("{TABLES} {MARKS} {DELAYS}"),
         1 => format!("{before} {TABLES} {MARKS} {after}"),
         2 => MARKS.to_owned(),
+        3 => FROM_LAYOUT_3.to_owned(),
         LAYOUT => String::new(),
         newer => return Err(StoreError::Newer(newer)),
     };

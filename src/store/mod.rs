@@ -51,6 +51,7 @@ use entry::Entry;
 use fresh::{Fresh, Note};
 pub use journal::{Due, DueReports};
 use queue::{Answer, ORDERS_MAX, Order, Queue, Work};
+pub use stays::Staying;
 use writer::Writer;
 
 use crate::track::{Step, StepId};
@@ -253,13 +254,13 @@ impl Store {
         }
     }
 
-    /// The arrivals before `before_ms` of messages that were not seen leaving since, the oldest first; at most
-    /// `steps_max`.
+    /// The messages that came before `before_ms` and were not seen leaving since for all their recipients, nor told of
+    /// as that, the oldest first; at most `steps_max`.
     pub async fn staying(
         &self,
         before_ms: i64,
         steps_max: usize,
-    ) -> Result<Vec<StepId>, StoreError> {
+    ) -> Result<Vec<Staying>, StoreError> {
         let look = move |db: &Connection| Ok(stays::longer_than(db, before_ms, steps_max)?);
         let staying = self.read(look).await?;
         if staying.is_empty() {
@@ -268,6 +269,12 @@ impl Store {
         // One may just have left.
         self.book().await?;
         self.read(look).await
+    }
+
+    /// The stay of the message that came with this step, if it is not over.
+    pub async fn stay_of(&self, arrival: StepId) -> Result<Option<Staying>, StoreError> {
+        self.book().await?;
+        self.read(move |db| Ok(stays::of(db, arrival)?)).await
     }
 
     /// What a person runs in a shell to have a report tried again that was given up; it counts from the next start.

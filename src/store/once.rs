@@ -27,8 +27,8 @@ pub(super) fn of_group(step: &Step, group: &RecipientStatus) -> Option<i64> {
         group.event,
         Event::Expanded | Event::Transferred | Event::Relayed | Event::Delivered
     );
-    match step.stay {
-        Some(Stay::Ends(arrival)) if once && step.told == Some(Form::Report) => {
+    match step.stay.as_ref().and_then(Stay::arrival) {
+        Some(arrival) if once && step.told == Some(Form::Report) => {
             let second = step.report.arrival_us.div_euclid(1_000_000);
             Some(second << 48 | digest(arrival, group.event, &group.original))
         }

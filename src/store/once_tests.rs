@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::tests::{DAY_US, all_due, open, step_at, told};
 use super::*;
 use crate::clock::Clock;
+use crate::track::stay::Part;
 use crate::track::{Event, Form, Stay};
 
 /// The arrival that the departures below belong to.
@@ -23,11 +24,22 @@ const GOOD: [Event; 4] = [
 ];
 
 pub(super) fn arrival(number: u64) -> Step {
+    arrival_for(number, &[BOB])
+}
+
+pub(super) fn arrival_for(number: u64, recipients: &[&str]) -> Step {
+    let groups: Vec<_> = recipients.iter().map(|to| (*to, Event::Accepted)).collect();
     Step {
         told: None,
         stay: Some(Stay::Begins),
-        ..step_at(number, &[(BOB, Event::Accepted)], Clock::system().now_us())
+        ..step_at(number, &groups, Clock::system().now_us())
     }
+}
+
+/// The arrivals of what is not seen leaving, at most so many.
+pub(super) async fn staying(store: &Store, before_ms: i64, steps_max: usize) -> Vec<StepId> {
+    let found = store.staying(before_ms, steps_max).await.unwrap();
+    found.iter().map(|staying| staying.arrival).collect()
 }
 
 /// Of something that came when the first of them was made.
@@ -171,21 +183,21 @@ async fn what_has_come_stays_until_anything_is_put_of_it() {
     let leaves = |number, of| departure(number, StepId(of), &[(BOB, Event::Delayed)]);
     store.put(leaves(12, 2)).await.unwrap();
     store.book().await.unwrap();
-    assert_eq!(store.staying(i64::MAX, 9).await.unwrap().len(), 4);
+    assert_eq!(staying(&store, i64::MAX, 9).await.len(), 4);
     let nothing_to_tell = Step {
         told: None,
         ..departure(13, StepId(3), &[])
     };
     store.put(nothing_to_tell).await.unwrap();
     store.put(leaves(15, 5)).await.unwrap();
-    let staying = store.staying(i64::MAX, 9).await.unwrap();
-    assert_eq!(staying, [ARRIVAL, StepId(4)], "seen at once");
-    assert_eq!(store.staying(i64::MAX, 1).await.unwrap(), [ARRIVAL]);
+    let left = staying(&store, i64::MAX, 9).await;
+    assert_eq!(left, [ARRIVAL, StepId(4)], "seen at once");
+    assert_eq!(staying(&store, i64::MAX, 1).await, [ARRIVAL]);
     let hour_ago = Clock::system().now_ms() - 3_600_000;
-    assert!(store.staying(hour_ago, 9).await.unwrap().is_empty());
+    assert!(staying(&store, hour_ago, 9).await.is_empty());
     drop(store);
     let store = open(&dir);
-    assert_eq!(store.staying(i64::MAX, 9).await.unwrap(), staying);
+    assert_eq!(staying(&store, i64::MAX, 9).await, left);
 }
 
 #[tokio::test]
@@ -207,12 +219,80 @@ async fn what_is_told_once_and_what_stays_are_forgotten_with_their_steps() {
     let store = open(&dir);
     // A commit behind the look for old rows.
     store.book().await.unwrap();
-    assert_eq!(store.staying(i64::MAX, 9).await.unwrap(), [StepId(3)]);
+    assert_eq!(staying(&store, i64::MAX, 9).await, [StepId(3)]);
     let db = Connection::open(dir.path().join(FILE_NAME)).unwrap();
     let told: i64 = db
         .query_row("SELECT COUNT(*) FROM told", [], |row| row.get(0))
         .unwrap();
     assert_eq!(told, 0);
+}
+
+#[tokio::test]
+async fn one_stays_while_others_leave_and_is_told_of_once() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    for number in [1, 2] {
+        store.put(arrival_for(number, &[BOB, TEAM])).await.unwrap();
+    }
+    let part = |number, of, seen| Step {
+        stay: Some(Stay::Part(Part {
+            arrival: StepId(of),
+            came_for: 2,
+            seen: vec![seen],
+        })),
+        ..departure(number, StepId(of), &[(BOB, Event::Failed)])
+    };
+    let kept = |found: Vec<Staying>| -> Vec<_> {
+        let places = |stay: &Staying| (stay.arrival.0, [stay.keeps(0), stay.keeps(1)]);
+        found.iter().map(places).collect()
+    };
+    // One before the books are kept, one behind them; the same again changes nothing.
+    store.put(part(11, 1, 0)).await.unwrap();
+    store.book().await.unwrap();
+    store.put(part(12, 2, 1)).await.unwrap();
+    store.put(part(13, 2, 1)).await.unwrap();
+    let both = [(1, [false, true]), (2, [true, false])];
+    assert_eq!(kept(store.staying(i64::MAX, 9).await.unwrap()), both);
+    // Told, one goes on staying; then it leaves.
+    let told = Step {
+        stay: Some(Stay::Quiet(StepId(2))),
+        ..departure(14, StepId(2), &[(BOB, Event::Held)])
+    };
+    store.put(told).await.unwrap();
+    for _ in 0..2 {
+        let store = open(&dir);
+        let due = store.staying(i64::MAX, 9).await.unwrap();
+        assert_eq!(kept(due), both[..1]);
+        let second = store.stay_of(StepId(2)).await.unwrap();
+        assert_eq!(kept(second.into_iter().collect()), both[1..]);
+    }
+    store.put(part(15, 2, 0)).await.unwrap();
+    assert_eq!(store.stay_of(StepId(2)).await.unwrap(), None);
+}
+
+/// The third layout knew no recipients.
+#[tokio::test]
+async fn a_file_of_the_third_layout_is_taken_over() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    store.put(arrival_for(1, &[BOB, TEAM])).await.unwrap();
+    store.put(arrival_for(2, &[BOB, TEAM])).await.unwrap();
+    store.book().await.unwrap();
+    store.put(departure(12, StepId(2), &[])).await.unwrap();
+    drop(store);
+    Connection::open(dir.path().join(FILE_NAME))
+        .unwrap()
+        .execute_batch(
+            "ALTER TABLE stays DROP COLUMN quiet; ALTER TABLE stays DROP COLUMN left;
+             PRAGMA user_version = 3;",
+        )
+        .unwrap();
+    for _ in 0..2 {
+        let left = open(&dir).staying(i64::MAX, 9).await.unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].arrival, StepId(1));
+        assert!(left[0].keeps(0) && left[0].keeps(1));
+    }
 }
 
 /// The second layout had no such tables, and its last rows may not be in its books.

@@ -15,6 +15,7 @@ pub mod id;
 pub mod mtrk;
 pub mod policy;
 pub mod request;
+pub mod stay;
 pub mod step;
 pub mod wish;
 
@@ -22,6 +23,7 @@ pub use action::{Event, Status};
 pub use certificate::{Certificate, Secret};
 pub use id::{StepId, TrackingId};
 pub use request::TrackRequest;
+pub use stay::Stay;
 pub use step::{
-    Asked, Exchange, Form, HopReport, RecipientStatus, Role, Security, Stage, Stay, Step, UNSEEN,
+    Asked, Exchange, Form, HopReport, RecipientStatus, Role, Security, Stage, Step, UNSEEN,
 };

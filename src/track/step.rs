@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::asker::Asker;
-use super::{Certificate, Event, Status, StepId, TrackingId};
+use super::{Certificate, Event, Status, Stay, StepId, TrackingId};
 
 /// Where in the hop a report was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -215,16 +215,6 @@ pub struct Step {
     pub stay: Option<Stay>,
 }
 
-/// What a step is to the stay of a message at a hop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stay {
-    /// The message has come, and something at this hop will see it leave.
-    Begins,
-    /// The message that came with this step is seen leaving, tried at least, or told of as held.
-    Ends(StepId),
-}
-
 #[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
 fn is_false(flag: &bool) -> bool {
     !flag
@@ -242,6 +232,7 @@ impl Step {
                 ..step.report.clone()
             },
             received: None,
+            stay: step.stay.as_ref().and_then(Stay::arrival).map(Stay::Ends),
             ..step.clone()
         };
         let recipients = || {

@@ -29,9 +29,13 @@ impl Hop {
         let mta = Sink::smtp()
             .offer("DSN")
             .offer("PIPELINING")
-            .always("DOT", "250 2.0.0 Ok: queued as 4F1A2B3C")
-            .start();
-        let next = next.start();
+            .always("DOT", "250 2.0.0 Ok: queued as 4F1A2B3C");
+        Self::around(mta, role, protocol, next)
+    }
+
+    /// The same, where the ingress meets this one, which takes the message in the MTA's place.
+    pub fn around(mta: Script, role: &str, protocol: &str, next: Script) -> Self {
+        let (mta, next) = (mta.start(), next.start());
         let reports = tempfile::tempdir().expect("a temporary directory");
         let (entrance, exit) = (net::address(), net::address());
         let hoptrail = Hoptrail::serve(&format!(

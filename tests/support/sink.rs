@@ -426,11 +426,12 @@ impl Session {
         transaction.replies = self.replies_to_dot(&transaction.recipients);
         let replies = transaction.replies.clone();
         lock(&self.seen).transactions.push(transaction);
+        let thought = lock(&self.script).thought;
+        thread::sleep(thought);
         replies.iter().try_for_each(|reply| self.say(reply))
     }
 
     fn replies_to_dot(&self, recipients: &[String]) -> Vec<String> {
-        thread::sleep(lock(&self.script).thought);
         let mut script = lock(&self.script);
         let stages = if script.lmtp {
             recipients.iter().map(|line| dot_for(line)).collect()

@@ -3,6 +3,7 @@
 
 use tracing::info;
 
+use super::carried::Carried;
 use super::stranger::{conclude, settle};
 use super::wish::{grant, take_request};
 use super::{filter, ring};
@@ -10,12 +11,11 @@ use crate::hop::arriving::Arrival;
 use crate::hop::claim::Start;
 use crate::hop::head::Head;
 use crate::hop::header::field_value;
-use crate::hop::held::is_gone;
 use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked};
 use crate::hop::{Site, log_step};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
-use crate::track::carry::{CARRY, Carry, Opened};
+use crate::track::carry::{CARRY, Carry};
 use crate::track::wish::Wish;
 use crate::track::{
     Asked, Event, Form, HopReport, RecipientStatus, Role, Stage, Stay, Step, TrackRequest,
@@ -71,10 +71,7 @@ pub async fn prepare(
         }
         return (head.text, None);
     }
-    let found = Found {
-        carried: site.take_carry(&mut head),
-        asked: manner.trusted.and_then(|_| take_request(site, &mut head)),
-    };
+    let found = Found::in_head(site, manner, &mut head, envelope.as_deref()).await;
     let Some(envelope) = envelope else {
         return (head.text, None);
     };
@@ -90,6 +87,9 @@ pub async fn prepare(
     } else {
         None
     };
+    if let Some(tracked) = &mut envelope.tracked {
+        tracked.crosses = carry.is_some();
+    }
     let text = match carry {
         Some(field) => [field, head.text].concat(),
         None => head.text,
@@ -99,8 +99,29 @@ pub async fn prepare(
 
 /// What a header held that may be a request.
 struct Found {
-    carried: Option<Opened>,
+    carried: Option<Carried>,
     asked: Option<TrackRequest>,
+}
+
+impl Found {
+    /// Takes it out of the header.
+    async fn in_head(
+        site: &Site,
+        manner: Manner,
+        head: &mut Head,
+        envelope: Option<&Envelope>,
+    ) -> Self {
+        let carried = site.take_carry(head);
+        let asked = manner.trusted.and_then(|_| take_request(site, head));
+        let carried = match carried.zip(envelope) {
+            Some((opened, envelope)) => {
+                let id = head.message_id();
+                Some(Carried::of(site, opened, manner.trusted, envelope, id.as_deref()).await)
+            }
+            None => None,
+        };
+        Self { carried, asked }
+    }
 }
 
 /// Settles whether a message is tracked, by what MAIL brought or else by what was found in its header. False if the
@@ -121,16 +142,14 @@ async fn track(
     let passed = manner.passes && envelope.tracked.is_some();
     if envelope.tracked.is_none() {
         envelope.tracked = match found.carried {
-            Some(opened) => {
-                let id = head.message_id();
-                take_up(site, manner.trusted, opened, envelope, id.as_deref()).await
-            }
+            Some(carried) => carried.take_up(site, envelope),
             None => grant(site, found.asked, manner.trusted, envelope, head.block()),
         };
     }
     if let Some(tracked) = &mut envelope.tracked {
         if !passed && !site.listener.content_filter {
-            ring::look(site, tracked, &envelope.recipients).await;
+            let id = head.message_id();
+            ring::look(site, tracked, &envelope.recipients, id.as_deref()).await;
         }
         tracked.received = site.received(tracked.asked.by, head.block());
     }
@@ -156,67 +175,6 @@ fn untrackable(site: &Site, envelope: &Envelope, head: &Head) -> Option<&'static
         return Some("begins with no header field");
     }
     site.caused(head.block(), &envelope.recipients)
-}
-
-/// What a carry header with a good MAC means in front of an MTA, if it is that of this very mail and comes from a
-/// client that may ask: the request itself, if another hop that shares the key made it; a loop, if this hop did. Any
-/// other is a replay, and the mail passes untracked.
-async fn take_up(
-    site: &Site,
-    trusted: Option<Asked>,
-    opened: Opened,
-    envelope: &Envelope,
-    message_id: Option<&str>,
-) -> Option<Box<Tracked>> {
-    let (hop, now_ms) = (&site.hop, site.hop.clock.now_ms());
-    let carry = &opened.carry;
-    let client = match belongs(&opened, trusted, envelope, message_id, now_ms) {
-        Ok(client) => client,
-        Err(why) => {
-            info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, why, "carry header not honoured");
-            return None;
-        }
-    };
-    if let Some(earlier) = hop.recall(carry.step).await {
-        let tracked = ring::back(site, carry, &earlier, envelope);
-        is_gone(site, earlier).await;
-        return tracked;
-    }
-    let asked = Asked {
-        // A proof that lies in another hop's journal is none here.
-        by: carry.asker?.carried(),
-        from: client.from,
-    };
-    let elapsed_s = u64::try_from((now_ms - carry.at_ms) / 1000).unwrap_or(0);
-    let mut request = carry.request.for_next_hop(carry.step, elapsed_s)?;
-    let envid = envelope
-        .envid
-        .as_deref()
-        .filter(|envid| *envid == carry.id.as_str());
-    request.id = Some(carry.id.clone());
-    let mtrk = carry.mtrk.as_ref().and_then(|mtrk| mtrk.after(elapsed_s));
-    let tracked = site.honour(request, asked, &envelope.reverse_path, envid)?;
-    Some(tracked.with(mtrk))
-}
-
-/// Whether a carry header with a good MAC is that of this very mail and comes from a client that may ask: who that
-/// is, or why not.
-fn belongs(
-    opened: &Opened,
-    trusted: Option<Asked>,
-    envelope: &Envelope,
-    message_id: Option<&str>,
-    now_ms: i64,
-) -> Result<Asked, &'static str> {
-    if opened.expired(now_ms) {
-        Err("expired")
-    } else if !opened.is_of(message_id.map(str::as_bytes)) {
-        Err("made for another message")
-    } else if !opened.is_from(&envelope.reverse_path) {
-        Err("made for another reverse-path")
-    } else {
-        trusted.ok_or("the client may not ask")
-    }
 }
 
 /// What crosses the MTA with this transaction.
@@ -254,6 +212,7 @@ pub async fn arrived(
     let Some(tracked) = envelope.tracked else {
         return;
     };
+    let stay = watched(site, &tracked).then_some(Stay::Begins);
     let outcome = Outcome {
         reply: reply.clone(),
         remote_mta: hop.hostname.clone(),
@@ -305,12 +264,15 @@ pub async fn arrived(
         organisation: None,
         received: tracked.received,
         partial: false,
-        // One that came back is followed no further.
-        stay: hop
-            .held_after
-            .filter(|_| event == Event::Accepted)
-            .map(|_| Stay::Begins),
+        stay,
     };
     log_step(hop, &step);
     site.record(step).await;
+}
+
+/// Whether the message will be seen leaving, and has not been already: an MTA may hand it on before it answers for it.
+fn watched(site: &Site, tracked: &Tracked) -> bool {
+    let tracking = site.hop.tracking.as_ref();
+    let has_left = tracking.is_some_and(|tracking| tracking.arriving.is_missed(tracked.step));
+    site.hop.held_after.is_some() && tracked.crosses && !has_left
 }
