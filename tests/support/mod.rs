@@ -1,4 +1,4 @@
-//! What the integration tests share: real MTAs in private namespaces ([`lab`], [`mta`], [`dovecot`]), the
+//! What the integration tests share: real MTAs in private namespaces ([`lab`], [`mta`], [`fan`], [`dovecot`]), the
 //! built binary ([`hoptrail`], [`hop`], [`hop_config`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]), a browser
 //! ([`browser`]) and a reading of mail that is independent of the library's own ([`mail`]). It knows nothing of hoptrail's inside.
 //!
@@ -12,6 +12,7 @@ pub mod corpus;
 pub mod dialogue;
 pub mod dns;
 pub mod dovecot;
+pub mod fan;
 pub mod hop;
 pub mod hop_config;
 pub mod hoptrail;
