@@ -20,7 +20,6 @@ pub mod lab;
 pub mod mail;
 pub mod mta;
 pub mod net;
-pub mod played;
 pub mod says;
 pub mod script;
 pub mod sink;
