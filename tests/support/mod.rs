@@ -1,5 +1,5 @@
 //! What the integration tests share: real MTAs in private namespaces ([`lab`], [`mta`], [`fan`], [`dovecot`]), the
-//! built binary ([`hoptrail`], [`hop`], [`hop_config`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]), a browser
+//! built binary ([`hoptrail`], [`hop`], [`hop_config`], [`ingress`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]), a browser
 //! ([`browser`]) and a reading of mail that is independent of the library's own ([`mail`]). It knows nothing of hoptrail's inside.
 //!
 //! Whatever a test starts ends in its `Drop`, and tells its log there if the test is failing.
@@ -16,6 +16,7 @@ pub mod fan;
 pub mod hop;
 pub mod hop_config;
 pub mod hoptrail;
+pub mod ingress;
 pub mod lab;
 pub mod mail;
 pub mod mta;
