@@ -236,7 +236,8 @@ fn silent_name_servers_delay_mail_no_longer_than_configured() {
         let seen = hop.ask(&mut client, from, MESSAGE);
         let took = begun.elapsed();
         assert!(is_untouched(&seen, MESSAGE), "{from}: {seen:?}");
-        assert!(took < VERIFY * 3, "{from}: {took:?}");
+        // Left to themselves they would have taken five seconds for each question.
+        assert!(took < VERIFY * 8, "{from}: {took:?}");
     }
     // Who does not ask waits for nobody, and nobody is asked.
     client.command("MAIL FROM:<alice@good.test>", "250");
