@@ -271,6 +271,20 @@ fn a_listener_that_hears_strangers_tells_them_their_mistakes() {
     client.command("MAIL FROM:<alice@good.test> TRACK=LATER", "250");
 }
 
+/// There the client is the MTA, whoever the stranger was.
+#[test]
+fn behind_the_mta_no_stranger_is_heard() {
+    let policy = "policy = { allow = ['spf', 'dkim'] }";
+    let hop = support::hop::Hop::between(Sink::smtp(), Sink::smtp(), policy);
+    for (address, hello, heard) in [
+        (hop.entrance, "EHLO client.test", true),
+        (hop.exit, "LHLO mta.test", false),
+    ] {
+        let offer = Dialogue::open(address).command(hello, "250").join(" ");
+        assert_eq!(offer.contains("TRACK"), heard, "{offer}");
+    }
+}
+
 #[test]
 fn an_mta_that_tracks_by_itself_gets_only_requests_that_hold() {
     let hop = Hop::with("'spf', 'dkim'", signed_zone(), &["TRACK NOW"]);

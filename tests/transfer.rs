@@ -597,6 +597,29 @@ fn a_reply_too_many_is_not_taken_for_that_to_the_next_mail() {
     }
 }
 
+#[test]
+fn a_connection_that_was_kept_and_is_gone_meanwhile_is_no_delay() {
+    for gone in ["close", "421 4.4.2 idle for too long"] {
+        let next = Sink::smtp().once("MAIL", "250 2.1.0 ok").once("MAIL", gone);
+        let hop = Hop::egress(next);
+        let mut mta = Dialogue::open(hop.exit);
+        mta.command("LHLO mta.test", "250");
+        for _ in 0..2 {
+            mta.command(FROM, "250");
+            mta.command("RCPT TO:<bob@dest.test>", "250");
+            mta.data(MESSAGE);
+            mta.expect("250 2.0.0 ok, taken");
+        }
+        let commands = hop.next.commands();
+        let hellos = commands.iter().filter(|line| line.starts_with("EHLO"));
+        assert_eq!(
+            hellos.count(),
+            2,
+            "kept for the second, then anew: {commands:?}"
+        );
+    }
+}
+
 /// It hands the message on before it has answered for it: the arrival is not on record yet.
 #[test]
 fn an_mta_that_is_faster_than_its_own_answer_is_waited_for() {
