@@ -259,8 +259,13 @@ fn mail_passes_an_mta_that_wants_no_xforward() {
 
 #[test]
 fn an_mta_that_takes_no_xclient_gets_no_client() {
-    for offer in ["PIPELINING", "XCLIENT NAME PORT"] {
-        let (mta, entrance) = (Sink::smtp().offer(offer).start(), net::address());
+    let refusing = Sink::smtp().offer(XCLIENT);
+    for mta in [
+        Sink::smtp().offer("PIPELINING"),
+        Sink::smtp().offer("XCLIENT NAME PORT"),
+        refusing.always("XCLIENT", "550 5.7.0 not you"),
+    ] {
+        let (mta, entrance) = (mta.start(), net::address());
         let _hoptrail = serve(entrance, mta.next_hop(), "", "client_address = 'xclient'");
         let mut client = Dialogue::connect(entrance);
         client.expect("421");

@@ -71,6 +71,7 @@ fn stages() -> Vec<Stage> {
         .filter(|path| path.extension().is_some_and(|ending| ending == "txt"))
         .collect();
     paths.sort();
+    assert!(paths.len() > 50, "the scripts are found");
     let stage = |path: &Path| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let text = fs::read_to_string(path).expect("a script is text");
@@ -131,7 +132,7 @@ impl Stage {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {
                     return Err(error.to_string());
                 }
-                Err(_) if start.elapsed() > Duration::from_secs(10) => {
+                Err(_) if start.elapsed() > support::PATIENCE => {
                     return Err("nobody connects".to_owned());
                 }
                 Err(_) => thread::sleep(Duration::from_micros(200)),

@@ -270,7 +270,7 @@ fn through(entrance: SocketAddrV4, groups: &[Group], cuts: &[usize]) -> Result<(
     let stream = TcpStream::connect(entrance).expect("hoptrail listens");
     stream.set_nodelay(true).expect("a socket");
     stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(support::PATIENCE))
         .expect("a socket");
     let mut stream = BufReader::new(stream);
     let mut start = 0;

@@ -4,114 +4,55 @@
 
 mod support;
 
-use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use support::dialogue::Dialogue;
-use support::hoptrail::{Hoptrail, User};
+use support::hop::{FROM, Hop};
+use support::hoptrail::User;
 use support::mail::Mail;
-use support::net;
 use support::sink::Sink;
-use support::{PATIENCE, wait_until};
 
 const MESSAGE: &[u8] = b"Received: from client.origin.test (unknown [192.0.2.9])\r\n\
     \tby mail.origin.test; Mon, 23 Nov 2026 12:00:00 +0000\r\n\
     Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\nlast\r\n";
 const MAIL: &str = "MAIL FROM:<alice@origin.test> TRACK=NOW:up/00000000000000aa:hop/1 ENVID=E1";
 
-/// A hop of ingress and egress, whose arrival is told as well. The test is the MTA between.
-struct Hop {
-    _hoptrail: Hoptrail,
-    entrance: SocketAddrV4,
-    exit: SocketAddrV4,
-    mta: Sink,
-    next: Sink,
-    reports: tempfile::TempDir,
+/// A hop whose arrival is told as well.
+fn hop_under(policy: &str, next: &str) -> Hop {
+    let mta = Sink::smtp()
+        .greet("220 queue7.inside.dest.test ESMTP")
+        .offer("DSN")
+        .always("DOT", "250 2.0.0 Ok: queued as 4F1A2B3C");
+    let next = Sink::smtp()
+        .greet("220 store9.inside.dest.test ESMTP")
+        .offer(next)
+        .once(
+            "RCPT TO:<gone",
+            "550 5.1.1 <gone@dest.test> no such user in ward 6",
+        )
+        .always("DOT", "250 2.0.0 Ok: queued as 5E6F7A8B");
+    let head = format!(
+        "hostname = 'mx1.dest.test'\nreports.from = 'reports@dest.test'\nreports.accepted = 'always'\n\
+         policy = {{ allow = ['127.0.0.0/8'], {policy} }}"
+    );
+    Hop::headed(mta, next, &head)
 }
 
-impl Hop {
-    fn under(policy: &str, next: &str) -> Self {
-        let mta = Sink::smtp()
-            .greet("220 queue7.inside.dest.test ESMTP")
-            .offer("DSN")
-            .always("DOT", "250 2.0.0 Ok: queued as 4F1A2B3C")
-            .start();
-        let next = Sink::smtp()
-            .greet("220 store9.inside.dest.test ESMTP")
-            .offer(next)
-            .once(
-                "RCPT TO:<gone",
-                "550 5.1.1 <gone@dest.test> no such user in ward 6",
-            )
-            .always("DOT", "250 2.0.0 Ok: queued as 5E6F7A8B")
-            .start();
-        let reports = tempfile::tempdir().expect("a temporary directory");
-        let (entrance, exit) = (net::address(), net::address());
-        let hoptrail = Hoptrail::serve(&format!(
-            "hostname = 'mx1.dest.test'\n\
-             reports = {{ from = 'reports@dest.test', via = 'maildir:{}', accepted = 'always' }}\n\
-             policy = {{ allow = ['127.0.0.0/8'], {policy} }}\n\
-             [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = '{}'\n\
-             [[listener]]\nrole = 'egress'\nlisten = '{exit}'\nprotocol = 'lmtp'\nnext_hop = '{}'\n",
-            reports.path().display(),
-            mta.next_hop(),
-            next.next_hop(),
-        ));
-        Self {
-            _hoptrail: hoptrail,
-            entrance,
-            exit,
-            mta,
-            next,
-            reports,
-        }
-    }
-
-    /// A message in and out again, towards these recipients.
-    fn pass(&self, to: &[&str], out: &[&str]) {
-        let mut client = Dialogue::open(self.entrance);
-        client.command("EHLO client.test", "250");
-        client.command(MAIL, "250");
-        for rcpt in to {
-            client.command(&format!("RCPT TO:<{rcpt}>"), "250");
-        }
-        client.data(MESSAGE);
-        client.expect("250");
-        let carried = self.mta.wait_for(1)[0].data.clone();
-        let mut mta = Dialogue::open(self.exit);
-        mta.command("LHLO mta.test", "250");
-        mta.command("MAIL FROM:<alice@origin.test>", "250");
-        for rcpt in out {
-            mta.command(&format!("RCPT TO:{rcpt}"), "250");
-        }
-        mta.command("DATA", "354");
-        let trace = b"Received: from mx1 by queue7.inside.dest.test for <member@dest.test>\r\n";
-        mta.send([&trace[..], &carried, b".\r\n"].concat());
-        for _ in out {
-            mta.reply();
-        }
-    }
-
-    fn reports(&self, count: usize) -> Vec<Mail> {
-        wait_until(PATIENCE, "reports", || {
-            let mails = Mail::in_maildir(self.reports.path());
-            if mails.len() == count {
-                Ok(mails)
-            } else {
-                Err(format!("{} reports", mails.len()))
-            }
-        })
-    }
+/// A message in and out again, towards these recipients.
+fn pass(hop: &Hop, to: &[&str], out: &[&str]) {
+    let carried = hop.arrive_with(MAIL, to, MESSAGE).data;
+    let trace = b"Received: from mx1 by queue7.inside.dest.test for <member@dest.test>\r\n";
+    hop.leave_as(FROM, out, &[&trace[..], &carried].concat());
 }
 
 #[test]
 fn an_organisation_tells_its_name_and_the_time_and_nothing_else() {
-    let hop = Hop::under("disclose = 'organisation', received = true", "DSN");
-    hop.pass(
+    let hop = hop_under("disclose = 'organisation', received = true", "DSN");
+    pass(
+        &hop,
         &["bob@dest.test", "gone@dest.test"],
-        &["<bob@dest.test>", "<gone@dest.test>"],
+        &["RCPT TO:<bob@dest.test>", "RCPT TO:<gone@dest.test>"],
     );
-    let mails = hop.reports(2);
+    let mails = hop.wait_for_mails(2);
     for mail in &mails {
         let text = format!("{mail:?}");
         for secret in [
@@ -166,15 +107,15 @@ fn an_organisation_tells_its_name_and_the_time_and_nothing_else() {
 
 #[test]
 fn who_is_silent_passes_the_request_on_as_it_came() {
-    let hop = Hop::under("disclose = { networks = 'silent' }", "TRACK NOW");
-    hop.pass(&["bob@dest.test"], &["<bob@dest.test>"]);
+    let hop = hop_under("disclose = { networks = 'silent' }", "TRACK NOW");
+    pass(&hop, &["bob@dest.test"], &["RCPT TO:<bob@dest.test>"]);
     let onward = hop.next.wait_for(1)[0].mail_from.clone();
     assert!(
         onward.contains("TRACK=NOW:hop/2:up/00000000000000aa"),
         "{onward}"
     );
     std::thread::sleep(Duration::from_millis(500));
-    hop.reports(0);
+    hop.wait_for_mails(0);
 }
 
 #[test]
@@ -184,9 +125,9 @@ fn received_fields_are_told_where_they_may_be() {
         ("received = false", false),
         ("verified_reports_per_hour_max = 1", false),
     ] {
-        let hop = Hop::under(policy, "DSN");
-        hop.pass(&["bob@dest.test"], &["<bob@dest.test>"]);
-        for mail in hop.reports(2) {
+        let hop = hop_under(policy, "DSN");
+        pass(&hop, &["bob@dest.test"], &["RCPT TO:<bob@dest.test>"]);
+        for mail in hop.wait_for_mails(2) {
             let text = format!("{mail:?}");
             assert_eq!(
                 text.contains("Content-Type: text/rfc822-headers"),
@@ -210,12 +151,13 @@ fn received_fields_are_told_where_they_may_be() {
 
 #[test]
 fn the_fields_of_an_opened_alias_are_nobodys() {
-    let hop = Hop::under("received = true, disclose = 'full'", "DSN");
-    hop.pass(
+    let hop = hop_under("received = true, disclose = 'full'", "DSN");
+    pass(
+        &hop,
         &["team@dest.test"],
-        &["<member@dest.test> ORCPT=rfc822;team@dest.test"],
+        &["RCPT TO:<member@dest.test> ORCPT=rfc822;team@dest.test"],
     );
-    let mails = hop.reports(2);
+    let mails = hop.wait_for_mails(2);
     let expanded = mails.iter().filter(|mail| {
         let report = mail.report().expect("a report");
         report.of_recipients("X-Hoptrail-Event") == ["expanded"]

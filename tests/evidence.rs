@@ -5,9 +5,9 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::net::SocketAddrV4;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use support::dns::{Dns, Zone};
@@ -55,12 +55,7 @@ impl Reported {
         let user = User::stranger();
         let message = b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\nx\r\n";
         user.send(entrance, "alice@origin.test", &["bob@dest.test"], message);
-        support::wait_until(support::PATIENCE, "a report", || {
-            match Mail::in_maildir(mailbox.path()).len() {
-                1 => Ok(()),
-                n => Err(format!("{n} mails")),
-            }
-        });
+        Mail::wait_in_maildir(mailbox.path(), 1);
         Self {
             user,
             mailbox,
@@ -74,6 +69,13 @@ impl Reported {
         Zone::default()
             .txt(RECORD, &strings.collect::<String>())
             .start()
+    }
+
+    /// Where an archive comes to lie, and the options that ask for it and this name server.
+    fn bundle(&self, names: &Dns) -> (PathBuf, [String; 3]) {
+        let archive = self.mailbox.path().join("evidence.tar");
+        let to = archive.display().to_string();
+        (archive, ["--bundle".to_owned(), to, at(names.address())])
     }
 
     fn timeline(&self, more: &[String]) -> Output {
@@ -125,12 +127,7 @@ fn a_name_server_is_asked_when_the_user_asks() {
 fn an_archive_convinces_a_stranger_and_an_altered_one_does_not() {
     let reported = Reported::new();
     let names = reported.name_server();
-    let archive = reported.mailbox.path().join("evidence.tar");
-    let bundle = [
-        "--bundle".to_owned(),
-        archive.display().to_string(),
-        at(names.address()),
-    ];
+    let (archive, bundle) = reported.bundle(&names);
     let written = reported.timeline(&bundle);
     let told = String::from_utf8_lossy(&written.stderr).into_owned();
     assert!(told.contains("sha256 "), "{told}");
@@ -167,12 +164,7 @@ fn an_archive_convinces_a_stranger_and_an_altered_one_does_not() {
 fn an_archive_can_be_checked_by_hand() {
     let reported = Reported::new();
     let names = reported.name_server();
-    let archive = reported.mailbox.path().join("evidence.tar");
-    let bundle = [
-        "--bundle".to_owned(),
-        archive.display().to_string(),
-        at(names.address()),
-    ];
+    let (archive, bundle) = reported.bundle(&names);
     reported.timeline(&bundle);
     let place = tempfile::tempdir().expect("a temporary directory");
     let shell = format!(
@@ -186,8 +178,12 @@ fn an_archive_can_be_checked_by_hand() {
     let checked = checked.expect("a shell");
     assert!(checked.status.success(), "{checked:?}");
     let reports = fs::read_dir(place.path().join("reports")).expect("the reports");
-    for report in reports {
-        let mail = fs::read(report.expect("a report").path()).expect("its octets");
-        assert_eq!(verify_dkim(&mail, &reported.zone), ["rsa-sha256 pass"]);
-    }
+    let verdict = |report: DirEntry| {
+        let mail = fs::read(report.path()).expect("its octets");
+        verify_dkim(&mail, &reported.zone)
+    };
+    let verdicts: Vec<_> = reports
+        .map(|report| verdict(report.expect("a report")))
+        .collect();
+    assert_eq!(verdicts, [["rsa-sha256 pass"]]);
 }

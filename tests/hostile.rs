@@ -8,9 +8,9 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::hop::{FROM, Hop};
 use support::mail::{Mail, Report};
 use support::measured;
-use support::played::Played;
 use support::sink::Sink;
 
 const BOB: [&str; 1] = ["bob@dest.test"];
@@ -18,9 +18,15 @@ const MESSAGE: &str = "Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\nlast\r\
 /// A hop would have told by then what it tells.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// A message of alice's comes with these parameters; as the MTA gets it.
+fn arrive(hop: &Hop, parameters: &str, to: &[&str], message: &[u8]) -> Vec<u8> {
+    let mail = format!("{FROM} {parameters}");
+    hop.arrive_with(&mail, to, message).data
+}
+
 /// A carry header as the hop makes it for [`MESSAGE`], out of a message that has come and not left.
-fn carry(hop: &Played) -> String {
-    let data = hop.arrive("TRACK=NOW ENVID=E1", &BOB, MESSAGE.as_bytes());
+fn carry(hop: &Hop) -> String {
+    let data = arrive(hop, "TRACK=NOW ENVID=E1", &BOB, MESSAGE.as_bytes());
     let text = String::from_utf8(data).expect("text");
     let carry = text.strip_suffix(MESSAGE).expect("the message behind it");
     assert!(carry.starts_with("Hoptrail-Carry:"), "{carry}");
@@ -28,9 +34,9 @@ fn carry(hop: &Played) -> String {
 }
 
 /// The events told when no more come.
-fn told(hop: &Played) -> Vec<String> {
+fn told(hop: &Hop) -> Vec<String> {
     thread::sleep(SILENCE);
-    let reports = hop.reports();
+    let reports = hop.mails();
     let reports = reports.iter().filter_map(Mail::report);
     reports
         .flat_map(|report| report.of_recipients("X-Hoptrail-Event"))
@@ -38,8 +44,8 @@ fn told(hop: &Played) -> Vec<String> {
 }
 
 /// Nothing that the hop has written holds a line or a control that is not its own.
-fn assert_untouched(hop: &Played) {
-    for mail in hop.reports() {
+fn assert_untouched(hop: &Hop) {
+    for mail in hop.mails() {
         let text = format!("{mail:?}");
         let odd = |c: char| c.is_control() && c != '\n';
         assert!(text.is_ascii() && !text.contains(odd), "{text:?}");
@@ -63,15 +69,15 @@ fn assert_untouched(hop: &Played) {
 
 #[test]
 fn a_carry_header_counts_for_its_own_mail_alone() {
-    let hop = Played::start();
+    let hop = Hop::tracking(Sink::smtp(), "");
     let carry = carry(&hop);
     let other = MESSAGE.replace("m1@", "m2@");
     let without = MESSAGE.replace("Message-ID: <m1@origin.test>\r\n", "");
     for message in [&other, &without] {
         // At the door it is taken out; behind the MTA too, and in neither place honoured.
-        let came = hop.arrive("", &BOB, format!("{carry}{message}").as_bytes());
+        let came = arrive(&hop, "", &BOB, format!("{carry}{message}").as_bytes());
         assert_eq!(String::from_utf8_lossy(&came), *message);
-        let left = hop.leave(&BOB, format!("{carry}{message}").as_bytes());
+        let left = hop.pass_on(&BOB, format!("{carry}{message}").as_bytes());
         assert_eq!(String::from_utf8_lossy(&left.data), *message);
         assert!(!left.mail_from.contains("TRACK"), "{left:?}");
     }
@@ -88,9 +94,9 @@ fn a_carry_header_counts_for_its_own_mail_alone() {
         let forged = carry.replace(from, to);
         assert_ne!(forged, carry, "{from}");
         let message = format!("{forged}{MESSAGE}");
-        let came = hop.arrive("", &BOB, message.as_bytes());
+        let came = arrive(&hop, "", &BOB, message.as_bytes());
         assert_eq!(String::from_utf8_lossy(&came), message);
-        let left = hop.leave(&BOB, message.as_bytes());
+        let left = hop.pass_on(&BOB, message.as_bytes());
         assert_eq!(String::from_utf8_lossy(&left.data), message);
         assert!(!left.mail_from.contains("TRACK"), "{left:?}");
     }
@@ -101,16 +107,21 @@ fn a_carry_header_counts_for_its_own_mail_alone() {
 /// Out of a copy, by a client that may ask: nobody is named who was not named at first, and nothing comes back that has left.
 #[test]
 fn a_carry_header_that_is_replayed_tells_nothing() {
-    let mut hop = Played::start();
-    let carried = hop.arrive("TRACK=NOW ENVID=E1", &BOB, MESSAGE.as_bytes());
-    hop.leave(&BOB, &carried);
-    hop.wait_for_reports(1);
+    let mut hop = Hop::tracking(Sink::smtp(), "");
+    let carried = arrive(&hop, "TRACK=NOW ENVID=E1", &BOB, MESSAGE.as_bytes());
+    hop.pass_on(&BOB, &carried);
+    hop.wait_for_mails(1);
     let alias = MESSAGE.replace("m1@", "m2@");
-    let alias = hop.arrive("TRACK=NOW ENVID=E2", &["team@dest.test"], alias.as_bytes());
+    let alias = arrive(
+        &hop,
+        "TRACK=NOW ENVID=E2",
+        &["team@dest.test"],
+        alias.as_bytes(),
+    );
     for n in 0..20 {
         let victim = format!("victim{n}@dest.test");
         for (carried, to) in [(&carried, BOB[0]), (&carried, &victim), (&alias, &victim)] {
-            let came = hop.arrive("", &[to], carried);
+            let came = arrive(&hop, "", &[to], carried);
             assert!(!came.starts_with(b"Hoptrail-Carry:"), "{to}");
         }
     }
@@ -122,7 +133,7 @@ fn a_carry_header_that_is_replayed_tells_nothing() {
 
 #[test]
 fn a_carry_header_in_a_body_a_part_or_another_field_is_text() {
-    let hop = Played::start();
+    let hop = Hop::tracking(Sink::smtp(), "");
     let carry = carry(&hop);
     let folded = format!("X-Seen: a\r\n {}", carry.replace("\r\n ", "\r\n\t"));
     for message in [
@@ -138,9 +149,9 @@ fn a_carry_header_in_a_body_a_part_or_another_field_is_text() {
             carry.trim_start_matches("Hoptrail-Carry: ")
         ),
     ] {
-        let came = hop.arrive("", &BOB, message.as_bytes());
+        let came = arrive(&hop, "", &BOB, message.as_bytes());
         assert_eq!(String::from_utf8_lossy(&came), message);
-        let left = hop.leave(&BOB, message.as_bytes());
+        let left = hop.pass_on(&BOB, message.as_bytes());
         assert_eq!(String::from_utf8_lossy(&left.data), message);
         assert!(!left.mail_from.contains("TRACK"), "{left:?}");
     }
@@ -164,21 +175,21 @@ fn a_next_hops_words_stay_words() {
         .fold(Sink::smtp().greet("220 \u{1b}[2Jevil"), |next, words| {
             next.once("DOT", words.trim_end_matches("\r\n"))
         });
-    let hop = Played::before(next, "");
+    let hop = Hop::tracking(next, "");
     for n in 0..WORDS.len() {
-        let carried = hop.arrive("TRACK=NOW", &BOB, MESSAGE.as_bytes());
-        hop.leave(&BOB, &carried);
-        hop.wait_for_reports(n + 1);
+        let carried = arrive(&hop, "TRACK=NOW", &BOB, MESSAGE.as_bytes());
+        hop.pass_on(&BOB, &carried);
+        hop.wait_for_mails(n + 1);
     }
     // Refused in the same words.
     let next = Sink::smtp().always(
         "DOT",
         "550-5.7.1 no\r\n550-X-Evil: 1\u{1b}[2J\r\n550 5.7.1 never",
     );
-    let refusing = Played::before(next, "");
-    let carried = refusing.arrive("TRACK=NOW", &BOB, MESSAGE.as_bytes());
-    refusing.leave(&BOB, &carried);
-    refusing.wait_for_reports(1);
+    let refusing = Hop::tracking(next, "");
+    let carried = arrive(&refusing, "TRACK=NOW", &BOB, MESSAGE.as_bytes());
+    refusing.pass_on(&BOB, &carried);
+    refusing.wait_for_mails(1);
     assert_eq!(told(&refusing), ["failed"]);
     for hop in [&hop, &refusing] {
         assert_untouched(hop);
@@ -188,20 +199,17 @@ fn a_next_hops_words_stay_words() {
 /// Who writes controls into ENVID and ORCPT names nothing: an id is made up, the address is that of RCPT.
 #[test]
 fn controls_in_xtext_name_nothing() {
-    let hop = Played::start();
+    let hop = Hop::tracking(Sink::smtp(), "");
     for (n, envid) in ["E1+0D+0AX-Evil:+201", "+00", "a+1B[2J", "+C3+A4", "a+0"]
         .iter()
         .enumerate()
     {
-        let rcpt = "<bob@dest.test> ORCPT=rfc822;bob+0D+0AX-Evil:+201@dest.test".to_owned();
-        let carried = hop.arrive_as(
-            &format!("TRACK=NOW ENVID={envid}"),
-            &[rcpt],
-            MESSAGE.as_bytes(),
-        );
-        let left = hop.leave(&BOB, &carried);
+        let rcpt = "RCPT TO:<bob@dest.test> ORCPT=rfc822;bob+0D+0AX-Evil:+201@dest.test".to_owned();
+        let mail = format!("{FROM} TRACK=NOW ENVID={envid}");
+        let carried = hop.arrive_as(&mail, &[rcpt], MESSAGE.as_bytes());
+        let left = hop.pass_on(&BOB, &carried.data);
         assert!(!left.mail_from.contains("Evil"), "{left:?}");
-        let reports = hop.wait_for_reports(n + 1);
+        let reports = hop.wait_for_mails(n + 1);
         let mut reports = reports.iter().filter_map(Mail::report);
         assert!(reports.all(|report| is_plain(&report)), "{envid}");
     }
@@ -217,21 +225,21 @@ fn is_plain(report: &Report) -> bool {
 #[test]
 fn ten_thousand_recipients_are_one_report() {
     const COUNT: usize = 10_000;
-    let hop = Played::before(Sink::smtp(), "limits = { recipients_max = 10000 }");
+    let hop = Hop::tracking(Sink::smtp(), "limits = { recipients_max = 10000 }");
     let all: Vec<String> = (0..COUNT).map(|n| format!("r{n}@dest.test")).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     let begun = Instant::now();
-    let carried = hop.arrive("TRACK=NOW ENVID=E1", &all, MESSAGE.as_bytes());
-    let left = hop.leave(&all, &carried);
+    let carried = arrive(&hop, "TRACK=NOW ENVID=E1", &all, MESSAGE.as_bytes());
+    let left = hop.pass_on(&all, &carried);
     assert_eq!(left.recipients.len(), COUNT);
-    let reports = hop.wait_for_reports(1);
+    let reports = hop.wait_for_mails(1);
     let took = begun.elapsed();
     let report = reports[0].report().expect("a report");
     assert_eq!(
         report.of_recipients("X-Hoptrail-Event"),
         vec!["transferred"; COUNT]
     );
-    let timeline = support::hoptrail::User::stranger().timeline_json(hop.maildir(), "E1");
+    let timeline = support::hoptrail::User::stranger().timeline_json(hop.reports.path(), "E1");
     let known = timeline["messages"][0]["recipients"]
         .as_array()
         .map(Vec::len);
@@ -242,14 +250,14 @@ fn ten_thousand_recipients_are_one_report() {
     );
     // One more is not followed, and goes through.
     let more = [&all[..], &["one.more@dest.test"]].concat();
-    let untracked = hop.arrive("TRACK=NOW ENVID=E2", &more, MESSAGE.as_bytes());
+    let untracked = arrive(&hop, "TRACK=NOW ENVID=E2", &more, MESSAGE.as_bytes());
     assert_eq!(untracked, MESSAGE.as_bytes());
-    assert_eq!(hop.reports().len(), 1);
+    assert_eq!(hop.mails().len(), 1);
 }
 
 #[test]
 fn huge_headers_pass_and_are_told_in_bounds() {
-    let hop = Played::start();
+    let hop = Hop::tracking(Sink::smtp(), "");
     let lines = |octets: usize| {
         "X-Many: 0123456789abcdef0123456789abcdef0123456789abcdef01\r\n".repeat(octets / 60)
     };
@@ -267,13 +275,13 @@ fn huge_headers_pass_and_are_told_in_bounds() {
     ];
     let tracked = messages.iter().filter(|(tracked, _)| *tracked).count();
     for (tracked, message) in &messages {
-        let came = hop.arrive("TRACK=NOW", &BOB, message.as_bytes());
+        let came = arrive(&hop, "TRACK=NOW", &BOB, message.as_bytes());
         assert_eq!(came.starts_with(b"Hoptrail-Carry:"), *tracked);
         assert!(came.ends_with(message.as_bytes()));
-        let left = hop.leave(&BOB, &came);
+        let left = hop.pass_on(&BOB, &came);
         assert_eq!(String::from_utf8_lossy(&left.data), *message);
     }
-    for mail in hop.wait_for_reports(tracked) {
+    for mail in hop.wait_for_mails(tracked) {
         assert!(mail.octets() < 10_000, "{mail:?}");
     }
     assert_eq!(told(&hop).len(), tracked);

@@ -132,9 +132,13 @@ fn a_pause_before_the_answer_is_measured_on_either_leg() {
         );
     }
     assert!(us("attempt_us") >= us("pause_out_us"), "{}", passed.json);
-    for words in [", accepted 1.", ", which took it 1."] {
+    for (words, name) in [
+        (", accepted", "pause_in_us"),
+        (", which took it", "pause_out_us"),
+    ] {
+        let words = format!("{words} {}.", us(name) / 1_000_000);
         assert!(
-            passed.timeline.contains(words),
+            passed.timeline.contains(&words),
             "{words} {}",
             passed.timeline
         );

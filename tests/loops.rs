@@ -14,16 +14,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use support::dialogue::Dialogue;
 use support::dovecot::Dovecot;
+use support::hop::{FROM, Hop, SENDER};
 use support::hop_config::HopConfig;
 use support::hoptrail::{Hoptrail, User};
 use support::mail::{MESSAGE, Mail, Report, wire};
 use support::mta::{Mta, Setup, start_all};
 use support::net::{self, NextHop};
-use support::played::Played;
 use support::sink::Sink;
 use support::{PATIENCE, wait_until};
 
-const SENDER: &str = "alice@origin.test";
 const RECIPIENT: &str = "bob@dest.test";
 const SMALL: &[u8] = b"Message-ID: <m1@origin.test>\r\n\r\nx\r\n";
 /// A hop would have told by then what it tells.
@@ -231,6 +230,13 @@ fn answers_to_reports_cause_nothing_or_stop_by_themselves() {
         });
         let came = end.wait_for(sent);
         assert_eq!(came.len(), sent, "{responder:?}: {came:?}");
+        let answers = came
+            .iter()
+            .filter(|seen| seen.recipients[0].contains("<hoptrail@"));
+        for answer in answers {
+            let fields = answer.mail().hoptrail_fields();
+            assert_eq!(fields, Vec::<String>::new(), "followed: {answer:?}");
+        }
         let mails = dovecot.mails("alice");
         assert_eq!(mails.len(), reports, "{responder:?}: {mails:?}");
         assert!(
@@ -320,24 +326,29 @@ fn a_ring_of_opensmtpd_and_sendmail_is_told_once() {
     Ring::of([Mta::opensmtpd(first), sendmail]).assert_told_once();
 }
 
+/// Asks for tracking so; what the MTA gets.
+fn arrive(hop: &Hop, track: &str, to: &str) -> Vec<u8> {
+    hop.arrive_with(&format!("{FROM} {track}"), &[to], SMALL)
+        .data
+}
+
 /// Asks for tracking so; whether the MTA got a carry header.
-fn is_carried(hop: &Played, track: &str, to: &str) -> bool {
-    hop.arrive(track, &[to], SMALL)
-        .starts_with(b"Hoptrail-Carry:")
+fn is_carried(hop: &Hop, track: &str, to: &str) -> bool {
+    arrive(hop, track, to).starts_with(b"Hoptrail-Carry:")
 }
 
 /// The step that the next hop is told when the MTA hands on what came.
-fn leave(hop: &Played, data: &[u8]) -> String {
-    let seen = hop.leave(&[RECIPIENT], data);
+fn leave(hop: &Hop, data: &[u8]) -> String {
+    let seen = hop.pass_on(&[RECIPIENT], data);
     let (_, up) = seen.mail_from.split_once(":up/").expect("a step");
     up[..16].to_owned()
 }
 
 /// The events of all reports, when there are so many and no more come, and the ring of a loop.
-fn told(hop: &Played, count: usize) -> (Vec<String>, String) {
-    hop.wait_for_reports(count);
+fn told(hop: &Hop, count: usize) -> (Vec<String>, String) {
+    hop.wait_for_mails(count);
     thread::sleep(SILENCE);
-    let reports: Vec<_> = hop.reports().iter().filter_map(Mail::report).collect();
+    let reports: Vec<_> = hop.mails().iter().filter_map(Mail::report).collect();
     let event = |report: &Report| report.of_recipients("X-Hoptrail-Event").remove(0);
     let mut events: Vec<_> = reports.iter().map(event).collect();
     events.sort();
@@ -354,18 +365,18 @@ fn via(step: &str) -> String {
 
 #[test]
 fn a_resend_is_no_loop() {
-    let hop = Played::start();
+    let hop = Hop::tracking(Sink::smtp(), "");
     let track = "TRACK=NOW:hop/1:up/00000000000000aa ENVID=E1";
     for _ in 0..2 {
-        leave(&hop, &hop.arrive(track, &[RECIPIENT], SMALL));
+        leave(&hop, &arrive(&hop, track, RECIPIENT));
     }
     assert_eq!(told(&hop, 2).0, ["transferred"; 2]);
 }
 
 #[test]
 fn only_the_same_message_to_the_same_recipient_comes_in_a_ring() {
-    let hop = Played::start();
-    let step = leave(&hop, &hop.arrive("TRACK=NOW ENVID=E1", &[RECIPIENT], SMALL));
+    let hop = Hop::tracking(Sink::smtp(), "");
+    let step = leave(&hop, &arrive(&hop, "TRACK=NOW ENVID=E1", RECIPIENT));
     let via = via(&step);
     for (why, track, to) in [
         (
@@ -437,7 +448,7 @@ fn only_who_has_not_left_comes_back_in_a_ring() {
 
 #[test]
 fn a_request_that_has_passed_too_many_hops_ends_and_the_mail_does_not() {
-    let hop = Played::start();
+    let hop = Hop::tracking(Sink::smtp(), "");
     assert!(is_carried(&hop, "TRACK=NOW:hop/24", RECIPIENT));
     assert!(!is_carried(&hop, "TRACK=NOW:hop/25", RECIPIENT));
     assert!(!is_carried(&hop, "TRACK=NOW:hop/3:max/3", RECIPIENT));

@@ -205,6 +205,28 @@ fn mx_hosts_are_tried_in_order_of_preference() {
     );
 }
 
+/// Others are tried where one cannot be reached or is busy (RFC 5321, 5.1), not where it says no.
+#[test]
+fn a_host_that_says_no_says_it_for_its_domain() {
+    for (greeting, reply) in [
+        ("554 5.3.2 not for you", "554 5.3.2 not for you"),
+        ("421 4.3.2 busy", "250 2.0.0 ok, taken"),
+    ] {
+        let first = on_port_25(Sink::smtp().greet(greeting));
+        let second = on_port_25(Sink::smtp());
+        let dns = Zone::default()
+            .mx("dest.test", 10, "mx1.dest.test")
+            .mx("dest.test", 20, "mx2.dest.test")
+            .a("mx1.dest.test", first.1)
+            .a("mx2.dest.test", second.1)
+            .start();
+        let egress = Egress::with("lmtp", Some(&dns), "mx", "");
+        assert_eq!(egress.send(&["bob@dest.test"]), [reply]);
+        let tried = usize::from(reply.starts_with('2'));
+        assert_eq!(second.0.transactions().len(), tried);
+    }
+}
+
 #[test]
 fn a_domain_without_mx_is_its_own_host() {
     let up = on_port_25(Sink::smtp());

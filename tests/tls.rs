@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::process::Command;
@@ -88,8 +88,7 @@ fn plaintext_behind_starttls_voids_the_session() {
     let mut client = Dialogue::open(entrance);
     client.command("STARTTLS", "220");
     client.send("MAIL FROM:<evil@origin.test>\r\n");
-    let mut rest = Vec::new();
-    client.socket().read_to_end(&mut rest).ok();
+    let rest = client.rest_below_tls();
     assert!(!rest.starts_with(b"2"), "{}", rest.escape_ascii());
     assert_eq!(mta.commands(), ["EHLO client.test"]);
 }
@@ -114,14 +113,13 @@ fn a_message_that_tls_did_not_carry_to_its_end_is_never_completed() {
         .socket()
         .write_all(b".\r\nMAIL FROM:<evil@origin.test>\r\n")
         .ok();
-    let mut rest = Vec::new();
-    client.socket().read_to_end(&mut rest).ok();
+    let rest = client.rest_below_tls();
     assert!(!rest.starts_with(b"2"), "{}", rest.escape_ascii());
     // Somebody cuts the connection below TLS, or writes into it.
     begun().break_off();
     let mut client = begun();
     client.socket().write_all(b".\r\n").ok();
-    client.socket().read_to_end(&mut rest).ok();
+    client.rest_below_tls();
 
     let mut last = Dialogue::open(entrance);
     last.submit("c@origin.test", &["d@dest.test"], SMALL);
@@ -158,8 +156,7 @@ fn what_is_no_handshake_costs_its_session_only() {
                 client.command("STARTTLS", "220");
             }
             client.send(octets);
-            let mut rest = Vec::new();
-            client.socket().read_to_end(&mut rest).ok();
+            let rest = client.rest_below_tls();
             assert!(!rest.starts_with(b"220"), "{}", rest.escape_ascii());
             began.elapsed()
         };

@@ -5,8 +5,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::dialogue::Dialogue;
-use support::hop::{Hop, MESSAGE, TRACKED};
+use support::hop::{FROM, Hop, MESSAGE, TRACKED};
 use support::mail::Mail;
 use support::sink::Sink;
 
@@ -64,11 +66,6 @@ fn towards_a_hop_that_tracks_the_request_is_put_back() {
         report.field("X-Hoptrail-Queue-Id"),
         "4F1A2B3C",
         "the MTA's own, from the arrival"
-    );
-    assert_eq!(
-        Mail::in_maildir(hop.reports.path()).len(),
-        1,
-        "one report per hop"
     );
 }
 
@@ -178,18 +175,14 @@ fn a_refusal_that_is_not_about_the_request_stands() {
     let refusal = "550 5.7.1 not from you";
     let hop = Hop::egress(Sink::smtp().offer("TRACK NOW").always("MAIL", refusal));
     let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
-    let replies = hop.leave(
-        "MAIL FROM:<alice@origin.test>",
-        &["RCPT TO:<bob@dest.test>"],
-        &wire,
-    );
+    let replies = hop.leave(FROM, &["RCPT TO:<bob@dest.test>"], &wire);
     assert_eq!(replies, [refusal]);
     assert_eq!(hop.report().of_recipients("X-Hoptrail-Event"), ["failed"]);
 }
 
 #[test]
 fn untracked_mail_passes_without_a_trace() {
-    let hop = Hop::egress(Sink::smtp().offer("TRACK NOW").offer("DSN"));
+    let hop = Hop::tracking(Sink::smtp(), "");
     let replies = hop.leave(
         "MAIL FROM:<alice@origin.test> ENVID=E9",
         &["RCPT TO:<bob@dest.test> ORCPT=rfc822;b+2Bx@dest.test"],
@@ -214,7 +207,7 @@ fn a_reply_that_was_given_stands_whatever_becomes_of_the_next() {
         let wire = hop.arrive(TRACKED, &all);
         let mut mta = Dialogue::open(hop.exit);
         mta.command("LHLO mta.test", "250");
-        mta.command("MAIL FROM:<alice@origin.test>", "250");
+        mta.command(FROM, "250");
         for rcpt in all {
             mta.command(&format!("RCPT TO:<{rcpt}>"), "250");
         }
@@ -248,11 +241,7 @@ fn a_delivery_tells_each_recipient_the_stores_own_words() {
     let all = ["bob@dest.test", "nobody@dest.test", "carol@dest.test"];
     let wire = hop.arrive(TRACKED, &all);
     let rcpts = all.map(|rcpt| format!("RCPT TO:<{rcpt}>"));
-    let replies = hop.leave(
-        "MAIL FROM:<alice@origin.test>",
-        &rcpts.each_ref().map(String::as_str),
-        &wire,
-    );
+    let replies = hop.leave(FROM, &rcpts.each_ref().map(String::as_str), &wire);
     assert_eq!(
         replies,
         [
@@ -274,20 +263,9 @@ fn a_delivery_tells_each_recipient_the_stores_own_words() {
     );
 
     // The retry of the one that had to wait ends well.
-    hop.leave(
-        "MAIL FROM:<alice@origin.test>",
-        &["RCPT TO:<carol@dest.test>"],
-        &wire,
-    );
-    let mails = support::wait_until(support::PATIENCE, "a second report", || {
-        let mails = Mail::in_maildir(hop.reports.path());
-        if mails.len() == 2 {
-            Ok(mails)
-        } else {
-            Err(format!("{}", mails.len()))
-        }
-    });
-    let events: Vec<_> = mails
+    hop.leave(FROM, &["RCPT TO:<carol@dest.test>"], &wire);
+    let events: Vec<_> = hop
+        .wait_for_mails(2)
         .iter()
         .filter_map(Mail::report)
         .map(|r| r.of_recipients("X-Hoptrail-Event"))
@@ -307,11 +285,7 @@ fn refusals_at_every_stage_become_the_recipients_replies() {
     ] {
         let hop = Hop::egress(Sink::smtp().always(at, reply));
         let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
-        let replies = hop.leave(
-            "MAIL FROM:<alice@origin.test>",
-            &["RCPT TO:<bob@dest.test>"],
-            &wire,
-        );
+        let replies = hop.leave(FROM, &["RCPT TO:<bob@dest.test>"], &wire);
         assert_eq!(replies, [reply], "at {at}");
         assert_eq!(
             hop.report().of_recipients("X-Hoptrail-Event"),
@@ -328,7 +302,7 @@ fn a_next_hop_that_dies_is_never_a_success() {
         let hop = Hop::egress(Sink::smtp().always(at, "close"));
         let wire = hop.arrive(TRACKED, &["bob@dest.test", "carol@dest.test"]);
         let replies = hop.leave(
-            "MAIL FROM:<alice@origin.test>",
+            FROM,
             &["RCPT TO:<bob@dest.test>", "RCPT TO:<carol@dest.test>"],
             &wire,
         );
@@ -350,7 +324,7 @@ fn over_smtp_an_egress_takes_one_recipient_a_transaction() {
     let mut mta = Dialogue::open(hop.exit);
     mta.command("EHLO mta.test", "250");
     mta.command("LHLO mta.test", "502");
-    mta.command("MAIL FROM:<alice@origin.test>", "250");
+    mta.command(FROM, "250");
     mta.command("MAIL FROM:<alice@origin.test>", "503 5.5.1");
     mta.command("DATA", "503 5.5.1");
     mta.command("RCPT TO:<bob@dest.test>", "250");
@@ -375,7 +349,7 @@ fn parameters_nobody_knows_are_refused() {
     mta.command("LHLO mta.test", "250");
     mta.command("EHLO mta.test", "502");
     mta.command("MAIL FROM:<alice@origin.test> XFOO=1", "555 5.5.4");
-    mta.command("MAIL FROM:<alice@origin.test>", "250");
+    mta.command(FROM, "250");
     mta.command("RCPT TO:<bob@dest.test> XBAR", "555 5.5.4");
 }
 
@@ -440,15 +414,8 @@ fn a_duty_of_success_the_next_hop_cannot_take_is_ours() {
         ],
         b"Message-ID: <m1@origin.test>\r\n\r\nx\r\n",
     );
-    let mails = support::wait_until(support::PATIENCE, "a notification", || {
-        let mails = Mail::in_maildir(hop.reports.path());
-        if mails.is_empty() {
-            Err("none".to_owned())
-        } else {
-            Ok(mails)
-        }
-    });
-    assert_eq!(mails.len(), 1, "untracked: no report beside it");
+    // Untracked: no report beside it.
+    let mails = hop.wait_for_mails(1);
     assert_eq!(mails[0].field("To").as_deref(), Some("<alice@origin.test>"));
     let text =
         String::from_utf8_lossy(&std::fs::read(first_file(&hop)).expect("a mail")).into_owned();
@@ -465,7 +432,7 @@ fn a_duty_of_success_the_next_hop_cannot_take_is_ours() {
     assert!(!text.contains("carol") && !text.contains("dora"), "{text}");
     let able = Hop::egress(Sink::smtp().offer("DSN"));
     able.leave(
-        "MAIL FROM:<alice@origin.test>",
+        FROM,
         &["RCPT TO:<bob@dest.test> NOTIFY=SUCCESS"],
         b"x: y\r\n\r\nz\r\n",
     );
@@ -478,10 +445,10 @@ fn a_duty_of_success_the_next_hop_cannot_take_is_ours() {
 
 #[test]
 fn an_alias_is_told_as_expanded_and_no_member_is_named() {
-    let hop = Hop::egress(Sink::smtp().offer("TRACK NOW").offer("DSN"));
+    let hop = Hop::tracking(Sink::smtp(), "");
     let wire = hop.arrive(TRACKED, &["team@dest.test"]);
     let replies = hop.leave(
-        "MAIL FROM:<alice@origin.test>",
+        FROM,
         &[
             "RCPT TO:<x1@inner.test> ORCPT=rfc822;team@dest.test",
             "RCPT TO:<x2@inner.test>",
@@ -517,19 +484,20 @@ fn a_list_reports_to_who_asked_not_to_its_owner() {
     );
     let report = hop.report();
     assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["expanded"]);
-    let mails = Mail::in_maildir(hop.reports.path());
-    assert_eq!(mails.len(), 1);
-    assert_eq!(mails[0].field("To").as_deref(), Some("<alice@origin.test>"));
+    assert_eq!(
+        hop.mails()[0].field("To").as_deref(),
+        Some("<alice@origin.test>")
+    );
 }
 
 #[test]
 fn an_orcpt_that_belongs_to_another_recipient_is_not_believed() {
     // OpenSMTPD 6.8 keeps the DSN parameters of one RCPT for those behind it.
-    let hop = Hop::egress(Sink::smtp().offer("TRACK NOW").offer("DSN"));
+    let hop = Hop::tracking(Sink::smtp(), "");
     let all = ["bob@dest.test", "carol@dest.test"];
     let wire = hop.arrive(TRACKED, &all);
     hop.leave(
-        "MAIL FROM:<alice@origin.test>",
+        FROM,
         &all.map(|rcpt| format!("RCPT TO:<{rcpt}> ORCPT=rfc822;bob@dest.test"))
             .each_ref()
             .map(String::as_str),
@@ -549,11 +517,7 @@ fn a_user_without_a_domain_is_who_the_journal_says() {
     ] {
         let hop = Hop::with("delivery", "lmtp", Sink::lmtp());
         let wire = hop.arrive(TRACKED, to);
-        hop.leave(
-            "MAIL FROM:<alice@origin.test>",
-            &["RCPT TO:<bob> ORCPT=rfc822;bob@dest.test"],
-            &wire,
-        );
+        hop.leave(FROM, &["RCPT TO:<bob> ORCPT=rfc822;bob@dest.test"], &wire);
         let report = hop.report();
         assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["delivered"]);
         assert_eq!(report.final_recipients(), ["bob@dest.test"]);
@@ -567,11 +531,7 @@ fn the_hop_limit_ends_tracking_not_mail() {
         "MAIL FROM:<alice@origin.test> TRACK=NOW:hop/24",
         &["bob@dest.test"],
     );
-    hop.leave(
-        "MAIL FROM:<alice@origin.test>",
-        &["RCPT TO:<bob@dest.test>"],
-        &wire,
-    );
+    hop.leave(FROM, &["RCPT TO:<bob@dest.test>"], &wire);
     assert_eq!(
         hop.next.wait_for(1)[0].mail_from,
         "MAIL FROM:<alice@origin.test>"
@@ -596,7 +556,7 @@ fn what_a_next_hop_says_before_it_has_the_message_is_not_its_word_about_it() {
         mta.command("LHLO mta.test", "250");
         // The second time it goes over a connection of its own.
         for (reply, taken) in [("451 4.4.2", 0), ("250 2.0.0 ok, taken", 1)] {
-            mta.command("MAIL FROM:<alice@origin.test>", "250");
+            mta.command(FROM, "250");
             mta.command("RCPT TO:<bob@dest.test>", "250");
             mta.chunks(&[b"Subject: x\r\n\r\n", b"body\r\n"]);
             mta.expect(reply);
@@ -626,7 +586,7 @@ fn a_reply_too_many_is_not_taken_for_that_to_the_next_mail() {
             ["550 5.1.1 no dora", "250 2.0.0 ok, taken"],
         ),
     ] {
-        mta.command("MAIL FROM:<alice@origin.test>", "250");
+        mta.command(FROM, "250");
         for rcpt in rcpts {
             mta.command(&format!("RCPT TO:<{rcpt}@dest.test>"), "250");
         }
@@ -635,6 +595,46 @@ fn a_reply_too_many_is_not_taken_for_that_to_the_next_mail() {
             mta.expect(reply);
         }
     }
+}
+
+#[test]
+fn a_connection_that_was_kept_and_is_gone_meanwhile_is_no_delay() {
+    for gone in ["close", "421 4.4.2 idle for too long"] {
+        let next = Sink::smtp().once("MAIL", "250 2.1.0 ok").once("MAIL", gone);
+        let hop = Hop::egress(next);
+        let mut mta = Dialogue::open(hop.exit);
+        mta.command("LHLO mta.test", "250");
+        for _ in 0..2 {
+            mta.command(FROM, "250");
+            mta.command("RCPT TO:<bob@dest.test>", "250");
+            mta.data(MESSAGE);
+            mta.expect("250 2.0.0 ok, taken");
+        }
+        let commands = hop.next.commands();
+        let hellos = commands.iter().filter(|line| line.starts_with("EHLO"));
+        assert_eq!(
+            hellos.count(),
+            2,
+            "kept for the second, then anew: {commands:?}"
+        );
+    }
+}
+
+/// It hands the message on before it has answered for it: the arrival is not on record yet.
+#[test]
+fn an_mta_that_is_faster_than_its_own_answer_is_waited_for() {
+    let mta = Sink::smtp()
+        .offer("DSN")
+        .always("DOT", "250 2.0.0 Ok: queued as 4F1A2B3C")
+        .pause(Duration::from_millis(300));
+    let hop = Hop::between(mta, Sink::smtp(), "timeouts = { store_ms = 20000 }");
+    let bob = ["bob@dest.test"];
+    std::thread::scope(|scope| {
+        scope.spawn(|| hop.arrive(TRACKED, &bob));
+        let came = hop.mta.wait_for(1).remove(0);
+        hop.pass_on(&bob, &came.data);
+    });
+    assert_eq!(hop.report().field("X-Hoptrail-Queue-Id"), "4F1A2B3C");
 }
 
 #[test]
@@ -652,7 +652,7 @@ fn a_next_hop_that_is_down_is_a_delay() {
     drop(next);
     let mut mta = Dialogue::open(exit);
     mta.command("LHLO mta.test", "250");
-    mta.command("MAIL FROM:<alice@origin.test>", "250");
+    mta.command(FROM, "250");
     mta.command("RCPT TO:<bob@dest.test>", "250");
     mta.command("DATA", "354");
     mta.send([wire.as_slice(), b".\r\n"].concat());

@@ -6,73 +6,28 @@
 
 mod support;
 
-use std::net::SocketAddrV4;
-
 use support::dialogue::Dialogue;
-use support::hoptrail::Hoptrail;
+use support::ingress::Ingress;
 use support::mail::{Mail, Report};
-use support::net;
-use support::sink::{Script, Sink};
+use support::sink::Sink;
 
 const SENDER: &str = "alice@origin.test";
 const MESSAGE: &str = "Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\nbody\r\n";
 /// B, as somebody with a secret would set it.
 const B: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk";
 
-/// An ingress that takes wishes, and where its reports land.
-struct Hop {
-    _hoptrail: Hoptrail,
-    mta: Sink,
-    entrance: SocketAddrV4,
-    reports: tempfile::TempDir,
+/// A client that has said hello.
+fn client(hop: &Ingress) -> Dialogue {
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client
 }
 
-impl Hop {
-    /// With these lines in its listener, and those for the top.
-    fn start(mta: Script, wishes: &str, more: &str) -> Self {
-        let mta = mta.start();
-        let reports = tempfile::tempdir().expect("a temporary directory");
-        let entrance = net::address();
-        let hoptrail = Hoptrail::serve(&format!(
-            "hostname = 'mx1.test'\n{more}\n\
-             [reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:{}'\n\
-             [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\n\
-             next_hop = '{}'\n{wishes}\n",
-            reports.path().display(),
-            mta.next_hop(),
-        ));
-        Self {
-            _hoptrail: hoptrail,
-            mta,
-            entrance,
-            reports,
-        }
-    }
-
-    fn client(&self) -> Dialogue {
-        let mut client = Dialogue::open(self.entrance);
-        client.command("EHLO client.test", "250");
-        client
-    }
-
-    fn reports(&self, count: usize) -> Vec<Report> {
-        support::wait_until(support::PATIENCE, "reports", || {
-            let mails = Mail::in_maildir(self.reports.path());
-            let reports: Vec<Report> = mails.iter().filter_map(Mail::report).collect();
-            if reports.len() >= count {
-                Ok(reports)
-            } else {
-                Err(format!("{} reports", reports.len()))
-            }
-        })
-    }
-
-    /// The last of so many messages at the MTA.
-    fn seen(&self, count: usize) -> String {
-        let transactions = self.mta.wait_for(count);
-        let last = transactions.last().expect("one at least");
-        String::from_utf8(last.data.clone()).expect("text")
-    }
+/// The last of so many messages at the MTA.
+fn seen(hop: &Ingress, count: usize) -> String {
+    let transactions = hop.mta.wait_for(count);
+    let last = transactions.last().expect("one at least");
+    String::from_utf8(last.data.clone()).expect("text")
 }
 
 /// One transaction in a session that has said hello.
@@ -85,11 +40,11 @@ fn submit(client: &mut Dialogue, parameters: &str, message: &str) {
 
 #[test]
 fn a_header_field_asks_as_the_parameter_does() {
-    let hop = Hop::start(Sink::smtp(), "request_header = 'X-Track'", "");
+    let hop = Ingress::with(Sink::smtp(), "", "request_header = 'X-Track'");
     let message =
         format!("X-Track: NOW:c256/{B}\r\n :t/1795478400000:id/mine (please)\r\n{MESSAGE}");
-    submit(&mut hop.client(), "", &message);
-    let seen = hop.seen(1);
+    submit(&mut client(&hop), "", &message);
+    let seen = seen(&hop, 1);
     let (carry, rest) = seen.split_at(seen.find("Message-ID:").expect("the message"));
     assert!(
         carry.starts_with("Hoptrail-Carry: v=1; kid=") && rest == MESSAGE,
@@ -108,11 +63,11 @@ fn a_header_field_asks_as_the_parameter_does() {
 #[test]
 fn what_was_said_at_mail_outranks_the_header_and_that_a_rule() {
     let both = "request_header = 'X-Track'\ntrack = [{ from = 'origin.test' }]";
-    let hop = Hop::start(Sink::smtp(), both, "");
-    let mut client = hop.client();
+    let hop = Ingress::with(Sink::smtp(), "", both);
+    let mut client = client(&hop);
     let asking = format!("X-Track: NOW:id/header:c256/{B}\r\n{MESSAGE}");
     submit(&mut client, " TRACK=NOW:id/parameter", &asking);
-    assert!(hop.seen(1).ends_with(MESSAGE) && !hop.seen(1).contains("X-Track"));
+    assert!(seen(&hop, 1).ends_with(MESSAGE) && !seen(&hop, 1).contains("X-Track"));
     submit(&mut client, "", &asking);
     submit(&mut client, " ENVID=envelope", MESSAGE);
     let mut reports = hop.reports(3);
@@ -135,26 +90,26 @@ fn only_who_may_ask_asks_and_a_login_makes_the_difference() {
         .offer("AUTH PLAIN")
         .once("AUTH", "235 2.7.0 ok");
     let wishes = "request_header = 'X-Track'\ntrack = [{ one_in = 1 }]";
-    let hop = Hop::start(mta, wishes, "[policy]\nallow = ['authenticated']");
-    let mut client = hop.client();
+    let hop = Ingress::with(mta, "[policy]\nallow = ['authenticated']", wishes);
+    let mut client = client(&hop);
     let asking = format!("X-Track: NOW\r\n{MESSAGE}");
     submit(&mut client, "", &asking);
-    assert_eq!(hop.seen(1), asking, "a stranger's mail passes as it is");
+    assert_eq!(seen(&hop, 1), asking, "a stranger's mail passes as it is");
     client.command("AUTH PLAIN AGFsaWNlAHB3", "235");
     submit(&mut client, "", &asking);
-    assert!(hop.seen(2).starts_with("Hoptrail-Carry:") && hop.seen(2).ends_with(MESSAGE));
+    assert!(seen(&hop, 2).starts_with("Hoptrail-Carry:") && seen(&hop, 2).ends_with(MESSAGE));
     assert_eq!(hop.reports(1).len(), 1);
 }
 
 #[test]
 fn one_in_n_is_about_one_in_n() {
     const MESSAGES: usize = 200;
-    let hop = Hop::start(
+    let hop = Ingress::with(
         Sink::smtp(),
-        "track = [{ to = 'dest.test', one_in = 4 }]",
         "",
+        "track = [{ to = 'dest.test', one_in = 4 }]",
     );
-    let mut client = hop.client();
+    let mut client = client(&hop);
     for _ in 0..MESSAGES {
         client.command(&format!("MAIL FROM:<{SENDER}>"), "250");
         for recipient in ["bob", "carol", "dora", "eve"] {
@@ -175,13 +130,13 @@ fn one_in_n_is_about_one_in_n() {
 #[test]
 fn a_message_that_came_back_is_not_asked_for_anew() {
     let both = "request_header = 'X-Track'\ntrack = [{ from = 'origin.test' }]";
-    let hop = Hop::start(Sink::smtp(), both, "");
-    let mut client = hop.client();
+    let hop = Ingress::with(Sink::smtp(), "", both);
+    let mut client = client(&hop);
     submit(&mut client, "", MESSAGE);
-    let carried = hop.seen(1);
+    let carried = seen(&hop, 1);
     assert!(carried.starts_with("Hoptrail-Carry:"), "{carried}");
     submit(&mut client, "", &format!("X-Track: NOW\r\n{carried}"));
-    assert_eq!(hop.seen(2), MESSAGE);
+    assert_eq!(seen(&hop, 2), MESSAGE);
     let event = |report: &Report| report.of_recipients("X-Hoptrail-Event").remove(0);
     let mut told: Vec<_> = hop.reports(2).iter().map(event).collect();
     told.sort();
@@ -189,7 +144,7 @@ fn a_message_that_came_back_is_not_asked_for_anew() {
     // In the next round nothing but the trace of the last one tells.
     let again = format!("Received: from a.test\r\n\tby MX1.test (b) with SMTP\r\n{MESSAGE}");
     submit(&mut client, "", &again);
-    assert_eq!(hop.seen(3), again);
+    assert_eq!(seen(&hop, 3), again);
     for trace in ["by mx1.test.example", "from mx1.test by b", "by xmx1.test"] {
         let other = format!("Received: {trace} with SMTP\r\n{MESSAGE}");
         submit(&mut client, "", &other);
@@ -208,34 +163,34 @@ fn a_message_that_came_back_is_not_asked_for_anew() {
 #[test]
 fn a_late_request_crosses_by_carry_header_whatever_the_mta_offers() {
     let both = "request_header = 'X-Track'\ntrack = [{ to = 'dest.test' }]";
-    let hop = Hop::start(Sink::smtp().offer("TRACK NOW"), both, "");
-    let mut client = hop.client();
+    let hop = Ingress::with(Sink::smtp().offer("TRACK NOW"), "", both);
+    let mut client = client(&hop);
     for (count, message) in [
         (1, format!("X-Track: NOW\r\n{MESSAGE}")),
         (2, MESSAGE.to_owned()),
     ] {
         submit(&mut client, "", &message);
-        let seen = hop.seen(count);
+        let seen = seen(&hop, count);
         assert!(
             seen.starts_with("Hoptrail-Carry:") && seen.ends_with(MESSAGE),
             "{seen}"
         );
     }
     submit(&mut client, " TRACK=NOW", MESSAGE);
-    assert_eq!(hop.seen(3), MESSAGE, "this one came in time");
+    assert_eq!(seen(&hop, 3), MESSAGE, "this one came in time");
 }
 
 #[test]
 fn reports_and_the_null_sender_are_tracked_by_no_rule() {
-    let hop = Hop::start(Sink::smtp(), "track = [{ one_in = 1 }]", "");
-    let mut client = hop.client();
+    let hop = Ingress::with(Sink::smtp(), "", "track = [{ one_in = 1 }]");
+    let mut client = client(&hop);
     let report =
         "Content-Type: multipart/report; report-type=tracking-status; boundary=x\r\n\r\n--x--\r\n";
     submit(&mut client, "", report);
-    assert_eq!(hop.seen(1), report);
+    assert_eq!(seen(&hop, 1), report);
     client.command("MAIL FROM:<>", "250");
     client.command("RCPT TO:<bob@dest.test>", "250");
     client.data(MESSAGE.as_bytes());
     client.expect("250");
-    assert_eq!(hop.seen(2), MESSAGE);
+    assert_eq!(seen(&hop, 2), MESSAGE);
 }

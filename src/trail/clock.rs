@@ -234,6 +234,24 @@ mod tests {
         assert_eq!(offset(&out, &into).1, Offset::Contradiction);
     }
 
+    /// What was said a day before on the same connection, since when a clock was set.
+    #[test]
+    fn a_hello_of_long_ago_is_none_of_a_transactions_own() {
+        let day = 86_400_000_000;
+        let out = [
+            exchange(Stage::Ehlo, 0, 100),
+            exchange(Stage::Dot, day, day + 100),
+        ];
+        let set_us = 3_600_000_000;
+        let at = day + set_us;
+        let into = [
+            exchange(Stage::Ehlo, 40, 60),
+            exchange(Stage::Dot, at + 40, at + 60),
+        ];
+        let bounds = offset(&out, &into).1.bounds().unwrap();
+        assert_eq!((bounds.low_us, bounds.high_us), (set_us - 40, set_us + 40));
+    }
+
     #[test]
     fn repeated_exchanges_do_not_count() {
         let out = [exchange(Stage::Rcpt, 0, 100)];

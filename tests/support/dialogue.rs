@@ -1,6 +1,6 @@
 //! A client that says exactly what the test says.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 
 use tokio::net::TcpSocket;
@@ -182,10 +182,19 @@ impl Dialogue {
     /// Whatever else the server says until it closes the connection.
     pub fn rest(&mut self) -> String {
         let mut rest = Vec::new();
-        // What came before a reset is kept.
-        let _ = self.stream.read_to_end(&mut rest);
+        let read = self.stream.read_to_end(&mut rest);
         self.note("S", &rest);
+        // What came before a reset is kept.
+        assert!(is_end(&read), "no end ({read:?}):\n{}", self.transcript());
         String::from_utf8_lossy(&rest).into_owned()
+    }
+
+    /// The same below TLS, whatever it is.
+    pub fn rest_below_tls(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let read = self.socket.read_to_end(&mut rest);
+        assert!(is_end(&read), "no end ({read:?}):\n{}", self.transcript());
+        rest
     }
 
     /// Breaks the connection off, with no QUIT.
@@ -200,7 +209,8 @@ impl Dialogue {
 
     /// Whether the server has closed the connection and said nothing more.
     pub fn is_closed(&mut self) -> bool {
-        matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))
+        let read = self.stream.read(&mut [0]);
+        matches!(read, Ok(0)) || read.is_err() && is_end(&read)
     }
 
     /// Both sides so far.
@@ -212,6 +222,13 @@ impl Dialogue {
         self.said
             .push(format!("{who}: {}\n", octets.escape_ascii()));
     }
+}
+
+/// Whether this is the end of a connection, and not of the patience with one that is open.
+fn is_end(read: &std::io::Result<usize>) -> bool {
+    let waited = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
+    read.as_ref()
+        .map_or_else(|error| !waited.contains(&error.kind()), |_| true)
 }
 
 fn share(socket: &TcpStream) -> TcpStream {

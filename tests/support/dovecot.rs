@@ -136,16 +136,7 @@ impl Dovecot {
 
     /// Waits until the user has as many mails, and gives them; more than that is a failure.
     pub fn wait_for(&self, user: &str, count: usize) -> Vec<Mail> {
-        let what = format!("{user} has {count} mails");
-        let mails = super::wait_until(super::PATIENCE, &what, || {
-            let mails = self.mails(user);
-            if mails.len() < count {
-                return Err(format!("{} mails", mails.len()));
-            }
-            Ok(mails)
-        });
-        assert_eq!(mails.len(), count, "{user} has too many mails: {mails:?}");
-        mails
+        Mail::wait_in_maildir(&self.maildir(user), count)
     }
 
     /// The running daemon, for its files and its namespace.

@@ -10,6 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::{PATIENCE, wait_until};
+
 /// A message that holds what relays like to change; lines end with LF.
 pub const MESSAGE: &[u8] = include_bytes!("../lab/message.eml");
 
@@ -40,6 +42,19 @@ impl Mail {
             .filter_map(|entry| fs::read(entry.ok()?.path()).ok())
             .map(|octets| Self::new(&octets))
             .collect()
+    }
+
+    /// Waits until a Maildir holds so many mails, and gives them; more than that is a failure.
+    pub fn wait_in_maildir(maildir: &Path, count: usize) -> Vec<Self> {
+        let mails = wait_until(PATIENCE, &format!("{count} mails"), || {
+            let mails = Self::in_maildir(maildir);
+            if mails.len() < count {
+                return Err(format!("{mails:?}"));
+            }
+            Ok(mails)
+        });
+        assert_eq!(mails.len(), count, "too many mails: {mails:?}");
+        mails
     }
 
     /// How long it is.

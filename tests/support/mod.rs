@@ -1,5 +1,5 @@
-//! What the integration tests share: real MTAs in private namespaces ([`lab`], [`mta`], [`dovecot`]), the
-//! built binary ([`hoptrail`], [`hop`], [`hop_config`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]), a browser
+//! What the integration tests share: real MTAs in private namespaces ([`lab`], [`mta`], [`fan`], [`dovecot`]), the
+//! built binary ([`hoptrail`], [`hop`], [`hop_config`], [`ingress`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]), a browser
 //! ([`browser`]) and a reading of mail that is independent of the library's own ([`mail`]). It knows nothing of hoptrail's inside.
 //!
 //! Whatever a test starts ends in its `Drop`, and tells its log there if the test is failing.
@@ -12,14 +12,15 @@ pub mod corpus;
 pub mod dialogue;
 pub mod dns;
 pub mod dovecot;
+pub mod fan;
 pub mod hop;
 pub mod hop_config;
 pub mod hoptrail;
+pub mod ingress;
 pub mod lab;
 pub mod mail;
 pub mod mta;
 pub mod net;
-pub mod played;
 pub mod says;
 pub mod script;
 pub mod sink;

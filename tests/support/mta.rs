@@ -392,6 +392,16 @@ fn exim_router(next_hop: NextHop) -> String {
     )
 }
 
+/// All four: `mx.p.test` is Postfix, `mx.e.test` Exim, `mx.o.test` `OpenSMTPD`, `mx.s.test` Sendmail.
+pub fn all() -> [Setup; 4] {
+    [
+        Mta::postfix("mx.p.test"),
+        Mta::exim("mx.e.test"),
+        Mta::opensmtpd("mx.o.test"),
+        Mta::sendmail("mx.s.test"),
+    ]
+}
+
 /// Starts MTAs side by side: each takes a second or two, most of it waiting.
 pub fn start_all<const N: usize>(setups: [Setup; N]) -> [Mta; N] {
     thread::scope(|scope| {

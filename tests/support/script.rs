@@ -193,7 +193,7 @@ impl Script {
 
 /// Says and hears one side over a connection; what went wrong, if anything did.
 pub fn play(turns: &[Turn], stream: &TcpStream, cut: Cut) -> Result<(), String> {
-    let timeout = stream.set_read_timeout(Some(Duration::from_secs(5)));
+    let timeout = stream.set_read_timeout(Some(super::PATIENCE));
     timeout
         .and_then(|()| stream.set_nodelay(true))
         .map_err(|error| error.to_string())?;

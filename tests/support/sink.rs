@@ -44,8 +44,8 @@ impl fmt::Debug for Transaction {
 /// A server to be started. Replies are chosen by the beginning of the command line, whatever its case; a client
 /// that comes counts as a line `CONNECT`, the dot as a line `DOT`, over LMTP `DOT <recipient>` for each recipient. Some
 /// replies are deeds: `close` closes the connection, `half` does so in the middle of one, `silence` is none, `endless`
-/// never comes to an end, behind `deaf` (a 354) nothing more is read, and behind `gone` (another) the connection is
-/// closed.
+/// never comes to an end, behind `deaf` (a 354) nothing more is read, behind `gone` (another) the connection is closed,
+/// and behind `early` (a third) there is a 250 for what has not come yet before it is.
 #[derive(Clone, Default)]
 pub struct Script {
     lmtp: bool,
@@ -450,6 +450,11 @@ impl Session {
             "half" => return self.end(b"250-half a", Duration::ZERO),
             "gone" => return self.end(b"354 go on\r\n", Duration::ZERO),
             "deaf" => return self.end(b"354 go on\r\n", super::PATIENCE),
+            "early" => {
+                self.write(b"354 go on\r\n")?;
+                thread::sleep(Duration::from_millis(500));
+                return self.end(b"250 2.0.0 ok, taken\r\n", Duration::ZERO);
+            }
             "silence" => return Ok(()),
             "endless" => loop {
                 self.write(b"250-and\r\n")?;

@@ -116,6 +116,19 @@ fn a_broken_signature_is_not_healed_by_a_strangers() {
     assert_eq!(origin(&resigned, HOST, &all), Origin::Altered { domain });
 }
 
+/// Nor for anybody: who made a mail stands in its From (RFC 6376, 5.4), and SHA-1 proves nothing (RFC 8301, 3.1).
+#[test]
+fn a_signature_that_does_not_cover_from_or_is_too_weak_speaks_for_nobody() {
+    let signers = [signer("example.net", 1)];
+    let text = String::from_utf8(mail("hoptrail@mx1.example.net", &signers)).unwrap();
+    for (from, to) in [("h=From:From:", "h="), ("a=ed25519-sha256;", "a=rsa-sha1;")] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text);
+        let origin = origin(changed.as_bytes(), HOST, &keys(&signers));
+        assert_eq!(origin, Origin::Unsigned, "{to}");
+    }
+}
+
 /// As a mail store keeps it: lines of its own on top, and LF alone.
 #[test]
 fn a_mail_is_judged_as_the_store_keeps_it() {

@@ -7,7 +7,7 @@ use super::world::{Leg, START_US, read, three_hops};
 use crate::report::Received;
 use crate::track::{Event, Exchange, HopReport, Stage, TrackingId};
 use crate::trail::assemble::assemble;
-use crate::trail::clock::{Bounds, Offset, RATE_PPM, apart_us};
+use crate::trail::clock::{Bounds, Offset, RATE_PPM, SET_BY_US, apart_us};
 use crate::trail::verify;
 use crate::trail::way::{self, transit, way};
 use crate::trail::{Message, Stay};
@@ -265,6 +265,25 @@ fn one_message_sharpens_what_another_shows() {
     assert!(width_us(0) <= 100 + 5_100 + 202, "{}", width_us(0));
     let alone = run(&traffic[..1], &clocks);
     assert!(alone[0].0.stays[1].link.bounds().unwrap().width_us() >= 40_000);
+}
+
+/// By the least that a clock is set by, between two slow dialogues: what each shows has a part in common, in which
+/// the truth of neither lies.
+#[test]
+fn a_step_that_could_hide_in_what_is_known_is_not_joined_over() {
+    let mut clocks = [Clock::right(), Clock::right(), Clock::right()];
+    let sessions = [[(60_000, 0, 60_000); 5]; 4];
+    clocks[1].set = Some((START_US + 4_000_000, SET_BY_US));
+    let told = run(
+        &[(0, 1_000, sessions), (5_000_000, 1_000, sessions)],
+        &clocks,
+    );
+    let links = told.iter().map(|(message, _)| message.stays[1].link);
+    let links: Vec<_> = links.map(|link| link.bounds().unwrap()).collect();
+    assert!(links[0].and(links[1]).is_some(), "{links:?}");
+    for (link, truth_us) in links.into_iter().zip([0, SET_BY_US]) {
+        assert!(holds(link, truth_us), "{link:?} is {truth_us}");
+    }
 }
 
 /// Whoever has no proof says nothing of the clocks of those who have.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::sources::{mail_of, put};
+use super::sources::{mail_of, proved_mail_of, put};
+use super::world::secret;
 use crate::track::Secret;
 use crate::trail::{Reports, Source};
 
@@ -156,6 +157,24 @@ fn each_secret_has_an_index_of_its_own() {
 }
 
 #[test]
+fn an_index_made_with_another_secret_is_not_believed() {
+    let home = Home::with(0);
+    for n in 0..MAILS {
+        let mail = proved_mail_of(n, &secret());
+        put(&home.maildir().join(format!("new/{n}")), &mail);
+    }
+    let secrets = [secret(), Secret::new([7; 32])];
+    let read = || secrets.each_ref().map(|secret| home.read(Some(secret)));
+    let told = read();
+    assert_ne!(told[0], told[1], "proved to the one alone");
+    let indexes: [PathBuf; 2] = home.index().try_into().unwrap();
+    for (from, to) in [(0, 1), (1, 0)] {
+        fs::copy(&indexes[from], &indexes[to]).unwrap();
+        assert_eq!(read(), told);
+    }
+}
+
+#[test]
 fn an_index_that_others_may_change_is_not_believed() {
     let home = Home::with(MAILS);
     let first = home.read(None);
@@ -190,6 +209,29 @@ fn any_number_of_readers_at_a_time_are_told_the_same() {
     read_at_once(&expected);
     home.deliver(MAILS..2 * MAILS);
     read_at_once(&told_by(&home.maildir()));
+}
+
+/// Two that run on, as `watch` does: what one has added, the other does not add again.
+#[test]
+fn what_another_has_added_is_not_added_twice() {
+    let home = Home::with(MAILS);
+    home.read(None);
+    let reader = || {
+        let source = Source::at(&home.maildir()).unwrap();
+        Reports::of([source], None).indexed_in(&home.cache())
+    };
+    let mut readers = [reader(), reader()];
+    let mut update = |reader: usize| {
+        readers[reader].update().unwrap();
+        fs::metadata(&home.index()[0]).unwrap().len()
+    };
+    let before = [update(0), update(1)];
+    assert_eq!(before[0], before[1]);
+    home.deliver(MAILS..2 * MAILS);
+    let added = update(0);
+    assert!(added > before[0]);
+    assert_eq!(update(1), added);
+    assert_eq!(home.read(None), told_by(&home.maildir()));
 }
 
 /// However an index is damaged, the answer is that of the mailbox, and the next run finds an index again.

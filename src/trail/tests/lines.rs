@@ -45,8 +45,10 @@ fn for_programs_that_read_lines() {
         assert_eq!(&serde_json::Value::Object(line), whole);
     }
     let source = include_str!("../render/json/lines.rs");
-    let example = source.lines().filter_map(|l| l.strip_prefix("//! {"));
-    for (example, n) in example.zip([0, 2]) {
+    let examples = source.lines().filter_map(|l| l.strip_prefix("//! {"));
+    let examples: Vec<_> = examples.collect();
+    assert_eq!(examples.len(), 2);
+    for (example, n) in examples.into_iter().zip([0, 2]) {
         let example = serde_json::from_str(&format!("{{{example}")).unwrap();
         let serde_json::Value::Object(example) = example else {
             panic!()

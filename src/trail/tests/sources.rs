@@ -5,18 +5,36 @@ use std::path::Path;
 
 use super::world::{HOP1, HOP2, HOP3, START_US};
 use crate::report::{Mailing, write};
-use crate::track::{Event, HopReport, StepId, TrackingId};
+use crate::track::{Event, HopReport, Secret, StepId, TrackingId};
 use crate::trail::{Reports, Source, SourceError, load};
 
 /// A report on a message of its own.
 pub fn mail_of(message: usize) -> Vec<u8> {
+    write(&report_of(message), &MAILING)
+}
+
+/// The same, which proves to whose secret this is that it is about his.
+pub fn proved_mail_of(message: usize, secret: &Secret) -> Vec<u8> {
+    let report = report_of(message);
+    let id = report.message_id.as_deref().unwrap();
+    let key = secret.certificate(id, report.sent_ms.unwrap());
+    let certificate = Some(&key);
+    write(
+        &report,
+        &Mailing {
+            certificate,
+            ..MAILING
+        },
+    )
+}
+
+fn report_of(message: usize) -> HopReport {
     let bob = [("bob@example.net", Event::Delivered)];
-    let report = HopReport {
+    HopReport {
         id: TrackingId::new(&format!("id{message}@mail.example.org")).unwrap(),
         step: StepId(message as u64),
         ..HOP1.report(1, None, &bob)
-    };
-    write(&report, &MAILING)
+    }
 }
 
 const MAILING: Mailing = Mailing {
