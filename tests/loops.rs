@@ -328,8 +328,12 @@ fn a_ring_of_opensmtpd_and_sendmail_is_told_once() {
 
 /// Asks for tracking so; what the MTA gets.
 fn arrive(hop: &Hop, track: &str, to: &str) -> Vec<u8> {
-    hop.arrive_with(&format!("{FROM} {track}"), &[to], SMALL)
-        .data
+    arrive_with(hop, track, &[to], SMALL)
+}
+
+fn arrive_with(hop: &Hop, track: &str, to: &[&str], message: &[u8]) -> Vec<u8> {
+    let mail = format!("{FROM} {track}");
+    hop.arrive_with(&mail, to, message).data
 }
 
 /// Asks for tracking so; whether the MTA got a carry header.
@@ -404,7 +408,7 @@ fn only_the_same_message_to_the_same_recipient_comes_in_a_ring() {
     }
     let far = format!("TRACK=NOW:hop/4:up/00000000000000aa:via/{via} ENVID=E1");
     let other = b"Message-ID: <m2@origin.test>\r\n\r\nx\r\n";
-    let came = hop.arrive(&far, &[RECIPIENT], other);
+    let came = arrive_with(&hop, &far, &[RECIPIENT], other);
     assert!(came.starts_with(b"Hoptrail-Carry:"), "another Message-ID");
     // However often it comes.
     for to in [RECIPIENT, "Bob@Dest.test", RECIPIENT] {
@@ -418,9 +422,10 @@ fn only_the_same_message_to_the_same_recipient_comes_in_a_ring() {
 /// Some have left by the egress, which takes the carry header off: who sends it again has a copy.
 #[test]
 fn only_who_has_not_left_comes_back_in_a_ring() {
-    let mut hop = Played::start();
+    let mut hop = Hop::tracking(Sink::smtp(), "");
     let (carol, dora) = ("carol@dest.test", "dora@dest.test");
-    let carried = hop.arrive("TRACK=NOW ENVID=E1", &[RECIPIENT, carol, dora], SMALL);
+    let all = [RECIPIENT, carol, dora];
+    let carried = arrive_with(&hop, "TRACK=NOW ENVID=E1", &all, SMALL);
     leave(&hop, &carried);
     for (to, told) in [
         (vec![RECIPIENT], 1),
@@ -428,16 +433,16 @@ fn only_who_has_not_left_comes_back_in_a_ring() {
         (vec![carol], 2),
         (vec![RECIPIENT, carol], 2),
     ] {
-        let came = hop.arrive("", &to, &carried);
+        let came = arrive_with(&hop, "", &to, &carried);
         assert_eq!(
             String::from_utf8_lossy(&came),
             String::from_utf8_lossy(SMALL)
         );
-        hop.wait_for_reports(told);
+        hop.wait_for_mails(told);
     }
     hop.hoptrail.let_pass(60);
     assert_eq!(told(&hop, 3).0, ["held", "looped", "transferred"]);
-    let reports: Vec<_> = hop.reports().iter().filter_map(Mail::report).collect();
+    let reports: Vec<_> = hop.mails().iter().filter_map(Mail::report).collect();
     let named = |event| {
         let of = |report: &&Report| report.of_recipients("X-Hoptrail-Event") == [event];
         reports.iter().find(of).map(Report::final_recipients)
