@@ -9,7 +9,7 @@
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`, `onward`: where its recipients go, and the transaction at each next hop.
 //! - `carried`: which carry headers are the hop's own, and go no further.
-//! - `passage`, `notify`: what is told of it. `budget`: how much of that is mailed.
+//! - `passage`, `origin`, `notify`: what is told of it, and of whom. `budget`: how much of that is mailed.
 //! - `arriving`: what is on its way to the journal. `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
 //! - `client`, `wire`, `buffer`, `deadline`, `stopping`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `peer`, `limits`: what both dialogues
@@ -43,6 +43,7 @@ pub mod networks;
 pub mod next_hop;
 mod notify;
 mod onward;
+mod origin;
 mod passage;
 mod peer;
 mod proxy;

@@ -7,6 +7,7 @@ use tracing::info;
 
 use super::Site;
 use super::held::see;
+use super::origin::{Named, Origin};
 use super::transaction::{Envelope, Fate, Outcome, Recipient, Times, Tracked};
 use crate::smtp::capability::Capabilities;
 use crate::track::carry::Opened;
@@ -51,47 +52,6 @@ pub struct Wired {
     pub octets: u64,
     /// The exchanges with the next hop.
     pub times_out: Times,
-}
-
-/// Who a recipient was when the message came into this hop.
-#[derive(Clone, Copy)]
-enum Origin<'a> {
-    /// The same.
-    Same(Named<'a>),
-    /// A member of what this address stood for, as far as that can be told.
-    MemberOf(Option<Named<'a>>),
-}
-
-/// A recipient as the message came for him.
-#[derive(Clone, Copy)]
-struct Named<'a> {
-    /// As the originator knows him.
-    original: &'a str,
-    /// As the hop accepted him.
-    accepted: &'a str,
-}
-
-impl<'a> From<&'a RecipientStatus> for Named<'a> {
-    fn from(known: &'a RecipientStatus) -> Self {
-        Self {
-            original: &known.original,
-            accepted: &known.recipient,
-        }
-    }
-}
-
-impl<'a> Origin<'a> {
-    fn is_same(&self) -> bool {
-        matches!(self, Self::Same(_))
-    }
-
-    /// Whom the hop accepted, if that can be told.
-    fn accepted(&self) -> Option<&'a str> {
-        match self {
-            Self::Same(named) => Some(named.accepted),
-            Self::MemberOf(named) => named.map(|named| named.accepted),
-        }
-    }
 }
 
 impl Passage {
@@ -242,29 +202,10 @@ impl Passage {
     }
 
     fn origin<'r>(&'r self, recipient: &'r Recipient) -> Origin<'r> {
-        let Some(arrival) = &self.arrival else {
-            let named = |address: &'r str| Named {
-                original: address,
-                accepted: address,
-            };
-            return match recipient.original.as_deref() {
-                Some(original) if !original.eq_ignore_ascii_case(&recipient.address) => {
-                    Origin::MemberOf(Some(named(original)))
-                }
-                _ => Origin::Same(named(&recipient.address)),
-            };
-        };
-        let known = |address: &str| known(&arrival.recipients, address);
-        let same = known(&recipient.address).or_else(|| user(&arrival.recipients, recipient));
-        if let (Some(one), false) = (same, self.reoriginated) {
-            return Origin::Same(one.into());
+        match &self.arrival {
+            Some(arrival) => Origin::known(&arrival.recipients, recipient, self.reoriginated),
+            None => Origin::said(recipient),
         }
-        let only = || match arrival.recipients.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        };
-        let told = recipient.original.as_deref().and_then(known);
-        Origin::MemberOf(told.or_else(only).map(Named::from))
     }
 
     /// What a transaction with these recipients is to the stay of the message. Where its arrival is not on record, it is
@@ -382,28 +323,6 @@ fn groups(role: Role, origins: &[Origin<'_>], fates: &[Fate]) -> Vec<RecipientSt
         groups.extend(group);
     }
     groups
-}
-
-/// The recipient who is called so now.
-fn known<'a>(recipients: &'a [RecipientStatus], address: &str) -> Option<&'a RecipientStatus> {
-    recipients
-        .iter()
-        .find(|r| r.recipient.eq_ignore_ascii_case(address))
-}
-
-/// The recipient who is this user, whom an MTA may hand over without a domain (Sendmail does by LMTP): the one that ORCPT
-/// says, if that is his name, or else the only one of that name.
-fn user<'a>(recipients: &'a [RecipientStatus], now: &Recipient) -> Option<&'a RecipientStatus> {
-    let named = |r: &&RecipientStatus| {
-        let address = r.recipient.rsplit_once('@');
-        address.is_some_and(|(local_part, _)| local_part.eq_ignore_ascii_case(&now.address))
-    };
-    let original = now.original.as_deref();
-    if let Some(told) = original.and_then(|original| known(recipients, original)) {
-        return Some(told).filter(named);
-    }
-    let mut all = recipients.iter().filter(named);
-    all.next().filter(|_| all.next().is_none())
 }
 
 /// What a reply means for a recipient who is still who he was.
