@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use super::mailbox::{self, SOURCES};
+use super::progress::Progress;
 use super::{print, secret, view};
 use crate::trail::render::stats::{rows, terminal};
 use crate::trail::stats::{Stats, compare};
@@ -97,7 +98,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let sources = args.sources.iter().map(|word| args.access.source(word));
     let sources: Vec<Source> = sources.collect::<Result<_, _>>()?;
     let mut reports = mailbox::reports(&sources, secret.as_ref());
+    let for_people = !args.json && !args.csv;
+    let progress = for_people.then(|| Progress::of(&reports, &sources));
     reports.update()?;
+    drop(progress);
     let mut left_out = 0;
     reports.groups(|_| true).in_parts(
         PART,

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 
 use super::evidence::Evidence;
 use super::mailbox::{self, SOURCES};
+use super::progress::Progress;
 use super::{print, secret, view};
 use crate::track::{Secret, TrackingId};
 use crate::trail::render::format::plain;
@@ -64,7 +65,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let secret = secret::load_or_named(args.secret.as_deref())?;
     let (sources, id) = args.access.sources(&args.words)?;
     let mut reports = mailbox::reports(&sources, secret.as_ref());
+    let progress = args
+        .is_for_people()
+        .then(|| Progress::of(&reports, &sources));
     reports.update()?;
+    drop(progress);
     let groups = reports.groups(|about| id.as_deref().is_none_or(|id| may_be(about, id)));
     remark(&reports.looked_at());
     if secret.is_none() && !groups.is_empty() {
@@ -95,6 +100,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
+    /// Whether it is read at all, and not computed with.
+    fn is_for_people(&self) -> bool {
+        !self.json && !self.json_lines
+    }
+
     /// Whether more than a line of each message is asked for.
     fn wants_all_at_once(&self) -> bool {
         self.json

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::progress::Progress;
 use super::screen::Screen;
 use super::timeline::{exit_code, people, select, worst};
 use super::{mailbox, secret, view};
@@ -100,7 +101,9 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
     let mut reports = mailbox::reports(&sources, secret);
     loop {
         let mark = Mark::of(&sources);
+        let progress = terminal.then(|| Progress::of(&reports, &sources));
         reports.update()?;
+        drop(progress);
         let mut trails = reports.trails();
         if let Some(id) = &id {
             select(&mut trails, id)?;
