@@ -32,6 +32,11 @@ fn hoptrail(tmp: &Path, args: &[&str]) -> Output {
 
 /// The page of what three real hops and a real reader made of a message for two, one of whom was put off.
 fn demo(tmp: &Path) -> PathBuf {
+    demo_and_words(tmp).0
+}
+
+/// The same, and what the reader tells of that message on a terminal.
+fn demo_and_words(tmp: &Path) -> (PathBuf, String) {
     let output = hoptrail(tmp, &["demo"]);
     assert_eq!(output.status.code(), Some(0), "the demo works");
     let mut homes = fs::read_dir(tmp).expect("a directory");
@@ -50,7 +55,10 @@ fn demo(tmp: &Path) -> PathBuf {
         list.contains("delivered to 2"),
         "the answer is told as well: {list}"
     );
-    page
+    let id = list.split_whitespace().next().expect("an id");
+    let output = hoptrail(tmp, &["timeline", maildir, id, "--secret", secret]);
+    let words = String::from_utf8_lossy(&output.stdout).into_owned();
+    (page, words)
 }
 
 /// The middle, the width and the colour of everything that an expression selects.
@@ -214,6 +222,62 @@ fn a_browser_shows_the_way_in_time() {
     }
 }
 
+/// The words of a row without the bar behind them, and without what only lays them out.
+fn words_of_row(row: &str) -> Vec<&str> {
+    // The blocks of Unicode.
+    let bar = |c: char| ('\u{2580}'..='\u{259f}').contains(&c);
+    row.split(bar)
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect()
+}
+
+#[test]
+fn where_the_time_went_is_told_as_on_a_terminal() {
+    let tmp = TempDir::new().expect("a temporary directory");
+    let (page, words) = demo_and_words(tmp.path());
+    let title = "where the time went for carol@dest.example";
+    let lines = words.lines().skip_while(|line| *line != title).skip(1);
+    let told = lines.take_while(|line| !line.is_empty()).map(words_of_row);
+    let told: Vec<_> = told.collect();
+    assert!(told.len() > 5, "{words}");
+
+    let mut browser = Browser::start();
+    browser.open(&page);
+    browser.resize(WIDE);
+    let rows = browser
+        .value("[...document.querySelectorAll('.spent tbody tr')].map(row => row.innerText)");
+    let rows = rows.as_array().expect("a list").iter();
+    let rows: Vec<_> = rows
+        .map(|row| words_of_row(row.as_str().expect("text")))
+        .collect();
+    assert_eq!(rows, told, "the same hops, times and shares");
+    // The longest bar is all of its place, and the first hop's is a third or a quarter of the second's.
+    let bars: Vec<f64> = boxes(&mut browser, ".spent .bar rect")
+        .iter()
+        .map(|b| b.2)
+        .collect();
+    assert!(
+        bars.len() >= 3 && bars.iter().all(|width| *width > 0.0),
+        "{bars:?}"
+    );
+    assert!((2.0..4.0).contains(&(bars[1] / bars[0])), "{bars:?}");
+    let spoken = browser.spoken();
+    for (role, name) in [
+        ("table", "Where the time went for carol@dest.example"),
+        ("rowheader", "2 gateway.example.net"),
+        ("columnheader", "Share"),
+    ] {
+        let is = |[r, n, _]: &[String; 3]| r == role && n == name;
+        assert!(spoken.iter().any(is), "no {role} {name:?} in {spoken:#?}");
+    }
+    // A bar is for the eye: what it shows stands beside it.
+    let heard = browser
+        .value("[...document.querySelectorAll('.spent svg')].every(e => e.ariaHidden == 'true')");
+    assert_eq!(heard, true);
+}
+
 #[test]
 fn a_screen_reader_and_paper_get_the_same() {
     let tmp = TempDir::new().expect("a temporary directory");
@@ -342,8 +406,12 @@ fn markup_of_strangers_does_nothing_in_a_browser() {
     let strange = "document.querySelectorAll('script, img, iframe, foreignObject, style ~ style, [onload], [onerror]').length";
     assert_eq!(browser.value(strange), 0);
     let text = browser.text();
+    let spent =
+        browser.value("[...document.querySelectorAll('.spent')].map(e => e.innerText).join()");
+    let spent = spent.as_str().expect("tables");
     for hostile in &HOSTILE[..4] {
         assert!(text.contains(hostile), "no {hostile} in\n{text}");
+        assert!(spent.contains(hostile), "no {hostile} in\n{spent}");
     }
     assert!(text.contains("\u{fffd}gpj.exe\u{fffd}"), "{text}");
     for width in [NARROW, WIDE] {

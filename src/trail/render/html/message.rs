@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{foreign, outcome_sign};
+use super::{foreign, outcome_sign, spent};
 use crate::track::{HopReport, RecipientStatus};
 use crate::trail::notices::Word;
 use crate::trail::render::fates::{fate, said, words_by_recipient};
@@ -23,6 +23,7 @@ pub fn article(n: usize, message: &Message, view: &View) -> Markup {
             (facts(message, view))
             (recipients(message, view))
             @if let Some(picture) = picture(message) { (figure(&id, &picture, message, view)) }
+            (spent::table(message, view))
             (hops(message, view))
         }
     }
