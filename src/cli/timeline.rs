@@ -15,7 +15,7 @@ use super::{print, secret, view};
 use crate::track::{Secret, TrackingId};
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, html, json, terminal};
-use crate::trail::reports::{About, Groups, Reports};
+use crate::trail::reports::{About, Groups};
 use crate::trail::{Counts, Message, NotOurs, Outcome, Source, Trails};
 
 const EXIT_CODES: &str = "\
@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true)]
     #[allow(clippy::option_option)] // As clap has it: not given, without a value, with one.
     dns: Option<Option<SocketAddr>>,
-    /// Write the reports, the keys of those who signed them (looked up now) and the verdict to this tar
+    /// Write the reports, the bounces and receipts joined to them, the keys of those who signed them (looked up now) and the verdict to this tar
     /// file, as evidence that `hoptrail verify` checks off-line; your secret is not in it
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if let Some(id) = &id {
             select(&mut trails, id)?;
         }
-        judge(&mut trails, args, &sources, &reports, secret.as_ref())?;
+        judge(&mut trails, args, &sources, secret.as_ref())?;
         whole(&trails, id.is_some(), args)?;
         Told::of(trails)
     };
@@ -167,7 +167,6 @@ fn judge(
     trails: &mut Trails,
     args: &Args,
     sources: &[Source],
-    reports: &Reports,
     secret: Option<&Secret>,
 ) -> anyhow::Result<()> {
     if args.dns.is_none() && args.bundle.is_none() {
@@ -179,7 +178,6 @@ fn judge(
         evidence.archive(&judged, secret, file)?;
     }
     (trails.messages, trails.not_ours) = (judged.messages, judged.not_ours);
-    reports.join_words(&mut trails.messages);
     Ok(())
 }
 

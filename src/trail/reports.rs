@@ -13,7 +13,7 @@ use std::thread;
 
 use super::assemble::put_together;
 use super::index::Index;
-use super::notices::{self, Found, Heard};
+use super::notices::{Found, Heard};
 use super::pairs::{Clocks, Sights};
 use super::source::{Source, SourceError};
 use super::stock::{Kind, Stock, THREADS};
@@ -169,11 +169,6 @@ impl Reports {
             notices.filter_map(|entry| unpack::notice(stock.octets(entry), entry.place))
         });
         notices.collect()
-    }
-
-    /// Gives messages that were put together elsewhere the words of others about them.
-    pub fn join_words(&self, messages: &mut [Message]) {
-        notices::join(messages, self.notices());
     }
 
     /// What was looked at, no message among it.

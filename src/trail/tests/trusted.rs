@@ -242,11 +242,11 @@ fn mails_are_collected_by_message_and_keys_for_ours_alone() {
     let id = |id: &str| BTreeSet::from([TrackingId::new(id).unwrap()]);
     let sources = [Source::at(dir.path()).unwrap()];
     assert_eq!(
-        collect(&sources, &id("7f3a91c2@mail.example.org")).unwrap(),
+        collect(&sources, &id("7f3a91c2@mail.example.org"), |_| false).unwrap(),
         mails()
     );
     assert_eq!(
-        collect(&sources, &id("other")).unwrap(),
+        collect(&sources, &id("other"), |_| false).unwrap(),
         BTreeSet::from([others.clone()])
     );
     let own = secret();
