@@ -175,7 +175,7 @@ pub use clock::{BoundsJson, ClockJson, JumpJson};
 pub use fill::{document, escaped};
 pub use heard::{ClaimJson, WordJson};
 pub use leg::{ExchangeJson, OriginJson, TlsJson};
-pub use lines::lines;
+pub use lines::{lines, lines_apart};
 pub use way::{CustodyJson, PartJson, WayJson};
 
 /// The name and version of the schema.
