@@ -175,7 +175,7 @@ pub fn list(
         show(&lines)
     })?;
     if told.unproved {
-        show(&terminal::unproved_remark())?;
+        show(&terminal::unproved_remark(view))?;
     }
     show(&terminal::not_ours(&told.not_ours, view))?;
     Ok(told)

@@ -6,7 +6,7 @@ use super::format::{bounded, clock, duration, plain, put, unsure};
 use super::moments::{fate_us, over_us};
 use super::verdict::corrected_us;
 use crate::report::Trace;
-use crate::track::{Event, HopReport, RecipientStatus, Security};
+use crate::track::{Event, HopReport, RecipientStatus, Security, own};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::ring::ring;
 use crate::trail::spent::is_greylisting;
@@ -118,6 +118,20 @@ pub fn fate(
         put(&mut text, format_args!(", which took it {pause} later"));
     }
     (text, over_us.is_some())
+}
+
+/// What was said to it, and by whom.
+pub enum Said<'a> {
+    /// The next hop, in these words.
+    Server(&'a str),
+    /// The hop itself: there was nobody to say anything.
+    Hop(&'a str),
+}
+
+/// The words of whoever settled what became of these recipients.
+pub fn said<'a>(group: &[&'a RecipientStatus]) -> Option<Said<'a>> {
+    let reply = group.first()?.reply.as_deref()?;
+    Some(own::words(reply).map_or(Said::Server(reply), Said::Hop))
 }
 
 /// What to know of a hop's clock before reading its times.

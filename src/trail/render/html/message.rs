@@ -11,6 +11,7 @@ use crate::trail::render::moments::{Moment, fate_us, moments};
 use crate::trail::render::picture::{Picture, picture};
 use crate::trail::render::terminal::{headline, untold};
 use crate::trail::render::verdict::corrected_us;
+use crate::trail::render::words::Said;
 use crate::trail::render::{View, svg, trust, words};
 use crate::trail::{Message, Outcome, Stay};
 
@@ -190,7 +191,11 @@ fn fate_row(
                         }
                     }
                 }
-                @if let Some(reply) = first.and_then(|first| first.reply.as_deref()) { q { (foreign(reply)) } }
+                @match words::said(group) {
+                    Some(Said::Server(reply)) => { q { (foreign(reply)) } }
+                    Some(Said::Hop(text)) => { span.whom { (foreign(text)) } }
+                    None => {}
+                }
             }
         }
     }
