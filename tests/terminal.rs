@@ -83,6 +83,42 @@ fn it_keeps_to_the_columns_there_are() {
     }
 }
 
+/// COLUMNS says how wide it shall be, wherever it goes; a file without it is not cut.
+#[test]
+fn it_keeps_to_the_columns_that_are_wanted() {
+    let mailbox = mailbox();
+    let long = format!("{}@example.net", "a-very-long-name-".repeat(20));
+    let path = mailbox.path().join("new/1");
+    let report = fs::read_to_string(&path).expect("a report");
+    let words = "and this is a server that never comes to an end ".repeat(10);
+    let report = report
+        .replace("bob@a-department-with-a-long-name.example.net", &long)
+        .replace("not short of words today", &words);
+    fs::write(&path, report).expect("a file");
+    let place = mailbox.path().display();
+    let widest = |command: &str| {
+        let text = typed(mailbox.path(), command).replace('\r', "");
+        assert!(text.contains("7f3a91c2"), "{text}");
+        let columns = text.lines().map(|line| line.chars().count());
+        (columns.max().expect("lines"), text)
+    };
+    for args in ["", "7f3a"] {
+        let timeline = format!("NO_COLOR=1 {BINARY} timeline {place} {args} 2>/dev/null");
+        let (columns, text) = widest(&format!("stty cols 100; COLUMNS=60 {timeline}"));
+        assert!(columns <= 60, "{columns} in\n{text}");
+        assert!(args.is_empty() || text.contains("…”"), "{text}");
+        assert_eq!(
+            widest(&format!("COLUMNS=60 {timeline} | cat")),
+            (columns, text)
+        );
+        for nothing in ["", "COLUMNS=0", "COLUMNS=wide"] {
+            let (columns, text) = widest(&format!("{nothing} {timeline} | cat"));
+            assert!(columns > long.len(), "{columns} in\n{text}");
+            assert!(args.is_empty() || text.contains(words.trim_end()), "{text}");
+        }
+    }
+}
+
 #[test]
 fn colour_is_for_terminals_that_want_it() {
     let mailbox = mailbox();
