@@ -678,6 +678,7 @@ fn the_help_of_both_names_the_exit_codes() {
         ("sendmail", &["0", "64", "65", "67", "69", "75", "78"]),
     ] {
         let help = text(&hoptrail(home.path(), &[command, "--help"], b"").stdout);
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let (_, named) = help.split_once("Exit codes: ").expect(command);
         let (named, _) = named.split_once("Usage").expect(command);
         let mut words = named.split_whitespace();

@@ -272,6 +272,11 @@ fn where_the_time_went_is_told_as_on_a_terminal() {
         let is = |[r, n, _]: &[String; 3]| r == role && n == name;
         assert!(spoken.iter().any(is), "no {role} {name:?} in {spoken:#?}");
     }
+    // On a narrow window words stay whole, and the bars give way.
+    browser.resize(NARROW);
+    assert_no_sideways_scrolling(&mut browser);
+    let broken = "[...document.querySelectorAll('.spent thead th')].some(e => e.offsetHeight > 45)";
+    assert_eq!(browser.value(broken), false);
     // A bar is for the eye: what it shows stands beside it.
     let heard = browser
         .value("[...document.querySelectorAll('.spent svg')].every(e => e.ariaHidden == 'true')");

@@ -102,6 +102,10 @@ fn it_keeps_to_the_columns_that_are_wanted() {
         let columns = text.lines().map(|line| line.chars().count());
         (columns.max().expect("lines"), text)
     };
+    let (columns, text) = widest(&format!(
+        "NO_COLOR=1 COLUMNS=50 {BINARY} timeline {place} 7f3a 2>/dev/null"
+    ));
+    assert!(columns <= 50, "{columns} in\n{text}");
     for args in ["", "7f3a"] {
         let timeline = format!("NO_COLOR=1 {BINARY} timeline {place} {args} 2>/dev/null");
         let (columns, text) = widest(&format!("stty cols 100; COLUMNS=60 {timeline}"));

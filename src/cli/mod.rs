@@ -42,11 +42,9 @@ enum Command {
     // These two say by themselves what they do, and how they exit.
     Send(send::Args),
     Sendmail(sendmail::Args),
-    /// Show where tracked mail is, from the reports in a mailbox
+    // These four say by themselves what they do.
     Timeline(timeline::Args),
-    /// Show it live: each report as it comes
     Watch(watch::Args),
-    // These two say by themselves what they do.
     Stats(stats::Args),
     Verify(verify::Args),
     /// Show, rotate and share a hop's keys, and make those that sign its reports

@@ -17,9 +17,10 @@ use crate::trail::stats::{Stats, compare};
 use crate::trail::{Source, Trails, Truth};
 
 const MORE: &str = "\
-Times inside a hop are exact, by its own clock. Times across hops stand within bounds, as far as the clocks on both
-ends allow: where a bound is shown, the percentile of the true times lies within it. JSON (schema
-hoptrail.stats/1) and CSV have every figure, days in UTC.
+Times inside a hop are exact, by its own clock. Times across hops stand within bounds,
+as far as the clocks on both ends allow: where a bound is shown, the percentile of the
+true times lies within it. JSON (schema hoptrail.stats/1) and CSV have every figure,
+days in UTC.
 
 Exit codes: 0 figures were shown, 2 usage or I/O error, 4 no report that counts";
 

@@ -22,8 +22,9 @@ use crate::trail::{Counts, Message, NotOurs, Outcome, Source, Trails};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  everything asked about is delivered
-  1  still on its way, or nobody can say: the trail ends at a hop that does not report, or there is a
-     secret and no report on the message is proved by it (the ? in the list)
+  1  still on its way, or nobody can say: the trail ends at a hop that does not
+     report, or there is a secret and no report on the message is proved by it
+     (the ? in the list)
   2  usage or I/O error
   3  something failed
   4  nothing found";

@@ -17,10 +17,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::mailbox::{self, SOURCES};
 use super::progress::Progress;
 use super::screen::Screen;
 use super::timeline::{PART, Told, exit_code, list, may_be, people, select};
-use super::{mailbox, secret, view};
+use super::{secret, view};
 use crate::track::Secret;
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, json, terminal};
@@ -28,11 +29,13 @@ use crate::trail::reports::Groups;
 use crate::trail::{Message, NotOurs, Reports, Source, Trails};
 
 const EXIT_CODES: &str = "\
-It goes on until it is told to stop (Ctrl-C, SIGTERM), or with --until-done. Its exit code is that of `timeline`,
-by what was known then: 0 delivered, 1 on its way or nobody can say, 2 usage or I/O error, 3 failed, 4 nothing found.
+It goes on until it is told to stop (Ctrl-C, SIGTERM), or with --until-done. Its exit
+code is that of `timeline`, by what was known then: 0 delivered, 1 on its way or nobody
+can say, 2 usage or I/O error, 3 failed, 4 nothing found.
 
-  hoptrail watch ~/Maildir                                every message, as reports come
-  timeout 60 hoptrail watch ~/Maildir ID --until-done     for scripts; 124: not done within a minute";
+  hoptrail watch ~/Maildir               every message, as reports come
+  timeout 60 hoptrail watch ~/Maildir ID --until-done
+                                         for scripts; 124: not done within a minute";
 
 /// How often it is looked whether a mailbox has changed: its folders are asked for their times, no mail is opened.
 const LOOK: Duration = Duration::from_millis(200);
@@ -51,11 +54,11 @@ const HEAD_LINES: usize = 8;
 
 /// Shows where tracked mail is, live: each report as it comes.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = [SOURCES, EXIT_CODES].concat())]
 #[command(override_usage = "hoptrail watch [OPTIONS] SOURCE... [ID]")]
 pub struct Args {
-    /// Where the reports come, such as ~/Maildir, nothing in it is changed; and, to see every hop of one message, its
-    /// tracking id or a unique beginning of it, or its Message-ID
+    /// Where the reports come, such as ~/Maildir; and, to see every hop of one message, its tracking id or a unique
+    /// beginning of it, or its Message-ID
     #[arg(required = true, value_name = "SOURCE... [ID]")]
     words: Vec<OsString>,
     /// End when there is a message and no more news can come: everyone has it or will not get it, or the trail ends

@@ -13,7 +13,7 @@ use crate::trail::{Message, Outcome, Recipient, State};
 /// Columns of a host's name.
 const NAME_MAX: usize = 28;
 /// Columns of the longest bar.
-const BAR: i64 = 20;
+const BAR: usize = 20;
 
 /// Of the whole time, what less than one in so many is not worth a row.
 const TOLD_OF: i64 = 20;
@@ -49,10 +49,10 @@ impl Spent {
     pub fn on(message: &Message, view: &View) -> Option<Self> {
         let recipient = slowest(message)?;
         let mut parts = way(message, recipient);
-        let whole_us = known_us(&parts);
-        if whole_us == 0 {
+        if parts.iter().all(|part| part.dwell_us.is_none()) {
             return None;
         }
+        let whole_us = known_us(&parts);
         let hops = parts
             .iter()
             .flat_map(|part| hop(message, part, whole_us, view));
@@ -101,10 +101,10 @@ pub fn draw(message: &Message, view: &View) -> String {
         let whom = view.cut(whom, view.room(30));
         put(&mut title, format_args!(" for {whom}"));
     }
-    format!("{}\n{}\n", paint(DIM, &title), table(&spent))
+    format!("{}\n{}\n", paint(DIM, &title), table(&spent, view))
 }
 
-fn table(spent: &Spent) -> String {
+fn table(spent: &Spent, view: &View) -> String {
     let rows = &spent.rows;
     let name = |row: &Row| format!("{}{}", if row.is_part { "  " } else { "" }, row.name);
     let last = rows.iter().rposition(|r| r.us > 0);
@@ -113,9 +113,12 @@ fn table(spent: &Spent) -> String {
     let names = rows.iter().map(|r| name(r).chars().count()).max();
     let names = names.unwrap_or(0);
     let times = width(|r| &r.time).unwrap_or(0);
+    // With the blanks between, and the share.
+    let columns = view.room(hops + names + times + 15).min(BAR);
+    let eighths = i64::try_from(columns * 8).unwrap_or(0);
     let mut out = String::new();
     for (n, row) in rows.iter().enumerate() {
-        let bar = blocks(spent.bar(row, BAR * 8));
+        let bar = blocks(spent.bar(row, eighths));
         // Where it stands now has the colour of its fate.
         let bar = if last == Some(n) {
             paint(outcome_style(spent.outcome), &bar)

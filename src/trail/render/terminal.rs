@@ -198,7 +198,9 @@ pub fn headline(message: &Message, view: &View) -> String {
     if message.truth == Truth::Unproved {
         verdict.insert_str(0, "unproved: ");
     }
-    if let Some(first) = verdict.get_mut(..1) {
+    // The name of a host stays as it is.
+    let begins_with_name = verdict.split(' ').next().is_some_and(|w| w.contains('.'));
+    if let Some(first) = verdict.get_mut(..1).filter(|_| !begins_with_name) {
         first.make_ascii_uppercase();
     }
     verdict
@@ -225,21 +227,19 @@ fn header(out: &mut String, message: &Message, view: &View) {
         &view.date_time(message.sent_or_arrived_us()),
         plain_style,
     );
-    let mut rows = |mut name: &'static str, remarks: Vec<String>, style: Style| {
+    let mut rows = |mut name: &'static str, remarks: Vec<String>| {
         for remark in remarks {
+            let wrong = remark.starts_with(trust::WRONG);
             for line in fill_all(&remark, view.room(INDENT)) {
+                let style = if wrong { RED } else { plain_style };
                 row(std::mem::take(&mut name), &line, style);
             }
         }
     };
-    rows(
-        "proof",
-        vec![trust::solicited(message).to_owned()],
-        plain_style,
-    );
-    rows("", trust::set_aside(message).into_iter().collect(), RED);
-    rows("origin", trust::origins(message), plain_style);
-    rows("chain", trust::agreements(message), plain_style);
+    rows("proof", vec![trust::solicited(message).to_owned()]);
+    rows("", trust::set_aside(message).into_iter().collect());
+    rows("origin", trust::origins(message));
+    rows("chain", trust::agreements(message));
 }
 
 /// Each recipient and its fate, side by side; below each other where the address is long.

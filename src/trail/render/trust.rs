@@ -9,6 +9,9 @@ use crate::report::Origin;
 use crate::trail::verify::{Agreement, agreement};
 use crate::trail::{Message, NotOurs, Truth, Why};
 
+/// What is wrong begins with it.
+pub const WRONG: char = '✗';
+
 /// Whether the reports are about mail of this user.
 pub fn solicited(message: &Message) -> &'static str {
     match message.truth {

@@ -114,6 +114,9 @@ pub fn fate(
     } else if let Some(dwell) = step.dwell_us(first).filter(|_| sure) {
         put(&mut text, format_args!(" after {}", duration(dwell)));
     }
+    if first.event == Event::Expanded {
+        text.push_str(", where the trail ends");
+    }
     if let Some(pause) = told_pause(step.pause_out_us()).filter(|_| leaves(first.event)) {
         put(&mut text, format_args!(", which took it {pause} later"));
     }
@@ -227,7 +230,7 @@ fn sentence(recipient: &RecipientStatus) -> String {
         Event::Accepted => "accepted".to_owned(),
         Event::Transferred => format!("transferred to {next}"),
         Event::Relayed => format!("relayed to {next} (not equipped)"),
-        Event::Expanded => "expanded to addresses not shown (the trail ends)".to_owned(),
+        Event::Expanded => "expanded to addresses not shown".to_owned(),
         Event::Delayed if is_greylisting(recipient) => format!("greylisted by {next}"),
         Event::Delayed => format!("delayed by {next}"),
         Event::Looped => "back again".to_owned(),

@@ -10,6 +10,7 @@ use crate::trail::render::format::{duration_up, rfc3339};
 use crate::trail::render::moments::{Moment, fate_us, moments};
 use crate::trail::render::picture::{Picture, picture};
 use crate::trail::render::terminal::{headline, untold};
+use crate::trail::render::trust::WRONG;
 use crate::trail::render::verdict::corrected_us;
 use crate::trail::render::words::Said;
 use crate::trail::render::{View, svg, trust, words};
@@ -55,7 +56,9 @@ fn facts(message: &Message, view: &View) -> Markup {
             dt { "Origin" }
             @for line in trust::origins(message) { dd { (line) } }
             dt { "Chain" }
-            @for line in trust::agreements(message) { dd { (line) } }
+            @for line in trust::agreements(message) {
+                dd class=[line.starts_with(WRONG).then_some("failed")] { (line) }
+            }
         }
     }
 }
