@@ -29,7 +29,7 @@ Exit codes:
   3  something failed
   4  nothing found";
 
-/// Shows where tracked mail is, from the reports in a mailbox.
+/// Show where tracked mail is, from the reports in a mailbox.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = [SOURCES, EXIT_CODES].concat())]
 #[command(override_usage = "hoptrail timeline [OPTIONS] SOURCE... [ID]")]

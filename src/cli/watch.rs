@@ -52,7 +52,7 @@ const TOGETHER_OCTETS: usize = 1 << 20;
 /// Lines of a message that stay in view where it is too long for the terminal: verdict and recipients.
 const HEAD_LINES: usize = 8;
 
-/// Shows where tracked mail is, live: each report as it comes.
+/// Show where tracked mail is, live: each report as it comes.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = [SOURCES, EXIT_CODES].concat())]
 #[command(override_usage = "hoptrail watch [OPTIONS] SOURCE... [ID]")]

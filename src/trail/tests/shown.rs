@@ -256,36 +256,6 @@ fn hostile_strings() {
     insta::assert_snapshot!(shown(&read(&reports)));
 }
 
-/// What the hop says where no server said anything is no quotation.
-#[test]
-fn a_hops_own_words_are_not_a_servers() {
-    let mut reports = delayed();
-    reports.truncate(3);
-    let delay = &mut reports[2].recipients[0];
-    assert_eq!(delay.event, Event::Delayed);
-    delay.reply =
-        Some("451 4.4.1 next hop smtp://mx3.example.net:25: no connection: timed out".to_owned());
-    let trails = read(&reports);
-    let told = shown(&trails);
-    assert!(
-        told.contains("  next hop smtp://mx3.example.net:25: no connection:"),
-        "{told}"
-    );
-    assert!(
-        !told.contains("“451") && told.contains("“250 2.0.0 Ok"),
-        "{told}"
-    );
-    let page = crate::trail::render::html::page(&trails, &view());
-    assert!(
-        page.contains("<bdi>next hop smtp://mx3.example.net:25"),
-        "{page}"
-    );
-    assert!(
-        !page.contains("<q><bdi>451") && page.contains("<q><bdi>250"),
-        "{page}"
-    );
-}
-
 #[test]
 fn several_in_a_list() {
     let mut reports = three_hops(&["bob@example.net"]);
