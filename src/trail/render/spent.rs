@@ -26,8 +26,8 @@ pub struct Spent {
     pub outcome: Outcome,
     /// The first hop first, what the time inside was made of below it, and the sum last.
     pub rows: Vec<Row>,
-    /// What the shares are of, µs.
-    whole_us: i64,
+    /// What the shares are of, µs, where all of it is known.
+    whole_us: Option<i64>,
 }
 
 /// A hop, a part of the time inside the one above, the wire, or the sum of it all.
@@ -64,7 +64,8 @@ impl Spent {
             parts.last_mut()?.dwell_us = Some(0);
         }
         rows.extend(beyond(recipient, view));
-        rows.extend(total(&parts).filter(|_| parts.len() > 1).map(|total| {
+        let total = total(&parts);
+        rows.extend(total.filter(|_| parts.len() > 1).map(|total| {
             let done = recipient.state.outcome() != Outcome::Open;
             let name = if done { "in all" } else { "so far" };
             row("", name.to_owned(), bounded(total))
@@ -73,13 +74,14 @@ impl Spent {
             whom: (message.recipients.len() > 1).then(|| recipient.address.clone()),
             outcome: message.outcome_for(recipient),
             rows,
-            whole_us,
+            whole_us: total.map(|_| whole_us),
         })
     }
 
-    /// The share of a row in words: `82 %`; empty if it has no bar.
+    /// The share of a row in words: `82 %`; empty if it has no bar, or nobody knows of what.
     pub fn share(&self, row: &Row) -> String {
-        share(row.us, self.whole_us)
+        self.whole_us
+            .map_or_else(String::new, |whole_us| share(row.us, whole_us))
     }
 
     /// How long the bar of a row is, of the longest one's `columns`.
@@ -113,8 +115,9 @@ fn table(spent: &Spent, view: &View) -> String {
     let names = rows.iter().map(|r| name(r).chars().count()).max();
     let names = names.unwrap_or(0);
     let times = width(|r| &r.time).unwrap_or(0);
-    // With the blanks between, and the share.
-    let columns = view.room(hops + names + times + 15).min(BAR);
+    let shares = spent.whole_us.map_or(0, |_| "100 %".len());
+    // With the blanks between.
+    let columns = view.room(hops + names + times + shares + 10).min(BAR);
     let eighths = i64::try_from(columns * 8).unwrap_or(0);
     let mut out = String::new();
     for (n, row) in rows.iter().enumerate() {
@@ -126,7 +129,7 @@ fn table(spent: &Spent, view: &View) -> String {
             bar
         };
         let line = format!(
-            "  {:>hops$}  {:names$}  {:>times$}  {:>5}  {bar}",
+            "  {:>hops$}  {:names$}  {:>times$}  {:>shares$}  {bar}",
             row.hop,
             name(row),
             row.time,

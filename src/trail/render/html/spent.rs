@@ -25,7 +25,7 @@ pub fn table(message: &Message, view: &View) -> Markup {
 }
 
 fn line(row: &Row, spent: &Spent) -> Markup {
-    let share = spent.share(row);
+    let (share, percent) = (spent.share(row), spent.bar(row, 100));
     html! {
         tr class=[row.is_part.then_some("part")] {
             th scope="row" {
@@ -33,7 +33,7 @@ fn line(row: &Row, spent: &Spent) -> Markup {
                 (foreign(&row.name))
             }
             td.time { (row.time) }
-            td.share { @if !share.is_empty() { span { (share) } (bar(spent.bar(row, 100))) } }
+            td.share { span { (share) } @if percent > 0 { (bar(percent)) } }
         }
     }
 }
