@@ -378,6 +378,37 @@ fn programs_get_a_document_or_lines() {
     assert_eq!(output.status.code(), Some(2), "one or the other");
 }
 
+/// More messages than are put together at a time: the lines are those of the document, in its order.
+#[test]
+fn many_lines_are_those_of_the_document() {
+    let ids: Vec<String> = (0..450).map(|n| format!("id{n:03}@x")).collect();
+    let names: Vec<String> = (0..450).rev().map(|n| n.to_string()).collect();
+    let mails = names.iter().zip(&ids);
+    let mails = mails.map(|(name, id)| (name.as_str(), report(id, "relayed")));
+    let dir = maildir(&mails.collect::<Vec<_>>());
+    let output = timeline(dir.path(), &["--json-lines"]);
+    assert_eq!(output.status.code(), Some(1));
+    let lines = text(&output.stdout);
+    let lines: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let document = timeline(dir.path(), &["--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&document.stdout).expect("JSON");
+    let messages = document["messages"].as_array().expect("a list");
+    assert_eq!(messages.len(), ids.len());
+    let told = |value: &serde_json::Value| {
+        let mut fields = value.as_object().expect("an object").clone();
+        fields.remove("schema");
+        fields.remove("type");
+        fields
+    };
+    assert_eq!(
+        lines.iter().map(told).collect::<Vec<_>>(),
+        messages.iter().map(told).collect::<Vec<_>>()
+    );
+}
+
 #[test]
 fn the_timeline_exits_by_what_became_of_the_mail() {
     let delivered = || ("1", report("aa@x", "delivered"));
@@ -668,6 +699,7 @@ fn the_help_of_both_names_the_exit_codes() {
         ("sendmail", &["0", "64", "65", "67", "69", "75", "78"]),
     ] {
         let help = text(&hoptrail(home.path(), &[command, "--help"], b"").stdout);
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let (_, named) = help.split_once("Exit codes: ").expect(command);
         let (named, _) = named.split_once("Usage").expect(command);
         let mut words = named.split_whitespace();

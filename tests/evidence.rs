@@ -159,6 +159,69 @@ fn an_archive_convinces_a_stranger_and_an_altered_one_does_not() {
     assert!(text.contains("is altered"), "{text}");
 }
 
+/// What a mail program says of a message that was shown.
+fn receipt(message_id: &str, minute: u32) -> String {
+    format!(
+        "From: Bob <bob@dest.test>\r\nTo: alice@origin.test\r\nDate: Thu, 26 Nov 2026 11:{minute}:02 +0000\r\n\
+         Content-Type: multipart/report; report-type=disposition-notification; boundary=b\r\n\r\n\
+         --b\r\n\r\nIt was shown.\r\n--b\r\nContent-Type: message/disposition-notification\r\n\r\n\
+         Reporting-UA: desk.dest.test; Example Mail\r\nFinal-Recipient: rfc822; bob@dest.test\r\n\
+         Original-Message-ID: <{message_id}>\r\nDisposition: manual-action/MDN-sent-manually; displayed\r\n\r\n--b--\r\n"
+    )
+}
+
+/// The words of others that the verdict tells of are in the archive, and no mail on another message.
+#[test]
+fn an_archive_holds_the_notices_that_were_joined() {
+    let reported = Reported::new();
+    let names = reported.name_server();
+    let new = reported.mailbox.path().join("new");
+    let ours = receipt("m1@origin.test", 10);
+    fs::write(new.join("ours"), &ours).expect("a mail");
+    fs::write(new.join("other"), receipt("m2@origin.test", 20)).expect("a mail");
+    let archive = reported.mailbox.path().join("evidence.tar");
+    let bundle = [
+        "--bundle".to_owned(),
+        archive.display().to_string(),
+        at(names.address()),
+    ];
+    let written = reported.timeline(&bundle);
+    let told = String::from_utf8_lossy(&written.stderr).into_owned();
+    assert!(told.contains("1 report and 1 notice; note its"), "{told}");
+    let listed = Command::new("tar").arg("tf").arg(&archive).output();
+    let listed = listed.expect("tar is there").stdout;
+    let listed = String::from_utf8(listed).expect("names");
+    let mails = listed.lines().filter(|name| name.starts_with("reports/"));
+    assert_eq!(mails.count(), 2, "{listed}");
+
+    let here = String::from_utf8_lossy(&written.stdout).into_owned();
+    let (code, there) = verify(&archive, &[]);
+    assert_eq!(code, Some(0), "{there}");
+    let words = |text: &str| {
+        let words = text.lines().filter(|line| line.contains("? displayed"));
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(words(&here).len(), 1, "{here}");
+    assert_eq!(words(&here), words(&there), "{there}");
+    assert!(
+        there.contains("✓ the verdict in it is what its reports and keys give"),
+        "{there}"
+    );
+    assert!(
+        there.contains("not proved: what other mail systems say"),
+        "{there}"
+    );
+
+    let mut octets = fs::read(&archive).expect("the archive");
+    let place = octets
+        .windows(ours.len())
+        .position(|w| w == ours.as_bytes());
+    octets[place.expect("the notice as it lay there")] ^= 1;
+    let altered = reported.mailbox.path().join("altered.tar");
+    fs::write(&altered, octets).expect("written");
+    assert_eq!(verify(&altered, &[]).0, Some(3));
+}
+
 /// Without hoptrail: tar, sha256sum and a DKIM verifier that shares nothing with ours.
 #[test]
 fn an_archive_can_be_checked_by_hand() {

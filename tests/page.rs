@@ -30,9 +30,16 @@ fn hoptrail(tmp: &Path, args: &[&str]) -> Output {
     command.output().expect("the binary can be run")
 }
 
-/// The page of what three real hops and a real reader made of a message for two, one of whom was put off; and the same for
-/// programs.
-fn demo(tmp: &Path) -> (PathBuf, Value) {
+/// What a real reader made of a message of three real hops, for two, one of whom was put off.
+struct Demo {
+    page: PathBuf,
+    /// The same for programs.
+    document: Value,
+    /// The same on a terminal.
+    words: String,
+}
+
+fn demo(tmp: &Path) -> Demo {
     let output = hoptrail(tmp, &["demo"]);
     assert_eq!(output.status.code(), Some(0), "the demo works");
     let mut homes = fs::read_dir(tmp).expect("a directory");
@@ -51,9 +58,18 @@ fn demo(tmp: &Path) -> (PathBuf, Value) {
         list.contains("delivered to 2"),
         "the answer is told as well: {list}"
     );
-    let output = hoptrail(tmp, &["timeline", maildir, "--secret", secret, "--json"]);
-    let document = serde_json::from_slice(&output.stdout).expect("JSON");
-    (page, document)
+    let told = |more: &[&str]| {
+        let args = ["timeline", maildir, "--secret", secret];
+        hoptrail(tmp, &[&args, more].concat()).stdout
+    };
+    let document = serde_json::from_slice(&told(&["--json"])).expect("JSON");
+    let id = list.split_whitespace().next().expect("an id");
+    let words = String::from_utf8_lossy(&told(&[id])).into_owned();
+    Demo {
+        page,
+        document,
+        words,
+    }
 }
 
 /// The middle, the width and the colour of everything that an expression selects.
@@ -156,7 +172,7 @@ fn luminance([red, green, blue]: [u8; 3]) -> u32 {
 #[test]
 fn a_browser_shows_the_way_in_time() {
     let tmp = TempDir::new().expect("a temporary directory");
-    let (page, document) = demo(tmp.path());
+    let Demo { page, document, .. } = demo(tmp.path());
     let mut browser = Browser::start();
     browser.open(&page);
     browser.resize(WIDE);
@@ -223,10 +239,71 @@ fn a_browser_shows_the_way_in_time() {
     }
 }
 
+/// The words of a row without the bar behind them, and without what only lays them out.
+fn words_of_row(row: &str) -> Vec<&str> {
+    // The blocks of Unicode.
+    let bar = |c: char| ('\u{2580}'..='\u{259f}').contains(&c);
+    row.split(bar)
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect()
+}
+
+#[test]
+fn where_the_time_went_is_told_as_on_a_terminal() {
+    let tmp = TempDir::new().expect("a temporary directory");
+    let Demo { page, words, .. } = demo(tmp.path());
+    let title = "where the time went for carol@dest.example";
+    let lines = words.lines().skip_while(|line| *line != title).skip(1);
+    let told = lines.take_while(|line| !line.is_empty()).map(words_of_row);
+    let told: Vec<_> = told.collect();
+    assert!(told.len() > 5, "{words}");
+
+    let mut browser = Browser::start();
+    browser.open(&page);
+    browser.resize(WIDE);
+    let rows = browser
+        .value("[...document.querySelectorAll('.spent tbody tr')].map(row => row.innerText)");
+    let rows = rows.as_array().expect("a list").iter();
+    let rows: Vec<_> = rows
+        .map(|row| words_of_row(row.as_str().expect("text")))
+        .collect();
+    assert_eq!(rows, told, "the same hops, times and shares");
+    // The longest bar is all of its place, and the first hop's is a third or a quarter of the second's.
+    let bars: Vec<f64> = boxes(&mut browser, ".spent .bar rect")
+        .iter()
+        .map(|b| b.2)
+        .collect();
+    assert!(
+        bars.len() >= 3 && bars.iter().all(|width| *width > 0.0),
+        "{bars:?}"
+    );
+    assert!((2.0..4.0).contains(&(bars[1] / bars[0])), "{bars:?}");
+    let spoken = browser.spoken();
+    for (role, name) in [
+        ("table", "Where the time went for carol@dest.example"),
+        ("rowheader", "2 gateway.example.net"),
+        ("columnheader", "Share"),
+    ] {
+        let is = |[r, n, _]: &[String; 3]| r == role && n == name;
+        assert!(spoken.iter().any(is), "no {role} {name:?} in {spoken:#?}");
+    }
+    // On a narrow window words stay whole, and the bars give way.
+    browser.resize(NARROW);
+    assert_no_sideways_scrolling(&mut browser);
+    let broken = "[...document.querySelectorAll('.spent thead th')].some(e => e.offsetHeight > 45)";
+    assert_eq!(browser.value(broken), false);
+    // A bar is for the eye: what it shows stands beside it.
+    let heard = browser
+        .value("[...document.querySelectorAll('.spent svg')].every(e => e.ariaHidden == 'true')");
+    assert_eq!(heard, true);
+}
+
 #[test]
 fn a_screen_reader_and_paper_get_the_same() {
     let tmp = TempDir::new().expect("a temporary directory");
-    let (page, _) = demo(tmp.path());
+    let page = demo(tmp.path()).page;
     let mut browser = Browser::start();
     browser.open(&page);
     let ids = "[...document.querySelectorAll('[id]')].map(e => e.id)";
@@ -355,8 +432,12 @@ fn markup_of_strangers_does_nothing_in_a_browser() {
     let strange = "document.querySelectorAll('script, img, iframe, foreignObject, style ~ style, [onload], [onerror]').length";
     assert_eq!(browser.value(strange), 0);
     let text = browser.text();
+    let spent =
+        browser.value("[...document.querySelectorAll('.spent')].map(e => e.innerText).join()");
+    let spent = spent.as_str().expect("tables");
     for hostile in &HOSTILE[..4] {
         assert!(text.contains(hostile), "no {hostile} in\n{text}");
+        assert!(spent.contains(hostile), "no {hostile} in\n{spent}");
     }
     assert!(text.contains("\u{fffd}gpj.exe\u{fffd}"), "{text}");
     for width in [NARROW, WIDE] {

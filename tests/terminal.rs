@@ -44,10 +44,16 @@ fn mailbox() -> tempfile::TempDir {
 
 /// What a terminal of so many columns is sent.
 fn on_terminal(mailbox: &Path, columns: usize, env: &str, args: &str) -> String {
-    let program = format!(
-        "stty rows 40 cols {columns}; {env} {BINARY} timeline {} {args} 2>/dev/null",
+    let command = format!(
+        "stty cols {columns}; {env} {BINARY} timeline {} {args} 2>/dev/null",
         mailbox.display()
     );
+    typed(mailbox, &command).replace('\r', "")
+}
+
+/// What a terminal is sent where this is typed.
+fn typed(mailbox: &Path, command: &str) -> String {
+    let program = format!("stty rows 40; {command}");
     let output = Command::new("script")
         .args(["--quiet", "--return", "--command", &program, "/dev/null"])
         .env("HOPTRAIL_HOME", mailbox)
@@ -55,9 +61,7 @@ fn on_terminal(mailbox: &Path, columns: usize, env: &str, args: &str) -> String 
         .env_remove("NO_COLOR")
         .output()
         .expect("script(1) is there");
-    String::from_utf8(output.stdout)
-        .expect("UTF-8")
-        .replace('\r', "")
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 #[test]
@@ -76,6 +80,46 @@ fn it_keeps_to_the_columns_there_are() {
             widest[0] <= 80 && widest[0] < widest[1] && widest[1] <= 120,
             "{widest:?}"
         );
+    }
+}
+
+/// COLUMNS says how wide it shall be, wherever it goes; a file without it is not cut.
+#[test]
+fn it_keeps_to_the_columns_that_are_wanted() {
+    let mailbox = mailbox();
+    let long = format!("{}@example.net", "a-very-long-name-".repeat(20));
+    let path = mailbox.path().join("new/1");
+    let report = fs::read_to_string(&path).expect("a report");
+    let words = "and this is a server that never comes to an end ".repeat(10);
+    let report = report
+        .replace("bob@a-department-with-a-long-name.example.net", &long)
+        .replace("not short of words today", &words);
+    fs::write(&path, report).expect("a file");
+    let place = mailbox.path().display();
+    let widest = |command: &str| {
+        let text = typed(mailbox.path(), command).replace('\r', "");
+        assert!(text.contains("7f3a91c2"), "{text}");
+        let columns = text.lines().map(|line| line.chars().count());
+        (columns.max().expect("lines"), text)
+    };
+    let (columns, text) = widest(&format!(
+        "NO_COLOR=1 COLUMNS=50 {BINARY} timeline {place} 7f3a 2>/dev/null"
+    ));
+    assert!(columns <= 50, "{columns} in\n{text}");
+    for args in ["", "7f3a"] {
+        let timeline = format!("NO_COLOR=1 {BINARY} timeline {place} {args} 2>/dev/null");
+        let (columns, text) = widest(&format!("stty cols 100; COLUMNS=60 {timeline}"));
+        assert!(columns <= 60, "{columns} in\n{text}");
+        assert!(args.is_empty() || text.contains("…”"), "{text}");
+        assert_eq!(
+            widest(&format!("COLUMNS=60 {timeline} | cat")),
+            (columns, text)
+        );
+        for nothing in ["", "COLUMNS=0", "COLUMNS=wide"] {
+            let (columns, text) = widest(&format!("{nothing} {timeline} | cat"));
+            assert!(columns > long.len(), "{columns} in\n{text}");
+            assert!(args.is_empty() || text.contains(words.trim_end()), "{text}");
+        }
     }
 }
 
@@ -115,4 +159,84 @@ fn times_are_those_of_the_readers_zone() {
         let text = on_terminal(mailbox.path(), 80, &format!("NO_COLOR=1 TZ={zone}"), "7f3a");
         assert!(text.contains(seen), "{text}");
     }
+}
+
+/// A mailbox that is read for longer than half a second: large reports, of which one lies on the disk.
+fn large_mailbox(mails: usize) -> tempfile::TempDir {
+    let mailbox = mailbox();
+    let first = mailbox.path().join("new/1");
+    let report = fs::read_to_string(&first).expect("a report");
+    let padding = "Some more words that a hop has for people.\n".repeat(5_000);
+    let padded = report.replacen("--b\n", &format!("--b\n\n{padding}\n--b\n"), 1);
+    fs::write(&first, padded).expect("a file");
+    for n in 2..=mails {
+        fs::hard_link(&first, mailbox.path().join(format!("new/{n}"))).expect("a link");
+    }
+    mailbox
+}
+
+/// What is to be seen in the end: a line that is drawn over is gone.
+fn left_on_screen(sent: &str) -> String {
+    let mut screen = String::new();
+    for line in sent.split('\n') {
+        let mut seen: Vec<char> = Vec::new();
+        for drawn in line.split('\r') {
+            let drawn: Vec<char> = drawn.chars().collect();
+            let behind = seen.split_off(drawn.len().min(seen.len()));
+            seen = [drawn, behind].concat();
+        }
+        screen.extend(seen);
+        screen.push('\n');
+    }
+    screen
+}
+
+#[test]
+fn a_long_read_tells_how_far_it_is_where_somebody_looks() {
+    const MAILS: usize = 800;
+    let mailbox = large_mailbox(MAILS);
+    // Each reads all of it, none what another has kept.
+    let typed = |args: &str, behind: &str| {
+        let cache = tempfile::tempdir().expect("a directory");
+        let env = format!("NO_COLOR=1 XDG_CACHE_HOME={}", cache.path().display());
+        let place = mailbox.path().display();
+        typed(
+            mailbox.path(),
+            &format!("{env} {BINARY} timeline {place} {args} {behind}"),
+        )
+    };
+    let sent = typed("", "");
+    let told = sent.split('\r').filter_map(|line| {
+        let count = line.strip_prefix("reading mail: ")?;
+        let (read, total) = count.trim_end().split_once(" of ")?;
+        Some((read.parse().expect("a number"), total.to_owned()))
+    });
+    let told: Vec<(usize, String)> = told.collect();
+    assert!(told.len() > 1, "{sent:?}");
+    assert!(told.is_sorted_by(|a, b| a.0 <= b.0), "{told:?}");
+    assert!(
+        told.iter()
+            .all(|(read, total)| *read <= MAILS && *total == MAILS.to_string()),
+        "{told:?}"
+    );
+    assert!(!sent.contains('\x1b'), "{sent:?}");
+    let screen = left_on_screen(&sent);
+    assert!(!screen.contains("reading"), "it is gone: {screen}");
+    assert!(screen.contains("7f3a91c2"), "{screen}");
+    for (args, behind) in [("", "| cat"), ("", "2>&1 >/dev/null"), ("--json", "")] {
+        let sent = typed(args, behind);
+        assert!(!sent.contains("reading"), "{args} {behind}: {sent:?}");
+    }
+}
+
+/// What is read at once is not worth a line.
+#[test]
+fn a_short_read_tells_nothing_of_itself() {
+    let mailbox = mailbox();
+    let command = format!("{BINARY} timeline {}", mailbox.path().display());
+    let sent = typed(mailbox.path(), &command);
+    assert!(
+        sent.contains("7f3a91c2") && !sent.contains("reading"),
+        "{sent:?}"
+    );
 }

@@ -17,10 +17,12 @@ use tokio::time::timeout;
 use super::block_on;
 use crate::clock::Clock;
 use crate::hop::route::Names;
+use crate::report::notice::Notice;
 use crate::report::{Keys, Record};
 use crate::track::Secret;
 use crate::trail::bundle::{self, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
 use crate::trail::examine::{collect, examine, keys_wanted};
+use crate::trail::notices::Word;
 use crate::trail::render::evidence;
 use crate::trail::verify::Proof;
 use crate::trail::{Source, Trails, Truth};
@@ -51,7 +53,9 @@ impl Evidence {
     ) -> anyhow::Result<Self> {
         let of_messages = trails.messages.iter().map(|m| m.id.clone());
         let ids = of_messages.chain(trails.not_ours.iter().map(|n| n.id.clone()));
-        let mails = collect(sources, &ids.collect())?;
+        let words: Vec<&Word> = trails.messages.iter().flat_map(|m| &m.words).collect();
+        let joined = |notice: &Notice| words.iter().any(|word| word.is_of(notice));
+        let mails = collect(sources, &ids.collect(), joined)?;
         let names = keys_wanted(mails.iter().map(Vec::as_slice), secret.into());
         let keys = look_up(names, server)?;
         Ok(Self { mails, keys })
@@ -71,7 +75,7 @@ impl Evidence {
         to: &Path,
     ) -> anyhow::Result<()> {
         let made_us = Clock::system().now_us();
-        let reports = self.mails.len();
+        let held = evidence::held(trails);
         let archive = Bundle {
             picture: evidence::picture(trails, made_us),
             verdict: evidence::verdict(trails, made_us),
@@ -93,7 +97,7 @@ impl Evidence {
         file.write_all(&archive).with_context(place)?;
         file.sync_all().with_context(place)?;
         eprintln!(
-            "{}: evidence archive of {reports} reports; note its digest elsewhere, it shows later that nothing was \
+            "{}: evidence archive of {held}; note its digest elsewhere, it shows later that nothing was \
              changed:\n  sha256 {}",
             to.display(),
             bundle::digest(&archive)

@@ -4,6 +4,7 @@ mod demo;
 mod evidence;
 mod key;
 mod mailbox;
+mod progress;
 mod screen;
 pub mod secret;
 pub mod send;
@@ -50,11 +51,9 @@ enum Command {
     // These two say by themselves what they do, and how they exit.
     Send(send::Args),
     Sendmail(sendmail::Args),
-    /// Show where tracked mail is, from the reports in a mailbox
+    // These four say by themselves what they do.
     Timeline(timeline::Args),
-    /// Show it live: each report as it comes
     Watch(watch::Args),
-    // These two say by themselves what they do.
     Stats(stats::Args),
     Verify(verify::Args),
     /// Show, rotate and share a hop's keys, and make those that sign its reports
@@ -115,13 +114,21 @@ fn view() -> View {
     View {
         now_us: Clock::system().now_us(),
         zone: TimeZone::system(),
-        width: io::stdout().is_terminal().then(|| {
-            let told = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-            told.filter(|columns| *columns > 0)
-                .unwrap_or(TERMINAL_COLUMNS)
-                .min(COLUMNS_MAX)
-        }),
+        width: columns(),
     }
+}
+
+/// How wide an answer may be: as the user wants it (COLUMNS), or as the terminal is; elsewhere nobody counts.
+fn columns() -> Option<usize> {
+    let wanted = std::env::var("COLUMNS").ok().and_then(|n| n.parse().ok());
+    let terminal = || {
+        let told = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        let told = told.filter(|columns| *columns > 0);
+        let seen = io::stdout().is_terminal();
+        seen.then(|| told.unwrap_or(TERMINAL_COLUMNS))
+    };
+    let columns = wanted.filter(|columns| *columns > 0).or_else(terminal);
+    columns.map(|columns| columns.min(COLUMNS_MAX))
 }
 
 /// Prints, colours only where they belong. Who reads no further has seen enough.

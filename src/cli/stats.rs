@@ -10,15 +10,17 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use super::mailbox::{self, SOURCES};
+use super::progress::Progress;
 use super::{print, secret, view};
 use crate::trail::render::stats::{rows, terminal};
 use crate::trail::stats::{Stats, compare};
 use crate::trail::{Source, Trails, Truth};
 
 const MORE: &str = "\
-Times inside a hop are exact, by its own clock. Times across hops stand within bounds, as far as the clocks on both
-ends allow: where a bound is shown, the percentile of the true times lies within it. JSON (schema
-hoptrail.stats/1) and CSV have every figure, days in UTC.
+Times inside a hop are exact, by its own clock. Times across hops stand within bounds,
+as far as the clocks on both ends allow: where a bound is shown, the percentile of the
+true times lies within it. JSON (schema hoptrail.stats/1) and CSV have every figure,
+days in UTC.
 
 Exit codes: 0 figures were shown, 2 usage or I/O error, 4 no report that counts";
 
@@ -97,7 +99,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let sources = args.sources.iter().map(|word| args.access.source(word));
     let sources: Vec<Source> = sources.collect::<Result<_, _>>()?;
     let mut reports = mailbox::reports(&sources, secret.as_ref());
+    let for_people = !args.json && !args.csv;
+    let progress = for_people.then(|| Progress::of(&reports, &sources));
     reports.update()?;
+    drop(progress);
     let mut left_out = 0;
     reports.groups(|_| true).in_parts(
         PART,

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,23 +11,25 @@ use anyhow::{Context, bail};
 
 use super::evidence::Evidence;
 use super::mailbox::{self, SOURCES};
+use super::progress::Progress;
 use super::{print, secret, view};
 use crate::track::{Secret, TrackingId};
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, html, json, terminal};
-use crate::trail::reports::{About, Groups, Reports};
+use crate::trail::reports::{About, Groups};
 use crate::trail::{Counts, Message, NotOurs, Outcome, Source, Trails};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  everything asked about is delivered
-  1  still on its way, or nobody can say: the trail ends at a hop that does not report, or there is a
-     secret and no report on the message is proved by it (the ? in the list)
+  1  still on its way, or nobody can say: the trail ends at a hop that does not
+     report, or there is a secret and no report on the message is proved by it
+     (the ? in the list)
   2  usage or I/O error
   3  something failed
   4  nothing found";
 
-/// Shows where tracked mail is, from the reports in a mailbox.
+/// Show where tracked mail is, from the reports in a mailbox.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = [SOURCES, EXIT_CODES].concat())]
 #[command(override_usage = "hoptrail timeline [OPTIONS] SOURCE... [ID]")]
@@ -51,7 +54,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true)]
     #[allow(clippy::option_option)] // As clap has it: not given, without a value, with one.
     dns: Option<Option<SocketAddr>>,
-    /// Write the reports, the keys of those who signed them (looked up now) and the verdict to this tar
+    /// Write the reports, the bounces and receipts joined to them, the keys of those who signed them (looked up now) and the verdict to this tar
     /// file, as evidence that `hoptrail verify` checks off-line; your secret is not in it
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
@@ -64,7 +67,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let secret = secret::load_or_named(args.secret.as_deref())?;
     let (sources, id) = args.access.sources(&args.words)?;
     let mut reports = mailbox::reports(&sources, secret.as_ref());
+    let progress = args
+        .is_for_people()
+        .then(|| Progress::of(&reports, &sources));
     reports.update()?;
+    drop(progress);
     let groups = reports.groups(|about| id.as_deref().is_none_or(|id| may_be(about, id)));
     remark(&reports.looked_at());
     if secret.is_none() && !groups.is_empty() {
@@ -75,15 +82,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         );
     }
     let told = if id.is_none() && !args.wants_all_at_once() {
-        list(&groups, &view())?
+        let view = view();
+        if args.json_lines {
+            lines(&groups, &view)?
+        } else {
+            list(&groups, &view, print)?
+        }
     } else {
         let mut trails = groups.trails();
         if let Some(id) = &id {
             select(&mut trails, id)?;
         }
-        judge(&mut trails, args, &sources, &reports, secret.as_ref())?;
+        judge(&mut trails, args, &sources, secret.as_ref())?;
         whole(&trails, id.is_some(), args)?;
-        Told::of(trails)
+        Told::of(&trails)
     };
     if told.outcome.is_none() {
         match &id {
@@ -95,60 +107,93 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
+    /// Whether it is read at all, and not computed with.
+    fn is_for_people(&self) -> bool {
+        !self.json && !self.json_lines
+    }
+
     /// Whether more than a line of each message is asked for.
     fn wants_all_at_once(&self) -> bool {
-        self.json
-            || self.json_lines
-            || self.html.is_some()
-            || self.dns.is_some()
-            || self.bundle.is_some()
+        self.json || self.html.is_some() || self.dns.is_some() || self.bundle.is_some()
     }
 }
 
 /// What the answer says, in short.
 #[derive(Default)]
-struct Told {
+pub struct Told {
     /// The worst of all messages; `None` without a message.
-    outcome: Option<Outcome>,
+    pub outcome: Option<Outcome>,
+    /// More news may come of one of them.
+    unsettled: bool,
     /// Not all of them are proved.
     unproved: bool,
     not_ours: Vec<NotOurs>,
 }
 
 impl Told {
-    fn of(trails: Trails) -> Self {
+    /// What an answer that shows all of these says.
+    pub fn of(trails: &Trails) -> Self {
         Self {
             outcome: worst(&trails.messages),
+            unsettled: !trails.messages.iter().all(Message::is_settled),
             unproved: trails.messages.iter().any(terminal::is_unproved),
-            not_ours: trails.not_ours,
+            not_ours: trails.not_ours.clone(),
         }
     }
 
-    fn add(&mut self, more: Self) {
+    /// Takes in what another part of the answer says.
+    pub fn add(&mut self, more: Self) {
         self.outcome = self.outcome.into_iter().chain(more.outcome).min();
+        self.unsettled |= more.unsettled;
         self.unproved |= more.unproved;
         self.not_ours.extend(more.not_ours);
     }
+
+    /// Whether there is a message, and nothing is left to wait for.
+    pub fn is_done(&self) -> bool {
+        self.outcome.is_some() && !self.unsettled
+    }
 }
 
-/// Prints every message in a line, while others are still being put together.
-fn list(groups: &Groups, view: &View) -> anyhow::Result<Told> {
-    /// So many that a list that is read at a glance is laid out as one.
-    const LINES: usize = 200;
+/// Messages that are put together at a time, and let go when they are shown: so many that a list that is read at a
+/// glance is laid out as one.
+pub const PART: usize = 200;
+
+/// Shows every message in a line, while others are still being put together.
+pub fn list(
+    groups: &Groups,
+    view: &View,
+    mut show: impl FnMut(&str) -> io::Result<()>,
+) -> io::Result<Told> {
     let id_width = terminal::id_width(groups.ids(), view);
     let lines = |trails: Trails| {
         let lines = terminal::lines(&trails.messages, id_width, view);
-        (lines, Told::of(trails))
+        (lines, Told::of(&trails))
     };
     let mut told = Told::default();
-    groups.in_parts(LINES, lines, |(lines, more)| {
+    groups.in_parts(PART, lines, |(lines, more)| {
+        told.add(more);
+        show(&lines)
+    })?;
+    if told.unproved {
+        show(&terminal::unproved_remark(view))?;
+    }
+    show(&terminal::not_ours(&told.not_ours, view))?;
+    Ok(told)
+}
+
+/// The same for programs.
+fn lines(groups: &Groups, view: &View) -> io::Result<Told> {
+    let lines = |trails: Trails| {
+        let lines = json::lines(&trails.messages, view.now_us);
+        (lines, Told::of(&trails))
+    };
+    let mut told = Told::default();
+    groups.in_parts(PART, lines, |(lines, more)| {
         told.add(more);
         print(&lines)
     })?;
-    if told.unproved {
-        print(&terminal::unproved_remark())?;
-    }
-    print(&terminal::not_ours(&told.not_ours, view))?;
+    print(&json::lines_apart(&told.not_ours))?;
     Ok(told)
 }
 
@@ -157,7 +202,6 @@ fn judge(
     trails: &mut Trails,
     args: &Args,
     sources: &[Source],
-    reports: &Reports,
     secret: Option<&Secret>,
 ) -> anyhow::Result<()> {
     if args.dns.is_none() && args.bundle.is_none() {
@@ -169,7 +213,6 @@ fn judge(
         evidence.archive(&judged, secret, file)?;
     }
     (trails.messages, trails.not_ours) = (judged.messages, judged.not_ours);
-    reports.join_words(&mut trails.messages);
     Ok(())
 }
 
@@ -183,7 +226,7 @@ fn whole(trails: &Trails, hops: bool, args: &Args) -> anyhow::Result<()> {
     let text = if args.json {
         json::document(trails, view.now_us)
     } else if args.json_lines {
-        json::lines(trails, view.now_us)
+        json::lines(&trails.messages, view.now_us) + &json::lines_apart(&trails.not_ours)
     } else {
         people(trails, hops, &view)
     };
@@ -228,7 +271,7 @@ fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source]) {
 }
 
 /// Whether a report may be about the message that `wanted` names.
-fn may_be(about: &About, wanted: &str) -> bool {
+pub fn may_be(about: &About, wanted: &str) -> bool {
     about.id.starts_with(wanted) || about.message_id == Some(bare(wanted))
 }
 

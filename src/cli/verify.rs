@@ -20,9 +20,11 @@ use crate::trail::verify::Known;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all of it holds, and the domain of its host signed every report
-  1  nothing is wrong, but not all is proved: a report without a signature or a key, a gap
+  1  nothing is wrong, but not all is proved: a report without a signature or a
+     key, a gap
   2  usage or I/O error
-  3  it does not hold: altered, damaged or no evidence archive, or a report in it is altered or forged";
+  3  it does not hold: altered, damaged or no evidence archive, or a report in it
+     is altered or forged";
 
 /// Checks an evidence archive that `timeline --bundle` wrote: recomputes everything from the reports and
 /// the recorded keys in it, without a network, a mailbox or a secret.

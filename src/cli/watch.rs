@@ -17,20 +17,25 @@ use std::time::{Duration, SystemTime};
 use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::mailbox::{self, SOURCES};
+use super::progress::Progress;
 use super::screen::Screen;
-use super::timeline::{exit_code, people, select, worst};
-use super::{mailbox, secret, view};
+use super::timeline::{PART, Told, exit_code, list, may_be, people, select};
+use super::{secret, view};
 use crate::track::Secret;
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, json, terminal};
-use crate::trail::{Message, NotOurs, Source, Trails};
+use crate::trail::reports::Groups;
+use crate::trail::{Message, NotOurs, Reports, Source, Trails};
 
 const EXIT_CODES: &str = "\
-It goes on until it is told to stop (Ctrl-C, SIGTERM), or with --until-done. Its exit code is that of `timeline`,
-by what was known then: 0 delivered, 1 on its way or nobody can say, 2 usage or I/O error, 3 failed, 4 nothing found.
+It goes on until it is told to stop (Ctrl-C, SIGTERM), or with --until-done. Its exit
+code is that of `timeline`, by what was known then: 0 delivered, 1 on its way or nobody
+can say, 2 usage or I/O error, 3 failed, 4 nothing found.
 
-  hoptrail watch ~/Maildir                                every message, as reports come
-  timeout 60 hoptrail watch ~/Maildir ID --until-done     for scripts; 124: not done within a minute";
+  hoptrail watch ~/Maildir               every message, as reports come
+  timeout 60 hoptrail watch ~/Maildir ID --until-done
+                                         for scripts; 124: not done within a minute";
 
 /// How often it is looked whether a mailbox has changed: its folders are asked for their times, no mail is opened.
 const LOOK: Duration = Duration::from_millis(200);
@@ -41,16 +46,19 @@ const ASK: Duration = Duration::from_secs(20);
 /// The times of files are as exact as this at worst: a change within it may not show.
 const GRANULE: Duration = Duration::from_secs(1);
 
+/// News that is said in one piece, octets: all of it, where it is not that of a whole large mailbox.
+const TOGETHER_OCTETS: usize = 1 << 20;
+
 /// Lines of a message that stay in view where it is too long for the terminal: verdict and recipients.
 const HEAD_LINES: usize = 8;
 
-/// Shows where tracked mail is, live: each report as it comes.
+/// Show where tracked mail is, live: each report as it comes.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = [SOURCES, EXIT_CODES].concat())]
 #[command(override_usage = "hoptrail watch [OPTIONS] SOURCE... [ID]")]
 pub struct Args {
-    /// Where the reports come, such as ~/Maildir, nothing in it is changed; and, to see every hop of one message, its
-    /// tracking id or a unique beginning of it, or its Message-ID
+    /// Where the reports come, such as ~/Maildir; and, to see every hop of one message, its tracking id or a unique
+    /// beginning of it, or its Message-ID
     #[arg(required = true, value_name = "SOURCE... [ID]")]
     words: Vec<OsString>,
     /// End when there is a message and no more news can come: everyone has it or will not get it, or the trail ends
@@ -100,20 +108,20 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
     let mut reports = mailbox::reports(&sources, secret);
     loop {
         let mark = Mark::of(&sources);
+        let progress = terminal.then(|| Progress::of(&reports, &sources));
         reports.update()?;
-        let mut trails = reports.trails();
-        if let Some(id) = &id {
-            select(&mut trails, id)?;
-        }
-        known.store(exit_code(worst(&trails.messages)), Ordering::Relaxed);
-        let done = args.until_done && is_done(&trails.messages);
-        let text = if terminal {
-            live.next(&trails, id.is_some())
+        drop(progress);
+        let groups = reports.groups(|about| id.as_deref().is_none_or(|id| may_be(about, id)));
+        let told = if terminal {
+            live.show(&reports, &groups, id.as_deref(), known)
         } else {
-            news.keep(&mut trails);
-            lines(&trails, args.json_lines)
+            news.tell(&groups, id.as_deref(), args.json_lines, known)
         };
-        if !say(&text)? || done {
+        let told = match told {
+            Err(why) if is_unread(&why) => return Ok(()),
+            told => told?,
+        };
+        if args.until_done && told.is_done() {
             return Ok(());
         }
         while !mark.is_old(&sources) {
@@ -122,18 +130,23 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
     }
 }
 
-/// Whether nothing is left to wait for.
-fn is_done(messages: &[Message]) -> bool {
-    !messages.is_empty() && messages.iter().all(Message::is_settled)
+/// Whether nobody reads any more what is said.
+fn is_unread(why: &anyhow::Error) -> bool {
+    let why = why.downcast_ref::<io::Error>();
+    why.is_some_and(|why| why.kind() == ErrorKind::BrokenPipe)
 }
 
-/// Prints in one piece. Whether somebody still reads.
-fn say(text: &str) -> io::Result<bool> {
+/// Prints in one piece.
+fn say(text: &str) -> io::Result<()> {
     let mut out = anstream::AutoStream::auto(io::stdout().lock());
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(why) if why.kind() == ErrorKind::BrokenPipe => Ok(false),
-        other => other.map(|()| true),
-    }
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
+
+/// The messages asked for by an id, with all that is told of them.
+fn whole(groups: &Groups, id: &str) -> anyhow::Result<Trails> {
+    let mut trails = groups.trails();
+    select(&mut trails, id)?;
+    Ok(trails)
 }
 
 /// When the places of mails were changed: what tells that a mail came without reading one.
@@ -182,19 +195,43 @@ struct Live {
 }
 
 impl Live {
-    fn next(&mut self, trails: &Trails, hops: bool) -> String {
+    /// Draws the answer if it is another one.
+    fn show(
+        &mut self,
+        reports: &Reports,
+        groups: &Groups,
+        id: Option<&str>,
+        known: &AtomicU8,
+    ) -> anyhow::Result<Told> {
         let view = view();
-        let answer = people(trails, hops, &view);
-        if answer == self.shown && !self.shown.is_empty() {
-            return String::new();
+        let mut answer = String::new();
+        let told = if let Some(id) = id {
+            let trails = whole(groups, id)?;
+            answer = people(&trails, true, &view);
+            Told::of(&trails)
+        } else {
+            list(groups, &view, |lines| {
+                answer.push_str(lines);
+                Ok(())
+            })?
+        };
+        known.store(exit_code(told.outcome), Ordering::Relaxed);
+        if answer != self.shown || self.shown.is_empty() {
+            let count = reports.looked_at().counts.reports;
+            let kept = id.map_or(0, |_| HEAD_LINES);
+            say(&self.draw(answer, count, kept, &view))?;
         }
+        Ok(told)
+    }
+
+    /// An answer out of so many reports; its first lines stay where it is too long.
+    fn draw(&mut self, answer: String, reports: usize, kept: usize, view: &View) -> String {
         let now = view.stamp(view.now_us);
-        let reports = trails.counts.reports;
         let plural = if reports == 1 { "" } else { "s" };
         let status = format!("{reports} report{plural}, {now}; Ctrl-C ends");
         let status = terminal::paint(terminal::DIM, &status);
         let text = format!("{answer}{status}\n");
-        let text = Screen::fit(&text, if hops { HEAD_LINES } else { 0 });
+        let text = Screen::fit(&text, kept);
         self.shown = answer;
         self.screen.next(&text) + "\n"
     }
@@ -208,6 +245,35 @@ struct News {
 }
 
 impl News {
+    /// Says what was not said before, while other messages are still being put together.
+    fn tell(
+        &mut self,
+        groups: &Groups,
+        id: Option<&str>,
+        as_json: bool,
+        known: &AtomicU8,
+    ) -> anyhow::Result<Told> {
+        let (mut told, mut text) = (Told::default(), String::new());
+        let mut take = |mut trails: Trails| {
+            told.add(Told::of(&trails));
+            self.keep(&mut trails);
+            text.push_str(&lines(&trails, as_json));
+            if text.len() < TOGETHER_OCTETS {
+                return Ok(());
+            }
+            // Who is told knows the exit code by it.
+            known.store(exit_code(told.outcome), Ordering::Relaxed);
+            say(&std::mem::take(&mut text))
+        };
+        match id {
+            Some(id) => take(whole(groups, id)?)?,
+            None => groups.in_parts(PART, |trails| trails, take)?,
+        }
+        known.store(exit_code(told.outcome), Ordering::Relaxed);
+        say(&text)?;
+        Ok(told)
+    }
+
     /// Leaves the messages and the reports set apart that were not told of like this before.
     fn keep(&mut self, trails: &mut Trails) {
         trails.messages.retain(|message| {
@@ -226,7 +292,7 @@ fn lines(trails: &Trails, as_json: bool) -> String {
         ..view()
     };
     if as_json {
-        return json::lines(trails, view.now_us);
+        return json::lines(&trails.messages, view.now_us) + &json::lines_apart(&trails.not_ours);
     }
     let now = view.stamp(view.now_us);
     let messages = trails.messages.iter();

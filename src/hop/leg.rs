@@ -14,7 +14,7 @@ use super::route::Destination;
 use super::transaction::{Mail, Outcome, Times};
 use super::wire::{Wire, WireError};
 use crate::smtp::reply::Reply;
-use crate::track::Stage;
+use crate::track::{Stage, own};
 
 /// How long a next hop that broke off is listened to for its reason.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -278,10 +278,12 @@ impl<'a> Leg<'a> {
         }
         Err(self.outcome(match last {
             Some((_, ConnectError::Refused(reply))) => not_positive(reply),
-            Some((host, error)) => {
-                Reply::new(451, error.status(), &format!("next hop {host}: {error}"))
-            }
-            None => Reply::new(451, "4.4.1", "no next hop to try"),
+            Some((host, error)) => Reply::new(
+                451,
+                error.status(),
+                &format!("{}{host}: {error}", own::NEXT_HOP),
+            ),
+            None => Reply::new(451, "4.4.1", own::NO_NEXT_HOP),
         }))
     }
 
@@ -387,7 +389,7 @@ impl<'a> Leg<'a> {
 }
 
 fn broken() -> Reply {
-    Reply::new(451, "4.4.2", "connection to the next hop lost")
+    Reply::new(451, "4.4.2", own::LOST)
 }
 
 /// A reply where only a failure can stand: a server that says 2xx there has not taken the message.

@@ -7,6 +7,7 @@ use crate::smtp::capability::Capabilities;
 use crate::smtp::command::Command;
 use crate::smtp::reply::Reply;
 use crate::smtp::xtext;
+use crate::track::own;
 
 /// MAIL parameters that are passed on, each with the keyword a next hop must offer for it.
 pub const MAIL_PARAMETERS: [(&str, &str); 6] = [
@@ -36,13 +37,13 @@ pub fn mail_line(
     let mut line = only_offered(&mail.line, &needed, offer);
     if asks(&mail.line, "SMTPUTF8") && !offer.offers("SMTPUTF8") {
         // RFC 6531, 3.6.
-        let text = "the next hop does not take internationalised mail";
-        return Err(Reply::new(550, "5.6.7", text));
+        let text = format!("{}internationalised mail", own::NOT_TAKEN);
+        return Err(Reply::new(550, "5.6.7", &text));
     }
     if binary && !(offer.offers("CHUNKING") && offer.offers("BINARYMIME")) {
         // RFC 3030, 3: it is converted or comes back, and to convert it is not ours.
-        let text = "the next hop does not take binary mail";
-        return Err(Reply::new(554, "5.6.1", text));
+        let text = format!("{}binary mail", own::NOT_TAKEN);
+        return Err(Reply::new(554, "5.6.1", &text));
     }
     if let Some(envid) = passage.and_then(Passage::envid)
         && offer.offers("DSN")

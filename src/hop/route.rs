@@ -284,6 +284,21 @@ mod tests {
 
     use super::*;
 
+    /// A reader of reports tells them from a server's.
+    #[test]
+    fn a_domain_without_a_host_is_told_in_our_own_words() {
+        let ways = [
+            RouteError::NoSuchDomain,
+            RouteError::NullMx,
+            RouteError::Loop,
+            RouteError::Temporary,
+        ];
+        for way in ways {
+            let reply = way("example.net".to_owned()).reply().text();
+            assert!(crate::track::own::words(&reply).is_some(), "{reply}");
+        }
+    }
+
     #[test]
     fn the_nearest_route_wins() {
         let next_hop = |text: &str| NextHop::try_from(text.to_owned()).unwrap();

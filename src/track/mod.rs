@@ -13,6 +13,7 @@ pub mod disclosure;
 pub mod domain;
 pub mod id;
 pub mod mtrk;
+pub mod own;
 pub mod policy;
 pub mod request;
 pub mod stay;

@@ -11,7 +11,7 @@ use super::ghosts;
 use super::notices::Word;
 use super::pairs::{self, Handover, Jump};
 use super::state::{self, Recipient};
-use super::verify::{Judged, Known, Truth};
+use super::verify::{Judged, Known, Truth, contradicted};
 use super::{NotOurs, Why};
 use crate::report::{Origin, Received, Trace};
 use crate::track::{HopReport, Role, Secret, StepId, TrackingId};
@@ -41,6 +41,8 @@ pub struct Message {
     pub unproved: usize,
     /// Who wrote each step, where that was looked at.
     pub origins: HashMap<StepId, Origin>,
+    /// Steps of which other reports say something else.
+    pub contradicted: HashSet<StepId>,
 }
 
 /// A message at a hop.
@@ -262,7 +264,8 @@ fn set_unproved_aside(mut groups: BTreeMap<Key, Group>, without_proof: Truth) ->
 }
 
 fn message(id: TrackingId, truth: Truth, group: Group, unproved: usize) -> Message {
-    let steps = in_order(group.reports);
+    let (steps, doubles) = in_order(group.reports);
+    let contradicted = contradicted(&steps, &doubles);
     let message_id = steps.iter().find_map(|s| s.message_id.clone());
     let sent_ms = steps.iter().find_map(|s| s.sent_ms);
     let mut stays = Forest::grow(steps).into_stays();
@@ -280,6 +283,7 @@ fn message(id: TrackingId, truth: Truth, group: Group, unproved: usize) -> Messa
         words: Vec::new(),
         unproved,
         origins: group.origins,
+        contradicted,
     }
 }
 
@@ -314,12 +318,12 @@ impl Message {
     }
 }
 
-/// Each step once, parents in front of children: by hop, then entrance before exit, then time.
-fn in_order(mut reports: Vec<HopReport>) -> Vec<HopReport> {
+/// Each step once, parents in front of children: by hop, then entrance before exit, then time. And its doubles.
+fn in_order(mut reports: Vec<HopReport>) -> (Vec<HopReport>, Vec<HopReport>) {
     reports.sort_by_key(|r| (r.hop, r.role != Role::Ingress, last_us(r), r.step));
     let mut seen = HashSet::new();
-    reports.retain(|r| seen.insert(r.step));
-    reports
+    let doubles = reports.extract_if(.., |r| !seen.insert(r.step)).collect();
+    (reports, doubles)
 }
 
 /// The latest moment a step tells of, µs of its hop's clock.

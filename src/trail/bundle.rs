@@ -1,11 +1,11 @@
-//! An evidence archive: the report mails on a message as they were found, with what it takes to judge them years
+//! An evidence archive: the mails on a message as they were found, with what it takes to judge them years
 //! later and off-line. Version 1 is a plain tar file (POSIX ustar) of
 //!
 //! | file | holds |
 //! |---|---|
 //! | `README.txt` | what this is, and how to look at it without hoptrail |
 //! | `bundle.json` | [`Contents`]: who made it when, A of each message, the DKIM keys and when they were looked up |
-//! | `reports/SHA256.eml` | each report mail, octet for octet; its own digest is its name |
+//! | `reports/SHA256.eml` | each report mail, and each notice of another mail system (RFC 3464, RFC 8098) that was joined, octet for octet; its own digest is its name |
 //! | `timeline.html` | the verdict for people, a page that stands alone, times in UTC |
 //! | `verdict.json` | the same for programs, schema `hoptrail.timeline/1` |
 //! | `SHA256SUMS` | the digest of each file, for `sha256sum -c` |
@@ -13,7 +13,8 @@
 //! in this order. The same contents make the same octets, so one that differs anywhere differs from what its own
 //! files pack to. A user's secret is not in it. A of each message is (B = H(A) is what the hops were given): it
 //! proves that the reports were asked for, and lets whoever has the archive make Auth of further ones. So it is the
-//! signatures, not Auth, that convince a stranger.
+//! signatures, not Auth, that convince a stranger. Nothing proves the notices: they are there since the verdict tells
+//! what they say.
 //!
 //! Nothing of an archive is ever written to disk; its size, its entries and their names are bounded.
 //!
@@ -51,7 +52,8 @@ pub const MADE_BY: &str = env!("CARGO_PKG_VERSION");
 const ABOUT: &str = "\
 This archive holds what mail servers reported about a message on its way, as evidence.
 
-reports/*.eml   the reports, octet for octet as they lay in the sender's mailbox
+reports/*.eml   the reports, octet for octet as they lay in the sender's mailbox; also bounces and read receipts that
+                other mail systems sent about the message, and which nothing proves
 bundle.json     when this was made; the DKIM keys of the servers' domains, and when the DNS was asked for them; for
                 each message the proof A, whose digest B the sender gave the servers (hoptrail, track/certificate.rs)
 timeline.html   what the reports tell, for people: a page that asks for nothing
@@ -68,7 +70,7 @@ and each DKIM signature:  dkimverify < reports/....eml, with the keys in bundle.
 pub struct Bundle {
     /// What judges the reports.
     pub contents: Contents,
-    /// The report mails.
+    /// The report mails, and the notices that were joined.
     pub mails: BTreeSet<Vec<u8>>,
     /// The verdict for people.
     pub picture: String,

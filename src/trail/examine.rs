@@ -1,12 +1,13 @@
-//! The mails behind messages, judged as evidence: with their signatures, by keys and proofs that are given. The
-//! same judgement serves the reader today and whoever opens an evidence archive years later.
+//! The mails behind messages, judged as evidence: the reports with their signatures, by keys and proofs that are given,
+//! and beside them the notices of other mail systems, which nothing proves. The same judgement serves the reader today and whoever opens an evidence archive years later.
 
 use std::collections::BTreeSet;
 
 use super::source::{Found, Source, SourceError};
 use super::verify::{Judged, Known, Truth, truth};
 use super::{Counts, Trails};
-use super::{assemble, pairs};
+use super::{assemble, notices, pairs};
+use crate::report::notice::{self, Notice};
 use crate::report::{self, Keys, Received, origin};
 use crate::track::TrackingId;
 
@@ -23,22 +24,27 @@ pub enum CollectError {
     Source(#[from] SourceError),
     #[error("what standard input gave is gone; save it to a file and name that")]
     Gone,
-    #[error("more than {MAILS_MAX} reports or {} MiB; name one message by its id", OCTETS_MAX >> 20)]
+    #[error("more than {MAILS_MAX} mails or {} MiB; name one message by its id", OCTETS_MAX >> 20)]
     TooMany,
 }
 
-/// The report mails on these messages as they were found, those included that claim to be on them; each once, in
-/// the order of their octets.
+/// The mails on these messages as they were found, each once, in the order of their octets: the reports, those included
+/// that claim to be on them, and the notices that are `wanted`.
 pub fn collect(
     sources: &[Source],
     ids: &BTreeSet<TrackingId>,
+    wanted: impl Fn(&Notice) -> bool + Sync,
 ) -> Result<BTreeSet<Vec<u8>>, CollectError> {
     let mut mails = BTreeSet::new();
     let (mut octets, mut too_many) = (0, false);
     let limit = report::read::REPORT_OCTETS_MAX;
     let mut take = |found: Found| {
         let Ok(Some(mail)) = found else { return };
-        let on_them = matches!(report::read(mail), Ok(Some(one)) if ids.contains(&one.report.id));
+        let on_them = match report::read(mail) {
+            Ok(Some(one)) => ids.contains(&one.report.id),
+            Ok(None) => notice::read(mail).is_some_and(|notice| wanted(&notice)),
+            Err(_) => false,
+        };
         if on_them && !mails.contains(mail) {
             too_many |= octets + mail.len() > OCTETS_MAX || mails.len() >= MAILS_MAX;
             if !too_many {
@@ -71,17 +77,20 @@ pub fn keys_wanted<'m>(mails: impl Iterator<Item = &'m [u8]>, known: Known) -> B
 /// Judges mails and puts them together.
 pub fn examine<'m>(mails: impl Iterator<Item = &'m [u8]>, keys: &Keys, known: Known) -> Trails {
     let mut counts = Counts::default();
-    let mut judged = Vec::new();
+    let (mut judged, mut heard) = (Vec::new(), Vec::new());
     for mail in mails {
         counts.mails += 1;
         if let Some(one) = read(mail) {
             let origin = origin::origin(mail, &one.report.reporting_mta, keys);
             judged.push((Judged::by(one, known), origin));
+        } else {
+            heard.extend(notice::read(mail));
         }
     }
     counts.reports = judged.len();
     let (mut messages, not_ours) = assemble::put_together(judged.into_iter());
     pairs::set_clocks(&mut messages);
+    notices::join(&mut messages, heard);
     Trails {
         messages,
         not_ours,

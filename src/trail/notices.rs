@@ -36,6 +36,12 @@ impl Word {
     pub fn speaker(&self) -> Option<&str> {
         self.host.as_deref().or(self.from.as_deref())
     }
+
+    /// Whether it stands in this notice.
+    pub fn is_of(&self, notice: &Notice) -> bool {
+        let says = |fate: &Fate| *fate == self.fate && self.at_us == told_us(notice, fate);
+        self.host == notice.host && self.from == notice.from && notice.fates.iter().any(says)
+    }
 }
 
 /// What a word and a message have in common.
@@ -253,9 +259,14 @@ fn word(places: &HashMap<String, usize>, notice: &Notice, fate: &Fate, joined: J
         host: notice.host.clone(),
         from: notice.from.clone(),
         fate: fate.clone(),
-        at_us: fate.attempted_us.or(notice.date_us),
+        at_us: told_us(notice, fate),
         joined,
     }
+}
+
+/// When a notice says that it happened, µs.
+fn told_us(notice: &Notice, fate: &Fate) -> Option<i64> {
+    fate.attempted_us.or(notice.date_us)
 }
 
 /// A name as it stands, and with its xtext (RFC 3461, 4) decoded, which Exim leaves to the reader.

@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use super::assemble::put_together;
 use super::index::Index;
-use super::notices::{self, Found, Heard};
+use super::notices::{Found, Heard};
 use super::pairs::{Clocks, Sights};
 use super::source::{Source, SourceError};
 use super::stock::{Kind, Stock, THREADS};
@@ -29,6 +30,7 @@ pub struct Reports {
     stocks: Vec<(Source, Stock)>,
     /// Of the sources whose mails have keys, by their places.
     indexes: HashMap<usize, Index>,
+    looking: Arc<AtomicUsize>,
     /// What all of it tells of each message.
     together: OnceLock<Together>,
 }
@@ -49,6 +51,7 @@ impl Reports {
             secret: secret.cloned(),
             stocks: stocks.collect(),
             indexes: HashMap::new(),
+            looking: Arc::default(),
             together: OnceLock::new(),
         }
     }
@@ -66,12 +69,18 @@ impl Reports {
         self
     }
 
+    /// How many mails the last update has looked at, known ones among them: rises while it runs.
+    pub fn looking(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.looking)
+    }
+
     /// Reads what came since the last time and forgets what is gone. Whether anything did.
     pub fn update(&mut self) -> Result<bool, SourceError> {
         let mut changed = false;
         self.together = OnceLock::new();
+        self.looking.store(0, Atomic::Relaxed);
         for (n, (source, stock)) in self.stocks.iter_mut().enumerate() {
-            changed |= stock.update(source, self.secret.as_ref())?;
+            changed |= stock.update(source, self.secret.as_ref(), &self.looking)?;
             if let Some(index) = self.indexes.get_mut(&n) {
                 index.save(stock);
             }
@@ -160,11 +169,6 @@ impl Reports {
             notices.filter_map(|entry| unpack::notice(stock.octets(entry), entry.place))
         });
         notices.collect()
-    }
-
-    /// Gives messages that were put together elsewhere the words of others about them.
-    pub fn join_words(&self, messages: &mut [Message]) {
-        notices::join(messages, self.notices());
     }
 
     /// What was looked at, no message among it.

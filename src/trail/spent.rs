@@ -22,7 +22,8 @@ pub struct Leg {
     pub event: Event,
     /// The time on the wire from the hop before, if that is known.
     pub wire: Option<Bounds>,
-    /// The time inside, µs; `None` if its clock was set meanwhile, as far as that shows.
+    /// The time inside, µs; `None` if its clock was set meanwhile, as far as that shows, or if it came back in a ring,
+    /// in which it was not followed any further.
     pub dwell_us: Option<i64>,
     /// What the time inside is made of, in that order; adds up to it.
     pub parts: Vec<Part>,
@@ -92,7 +93,8 @@ pub fn leg(message: &Message, stay: usize, step: &HopReport, group: &RecipientSt
     // By a clock that was set meanwhile nobody knows.
     let dwell_us = step
         .dwell_us(group)
-        .filter(|_| here.is_some_and(|s| s.jump.is_none()));
+        .filter(|_| here.is_some_and(|s| s.jump.is_none()))
+        .filter(|_| group.event != Event::Looped);
     let parts = here.zip(dwell_us).map(|(here, _)| parts(here, step, group));
     Leg {
         stay,

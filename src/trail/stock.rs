@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use hashbrown::HashTable;
@@ -76,14 +77,17 @@ impl Stock {
         &mut self,
         source: &Source,
         secret: Option<&Secret>,
+        looked_at: &Arc<AtomicUsize>,
     ) -> Result<bool, SourceError> {
-        let mut tray = Tray::new(secret);
+        let mut tray = Tray::new(secret, looked_at);
         match source {
             Source::Maildir(path) => {
-                return self.renew(|unknown| read_maildir(path, secret, unknown));
+                return self.renew(looked_at, |unknown| read_maildir(path, &tray, unknown));
             }
             Source::Imap(folder) => {
-                return self.renew(|unknown| read_folder(folder, source, secret, unknown));
+                return self.renew(looked_at, |unknown| {
+                    read_folder(folder, source, tray, unknown)
+                });
             }
             // What it gave before is gone.
             Source::Stdin if !self.entries.is_empty() => return Ok(false),
@@ -102,6 +106,7 @@ impl Stock {
     /// Forgets the mails that `read` does not ask about, and adds those that it reads since they are unknown.
     fn renew(
         &mut self,
+        looked_at: &AtomicUsize,
         read: impl FnOnce(Unknown) -> Result<Vec<Tray>, SourceError>,
     ) -> Result<bool, SourceError> {
         let known = self.table();
@@ -112,6 +117,7 @@ impl Stock {
             let Some(n) = entry.and_then(|n| usize::try_from(*n).ok()) else {
                 return true;
             };
+            looked_at.fetch_add(1, Ordering::Relaxed);
             if let Some(seen) = seen.get_mut(n) {
                 *seen = true;
             }
@@ -193,15 +199,11 @@ impl Stock {
 type Unknown<'a> = &'a mut (dyn FnMut(Key, &dyn Fn() -> String) -> bool + Send);
 
 /// Reads the mails of a Maildir that are unknown, several at a time.
-fn read_maildir(
-    maildir: &Path,
-    secret: Option<&Secret>,
-    unknown: Unknown,
-) -> Result<Vec<Tray>, SourceError> {
+fn read_maildir(maildir: &Path, tray: &Tray, unknown: Unknown) -> Result<Vec<Tray>, SourceError> {
     let (give, take) = sync_channel::<Vec<Listed>>(THREADS);
     let take = Mutex::new(take);
     thread::scope(|scope| {
-        let work = || Tray::new(secret).fill(&take);
+        let work = || tray.another().fill(&take);
         let trays: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
         let mut batch = Vec::with_capacity(BATCH);
         let listed = maildir::list(maildir, |mail| {
@@ -229,10 +231,9 @@ fn read_maildir(
 fn read_folder(
     folder: &Folder,
     source: &Source,
-    secret: Option<&Secret>,
+    mut tray: Tray,
     unknown: Unknown,
 ) -> Result<Vec<Tray>, SourceError> {
-    let mut tray = Tray::new(secret);
     folder.visit(
         read::REPORT_OCTETS_MAX,
         read::may_be_report,
@@ -263,6 +264,8 @@ const NO_KEY: Key = Key(0);
 #[derive(Default)]
 struct Tray {
     secret: Option<Secret>,
+    /// How many mails were looked at so far, by all threads.
+    looked_at: Arc<AtomicUsize>,
     full: Vec<Packer>,
     packer: Packer,
     entries: Vec<Entry>,
@@ -270,11 +273,17 @@ struct Tray {
 }
 
 impl Tray {
-    fn new(secret: Option<&Secret>) -> Self {
+    fn new(secret: Option<&Secret>, looked_at: &Arc<AtomicUsize>) -> Self {
         Self {
             secret: secret.cloned(),
+            looked_at: Arc::clone(looked_at),
             ..Self::default()
         }
+    }
+
+    /// An empty one for another thread.
+    fn another(&self) -> Self {
+        Self::new(self.secret.as_ref(), &self.looked_at)
     }
 
     /// Reads files as long as there are any.
@@ -300,6 +309,7 @@ impl Tray {
     }
 
     fn mail(&mut self, key: Key, found: Found, place: Place) {
+        self.looked_at.fetch_add(1, Ordering::Relaxed);
         self.make_room();
         let read = match found {
             Ok(None) => Ok(None),

@@ -2,12 +2,14 @@
 //! sent (its Auth is keyed with B, and only who has the secret, or saw the request on its way, can make B), who
 //! wrote it (`report::origin`), and does it agree with the others.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::Serialize;
 
 use super::assemble::{Message, Stay};
 use super::clock::Offset;
 use crate::report::{Received, Trace, read};
-use crate::track::{Certificate, Event, HopReport, Secret};
+use crate::track::{Certificate, Event, HopReport, Secret, StepId};
 
 /// What is known of whether a report was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -99,12 +101,61 @@ pub enum Agreement {
     Backwards,
     /// The step it names as the one that handed it the message says nothing of that.
     NotHandedOver,
+    /// Another report says something else of the same step, or of how it ended for a recipient.
+    Contradicted,
+}
+
+/// Steps of which another report says something else: a double of one of these steps, or a step behind the same one that
+/// says of a recipient that it went on where this one says that it failed, or the other way about.
+pub fn contradicted(steps: &[HopReport], doubles: &[HopReport]) -> HashSet<StepId> {
+    let differs = |double: &&HopReport| {
+        let kept = steps.iter().find(|step| step.step == double.step);
+        kept != Some(*double)
+    };
+    let mut contradicted: HashSet<StepId> =
+        doubles.iter().filter(differs).map(|d| d.step).collect();
+    // Mostly nothing fails.
+    let fates = steps.iter().flat_map(|step| &step.recipients);
+    if fates.clone().any(|group| group.event == Event::Failed) {
+        contradicted.extend(torn(steps));
+    }
+    contradicted
+}
+
+/// Of the steps behind one step, those that tell opposite ends for a recipient.
+fn torn(steps: &[HopReport]) -> impl Iterator<Item = StepId> {
+    let mut ends: HashMap<_, [Vec<StepId>; 2]> = HashMap::new();
+    for step in steps {
+        // One that was handed over by nobody is behind its arrival.
+        let behind = (
+            step.parent,
+            step.parent.is_none().then_some(step.arrival_us),
+        );
+        for group in &step.recipients {
+            let went_on = match group.event {
+                Event::Failed => 0,
+                Event::Transferred | Event::Relayed | Event::Expanded | Event::Delivered => 1,
+                _ => continue,
+            };
+            let told = ends
+                .entry((behind, group.original.to_lowercase()))
+                .or_default();
+            if let Some(steps) = told.get_mut(went_on) {
+                steps.push(step.step);
+            }
+        }
+    }
+    let torn = ends.into_values().filter(|[failed, went_on]| {
+        let other = |step: &StepId| went_on.iter().any(|other| other != step);
+        failed.iter().any(other)
+    });
+    torn.flat_map(|[failed, went_on]| failed.into_iter().chain(went_on))
 }
 
 /// Compares what a stay tells with the stays around it.
 pub fn agreement(message: &Message, stay: &Stay) -> Agreement {
     let before = stay.parent.and_then(|parent| message.stays.get(parent));
-    let judge = |step: &HopReport| step_agreement(step, stay, before);
+    let judge = |step: &HopReport| step_agreement(message, step, stay, before);
     let worst = stay.steps.iter().map(judge).max();
     let worst = worst.unwrap_or(Agreement::Unlinked);
     if stay.link == Offset::Contradiction || stay.jump.is_some() {
@@ -114,7 +165,15 @@ pub fn agreement(message: &Message, stay: &Stay) -> Agreement {
     }
 }
 
-fn step_agreement(step: &HopReport, stay: &Stay, before: Option<&Stay>) -> Agreement {
+fn step_agreement(
+    message: &Message,
+    step: &HopReport,
+    stay: &Stay,
+    before: Option<&Stay>,
+) -> Agreement {
+    if message.contradicted.contains(&step.step) {
+        return Agreement::Contradicted;
+    }
     let goes_back = |group| {
         step.ended_us(group)
             .is_some_and(|us| us < step.arrived_us())

@@ -37,6 +37,24 @@ pub fn verdict(trails: &Trails, made_us: i64) -> String {
     json::document(trails, made_us)
 }
 
+/// Of what an archive is.
+pub fn held(trails: &Trails) -> String {
+    let counted = |n, one: &str, several: &str| match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {several}"),
+    };
+    let reports = counted(trails.counts.reports, "report", "reports");
+    match notices(trails) {
+        0 => reports,
+        n => format!("{reports} and {}", counted(n, "notice", "notices")),
+    }
+}
+
+/// How many of its mails are notices of other mail systems.
+fn notices(trails: &Trails) -> usize {
+    trails.counts.mails.saturating_sub(trails.counts.reports)
+}
+
 /// One finding.
 struct Finding {
     holds: Holds,
@@ -73,7 +91,7 @@ pub fn report(
         };
         line(mark, &finding.text);
     }
-    for limit in limits(bundle, view) {
+    for limit in limits(bundle, trails, view) {
         line("–", &limit);
     }
     let holds = findings.iter().map(|f| f.holds).max();
@@ -204,17 +222,23 @@ fn keys_today(recorded: &Keys, today: &Keys) -> Finding {
 }
 
 /// What no archive can show.
-fn limits(bundle: &Bundle, view: &View) -> Vec<String> {
+fn limits(bundle: &Bundle, trails: &Trails, view: &View) -> Vec<String> {
     let times = bundle.contents.keys.0.values().map(|key| key.looked_up_us);
     let when = times
         .max()
         .map_or_else(String::new, |us| format!(" on {}", view.date_time(us)));
-    vec![
+    let mut limits = vec![
         format!(
             "not shown: that the keys are the domains' own. The archive says what the DNS told its maker{when}; \
              the domains can confirm that"
         ),
         "not shown: that no report was left out, nor when anything happened but by the clocks of the hops".to_owned(),
         "not shown: who made a report that its domain did not sign; whoever has the archive could".to_owned(),
-    ]
+    ];
+    if notices(trails) > 0 {
+        let words =
+            "not proved: what other mail systems say in bounces and receipts, marked ? below";
+        limits.push(words.to_owned());
+    }
+    limits
 }

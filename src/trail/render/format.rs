@@ -247,6 +247,19 @@ pub fn fill_all(text: &str, width: usize) -> Vec<String> {
     fill(&short, width)
 }
 
+/// The same in so many lines at most; a text that is cut ends with `end`.
+pub fn fill_short(text: &str, width: usize, lines_max: usize, end: &str) -> Vec<String> {
+    let mut lines = fill_all(text, width);
+    if lines.len() > lines_max {
+        lines.truncate(lines_max);
+        if let Some(last) = lines.last_mut() {
+            let room = width.saturating_sub(end.chars().count());
+            *last = last.chars().take(room).collect::<String>() + end;
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,6 +307,9 @@ mod tests {
         assert_eq!(fill("abcdef g", 4), ["abcdef", "g"]);
         assert_eq!(fill_all("abcdef g", 4), ["abcd", "ef g"]);
         assert!(fill_all("", 4).is_empty());
+        assert_eq!(fill_short("ab cd ef", 4, 3, "…"), ["ab", "cd", "ef"]);
+        assert_eq!(fill_short("ab cd ef", 4, 2, "…"), ["ab", "cd…"]);
+        assert_eq!(fill_short("abcd efgh i", 4, 2, "…"), ["abcd", "efg…"]);
         assert_eq!(fill_list("a b, c d, ef ghi", 8), ["a b,", "c d,", "ef ghi"]);
         assert_eq!(
             fill_list("a, b, c d, ef ghi", 8),

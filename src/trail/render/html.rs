@@ -5,6 +5,7 @@
 //! controls) is taken out of the finished page, in one place: [`harmless`].
 
 mod message;
+mod spent;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -175,7 +175,7 @@ pub use clock::{BoundsJson, ClockJson, JumpJson};
 pub use fill::{document, escaped};
 pub use heard::{ClaimJson, WordJson};
 pub use leg::{ExchangeJson, OriginJson, TlsJson};
-pub use lines::lines;
+pub use lines::{lines, lines_apart};
 pub use way::{CustodyJson, PartJson, WayJson};
 
 /// The name and version of the schema.
@@ -293,7 +293,8 @@ pub struct HopJson<'a> {
     /// No report came from here; another one refers to it.
     pub missing: bool,
     /// Whether what it tells fits what the others tell: `agrees`; `unlinked`, the report of the hop before never came;
-    /// `clocks`, no offset fits all stamps; `backwards`, by its own clock; `not-handed-over`, says the hop before.
+    /// `clocks`, no offset fits all stamps; `backwards`, by its own clock; `not-handed-over`, says the hop before;
+    /// `contradicted`, says another report of the same step or recipient.
     pub agreement: Agreement,
     /// What Received fields claim of it, or of who had the message just before it.
     pub claims: Vec<ClaimJson<'a>>,

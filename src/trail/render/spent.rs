@@ -1,8 +1,6 @@
 //! Where the time went, at a glance: for each hop on the slowest way a bar, its share, and what it is made of where that
 //! tells something; and the time between hops.
 
-use anstyle::Style;
-
 use super::View;
 use super::format::{bounded, duration, put};
 use super::terminal::{DIM, outcome_style, paint};
@@ -17,71 +15,125 @@ const NAME_MAX: usize = 28;
 /// Columns of the longest bar.
 const BAR: usize = 20;
 
-/// A row: number of the hop, name, time, share, bar.
-struct Row {
-    hop: String,
-    name: String,
-    time: String,
-    bar_us: i64,
-}
-
 /// Of the whole time, what less than one in so many is not worth a row.
 const TOLD_OF: i64 = 20;
 
-/// The table for the recipient it took longest to reach, or who still waits; nothing if no time is
-/// known.
-pub fn draw(message: &Message, view: &View) -> String {
-    let Some(recipient) = slowest(message) else {
-        return String::new();
-    };
-    let parts = way(message, recipient);
-    if parts.iter().all(|p| p.dwell_us.is_none()) {
-        return String::new();
-    }
-    let mut title = "where the time went".to_owned();
-    if message.recipients.len() > 1 {
-        let whom = view.cut(&recipient.address, view.room(30));
-        put(&mut title, format_args!(" for {whom}"));
-    }
-    let mut rows: Vec<Row> = parts
-        .iter()
-        .flat_map(|part| hop(message, part, known_us(&parts), view))
-        .collect();
-    rows.extend(beyond(recipient, view));
-    rows.extend(total(&parts).filter(|_| parts.len() > 1).map(|total| {
-        let done = recipient.state.outcome() != Outcome::Open;
-        let name = if done { "in all" } else { "so far" };
-        row("", name.to_owned(), bounded(total))
-    }));
-    let style = outcome_style(message.outcome_for(recipient));
-    format!(
-        "{}\n{}\n",
-        paint(DIM, &title),
-        table(&rows, known_us(&parts), style)
-    )
+/// Where the time went on the way to one recipient, for a terminal and for a page.
+pub struct Spent {
+    /// To whom, where the message has several recipients.
+    pub whom: Option<String>,
+    /// What became of the message for it.
+    pub outcome: Outcome,
+    /// The first hop first, what the time inside was made of below it, and the sum last.
+    pub rows: Vec<Row>,
+    /// What the shares are of, µs, where all of it is known.
+    whole_us: Option<i64>,
 }
 
-/// The rows as text; what they share is the whole.
-fn table(rows: &[Row], whole_us: i64, style: Style) -> String {
-    let last = rows.iter().rposition(|r| r.bar_us > 0);
+/// A hop, a part of the time inside the one above, the wire, or the sum of it all.
+pub struct Row {
+    /// The number of a hop; empty of all else.
+    pub hop: String,
+    /// The host's name, or what the time was spent on.
+    pub name: String,
+    /// Whether it is a part of the hop above.
+    pub is_part: bool,
+    /// How long, in words.
+    pub time: String,
+    /// How long, µs, if it has a bar.
+    us: i64,
+}
+
+impl Spent {
+    /// For the recipient it took longest to reach, or who still waits; `None` if no time is known.
+    pub fn on(message: &Message, view: &View) -> Option<Self> {
+        let recipient = slowest(message)?;
+        let mut parts = way(message, recipient);
+        if parts.iter().all(|part| part.dwell_us.is_none()) {
+            return None;
+        }
+        let whole_us = known_us(&parts);
+        let hops = parts
+            .iter()
+            .flat_map(|part| hop(message, part, whole_us, view));
+        let mut rows: Vec<Row> = hops.collect();
+        let end = rows.iter_mut().rfind(|row| !row.hop.is_empty());
+        if let Some(end) = end.filter(|_| recipient.state == State::Looped) {
+            "back again".clone_into(&mut end.time);
+            // It goes no further, so this is the end of its way.
+            parts.last_mut()?.dwell_us = Some(0);
+        }
+        rows.extend(beyond(recipient, view));
+        let total = total(&parts);
+        rows.extend(total.filter(|_| parts.len() > 1).map(|total| {
+            let done = recipient.state.outcome() != Outcome::Open;
+            let name = if done { "in all" } else { "so far" };
+            row("", name.to_owned(), bounded(total))
+        }));
+        Some(Self {
+            whom: (message.recipients.len() > 1).then(|| recipient.address.clone()),
+            outcome: message.outcome_for(recipient),
+            rows,
+            whole_us: total.map(|_| whole_us),
+        })
+    }
+
+    /// The share of a row in words: `82 %`; empty if it has no bar, or nobody knows of what.
+    pub fn share(&self, row: &Row) -> String {
+        self.whole_us
+            .map_or_else(String::new, |whole_us| share(row.us, whole_us))
+    }
+
+    /// How long the bar of a row is, of the longest one's `columns`.
+    pub fn bar(&self, row: &Row, columns: i64) -> i64 {
+        let longest_us = self.rows.iter().map(|r| r.us).max().unwrap_or(0).max(1);
+        let bar = i128::from(row.us) * i128::from(columns) / i128::from(longest_us);
+        // What took time at all has a trace of one.
+        i64::try_from(bar).unwrap_or(columns).max(row.us.signum())
+    }
+}
+
+/// The table as text; nothing if no time is known.
+pub fn draw(message: &Message, view: &View) -> String {
+    let Some(spent) = Spent::on(message, view) else {
+        return String::new();
+    };
+    let mut title = "where the time went".to_owned();
+    if let Some(whom) = &spent.whom {
+        let whom = view.cut(whom, view.room(30));
+        put(&mut title, format_args!(" for {whom}"));
+    }
+    format!("{}\n{}\n", paint(DIM, &title), table(&spent, view))
+}
+
+fn table(spent: &Spent, view: &View) -> String {
+    let rows = &spent.rows;
+    let name = |row: &Row| format!("{}{}", if row.is_part { "  " } else { "" }, row.name);
+    let last = rows.iter().rposition(|r| r.us > 0);
     let width = |of: fn(&Row) -> &str| rows.iter().map(|r| of(r).chars().count()).max();
     let hops = width(|r| &r.hop).unwrap_or(0);
-    let names = width(|r| &r.name).unwrap_or(0);
+    let names = rows.iter().map(|r| name(r).chars().count()).max();
+    let names = names.unwrap_or(0);
     let times = width(|r| &r.time).unwrap_or(0);
-    let longest_us = rows.iter().map(|r| r.bar_us).max().unwrap_or(0);
+    let shares = spent.whole_us.map_or(0, |_| "100 %".len());
+    // With the blanks between.
+    let columns = view.room(hops + names + times + shares + 10).min(BAR);
+    let eighths = i64::try_from(columns * 8).unwrap_or(0);
     let mut out = String::new();
     for (n, row) in rows.iter().enumerate() {
-        let bar = bar(row.bar_us, longest_us);
+        let bar = blocks(spent.bar(row, eighths));
         // Where it stands now has the colour of its fate.
-        let bar = if last == Some(n) && !bar.is_empty() {
-            paint(style, &bar)
+        let bar = if last == Some(n) {
+            paint(outcome_style(spent.outcome), &bar)
         } else {
             bar
         };
-        let share = share(row.bar_us, whole_us);
         let line = format!(
-            "  {:>hops$}  {:names$}  {:>times$}  {share:>5}  {bar}",
-            row.hop, row.name, row.time
+            "  {:>hops$}  {:names$}  {:>times$}  {:>shares$}  {bar}",
+            row.hop,
+            name(row),
+            row.time,
+            spent.share(row)
         );
         put(&mut out, format_args!("{}\n", line.trim_end()));
     }
@@ -92,8 +144,9 @@ fn row(hop: &str, name: String, time: String) -> Row {
     Row {
         hop: hop.to_owned(),
         name,
+        is_part: false,
         time,
-        bar_us: 0,
+        us: 0,
     }
 }
 
@@ -137,7 +190,7 @@ fn hop(message: &Message, part: &Part, whole_us: i64, view: &View) -> Vec<Row> {
     let name = view.cut(name, NAME_MAX);
     let time = part.dwell_us.map_or_else(|| "?".to_owned(), duration);
     let hop = Row {
-        bar_us: part.dwell_us.unwrap_or(0),
+        us: part.dwell_us.unwrap_or(0),
         ..row(&stay.hop.to_string(), name, time)
     };
     wire.into_iter()
@@ -157,16 +210,22 @@ fn made_of(parts: &[spent::Part], whole_us: i64) -> Vec<Row> {
     if told.iter().all(|(kind, _)| *kind == Kind::Queue) {
         return Vec::new();
     }
-    let name = |kind| match kind {
-        Kind::Filter => "  looked at before taken",
-        Kind::ContentFilter => "  with the content filter",
-        Kind::Queue => "  in the queue",
-        Kind::Attempt => "  offered to the next hop",
-        Kind::PutOff => "  put off by the next hop",
-        Kind::Greylisted => "  greylisted by the next hop",
+    let row = |(kind, us)| Row {
+        is_part: true,
+        ..row("", name(kind).to_owned(), duration(us))
     };
-    let row = |(kind, us)| row("", name(kind).to_owned(), duration(us));
     told.into_iter().map(row).collect()
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Filter => "looked at before taken",
+        Kind::ContentFilter => "with the content filter",
+        Kind::Queue => "in the queue",
+        Kind::Attempt => "offered to the next hop",
+        Kind::PutOff => "put off by the next hop",
+        Kind::Greylisted => "greylisted by the next hop",
+    }
 }
 
 /// The hop nothing is known of yet.
@@ -183,13 +242,9 @@ fn beyond(recipient: &Recipient, view: &View) -> Option<Row> {
     Some(row("→", name, word.to_owned()))
 }
 
-/// A bar in eighths of a column; what took time at all has a trace of one.
-fn bar(us: i64, longest_us: i64) -> String {
+/// A bar of so many eighths of a column.
+fn blocks(eighths: i64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    if us <= 0 || longest_us <= 0 {
-        return String::new();
-    }
-    let columns = i128::try_from(BAR * 8).unwrap_or(0) * i128::from(us) / i128::from(longest_us);
-    let eighths = usize::try_from(columns).unwrap_or(0).max(1);
+    let eighths = usize::try_from(eighths).unwrap_or(0);
     "█".repeat(eighths / 8) + EIGHTHS.get(eighths % 8).unwrap_or(&"")
 }

@@ -64,7 +64,7 @@ pub fn list(trails: &Trails, view: &View) -> String {
     let id_width = id_width(ids.collect(), view);
     let mut out = lines(&trails.messages, id_width, view);
     if trails.messages.iter().any(is_unproved) {
-        out.push_str(&unproved_remark());
+        out.push_str(&unproved_remark(view));
     }
     out
 }
@@ -75,9 +75,11 @@ pub fn is_unproved(message: &Message) -> bool {
 }
 
 /// What stands below a list with such messages.
-pub fn unproved_remark() -> String {
+pub fn unproved_remark(view: &View) -> String {
     let remark = "? unproved: nothing shows that these reports are about mail you sent";
-    format!("{}\n", paint(DIM, remark))
+    let lines = fill_all(remark, view.room(0));
+    let lines = lines.iter().map(|line| format!("{}\n", paint(DIM, line)));
+    lines.collect()
 }
 
 /// Some lines of a list whose ids are so wide.
@@ -196,7 +198,9 @@ pub fn headline(message: &Message, view: &View) -> String {
     if message.truth == Truth::Unproved {
         verdict.insert_str(0, "unproved: ");
     }
-    if let Some(first) = verdict.get_mut(..1) {
+    // The name of a host stays as it is.
+    let begins_with_name = verdict.split(' ').next().is_some_and(|w| w.contains('.'));
+    if let Some(first) = verdict.get_mut(..1).filter(|_| !begins_with_name) {
         first.make_ascii_uppercase();
     }
     verdict
@@ -204,32 +208,36 @@ pub fn headline(message: &Message, view: &View) -> String {
 
 fn header(out: &mut String, message: &Message, view: &View) {
     const INDENT: usize = 11;
-    let mut row = |name: &str, value: &str| {
+    let plain_style = Style::new();
+    let mut row = |name: &str, value: &str, style: Style| {
         // A long id has a line for itself, so that it can be copied.
         let long = value.chars().count() > view.room(INDENT);
         let gap = if long { "\n    " } else { " " };
         let name = paint(DIM, &format!("{name:<8}"));
+        let value = paint(style, value);
         put(out, format_args!("  {name}{gap}{value}\n"));
     };
     if let Some(id) = &message.message_id {
-        row("message", &format!("<{}>", plain(id)));
+        row("message", &format!("<{}>", plain(id)), plain_style);
     }
-    row("trail id", &plain(message.id.as_str()));
-    match message.sent_ms {
-        Some(_) => row("sent", &view.date_time(message.sent_or_arrived_us())),
-        None => row("seen", &view.date_time(message.sent_or_arrived_us())),
-    }
-    row("proof", trust::solicited(message));
-    if let Some(without) = trust::set_aside(message) {
-        row("", &paint(RED, &without));
-    }
+    row("trail id", &plain(message.id.as_str()), plain_style);
+    let when = message.sent_ms.map_or("seen", |_| "sent");
+    row(
+        when,
+        &view.date_time(message.sent_or_arrived_us()),
+        plain_style,
+    );
     let mut rows = |mut name: &'static str, remarks: Vec<String>| {
         for remark in remarks {
+            let wrong = remark.starts_with(trust::WRONG);
             for line in fill_all(&remark, view.room(INDENT)) {
-                row(std::mem::take(&mut name), &line);
+                let style = if wrong { RED } else { plain_style };
+                row(std::mem::take(&mut name), &line, style);
             }
         }
     };
+    rows("proof", vec![trust::solicited(message).to_owned()]);
+    rows("", trust::set_aside(message).into_iter().collect());
     rows("origin", trust::origins(message));
     rows("chain", trust::agreements(message));
 }
@@ -237,14 +245,17 @@ fn header(out: &mut String, message: &Message, view: &View) {
 /// Each recipient and its fate, side by side; below each other where the address is long.
 fn recipients(out: &mut String, message: &Message, view: &View) {
     const ADDRESS_MAX: usize = 34;
+    let address_max = view
+        .width
+        .map_or(ADDRESS_MAX, |w| ADDRESS_MAX.min(w * 2 / 5));
     let widths = message
         .recipients
         .iter()
         .map(|r| plain(&r.address).chars().count());
-    let width = widths.filter(|w| *w <= ADDRESS_MAX).max().unwrap_or(2);
+    let width = widths.filter(|w| *w <= address_max).max().unwrap_or(2);
     let words = words_by_recipient(message);
     for (n, recipient) in message.recipients.iter().enumerate() {
-        let address = plain(&recipient.address);
+        let address = view.cut(&recipient.address, view.room(2));
         let style = outcome_style(message.outcome_for(recipient));
         let mut left = format!("  {address:width$}  ");
         if address.chars().count() > width {
@@ -263,7 +274,8 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
         }
     }
     for other in words.get(&None).into_iter().flatten() {
-        put(out, format_args!("  {}\n", plain(&other.address)));
+        let address = view.cut(&other.address, view.room(2));
+        put(out, format_args!("  {address}\n"));
         heard(out, Some(&vec![*other]), message, width + 4, view);
     }
 }

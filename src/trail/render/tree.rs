@@ -4,18 +4,18 @@
 use anstyle::Style;
 
 use super::View;
-use super::format::{fill, fill_all, plain, put};
+use super::format::{fill, fill_all, fill_short, plain, put};
 use super::moments::{Moment, fate_us, moments};
 use super::terminal::{BOLD, DIM, event_style, paint};
-use super::words::{self, time};
+use super::words::{self, Said, time};
 use crate::track::{Event, HopReport, RecipientStatus};
 use crate::trail::{Message, Stay};
 
 /// Columns of a time and the blanks behind it: `17:05:09.120  `.
 const TIME_WIDTH: usize = 14;
 
-/// How much of a peer's reply is shown where columns count, characters; JSON has it all.
-const REPLY_CHARS: usize = 240;
+/// How much of what was said is shown where columns count, lines; JSON and the page have it all.
+const SAID_LINES: usize = 3;
 
 /// The stays of a message.
 pub fn draw(message: &Message, view: &View) -> String {
@@ -51,7 +51,8 @@ impl Tree<'_> {
         let children = self.children(Some(n));
         let dot = if stay.is_missing() { "○" } else { "●" };
         let host = stay.host.as_deref().unwrap_or("(name unknown)");
-        let host = paint(BOLD, &plain(host));
+        let host = self.view.cut(host, self.room(head, 6));
+        let host = paint(BOLD, &host);
         put(
             &mut self.out,
             format_args!("{head}{dot} {}  {host}\n", stay.hop),
@@ -75,16 +76,16 @@ impl Tree<'_> {
 
     fn body(&mut self, n: usize, stay: &Stay, rail: &str) {
         if let Some(remark) = words::remark(stay) {
-            let lines = fill(&remark, self.room(rail, 0));
+            let lines = fill_all(&remark, self.room(rail, 0));
             self.lines(rail, lines, None, DIM);
         }
         if let Some(again) = words::again(self.message, n) {
-            let lines = fill(&again, self.room(rail, 0));
+            let lines = fill_all(&again, self.room(rail, 0));
             self.lines(rail, lines, None, event_style(Event::Held));
         }
         for claim in &stay.claims {
             let lines = words::claim(self.message, stay, claim, self.view);
-            let lines = fill(&lines, self.room(rail, 2));
+            let lines = fill_all(&lines, self.room(rail, 2));
             let marked = lines.iter().enumerate().map(|(n, line)| match n {
                 0 => format!("◌ {line}"),
                 _ => format!("  {line}"),
@@ -92,11 +93,11 @@ impl Tree<'_> {
             self.lines(rail, marked.collect(), None, DIM);
         }
         if let Some(set) = words::set(stay, self.view) {
-            let lines = fill(&set, self.room(rail, 0));
+            let lines = fill_all(&set, self.room(rail, 0));
             self.lines(rail, lines, None, Style::new());
         }
         if let Some(protection) = words::protection(stay) {
-            let lines = fill(&protection, self.room(rail, 0));
+            let lines = fill_all(&protection, self.room(rail, 0));
             self.lines(rail, lines, None, DIM);
         }
         for (_, moment) in moments(stay) {
@@ -133,14 +134,18 @@ impl Tree<'_> {
         self.timed(rail, &time, &text, style);
         // Who is meant needs no word where there is but one.
         if self.message.recipients.len() > 1 {
-            let names: Vec<String> = group.iter().map(|r| plain(&r.original)).collect();
-            let names = fill(&names.join(", "), self.room(rail, TIME_WIDTH));
+            let room = self.room(rail, TIME_WIDTH);
+            let names = group.iter().map(|r| self.view.cut(&r.original, room - 1));
+            let names = fill(&names.collect::<Vec<_>>().join(", "), room);
             self.lines(rail, names, Some(""), Style::new());
         }
-        if let Some(reply) = &first.reply {
-            let reply = format!("“{}”", self.view.cut(reply, REPLY_CHARS));
-            self.timed(rail, "", &reply, DIM);
-        }
+        let (text, end) = match words::said(group) {
+            Some(Said::Server(reply)) => (format!("“{}”", plain(reply)), "…”"),
+            Some(Said::Hop(text)) => (plain(text), "…"),
+            None => return,
+        };
+        let lines = fill_short(&text, self.room(rail, TIME_WIDTH), SAID_LINES, end);
+        self.lines(rail, lines, Some(""), DIM);
     }
 
     /// Prose beside a time.

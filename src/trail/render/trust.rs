@@ -9,6 +9,9 @@ use crate::report::Origin;
 use crate::trail::verify::{Agreement, agreement};
 use crate::trail::{Message, NotOurs, Truth, Why};
 
+/// What is wrong begins with it.
+pub const WRONG: char = '✗';
+
 /// Whether the reports are about mail of this user.
 pub fn solicited(message: &Message) -> &'static str {
     match message.truth {
@@ -77,6 +80,7 @@ pub fn agreements(message: &Message) -> Vec<String> {
         Agreement::Clocks => Some("✗ a clock was set meanwhile, or a stamp is made up"),
         Agreement::Backwards => Some("✗ by its own clock, something was over before it began"),
         Agreement::NotHandedOver => Some("✗ the hop before it says that it handed nothing on"),
+        Agreement::Contradicted => Some("✗ another report says something else of what it did"),
     };
     let stays = message.stays.iter().filter(|stay| !stay.is_missing());
     let told = stays.filter_map(|stay| {

@@ -6,7 +6,7 @@ use super::format::{bounded, clock, duration, plain, put, unsure};
 use super::moments::{fate_us, over_us};
 use super::verdict::corrected_us;
 use crate::report::Trace;
-use crate::track::{Event, HopReport, RecipientStatus, Security};
+use crate::track::{Event, HopReport, RecipientStatus, Security, own};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::ring::ring;
 use crate::trail::spent::is_greylisting;
@@ -114,10 +114,27 @@ pub fn fate(
     } else if let Some(dwell) = step.dwell_us(first).filter(|_| sure) {
         put(&mut text, format_args!(" after {}", duration(dwell)));
     }
+    if first.event == Event::Expanded {
+        text.push_str(", where the trail ends");
+    }
     if let Some(pause) = told_pause(step.pause_out_us()).filter(|_| leaves(first.event)) {
         put(&mut text, format_args!(", which took it {pause} later"));
     }
     (text, over_us.is_some())
+}
+
+/// What was said to it, and by whom.
+pub enum Said<'a> {
+    /// The next hop, in these words.
+    Server(&'a str),
+    /// The hop itself: there was nobody to say anything.
+    Hop(&'a str),
+}
+
+/// The words of whoever settled what became of these recipients.
+pub fn said<'a>(group: &[&'a RecipientStatus]) -> Option<Said<'a>> {
+    let reply = group.first()?.reply.as_deref()?;
+    Some(own::words(reply).map_or(Said::Server(reply), Said::Hop))
 }
 
 /// What to know of a hop's clock before reading its times.
@@ -213,7 +230,7 @@ fn sentence(recipient: &RecipientStatus) -> String {
         Event::Accepted => "accepted".to_owned(),
         Event::Transferred => format!("transferred to {next}"),
         Event::Relayed => format!("relayed to {next} (not equipped)"),
-        Event::Expanded => "expanded to addresses not shown (the trail ends)".to_owned(),
+        Event::Expanded => "expanded to addresses not shown".to_owned(),
         Event::Delayed if is_greylisting(recipient) => format!("greylisted by {next}"),
         Event::Delayed => format!("delayed by {next}"),
         Event::Looped => "back again".to_owned(),

@@ -177,6 +177,19 @@ impl Source {
         });
     }
 
+    /// How many mails there are, where one can tell without opening any.
+    pub fn count(&self) -> Option<usize> {
+        match self {
+            Self::Maildir(path) => {
+                let mut count = 0;
+                maildir::list(path, |_| count += 1).ok()?;
+                Some(count)
+            }
+            Self::Directory(path) => Some(directory::mails(path).ok()?.len()),
+            Self::File(_) | Self::Stdin | Self::Imap(_) => None,
+        }
+    }
+
     /// The files and directories whose time changes when a mail comes.
     pub fn places(&self) -> Vec<PathBuf> {
         match self {

@@ -1,7 +1,7 @@
-//! Ways that are more than hops in a row: loops, and clocks that are set while mail is under way.
+//! Ways that are more than hops in a row: loops, clocks that are set while mail is under way, hops that speak themselves.
 
-use super::shown::shown;
-use super::world::{self, HOP1, HOP2, HOP3, Leg, read, three_hops};
+use super::shown::{delayed, shown};
+use super::world::{self, HOP1, HOP2, HOP3, Leg, read, three_hops, view};
 use crate::track::{Event, HopReport};
 
 /// Two hops hand a message to each other, until the second gives up.
@@ -60,4 +60,34 @@ fn a_clock_that_was_set_between_two_messages() {
     let mut reports = three_hops(&["bob@example.net"]);
     reports.extend(a_second_ahead_a_minute_later());
     insta::assert_snapshot!(shown(&read(&reports)));
+}
+
+/// What the hop says where no server said anything is no quotation.
+#[test]
+fn a_hops_own_words_are_not_a_servers() {
+    let mut reports = delayed();
+    reports.truncate(3);
+    let delay = &mut reports[2].recipients[0];
+    assert_eq!(delay.event, Event::Delayed);
+    delay.reply =
+        Some("451 4.4.1 next hop smtp://mx3.example.net:25: no connection: timed out".to_owned());
+    let trails = read(&reports);
+    let told = shown(&trails);
+    assert!(
+        told.contains("  next hop smtp://mx3.example.net:25: no connection:"),
+        "{told}"
+    );
+    assert!(
+        !told.contains("“451") && told.contains("“250 2.0.0 Ok"),
+        "{told}"
+    );
+    let page = crate::trail::render::html::page(&trails, &view());
+    assert!(
+        page.contains("<bdi>next hop smtp://mx3.example.net:25"),
+        "{page}"
+    );
+    assert!(
+        !page.contains("<q><bdi>451") && page.contains("<q><bdi>250"),
+        "{page}"
+    );
 }

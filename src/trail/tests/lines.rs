@@ -18,7 +18,7 @@ fn for_programs_that_read_lines() {
         from: None,
         why: crate::trail::Why::WrongProof,
     });
-    let text = json::lines(&trails, view().now_us);
+    let text = json::lines(&trails.messages, view().now_us) + &json::lines_apart(&trails.not_ours);
     assert!(!text.contains(|c: char| c != '\n' && is_hidden(c)));
     let document = json::document(&trails, view().now_us);
     let document: serde_json::Value = serde_json::from_str(&document).unwrap();

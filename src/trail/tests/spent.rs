@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::shown::delayed;
-use super::world::{HOP1, HOP2, Leg, read, three_hops};
+use super::world::{HOP1, HOP2, HOP3, Leg, read, three_hops};
 use crate::track::{Event, HopReport};
 use crate::trail::Message;
 use crate::trail::spent::Kind::{self, Attempt, Filter, Greylisted, PutOff, Queue};
@@ -51,6 +51,31 @@ fn greylisting_is_the_next_hops_time() {
     assert_eq!(told[3], (Greylisted, 299_993));
     // The attempt that was put off is a part of this one's time, and none by itself.
     assert!(!legs.iter().any(|leg| leg.step.0 == 3), "{legs:?}");
+}
+
+/// Where a message came back in a ring it was followed no further: how long it was looked at before that is no part of its way.
+#[test]
+fn a_ring_ends_where_it_is_seen() {
+    let bob = |event| [("bob@example.net", event)];
+    let again = Leg {
+        hop: 3,
+        host: HOP1.host,
+        clock_us: 0,
+        ..HOP3
+    };
+    let mut looped = again.report(3, Some(2), &bob(Event::Looped));
+    let mut second = HOP2.report(2, Some(1), &bob(Event::Transferred));
+    looped.times_in[4].reply_us += 3_000_000;
+    second.times_out[4].reply_us += 3_000_000;
+    let message = message(&[
+        HOP1.report(1, None, &bob(Event::Transferred)),
+        second,
+        looped,
+    ]);
+    let legs = spent(&message);
+    assert_eq!(legs.len(), 3);
+    assert_eq!((legs[2].dwell_us, parts(&legs[2])), (None, vec![]));
+    assert!(legs[2].wire.is_some() && legs[1].dwell_us.is_some());
 }
 
 #[test]

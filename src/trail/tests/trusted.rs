@@ -5,7 +5,7 @@ use std::fs;
 
 use proptest::prelude::*;
 
-use super::world::{self, HOP1, HOP2, SENT_MS, START_US, secret, three_hops, view};
+use super::world::{self, HOP1, HOP2, Leg, SENT_MS, START_US, secret, three_hops, view};
 use crate::report::sign::{Key, Signer, generate_ed25519, sign};
 use crate::report::{Keys, Mailing, Origin, Record, write};
 use crate::track::{Event, HopReport, TrackingId};
@@ -229,6 +229,61 @@ fn a_hop_that_contradicts_the_one_before_it_is_named() {
     assert!(shown(&alone).contains("chain    ? mx2.example.com: the report of the hop before it"));
 }
 
+/// Whoever knows the id can make up reports that nothing proves: where two of them cannot both be true, that is said.
+#[test]
+fn reports_that_contradict_each_other_are_no_sound_chain() {
+    let bob = |event| [("bob@example.net", event)];
+    let first = || HOP1.report(1, None, &bob(Event::Transferred));
+    let there = |step, host, event| Leg { host, ..HOP2 }.report(step, Some(1), &bob(event));
+    let mut other_time = there(2, HOP2.host, Event::Delivered);
+    other_time.recipients[0].reply = Some("250 2.0.0 saved, on another day".to_owned());
+    let lies = [
+        // Of the same step, at another host or by another word; of the same recipient behind the same step.
+        [
+            there(2, HOP2.host, Event::Delivered),
+            there(2, "evil.example", Event::Delivered),
+        ],
+        [there(2, HOP2.host, Event::Delivered), other_time],
+        [
+            there(2, HOP2.host, Event::Delivered),
+            there(3, HOP2.host, Event::Failed),
+        ],
+        [
+            there(2, HOP2.host, Event::Transferred),
+            there(3, "evil.example", Event::Failed),
+        ],
+    ];
+    for [one, other] in lies {
+        let trails = world::read_by(&[first(), one, other], None, Some(&secret()));
+        let shown = shown(&trails);
+        assert!(
+            shown.contains(": another report says something else"),
+            "{shown}"
+        );
+        assert!(!shown.contains("chain    ✓"), "{shown}");
+    }
+    // One after the other is what happens: put off, then refused; and each recipient has a fate of its own.
+    let two = [
+        ("bob@example.net", Event::Failed),
+        ("carol@example.net", Event::Delivered),
+    ];
+    for sound in [
+        vec![
+            first(),
+            there(2, HOP2.host, Event::Delayed),
+            there(3, HOP2.host, Event::Failed),
+        ],
+        vec![
+            first(),
+            HOP2.report(2, Some(1), &two),
+            HOP2.report(2, Some(1), &two),
+        ],
+    ] {
+        let shown = shown(&world::read(&sound));
+        assert!(shown.contains("chain    ✓"), "{shown}");
+    }
+}
+
 #[test]
 fn mails_are_collected_by_message_and_keys_for_ours_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -242,11 +297,11 @@ fn mails_are_collected_by_message_and_keys_for_ours_alone() {
     let id = |id: &str| BTreeSet::from([TrackingId::new(id).unwrap()]);
     let sources = [Source::at(dir.path()).unwrap()];
     assert_eq!(
-        collect(&sources, &id("7f3a91c2@mail.example.org")).unwrap(),
+        collect(&sources, &id("7f3a91c2@mail.example.org"), |_| false).unwrap(),
         mails()
     );
     assert_eq!(
-        collect(&sources, &id("other")).unwrap(),
+        collect(&sources, &id("other"), |_| false).unwrap(),
         BTreeSet::from([others.clone()])
     );
     let own = secret();

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{foreign, outcome_sign};
+use super::{foreign, outcome_sign, spent};
 use crate::track::{HopReport, RecipientStatus};
 use crate::trail::notices::Word;
 use crate::trail::render::fates::{fate, said, words_by_recipient};
@@ -10,7 +10,9 @@ use crate::trail::render::format::{duration_up, rfc3339};
 use crate::trail::render::moments::{Moment, fate_us, moments};
 use crate::trail::render::picture::{Picture, picture};
 use crate::trail::render::terminal::{headline, untold};
+use crate::trail::render::trust::WRONG;
 use crate::trail::render::verdict::corrected_us;
+use crate::trail::render::words::Said;
 use crate::trail::render::{View, svg, trust, words};
 use crate::trail::{Message, Outcome, Stay};
 
@@ -23,6 +25,7 @@ pub fn article(n: usize, message: &Message, view: &View) -> Markup {
             (facts(message, view))
             (recipients(message, view))
             @if let Some(picture) = picture(message) { (figure(&id, &picture, message, view)) }
+            (spent::table(message, view))
             (hops(message, view))
         }
     }
@@ -53,7 +56,9 @@ fn facts(message: &Message, view: &View) -> Markup {
             dt { "Origin" }
             @for line in trust::origins(message) { dd { (line) } }
             dt { "Chain" }
-            @for line in trust::agreements(message) { dd { (line) } }
+            @for line in trust::agreements(message) {
+                dd class=[line.starts_with(WRONG).then_some("failed")] { (line) }
+            }
         }
     }
 }
@@ -189,7 +194,11 @@ fn fate_row(
                         }
                     }
                 }
-                @if let Some(reply) = first.and_then(|first| first.reply.as_deref()) { q { (foreign(reply)) } }
+                @match words::said(group) {
+                    Some(Said::Server(reply)) => { q { (foreign(reply)) } }
+                    Some(Said::Hop(text)) => { span.whom { (foreign(text)) } }
+                    None => {}
+                }
             }
         }
     }

@@ -20,8 +20,8 @@ use serde::Serialize;
 
 use super::fill::{escaped, message, not_ours};
 use super::{MessageJson, NotOursJson};
-use crate::trail::Trails;
 use crate::trail::render::View;
+use crate::trail::{Message, NotOurs};
 
 /// The name and version of the schema.
 pub const SCHEMA: &str = "hoptrail.line/1";
@@ -43,17 +43,22 @@ enum About<'a> {
     NotOurs(NotOursJson<'a>),
 }
 
-/// A line for each message, then one for each report set apart.
-pub fn lines(trails: &Trails, now_us: i64) -> String {
+/// A line for each message.
+pub fn lines(messages: &[Message], now_us: i64) -> String {
     let view = View {
         now_us,
         zone: TimeZone::UTC,
         width: None,
     };
-    let messages = trails.messages.iter();
-    let messages = messages.map(|m| About::Message(Box::new(message(m, &view))));
-    let apart = trails.not_ours.iter().map(|n| About::NotOurs(not_ours(n)));
-    messages.chain(apart).map(line).collect()
+    let messages = messages.iter();
+    let about = messages.map(|m| About::Message(Box::new(message(m, &view))));
+    about.map(line).collect()
+}
+
+/// A line for each report set apart; they come last.
+pub fn lines_apart(reports: &[NotOurs]) -> String {
+    let about = reports.iter().map(|n| About::NotOurs(not_ours(n)));
+    about.map(line).collect()
 }
 
 fn line(about: About) -> String {

@@ -26,7 +26,8 @@ pub struct WayJson {
     pub hop: usize,
     /// Time on the wire from the hop before.
     pub wire: Option<BoundsJson>,
-    /// Time inside the hop until the message left it or the attempt ended, µs; not known where its clock was set.
+    /// Time inside the hop until the message left it or the attempt ended, µs; not known where its clock was set,
+    /// or where it came back in a ring.
     pub dwell_us: Option<i64>,
     /// What that is made of; adds up to it.
     pub parts: Vec<PartJson>,
