@@ -11,7 +11,7 @@
 //! - `passage`, `notify`: what is told of it. `budget`: how much of that is mailed.
 //! - `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
-//! - `client`, `wire`, `buffer`, `deadline`, `stopping`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
+//! - `client`, `wire`, `buffer`, `deadline`, `random`, `stopping`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `limits`: what both dialogues
 //!   are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
@@ -39,6 +39,7 @@ mod notify;
 mod onward;
 mod passage;
 mod proxy;
+mod random;
 pub mod route;
 mod stopping;
 pub mod tls;
@@ -169,7 +170,7 @@ impl Drop for Arrival {
 impl Hop {
     /// A fresh step id; `None` (and no tracking) if the system has no randomness to give.
     pub fn step_id(&self) -> Option<StepId> {
-        getrandom::u64().ok().map(StepId)
+        random::number().map(StepId)
     }
 
     /// Makes a step durable, waiting no longer than configured. Never fails: a step that cannot be
@@ -355,9 +356,7 @@ impl Site {
             return None;
         }
         let step = self.hop.step_id()?;
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).ok()?;
-        let minted = TrackingId::mint(u128::from_be_bytes(random));
+        let minted = TrackingId::mint(u128::from_be_bytes(random::octets()?));
         let id = identify(&mut request, envid, minted);
         Some(Box::new(Tracked {
             id,

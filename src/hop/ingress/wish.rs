@@ -9,9 +9,9 @@ use tracing::info;
 
 use super::Ingress;
 use super::arrival::carry;
-use crate::hop::Site;
 use crate::hop::body::Head;
 use crate::hop::transaction::{Envelope, Tracked, field_value};
+use crate::hop::{Site, random};
 use crate::smtp::command::Command;
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::envelope::EnvelopeCommand;
@@ -26,7 +26,7 @@ impl Ingress<'_> {
         if wishes.is_empty() || from.is_empty() || self.site.asker(self.client).is_none() {
             return None;
         }
-        let lot = getrandom::u64().ok()?;
+        let lot = random::number()?;
         wishes.at_mail(from, lot)
     }
 
