@@ -12,6 +12,7 @@
 //!
 //! Must not know SMTP sessions, policy, or how a report is worded: the mailer is given a composer.
 
+mod answer;
 mod bundle;
 mod delays;
 pub(crate) mod dialogue;
@@ -46,10 +47,11 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 
+use answer::{Answer, Asker, Outcome};
 use entry::Entry;
 use fresh::{Fresh, Note};
 pub use journal::{Due, DueReports};
-use queue::{Answer, ORDERS_MAX, Order, Queue, Work};
+use queue::{ORDERS_MAX, Order, Queue, Work};
 use writer::Writer;
 
 use crate::track::{Step, StepId};
@@ -205,7 +207,7 @@ impl Store {
 
     /// Makes `step` durable and, if it is to be mailed, queues its report: `Ok` comes after the commit. Never
     /// waits for a place in the queue. The same step twice is kept once. A caller that stops waiting does not
-    /// undo the order.
+    /// undo the order; it has to drop this, because others may learn of their puts through it.
     pub async fn put(&self, step: Step) -> Result<Put, StoreError> {
         let put = self.enter(step).await;
         if put.is_err() {
@@ -215,15 +217,15 @@ impl Store {
     }
 
     async fn enter(&self, step: Step) -> Result<Put, StoreError> {
-        let entry = Entry::of(step).map_err(Arc::new)?;
-        let (asleep, answered) = self.order(Work::Put(entry))?;
+        let work = Work::Put(Entry::of(step).map_err(Arc::new)?);
+        let (asker, answered) = Asker::waiting();
+        let asleep = self.shared.queue.push(Order { work, asker })?;
         if asleep {
             // What else is ready in this turn of the event loop comes along, and what is dropped still wakes.
             let _wake = Wake(&self.shared.queue);
             yield_now().await;
         }
-        let answer = answered.await.unwrap_or(Err(StoreError::Stopped))?;
-        answer.ok_or(StoreError::Stopped)
+        outcome(answered).await?.ok_or(StoreError::Stopped)
     }
 
     /// The step of this id, as it was put, if it is still remembered.
@@ -323,20 +325,13 @@ impl Store {
     }
 
     fn note(&self, work: Work) -> Noted {
-        let ordered = self.order(work);
+        let (asker, answered) = Asker::new();
+        let ordered = self.shared.queue.push(Order { work, asker });
         self.shared.queue.wake();
         Box::pin(async move {
-            let (_, answered) = ordered?;
-            answered.await.unwrap_or(Err(StoreError::Stopped)).map(drop)
+            ordered?;
+            outcome(answered).await.map(drop)
         })
-    }
-
-    /// Hands `work` to the writer now. Returns whether it has to be woken, and where it will answer after the
-    /// commit.
-    fn order(&self, work: Work) -> Result<(bool, oneshot::Receiver<Answer>), StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let asleep = self.shared.queue.push(Order { work, answer })?;
-        Ok((asleep, answered))
     }
 
     async fn read<T: Send + 'static>(
@@ -350,6 +345,12 @@ impl Store {
         .await
         .unwrap_or(Err(StoreError::Stopped))
     }
+}
+
+/// What came of an order, after the commit.
+async fn outcome(answered: oneshot::Receiver<Answer>) -> Outcome {
+    let answer = answered.await;
+    answer.map_or(Err(StoreError::Stopped), |answer| answer.outcome)
 }
 
 /// Wakes the writer when it is dropped.
