@@ -7,7 +7,7 @@ mod support;
 
 use std::io::Write as _;
 use std::net::{SocketAddrV4, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::dialogue::Dialogue;
 use support::hoptrail::Hoptrail;
@@ -662,6 +662,41 @@ fn a_state_directory_of_no_use_costs_tracking_not_mail() {
         "{}",
         hop.hoptrail.log()
     );
+}
+
+#[test]
+fn a_store_that_stands_still_holds_no_mail_longer_than_configured() {
+    let hop = Hop::with(postfix_like(), "timeouts = { store_ms = 400 }");
+    let send = |client: &mut Dialogue, envid: &str| {
+        client.command(&format!("{TRACKED} ENVID={envid}"), "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        client.data(MESSAGE);
+        let start = Instant::now();
+        client.expect("250");
+        start.elapsed()
+    };
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    send(&mut client, "before");
+    // Another process holds the lock of the database, for which the store waits a second.
+    let store = hop.hoptrail.state_dir().join("store.sqlite");
+    let store = rusqlite::Connection::open(store).expect("the store opens");
+    store.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    for envid in ["held-1", "held-2"] {
+        let held = send(&mut client, envid).as_millis();
+        assert!((400..950).contains(&held), "{envid}: {held} ms");
+    }
+    store.execute_batch("ROLLBACK").expect("unlocked");
+    send(&mut client, "after");
+    assert!(hop.hoptrail.log().contains("not durable within 400 ms"));
+    // What was put while it stood still may be told too.
+    support::wait_until(support::PATIENCE, "the other reports", || {
+        let mails = Mail::in_maildir(hop.reports.path());
+        let reports = mails.iter().filter_map(Mail::report);
+        let told: Vec<String> = reports.map(|r| r.field("Original-Envelope-Id")).collect();
+        let all = ["before", "after"].map(|envid| told.iter().any(|t| t == envid));
+        (all == [true; 2]).then_some(()).ok_or(format!("{told:?}"))
+    });
 }
 
 #[test]

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::error;
 
+use super::deadline::Timer;
 use super::{Hop, Site, log_step};
 use crate::track::{Asked, Event, Form, HopReport, RecipientStatus, Role, Status, Stay, Step};
 
@@ -44,7 +45,7 @@ async fn look(ways_out: &[Arc<Site>]) {
         };
         if let Some(site) = spokesman(ways_out, asked) {
             log_step(hop, &step);
-            site.record(step).await;
+            site.record(step, &mut Timer::default()).await;
         }
     }
 }
@@ -80,7 +81,7 @@ pub(super) async fn is_gone(site: &Site, arrival: Step) {
     if let Some(mut step) = held(&site.hop, arrival) {
         step.report.recipients.clear();
         step.told = None;
-        site.record(step).await;
+        site.record(step, &mut Timer::default()).await;
     }
 }
 

@@ -71,6 +71,7 @@ pub use admit::Crowd;
 use body::Head;
 pub use budget::Budgets;
 use client::{Client, MALFORMED_TRACK};
+use deadline::Timer;
 use ingress::Offers;
 use limits::{Limits, Timeouts};
 use listener::Listener;
@@ -175,16 +176,17 @@ impl Hop {
 
     /// Makes a step durable, waiting no longer than configured. Never fails: a step that cannot be
     /// stored is a report lost, counted and logged, and the mail goes on.
-    async fn keep(&self, step: Step) -> Option<Put> {
+    async fn keep(&self, step: Step, timer: &mut Timer) -> Option<Put> {
         let tracking = self.tracking.as_ref()?;
         let (envid, id) = (step.report.id.clone(), step.report.step);
-        let why = match timeout(self.timeouts.store(), tracking.store.put(step)).await {
-            Ok(Ok(put)) => {
+        let put = tracking.store.put(step);
+        let why = match timer.within(self.timeouts.store(), put).await {
+            Some(Ok(put)) => {
                 debug!(hop = %self.hostname, envid = %envid, step = %id, "step recorded");
                 return Some(put);
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => {
+            Some(Err(error)) => error.to_string(),
+            None => {
                 tracking
                     .store
                     .counters()
@@ -247,8 +249,9 @@ impl Site {
         }
     }
 
-    /// Makes a step durable, and has it told as far as the asker may know and his budgets go.
-    pub async fn record(&self, mut step: Step) {
+    /// Makes a step durable, and has it told as far as the asker may know and his budgets go. The wait is timed by
+    /// the session's timer: one for each message would be the earliest of all, and setting that wakes the event loop.
+    pub async fn record(&self, mut step: Step, timer: &mut Timer) {
         let (hop, policy) = (&self.hop, &self.listener.policy);
         // A delivery status notification is owed (RFC 3461, 5.2.2).
         let asked = step.asked.filter(|_| step.told == Some(Form::Report));
@@ -260,7 +263,7 @@ impl Site {
         }
         let reports_max = asked.map_or(0, |asked| policy.reports_per_hour_max(asked.by));
         if step.told.is_none() || reports_max == 0 {
-            hop.keep(step).await;
+            hop.keep(step, timer).await;
             return;
         }
         let spent = hop.budgets.spend(&step, reports_max, hop.clock.now_ms());
@@ -268,7 +271,7 @@ impl Site {
             step.told = None;
             warn!(hop = %hop.hostname, envid = %step.report.id, step = %step.report.step, "over budget: remembered, not mailed");
         }
-        let put = hop.keep(step).await;
+        let put = hop.keep(step, timer).await;
         if let Some(spent) = spent.filter(|_| put != Some(Put::Queued)) {
             hop.budgets.give_back(spent);
         }

@@ -9,7 +9,7 @@ use crate::hop::body::Head;
 use crate::hop::claim::{Claim, Start};
 use crate::hop::held::is_gone;
 use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked, field_value};
-use crate::hop::{Arrival, Site, log_step};
+use crate::hop::{Arrival, Site};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
 use crate::track::carry::{CARRY, Carry, Opened};
@@ -216,7 +216,7 @@ pub fn arriving(site: &Site, envelope: Option<&Envelope>) -> Option<Arrival> {
     Some(site.hop.tracking.as_ref()?.arriving.begin(step))
 }
 
-/// The MTA has the message: a step, durable before the client hears of it.
+/// The step of a message that the MTA has; `None` if it is not tracked.
 pub async fn arrived(
     site: &Site,
     mut envelope: Envelope,
@@ -224,13 +224,11 @@ pub async fn arrived(
     octets: u64,
     dot_us: i64,
     reply: &Reply,
-) {
+) -> Option<Step> {
     let hop = &site.hop;
     let now_us = hop.clock.now_us();
     Claim::conclude(site, &mut envelope.tracked).await;
-    let Some(tracked) = envelope.tracked else {
-        return;
-    };
+    let tracked = envelope.tracked?;
     let outcome = Outcome {
         reply: reply.clone(),
         remote_mta: hop.hostname.clone(),
@@ -253,7 +251,7 @@ pub async fn arrived(
         recipient: recipient.address,
         ..told.clone()
     };
-    let step = Step {
+    Some(Step {
         report: HopReport {
             id: tracked.id.clone(),
             step: tracked.step,
@@ -287,7 +285,5 @@ pub async fn arrived(
             .held_after
             .filter(|_| event == Event::Accepted)
             .map(|_| Stay::Begins),
-    };
-    log_step(hop, &step);
-    site.record(step).await;
+    })
 }
