@@ -70,6 +70,7 @@ use crate::track::{Asked, Form, Role, Step, StepId, TrackRequest, TrackingId};
 pub use admit::Crowd;
 use body::Head;
 pub use budget::Budgets;
+use budget::Spent;
 use client::{Client, MALFORMED_TRACK};
 use deadline::Timer;
 use ingress::Offers;
@@ -176,27 +177,25 @@ impl Hop {
 
     /// Makes a step durable, waiting no longer than configured. Never fails: a step that cannot be
     /// stored is a report lost, counted and logged, and the mail goes on.
-    async fn keep(&self, step: Step, timer: &mut Timer) -> Option<Put> {
-        let tracking = self.tracking.as_ref()?;
+    fn keep(&self, step: Step, timer: &mut Timer) -> impl Future<Output = Option<Put>> {
         let (envid, id) = (step.report.id.clone(), step.report.step);
-        let put = tracking.store.put(step);
-        let why = match timer.within(self.timeouts.store(), put).await {
-            Some(Ok(put)) => {
-                debug!(hop = %self.hostname, envid = %envid, step = %id, "step recorded");
-                return Some(put);
-            }
-            Some(Err(error)) => error.to_string(),
-            None => {
-                tracking
-                    .store
-                    .counters()
-                    .lost
-                    .fetch_add(1, Ordering::Relaxed);
-                format!("not durable within {} ms", self.timeouts.store_ms)
-            }
-        };
-        error!(hop = %self.hostname, envid = %envid, step = %id, "report lost, mail goes on: {why}");
-        None
+        let store = self.tracking.as_ref().map(|tracking| &tracking.store);
+        let put = store.map(|store| store.put(step));
+        async move {
+            let why = match timer.within(self.timeouts.store(), put?).await {
+                Some(Ok(put)) => {
+                    debug!(hop = %self.hostname, envid = %envid, step = %id, "step recorded");
+                    return Some(put);
+                }
+                Some(Err(error)) => error.to_string(),
+                None => {
+                    store?.counters().lost.fetch_add(1, Ordering::Relaxed);
+                    format!("not durable within {} ms", self.timeouts.store_ms)
+                }
+            };
+            error!(hop = %self.hostname, envid = %envid, step = %id, "report lost, mail goes on: {why}");
+            None
+        }
     }
 
     /// What the journal knows of a step. One that is on its way there is waited for: an MTA may pass a
@@ -251,7 +250,20 @@ impl Site {
 
     /// Makes a step durable, and has it told as far as the asker may know and his budgets go. The wait is timed by
     /// the session's timer: one for each message would be the earliest of all, and setting that wakes the event loop.
-    pub async fn record(&self, mut step: Step, timer: &mut Timer) {
+    pub fn record(&self, mut step: Step, timer: &mut Timer) -> impl Future<Output = ()> {
+        let spent = self.ration(&mut step);
+        // Holds no step, which is large: there is one of these for each message under way.
+        let kept = self.hop.keep(step, timer);
+        async move {
+            let put = kept.await;
+            if let Some(spent) = spent.filter(|_| put != Some(Put::Queued)) {
+                self.hop.budgets.give_back(spent);
+            }
+        }
+    }
+
+    /// Settles how much of a step is told. Returns what a report takes out of the budgets, if there is one.
+    fn ration(&self, step: &mut Step) -> Option<Spent> {
         let (hop, policy) = (&self.hop, &self.listener.policy);
         // A delivery status notification is owed (RFC 3461, 5.2.2).
         let asked = step.asked.filter(|_| step.told == Some(Form::Report));
@@ -263,18 +275,14 @@ impl Site {
         }
         let reports_max = asked.map_or(0, |asked| policy.reports_per_hour_max(asked.by));
         if step.told.is_none() || reports_max == 0 {
-            hop.keep(step, timer).await;
-            return;
+            return None;
         }
-        let spent = hop.budgets.spend(&step, reports_max, hop.clock.now_ms());
+        let spent = hop.budgets.spend(step, reports_max, hop.clock.now_ms());
         if spent.is_none() {
             step.told = None;
             warn!(hop = %hop.hostname, envid = %step.report.id, step = %step.report.step, "over budget: remembered, not mailed");
         }
-        let put = hop.keep(step, timer).await;
-        if let Some(spent) = spent.filter(|_| put != Some(Put::Queued)) {
-            hop.budgets.give_back(spent);
-        }
+        spent
     }
 
     /// Whether this asker is told anything here.

@@ -208,16 +208,20 @@ impl Store {
     /// Makes `step` durable and, if it is to be mailed, queues its report: `Ok` comes after the commit. Never
     /// waits for a place in the queue. The same step twice is kept once. A caller that stops waiting does not
     /// undo the order; it has to drop this, because others may learn of their puts through it.
-    pub async fn put(&self, step: Step) -> Result<Put, StoreError> {
-        let put = self.enter(step).await;
-        if put.is_err() {
-            self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
+    pub fn put(&self, step: Step) -> impl Future<Output = Result<Put, StoreError>> {
+        // Written here, so that who waits does not hold the step meanwhile.
+        let entry = Entry::of(step);
+        async move {
+            let put = self.enter(entry).await;
+            if put.is_err() {
+                self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
+            }
+            put
         }
-        put
     }
 
-    async fn enter(&self, step: Step) -> Result<Put, StoreError> {
-        let work = Work::Put(Entry::of(step).map_err(Arc::new)?);
+    async fn enter(&self, entry: serde_json::Result<Entry>) -> Result<Put, StoreError> {
+        let work = Work::Put(entry.map_err(Arc::new)?);
         let (asker, answered) = Asker::waiting();
         let asleep = self.shared.queue.push(Order { work, asker })?;
         if asleep {

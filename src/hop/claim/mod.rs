@@ -100,9 +100,21 @@ impl Claim {
         reverse_path: &[u8],
         start: Option<Start<'_>>,
     ) {
-        let asked = |claim: &mut Self| matches!(claim, Self::Asked(_));
+        let claim = request.as_ref().and_then(|tracked| tracked.claim.as_ref());
+        if matches!(claim, Some(Self::Asked(_))) {
+            // Most requests need no proof, and are not to have room made for it.
+            Box::pin(Self::hear(site, request, reverse_path, start)).await;
+        }
+    }
+
+    async fn hear(
+        site: &Site,
+        request: &mut Option<Box<Tracked>>,
+        reverse_path: &[u8],
+        start: Option<Start<'_>>,
+    ) {
         let Some(tracked) = request else { return };
-        let Some(Self::Asked(inquiry)) = tracked.claim.take_if(asked) else {
+        let Some(Self::Asked(inquiry)) = tracked.claim.take() else {
             return;
         };
         if let Some(inquiry) = inquiry
@@ -125,15 +137,18 @@ impl Claim {
         let Some(claim) = request.as_mut().and_then(|tracked| tracked.claim.take()) else {
             return;
         };
-        let proven = match claim {
+        if !Box::pin(claim.prove(site)).await {
+            drop_request(site, request);
+        }
+    }
+
+    async fn prove(self, site: &Site) -> bool {
+        match self {
             Self::Asked(_) => false,
             Self::Signed(signed) => {
                 let inquiry = Inquiry::ask(site, |names| async move { signed.holds(&names).await });
                 inquiry.answer().await
             }
-        };
-        if !proven {
-            drop_request(site, request);
         }
     }
 }

@@ -82,16 +82,12 @@ pub async fn prepare(
         return (head.text, None);
     }
     let message_id = head.message_id();
-    let carry = if track(site, manner, found, envelope, &head).await {
-        carry_field(site, envelope, message_id.as_deref())
-    } else {
-        None
-    };
-    let text = match carry {
-        Some(field) => [field, head.text].concat(),
-        None => head.text,
-    };
-    (text, message_id)
+    if track(site, manner, found, envelope, &head).await
+        && let Some(field) = carry_field(site, envelope, message_id.as_deref())
+    {
+        return ([field, head.text].concat(), message_id);
+    }
+    (head.text, message_id)
 }
 
 /// What a header held that may be a request.
@@ -120,7 +116,8 @@ async fn track(
         envelope.tracked = match found.carried {
             Some(opened) => {
                 let id = head.message_id();
-                take_up(site, manner.trusted, opened, envelope, id.as_deref()).await
+                let id = id.as_deref();
+                Box::pin(take_up(site, manner.trusted, opened, envelope, id)).await
             }
             None => grant(site, found.asked, manner.trusted, envelope, head.block()),
         };

@@ -99,9 +99,13 @@ impl Ingress<'_> {
     /// Has a message that the MTA has on record before the client hears of it.
     async fn record(&mut self, arrived: impl Future<Output = Option<Step>>) {
         if let Some(step) = arrived.await {
-            log_step(&self.site.hop, &step);
-            self.site.record(step, self.client.timer()).await;
+            self.keep(step).await;
         }
+    }
+
+    fn keep(&mut self, step: Step) -> impl Future<Output = ()> {
+        log_step(&self.site.hop, &step);
+        self.site.record(step, self.client.timer())
     }
 
     fn manner(&self, chunked: bool) -> Manner {

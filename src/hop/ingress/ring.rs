@@ -7,30 +7,35 @@
 use tokio::time::timeout;
 use tracing::info;
 
-use crate::hop::Site;
 use crate::hop::transaction::{Envelope, Recipient, Tracked};
+use crate::hop::{Hop, Site};
 use crate::track::carry::Carry;
 use crate::track::{HopReport, Role, Step, UNSEEN};
 
 /// Notes the ring of a message that was here before on its way to the same recipients.
 pub async fn look(site: &Site, tracked: &mut Tracked, recipients: &[Recipient]) {
-    let hop = &site.hop;
-    let find = async {
-        for id in tracked.request.passed() {
-            if let Some(earlier) = hop.recall(id).await
-                && earlier.report.id == tracked.id
-                && is_for(&earlier.report, recipients)
-            {
-                return Some(earlier);
-            }
-        }
-        None
-    };
+    if tracked.request.passed().next().is_none() {
+        return;
+    }
+    let find = Box::pin(earlier(&site.hop, tracked, recipients));
     // A mail waits no longer for all look-ups than for one.
-    let found = timeout(hop.timeouts.store(), find).await;
+    let found = timeout(site.hop.timeouts.store(), find).await;
     if let Ok(Some(earlier)) = found {
         note(site, tracked, &earlier.report, recipients);
     }
+}
+
+/// The step of this message's time here before.
+async fn earlier(hop: &Hop, tracked: &Tracked, recipients: &[Recipient]) -> Option<Step> {
+    for id in tracked.request.passed() {
+        if let Some(earlier) = hop.recall(id).await
+            && earlier.report.id == tracked.id
+            && is_for(&earlier.report, recipients)
+        {
+            return Some(earlier);
+        }
+    }
+    None
 }
 
 /// The tracking of a message that bears the carry header of its `earlier` arrival.
