@@ -123,6 +123,8 @@ impl<'a> Body<'a> {
         sinks: &mut [Option<&mut Wire>],
     ) -> Result<Vec<(usize, WireError)>, BodyError> {
         if !head.is_empty() {
+            // Mostly the end of data alone: not worth twice the room.
+            head.reserve_exact(self.changed.len());
             head.append(&mut self.changed);
             self.changed = head;
         }

@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::body::{Body, BodyError};
 use super::chunk::{Chunk, Size};
-use super::deadline::Wait;
+use super::deadline::{Timer, Wait};
 use super::limits::Limits;
 use super::proxy::Ends;
 use super::stopping::Stopping;
@@ -333,6 +333,11 @@ impl Client {
         }
         self.tell(&refusal.to_line());
         Ok(())
+    }
+
+    /// The timer of this side, for a wait in which nothing is awaited from the client.
+    pub fn timer(&mut self) -> &mut Timer {
+        self.wire.timer()
     }
 
     /// Lends the timer of this side to the other one, which is to be waited for instead.

@@ -1,8 +1,8 @@
-//! The end of a wait. One timer serves all the waits of a socket, one after the other: most waits end long
+//! The end of a wait. One timer serves all the waits of a session, one after the other: most waits end long
 //! before their time, so it is moved only when it fires too early or stands too late, not at every wait.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -41,6 +41,16 @@ impl Wait {
 }
 
 impl Timer {
+    /// What `work` comes to, if it does within `limit`.
+    pub async fn within<T>(&mut self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let (mut work, mut wait) = (pin!(work), Wait::For(limit));
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => self.poll(wait.end(), context).map(|()| None),
+        })
+        .await
+    }
+
     /// Whether it was ever waited for.
     pub fn is_set(&self) -> bool {
         self.set.is_some()
@@ -65,9 +75,6 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-    use std::pin::pin;
-
     use tokio::task::coop::consume_budget;
     use tokio::time::timeout;
 
@@ -94,6 +101,21 @@ mod tests {
         });
         let ended = timeout(Duration::from_secs(1), waited).await;
         assert!(ended.is_ok(), "waits for ever");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_gets_its_time_and_no_more() {
+        let mut timer = Timer::default();
+        let (start, limit) = (Instant::now(), Duration::from_millis(10));
+        for _ in 0..5 {
+            assert_eq!(timer.within(limit, async { 1 }).await, Some(1));
+            let soon = tokio::time::sleep(limit / 2);
+            assert!(timer.within(limit, soon).await.is_some());
+            let never = std::future::pending::<()>();
+            assert!(timer.within(limit, never).await.is_none());
+        }
+        let took = start.elapsed().as_millis();
+        assert!((75..=80).contains(&took), "{took} ms");
     }
 
     /// Waits of every length behind waits of every other end at their time: neither when an earlier one would

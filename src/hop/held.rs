@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::error;
 
+use super::deadline::Timer;
 use super::{Hop, Site, log_step};
 use crate::store::Staying;
 use crate::track::stay::distinct;
@@ -50,7 +51,7 @@ async fn look(ways_out: &[Arc<Site>]) {
         if let Some(site) = spokesman(ways_out, asked) {
             let step = held(arrival, &staying, id);
             log_step(hop, &step);
-            site.record(step).await;
+            site.record(step, &mut Timer::default()).await;
         }
     }
 }
@@ -89,7 +90,8 @@ pub(super) async fn see(site: &Site, arrival: &Step, seen: Stay) -> Option<Stayi
     if staying.heeds(&seen)
         && let Some(id) = site.hop.step_id()
     {
-        site.record(about(arrival.clone(), id, seen)).await;
+        let step = about(arrival.clone(), id, seen);
+        site.record(step, &mut Timer::default()).await;
     }
     Some(staying)
 }

@@ -12,7 +12,8 @@
 //! - `passage`, `origin`, `notify`: what is told of it, and of whom. `budget`: how much of that is mailed.
 //! - `arriving`: what is on its way to the journal. `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
-//! - `client`, `wire`, `buffer`, `deadline`, `stopping`, `tls`, `body`, `chunk`, `transaction`, `next_hop`, `connect`, `peer`, `limits`: what both dialogues
+//! - `client`, `wire`, `buffer`, `deadline`, `random`, `stopping`, `tls`, `head`, `header`, `body`, `chunk`, `digest`,
+//!   `transaction`, `next_hop`, `connect`, `peer`, `limits`: what both dialogues
 //!   are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
@@ -47,6 +48,7 @@ mod origin;
 mod passage;
 mod peer;
 mod proxy;
+mod random;
 pub mod route;
 mod stopping;
 pub mod tls;
@@ -74,7 +76,9 @@ use crate::track::{Asked, Form, Role, Step, StepId, TrackRequest, TrackingId};
 pub use admit::Crowd;
 pub use arriving::Arriving;
 pub use budget::Budgets;
+use budget::Spent;
 use client::{Client, MALFORMED_TRACK};
+use deadline::Timer;
 use header::{is_caused, received};
 use ingress::Offers;
 use limits::{Limits, Timeouts};
@@ -128,31 +132,30 @@ pub struct Tracking {
 impl Hop {
     /// A fresh step id; `None` (and no tracking) if the system has no randomness to give.
     pub fn step_id(&self) -> Option<StepId> {
-        getrandom::u64().ok().map(StepId)
+        random::number().map(StepId)
     }
 
     /// Makes a step durable, waiting no longer than configured. Never fails: a step that cannot be
     /// stored is a report lost, counted and logged, and the mail goes on.
-    async fn keep(&self, step: Step) -> Option<Put> {
-        let tracking = self.tracking.as_ref()?;
+    fn keep(&self, step: Step, timer: &mut Timer) -> impl Future<Output = Option<Put>> {
         let (envid, id) = (step.report.id.clone(), step.report.step);
-        let why = match timeout(self.timeouts.store(), tracking.store.put(step)).await {
-            Ok(Ok(put)) => {
-                debug!(hop = %self.hostname, envid = %envid, step = %id, "step recorded");
-                return Some(put);
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => {
-                tracking
-                    .store
-                    .counters()
-                    .lost
-                    .fetch_add(1, Ordering::Relaxed);
-                format!("not durable within {} ms", self.timeouts.store_ms)
-            }
-        };
-        error!(hop = %self.hostname, envid = %envid, step = %id, "report lost, mail goes on: {why}");
-        None
+        let store = self.tracking.as_ref().map(|tracking| &tracking.store);
+        let put = store.map(|store| store.put(step));
+        async move {
+            let why = match timer.within(self.timeouts.store(), put?).await {
+                Some(Ok(put)) => {
+                    debug!(hop = %self.hostname, envid = %envid, step = %id, "step recorded");
+                    return Some(put);
+                }
+                Some(Err(error)) => error.to_string(),
+                None => {
+                    store?.counters().lost.fetch_add(1, Ordering::Relaxed);
+                    format!("not durable within {} ms", self.timeouts.store_ms)
+                }
+            };
+            error!(hop = %self.hostname, envid = %envid, step = %id, "report lost, mail goes on: {why}");
+            None
+        }
     }
 
     /// What the journal knows of a step. One that is on its way there is waited for: an MTA may pass a
@@ -210,8 +213,22 @@ impl Site {
         }
     }
 
-    /// Makes a step durable, and has it told as far as the asker may know and his budgets go.
-    pub async fn record(&self, mut step: Step) {
+    /// Makes a step durable, and has it told as far as the asker may know and his budgets go. The wait is timed by
+    /// the session's timer: one for each message would be the earliest of all, and setting that wakes the event loop.
+    pub fn record(&self, mut step: Step, timer: &mut Timer) -> impl Future<Output = ()> {
+        let spent = self.ration(&mut step);
+        // Holds no step, which is large: there is one of these for each message under way.
+        let kept = self.hop.keep(step, timer);
+        async move {
+            let put = kept.await;
+            if let Some(spent) = spent.filter(|_| put != Some(Put::Queued)) {
+                self.hop.budgets.give_back(spent);
+            }
+        }
+    }
+
+    /// Settles how much of a step is told. Returns what a report takes out of the budgets, if there is one.
+    fn ration(&self, step: &mut Step) -> Option<Spent> {
         let (hop, policy) = (&self.hop, &self.listener.policy);
         // A delivery status notification is owed (RFC 3461, 5.2.2).
         let asked = step.asked.filter(|_| step.told == Some(Form::Report));
@@ -223,10 +240,9 @@ impl Site {
         }
         let reports_max = asked.map_or(0, |asked| policy.reports_per_hour_max(asked.by));
         if step.told.is_none() || reports_max == 0 {
-            hop.keep(step).await;
-            return;
+            return None;
         }
-        let spent = hop.budgets.spend(&step, reports_max, hop.clock.now_ms());
+        let spent = hop.budgets.spend(step, reports_max, hop.clock.now_ms());
         if spent.is_none() {
             step.told = None;
             warn!(
@@ -237,10 +253,7 @@ impl Site {
                 "over budget: remembered, not mailed"
             );
         }
-        let put = hop.keep(step).await;
-        if let Some(spent) = spent.filter(|_| put != Some(Put::Queued)) {
-            hop.budgets.give_back(spent);
-        }
+        spent
     }
 
     /// Whether this asker is told anything here.
@@ -325,9 +338,7 @@ impl Site {
             return None;
         }
         let step = self.hop.step_id()?;
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).ok()?;
-        let minted = TrackingId::mint(u128::from_be_bytes(random));
+        let minted = TrackingId::mint(u128::from_be_bytes(random::octets()?));
         let id = identify(&mut request, envid, minted);
         Some(Box::new(Tracked {
             id,

@@ -345,7 +345,7 @@ impl Transfer<'_> {
             known.arrival_us,
         );
         if let Some(step) = notification {
-            site.record(step).await;
+            site.record(step, self.client.timer()).await;
         }
         if let Some(passage) = known.passage {
             let wired = Wired {
@@ -355,7 +355,7 @@ impl Transfer<'_> {
             };
             let step = passage.step(site, mail.envelope, message_id, &fates, wired);
             log_step(&site.hop, &step);
-            site.record(step).await;
+            site.record(step, self.client.timer()).await;
         }
         self.answer_each(&fates).await
     }

@@ -116,6 +116,11 @@ impl Wire {
         })
     }
 
+    /// The timer of its waits, for one that is not for the peer.
+    pub fn timer(&mut self) -> &mut Timer {
+        &mut self.timer
+    }
+
     /// Takes over the timer of `other`, which is not waited for meanwhile: one does for a session.
     pub fn take_timer_of(&mut self, other: &mut Self) {
         if other.timer.is_set() {

@@ -84,7 +84,8 @@ const FROM_LAYOUT_1: (&str, &str) = (
 /// Bytes of WAL kept on disk after a checkpoint.
 const WAL_OCTETS_MAX: i64 = 16 << 20;
 
-/// Makes a connection ready for writing: WAL, a sync per commit, the tables. Checkpoints are the caller's.
+/// Makes a connection ready for writing: WAL, a sync per commit (of data alone, as `.cargo/config.toml` has it built),
+/// the tables. Checkpoints are the caller's.
 pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
     db.busy_timeout(Duration::from_millis(busy_ms))?;
     db.pragma_update(None, "journal_mode", "WAL")?;

@@ -12,6 +12,7 @@
 //!
 //! Must not know SMTP sessions, policy, or how a report is worded: the mailer is given a composer.
 
+mod answer;
 mod bundle;
 mod delays;
 pub(crate) mod dialogue;
@@ -47,10 +48,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 
+use answer::{Answer, Asker, Outcome};
 use entry::Entry;
 use fresh::{Fresh, Note};
 pub use journal::{Due, DueReports};
-use queue::{Answer, ORDERS_MAX, Order, Queue, Work};
+use queue::{ORDERS_MAX, Order, Queue, Work};
 pub use stays::Staying;
 use writer::Writer;
 
@@ -220,25 +222,29 @@ impl Store {
 
     /// Makes `step` durable and, if it is to be mailed, queues its report: `Ok` comes after the commit. Never
     /// waits for a place in the queue. The same step twice is kept once. A caller that stops waiting does not
-    /// undo the order.
-    pub async fn put(&self, step: Step) -> Result<Put, StoreError> {
-        let put = self.enter(step).await;
-        if put.is_err() {
-            self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
+    /// undo the order; it has to drop this, because others may learn of their puts through it.
+    pub fn put(&self, step: Step) -> impl Future<Output = Result<Put, StoreError>> {
+        // Written here, so that who waits does not hold the step meanwhile.
+        let entry = Entry::of(step);
+        async move {
+            let put = self.enter(entry).await;
+            if put.is_err() {
+                self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
+            }
+            put
         }
-        put
     }
 
-    async fn enter(&self, step: Step) -> Result<Put, StoreError> {
-        let entry = Entry::of(step).map_err(Arc::new)?;
-        let (asleep, answered) = self.order(Work::Put(entry))?;
+    async fn enter(&self, entry: serde_json::Result<Entry>) -> Result<Put, StoreError> {
+        let work = Work::Put(entry.map_err(Arc::new)?);
+        let (asker, answered) = Asker::waiting();
+        let asleep = self.shared.queue.push(Order { work, asker })?;
         if asleep {
             // What else is ready in this turn of the event loop comes along, and what is dropped still wakes.
             let _wake = Wake(&self.shared.queue);
             yield_now().await;
         }
-        let answer = answered.await.unwrap_or(Err(StoreError::Stopped))?;
-        answer.ok_or(StoreError::Stopped)
+        outcome(answered).await?.ok_or(StoreError::Stopped)
     }
 
     /// The step of this id, as it was put, if it is still remembered.
@@ -354,20 +360,13 @@ impl Store {
     }
 
     fn note(&self, work: Work) -> Noted {
-        let ordered = self.order(work);
+        let (asker, answered) = Asker::new();
+        let ordered = self.shared.queue.push(Order { work, asker });
         self.shared.queue.wake();
         Box::pin(async move {
-            let (_, answered) = ordered?;
-            answered.await.unwrap_or(Err(StoreError::Stopped)).map(drop)
+            ordered?;
+            outcome(answered).await.map(drop)
         })
-    }
-
-    /// Hands `work` to the writer now. Returns whether it has to be woken, and where it will answer after the
-    /// commit.
-    fn order(&self, work: Work) -> Result<(bool, oneshot::Receiver<Answer>), StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let asleep = self.shared.queue.push(Order { work, answer })?;
-        Ok((asleep, answered))
     }
 
     async fn read<T: Send + 'static>(
@@ -381,6 +380,12 @@ impl Store {
         .await
         .unwrap_or(Err(StoreError::Stopped))
     }
+}
+
+/// What came of an order, after the commit.
+async fn outcome(answered: oneshot::Receiver<Answer>) -> Outcome {
+    let answer = answered.await;
+    answer.map_or(Err(StoreError::Stopped), |answer| answer.outcome)
 }
 
 /// Wakes the writer when it is dropped.

@@ -7,10 +7,9 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
+use super::StoreError;
+use super::answer::Asker;
 use super::entry::Entry;
-use super::{Put, StoreError};
 use crate::track::StepId;
 
 /// Orders that may wait; one more is refused at once.
@@ -37,15 +36,12 @@ pub(super) enum Work {
     Book,
 }
 
-/// Work, and who waits for its commit. Only a put has something to say.
+/// Work, and who waits for its commit.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) work: Work,
-    pub(super) answer: oneshot::Sender<Answer>,
+    pub(super) asker: Asker,
 }
-
-/// What came of an order.
-pub(super) type Answer = Result<Option<Put>, StoreError>;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {

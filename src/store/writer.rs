@@ -16,7 +16,7 @@ use super::entry::Entry;
 use super::fresh::{Fact, Note};
 use super::journal::{self, Intake, Unbooked};
 use super::queue::{Order, Work};
-use super::{Put, Shared, StoreError, once};
+use super::{Put, Shared, StoreError, answer, once};
 use crate::clock::Clock;
 use crate::track::StepId;
 
@@ -90,20 +90,18 @@ impl Writer {
                 let stored = outcomes.iter().flatten().count();
                 let counter = &self.shared.counters.stored;
                 counter.fetch_add(stored as u64, Ordering::Relaxed);
-                for (order, outcome) in batch.into_iter().zip(&outcomes) {
-                    // Who stopped waiting has no use for the answer; the work is done all the same.
-                    let _ = order.answer.send(Ok(*outcome));
-                }
-                if outcomes.contains(&Some(Put::Queued)) {
+                let queued = outcomes.contains(&Some(Put::Queued));
+                let askers = batch.into_iter().map(|order| order.asker);
+                answer::send(askers.zip(outcomes.into_iter().map(Ok)));
+                if queued {
                     self.shared.queued.notify_one();
                 }
             }
             Err(cause) => {
                 tracing::error!(%cause, orders = batch.len(), "the store could not commit");
                 let error = StoreError::from(cause);
-                for order in batch {
-                    let _ = order.answer.send(Err(error.clone()));
-                }
+                let failed = |order: Order| (order.asker, Err(error.clone()));
+                answer::send(batch.into_iter().map(failed));
             }
         }
     }

@@ -7,12 +7,12 @@ use super::carried::Carried;
 use super::stranger::{conclude, settle};
 use super::wish::{grant, take_request};
 use super::{filter, ring};
+use crate::hop::Site;
 use crate::hop::arriving::Arrival;
 use crate::hop::claim::Start;
 use crate::hop::head::Head;
 use crate::hop::header::field_value;
 use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked};
-use crate::hop::{Site, log_step};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
 use crate::track::carry::{CARRY, Carry};
@@ -90,11 +90,10 @@ pub async fn prepare(
     if let Some(tracked) = &mut envelope.tracked {
         tracked.crosses = carry.is_some();
     }
-    let text = match carry {
-        Some(field) => [field, head.text].concat(),
-        None => head.text,
-    };
-    (text, message_id)
+    if let Some(field) = carry {
+        return ([field, head.text].concat(), message_id);
+    }
+    (head.text, message_id)
 }
 
 /// What a header held that may be a request.
@@ -116,7 +115,8 @@ impl Found {
         let carried = match carried.zip(envelope) {
             Some((opened, envelope)) => {
                 let id = head.message_id();
-                Some(Carried::of(site, opened, manner.trusted, envelope, id.as_deref()).await)
+                let carried = Carried::of(site, opened, manner.trusted, envelope, id.as_deref());
+                Some(Box::pin(carried).await)
             }
             None => None,
         };
@@ -197,7 +197,7 @@ pub fn arriving(site: &Site, envelope: Option<&Envelope>) -> Option<Arrival> {
     Some(site.hop.tracking.as_ref()?.arriving.begin(step))
 }
 
-/// The MTA has the message: a step, durable before the client hears of it.
+/// The step of a message that the MTA has; `None` if it is not tracked.
 pub async fn arrived(
     site: &Site,
     mut envelope: Envelope,
@@ -205,13 +205,11 @@ pub async fn arrived(
     octets: u64,
     dot_us: i64,
     reply: &Reply,
-) {
+) -> Option<Step> {
     let hop = &site.hop;
     let now_us = hop.clock.now_us();
     conclude(site, &mut envelope.tracked).await;
-    let Some(tracked) = envelope.tracked else {
-        return;
-    };
+    let tracked = envelope.tracked?;
     let stay = watched(site, &tracked).then_some(Stay::Begins);
     let outcome = Outcome {
         reply: reply.clone(),
@@ -235,7 +233,7 @@ pub async fn arrived(
         recipient: recipient.address,
         ..told.clone()
     };
-    let step = Step {
+    Some(Step {
         report: HopReport {
             id: tracked.id.clone(),
             step: tracked.step,
@@ -265,9 +263,7 @@ pub async fn arrived(
         received: tracked.received,
         partial: false,
         stay,
-    };
-    log_step(hop, &step);
-    site.record(step).await;
+    })
 }
 
 /// Whether the message will be seen leaving, and has not been already: an MTA may hand it on before it answers for it.

@@ -12,10 +12,11 @@ use crate::hop::arriving::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
 use crate::hop::client::{End, bare_newline, early_message};
+use crate::hop::log_step;
 use crate::hop::transaction::Envelope;
 use crate::smtp::command::Command;
 use crate::smtp::reply::Reply;
-use crate::track::Stage;
+use crate::track::{Stage, Step};
 
 /// A message that comes in chunks.
 pub(super) struct Chunks {
@@ -90,9 +91,22 @@ impl Ingress<'_> {
             && envelope.tracked.is_some()
             && reply.is_positive()
         {
-            Box::pin(arrived(self.site, *envelope, noted, octets, dot_us, &reply)).await;
+            let arrived = arrived(self.site, *envelope, noted, octets, dot_us, &reply);
+            Box::pin(self.record(arrived)).await;
         }
         self.answer(reply)
+    }
+
+    /// Has a message that the MTA has on record before the client hears of it.
+    async fn record(&mut self, arrived: impl Future<Output = Option<Step>>) {
+        if let Some(step) = arrived.await {
+            self.keep(step).await;
+        }
+    }
+
+    fn keep(&mut self, step: Step) -> impl Future<Output = ()> {
+        log_step(&self.site.hop, &step);
+        self.site.record(step, self.client.timer())
     }
 
     fn manner(&self, chunked: bool) -> Manner {
@@ -166,7 +180,8 @@ impl Ingress<'_> {
                 let Chunks {
                     message_id, octets, ..
                 } = *chunks;
-                arrived(self.site, *envelope, message_id, octets, chunk_us, &reply).await;
+                let arrived = arrived(self.site, *envelope, message_id, octets, chunk_us, &reply);
+                self.record(arrived).await;
             }
         }
         self.answer(reply)

@@ -17,9 +17,9 @@
 use tokio::time::timeout;
 use tracing::info;
 
-use crate::hop::Site;
 use crate::hop::held::see;
 use crate::hop::transaction::{Envelope, Recipient, Tracked};
+use crate::hop::{Hop, Site};
 use crate::track::carry::Carry;
 use crate::track::{Event, HopReport, RecipientStatus, Role, Stay, Step, StepId, UNSEEN};
 
@@ -30,24 +30,34 @@ pub async fn look(
     recipients: &[Recipient],
     message_id: Option<&str>,
 ) {
-    let hop = &site.hop;
-    let find = async {
-        for id in tracked.request.passed() {
-            if let Some(earlier) = hop.recall(id).await
-                && earlier.report.id == tracked.id
-                && may_be(&earlier.report, message_id)
-                && is_for(&earlier.report, recipients)
-            {
-                return Some(earlier);
-            }
-        }
-        None
-    };
+    if tracked.request.passed().next().is_none() {
+        return;
+    }
+    let find = Box::pin(earlier(&site.hop, tracked, recipients, message_id));
     // A mail waits no longer for all look-ups than for one.
-    let found = timeout(hop.timeouts.store(), find).await;
+    let found = timeout(site.hop.timeouts.store(), find).await;
     if let Ok(Some(earlier)) = found {
         note(site, tracked, &earlier.report, recipients);
     }
+}
+
+/// The step of this message's time here before.
+async fn earlier(
+    hop: &Hop,
+    tracked: &Tracked,
+    recipients: &[Recipient],
+    message_id: Option<&str>,
+) -> Option<Step> {
+    for id in tracked.request.passed() {
+        if let Some(earlier) = hop.recall(id).await
+            && earlier.report.id == tracked.id
+            && may_be(&earlier.report, message_id)
+            && is_for(&earlier.report, recipients)
+        {
+            return Some(earlier);
+        }
+    }
+    None
 }
 
 /// A message that bears the carry header of its arrival here.

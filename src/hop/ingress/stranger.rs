@@ -52,7 +52,8 @@ pub async fn settle(
     let Some(claim) = tracked.claim.take() else {
         return;
     };
-    match claim.settle(site, reverse_path, start).await {
+    // Most requests need no proof, and are not to have room made for it.
+    match Box::pin(claim.settle(site, reverse_path, start)).await {
         Proof::Given => {}
         Proof::Awaited(claim) => tracked.claim = Some(claim),
         Proof::Lacking => drop_request(site, request),
@@ -64,7 +65,7 @@ pub async fn conclude(site: &Site, request: &mut Option<Box<Tracked>>) {
     let Some(claim) = request.as_mut().and_then(|tracked| tracked.claim.take()) else {
         return;
     };
-    if !claim.conclude(site).await {
+    if !Box::pin(claim.conclude(site)).await {
         drop_request(site, request);
     }
 }

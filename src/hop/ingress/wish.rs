@@ -8,10 +8,10 @@
 use tracing::info;
 
 use super::Ingress;
-use crate::hop::Site;
 use crate::hop::head::Head;
 use crate::hop::header::field_value;
 use crate::hop::transaction::{Envelope, Tracked};
+use crate::hop::{Site, random};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::envelope::EnvelopeCommand;
 use crate::track::wish::Wish;
@@ -24,7 +24,7 @@ impl Ingress<'_> {
         if wishes.is_empty() || from.is_empty() || self.site.asker(self.client).is_none() {
             return None;
         }
-        let lot = getrandom::u64().ok()?;
+        let lot = random::number()?;
         wishes.at_mail(from, lot)
     }
 
