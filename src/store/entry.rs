@@ -1,7 +1,8 @@
-//! A step on its way into the store: as JSON, with what the writer has to know of it. Made by the caller of a
-//! put, so that the writer's thread has less to do and frees nothing that another thread has made.
+//! A step on its way into the store, from the put to the books: as JSON, with what the writer has to know of it. Made by
+//! the caller of a put, so that the writer's thread has less to do and frees nothing that another thread has made.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Put, once};
 use crate::track::{Event, Stay, Step, StepId};
@@ -36,6 +37,37 @@ pub(super) struct Marks {
     pub(super) arrival_us: i64,
     /// What it is to the stay of its message (`stays`).
     pub(super) stay: Option<Stay>,
+}
+
+/// A step that is on disk, as it is in memory until the books have it (`fresh`).
+#[derive(Clone, Debug)]
+pub(super) struct Fact {
+    pub(super) row: i64,
+    pub(super) id: StepId,
+    pub(super) at_ms: i64,
+    /// Its report is still to be mailed.
+    pub(super) waits: bool,
+    /// What its put came to.
+    pub(super) outcome: Put,
+    pub(super) marks: Arc<Marks>,
+    /// JSON.
+    pub(super) body: Arc<str>,
+    pub(super) since: Instant,
+}
+
+/// A journal row that the books do not have yet.
+#[derive(Debug)]
+pub(super) struct Unbooked {
+    pub(super) row: i64,
+    pub(super) id: StepId,
+    pub(super) at_ms: i64,
+    /// Its report is still to be mailed.
+    pub(super) waits: bool,
+    /// What is mailed, JSON, where that is not the step.
+    pub(super) own_body: Option<String>,
+    /// The step, JSON.
+    pub(super) body: Arc<str>,
+    pub(super) marks: Arc<Marks>,
 }
 
 impl Marks {

@@ -8,9 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Put;
-use super::entry::Marks;
-use super::journal::Unbooked;
+use super::entry::{Fact, Unbooked};
 use crate::track::StepId;
 
 /// The oldest is booked then, with all that are half as old. The others are left for the next time, because
@@ -35,22 +33,6 @@ pub(super) struct Fresh {
     news: HashSet<i64>,
     /// Of what came to the hop later than this, the books have no good news, µs.
     booked_to_us: i64,
-}
-
-/// A step, as it is here.
-#[derive(Clone, Debug)]
-pub(super) struct Fact {
-    pub(super) row: i64,
-    pub(super) id: StepId,
-    pub(super) at_ms: i64,
-    /// Its report is still to be mailed.
-    pub(super) waits: bool,
-    /// What its put came to.
-    pub(super) outcome: Put,
-    pub(super) marks: Arc<Marks>,
-    /// JSON.
-    pub(super) body: Arc<str>,
-    pub(super) since: Instant,
 }
 
 /// What became of the note that a report was mailed.

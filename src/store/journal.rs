@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::entry::{self, Entry, Marks};
-use super::fresh::Fact;
+use super::entry::{self, Entry, Fact, Marks, Unbooked};
+use super::layout::{id, key};
 use super::{Put, StoreError, delays, once, stays};
 use crate::track::{Event, RecipientStatus, Step, StepId};
 
@@ -55,21 +55,6 @@ pub struct DueReports {
     pub reports: Vec<Due>,
     /// When the next one not yet due will be, ms.
     pub next_ms: Option<i64>,
-}
-
-/// A journal row that the books do not have yet.
-#[derive(Debug)]
-pub(super) struct Unbooked {
-    pub(super) row: i64,
-    pub(super) id: StepId,
-    pub(super) at_ms: i64,
-    /// Its report is still to be mailed.
-    pub(super) waits: bool,
-    /// What is mailed, JSON, where that is not the step.
-    pub(super) own_body: Option<String>,
-    /// The step, JSON.
-    pub(super) body: Arc<str>,
-    pub(super) marks: Arc<Marks>,
 }
 
 /// The statements of the way of mail, ready for all puts of a transaction.
@@ -347,15 +332,6 @@ fn old_rows(
         }
     }
     Ok(old)
-}
-
-/// The database's integers are signed; the bits are what counts.
-pub(super) fn key(step: StepId) -> i64 {
-    step.0.cast_signed()
-}
-
-pub(super) fn id(key: i64) -> StepId {
-    StepId(key.cast_unsigned())
 }
 
 fn step_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Step> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::StoreError;
+use crate::track::StepId;
 
 /// The layout below, kept in `user_version`.
 const LAYOUT: i64 = 4;
@@ -83,6 +84,16 @@ const FROM_LAYOUT_1: (&str, &str) = (
 
 /// Bytes of WAL kept on disk after a checkpoint.
 const WAL_OCTETS_MAX: i64 = 16 << 20;
+
+/// A step id as the tables have it: their integers are signed, and the bits are what counts.
+pub(super) fn key(step: StepId) -> i64 {
+    step.0.cast_signed()
+}
+
+/// The step of such a number.
+pub(super) fn id(key: i64) -> StepId {
+    StepId(key.cast_unsigned())
+}
 
 /// Makes a connection ready for writing: WAL, a sync per commit (of data alone, as `.cargo/config.toml` has it built),
 /// the tables. Checkpoints are the caller's.

@@ -289,7 +289,7 @@ impl Store {
             "sqlite3 '{}' \"UPDATE outbox SET held = 0, failures = 0, next_ms = 0, \
              first_ms = strftime('%s', 'now') * 1000 WHERE step = {}\"",
             self.path.display(),
-            journal::key(step)
+            layout::key(step)
         )
     }
 

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::journal::{Unbooked, id, key};
+use super::entry::Unbooked;
+use super::layout::{id, key};
 use crate::track::stay::Part;
 use crate::track::{Stay, StepId};
 

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::entry::Entry;
-use super::fresh::{Fact, Note};
-use super::journal::{self, Intake, Unbooked};
+use super::entry::{Entry, Fact, Unbooked};
+use super::fresh::Note;
+use super::journal::{self, Intake};
 use super::queue::{Order, Work};
 use super::{Put, Shared, StoreError, answer, once};
 use crate::clock::Clock;
