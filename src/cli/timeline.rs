@@ -12,10 +12,12 @@ use super::evidence::Evidence;
 use super::mailbox::{self, SOURCES};
 use super::{print, secret, view};
 use crate::track::{Secret, TrackingId};
+use crate::trail::groups::Groups;
 use crate::trail::render::format::plain;
+use crate::trail::render::line::Line;
 use crate::trail::render::{View, html, json, terminal};
-use crate::trail::reports::{About, Groups, Reports};
-use crate::trail::{Counts, Message, NotOurs, Outcome, Source, Trails};
+use crate::trail::reports::{About, Reports};
+use crate::trail::{Counts, Message, NotOurs, Outcome, Source, Trails, Truth};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -65,7 +67,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (sources, id) = args.access.sources(&args.words)?;
     let mut reports = mailbox::reports(&sources, secret.as_ref());
     reports.update()?;
-    let groups = reports.groups(|about| id.as_deref().is_none_or(|id| may_be(about, id)));
+    let groups = match &id {
+        Some(id) => reports.groups(|about| may_be(about, id)),
+        None => reports.all(),
+    };
     remark(&reports.looked_at());
     if secret.is_none() && !groups.is_empty() {
         let place = secret::directory()?;
@@ -85,6 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         whole(&trails, id.is_some(), args)?;
         Told::of(trails)
     };
+    reports.keep();
     if told.outcome.is_none() {
         match &id {
             Some(id) => eprintln!("no report on {}", plain(id)),
@@ -119,8 +125,16 @@ impl Told {
     fn of(trails: Trails) -> Self {
         Self {
             outcome: worst(&trails.messages),
-            unproved: trails.messages.iter().any(terminal::is_unproved),
+            unproved: trails.messages.iter().any(|m| m.truth != Truth::Verified),
             not_ours: trails.not_ours,
+        }
+    }
+
+    fn of_lines(lines: &[Line], not_ours: Vec<NotOurs>) -> Self {
+        Self {
+            outcome: lines.iter().map(|line| line.outcome).min(),
+            unproved: lines.iter().any(Line::is_unproved),
+            not_ours,
         }
     }
 
@@ -136,12 +150,12 @@ fn list(groups: &Groups, view: &View) -> anyhow::Result<Told> {
     /// So many that a list that is read at a glance is laid out as one.
     const LINES: usize = 200;
     let id_width = terminal::id_width(groups.ids(), view);
-    let lines = |trails: Trails| {
-        let lines = terminal::lines(&trails.messages, id_width, view);
-        (lines, Told::of(trails))
+    let draw = |lines: Vec<Line>, not_ours| {
+        let drawn = terminal::lines(&lines, id_width, view);
+        (drawn, Told::of_lines(&lines, not_ours))
     };
     let mut told = Told::default();
-    groups.in_parts(LINES, lines, |(lines, more)| {
+    groups.lines(LINES, view, draw, |(lines, more)| {
         told.add(more);
         print(&lines)
     })?;

@@ -181,7 +181,7 @@ pub fn sights_of(message: &Message) -> impl Iterator<Item = (Option<&Stay>, &Sta
     let stays = message.stays.iter();
     let proved = stays.filter(|_| message.truth != Truth::Unproved);
     let handovers = proved.flat_map(|stay| stay.handovers.iter().map(move |h| (stay, h)));
-    let sights = (0..)
+    (0..)
         .zip(handovers)
         .filter_map(move |(n, (stay, handover))| {
             let sight = Sight {
@@ -192,8 +192,7 @@ pub fn sights_of(message: &Message) -> impl Iterator<Item = (Option<&Stay>, &Sta
             };
             let parent = stay.parent.and_then(|p| message.stays.get(p));
             Some((parent, stay, sight))
-        });
-    sights
+        })
 }
 
 fn name(stay: &Stay) -> &str {

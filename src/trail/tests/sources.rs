@@ -19,7 +19,7 @@ pub fn mail_of(message: usize) -> Vec<u8> {
     write(&report, &MAILING)
 }
 
-const MAILING: Mailing = Mailing {
+pub const MAILING: Mailing = Mailing {
     from: "hoptrail@example.net",
     to: "alice@example.org",
     date_us: START_US,
