@@ -129,6 +129,11 @@ impl Status {
             detail: 0,
         }
     }
+
+    /// Whether it comes back as it is from the field it is written to.
+    pub fn is_writable(self) -> bool {
+        matches!(self.class, 2 | 4 | 5) && self.subject <= 999 && self.detail <= 999
+    }
 }
 
 impl fmt::Display for Status {

@@ -96,6 +96,31 @@ pub enum Security {
     },
 }
 
+impl Security {
+    /// TLS of this version and cipher suite, which need no room of their own where they are what nearly all speak.
+    pub fn tls(version: &str, cipher: &str, verified: bool) -> Self {
+        const USUAL: [&str; 5] = [
+            "1.3",
+            "1.2",
+            "TLS_AES_256_GCM_SHA384",
+            "TLS_AES_128_GCM_SHA256",
+            "TLS_CHACHA20_POLY1305_SHA256",
+        ];
+        let name = |name: &str| {
+            let usual = USUAL.iter().find(|usual| **usual == name);
+            usual.map_or_else(
+                || Cow::Owned(name.to_owned()),
+                |usual| Cow::Borrowed(*usual),
+            )
+        };
+        Self::Tls {
+            version: name(version),
+            cipher: name(cipher),
+            verified,
+        }
+    }
+}
+
 impl From<Exchange> for (Stage, i64, i64) {
     fn from(exchange: Exchange) -> Self {
         (exchange.stage, exchange.command_us, exchange.reply_us)

@@ -235,7 +235,17 @@ impl Room {
         octets_max: usize,
         wanted: impl Fn(&[u8]) -> bool,
     ) -> Option<Found<'_>> {
-        match File::open(path) {
+        self.opened(File::open(path), octets_max, wanted)
+    }
+
+    /// The same of what was opened, or could not be.
+    pub fn opened(
+        &mut self,
+        file: io::Result<File>,
+        octets_max: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Option<Found<'_>> {
+        match file {
             Err(why) if why.kind() == io::ErrorKind::NotFound => None,
             Err(why) => Some(Err(why)),
             Ok(file) => Some(self.read(file, octets_max, wanted)),
