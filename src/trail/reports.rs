@@ -49,8 +49,7 @@ impl Reports {
     pub fn indexed_in(mut self, directory: &Path) -> Self {
         let (secret, gists) = (self.secret.as_ref(), &mut self.gists);
         let load = |(source, stock): &mut (Source, Stock)| {
-            let keyed = matches!(source, Source::Maildir(_) | Source::Imap(_));
-            keyed.then(|| {
+            source.has_keys().then(|| {
                 let mut index = Index::of(directory, source, secret);
                 let (known, blocks) = index.load();
                 *stock = known;
@@ -76,10 +75,12 @@ impl Reports {
         self.looking.store(0, Ordering::Relaxed);
         let mut changed = false;
         for (n, (source, stock)) in self.stocks.iter_mut().enumerate() {
-            changed |= stock.update(source, self.secret.as_ref(), &self.looking)?;
-            if let Some(Some(index)) = self.indexes.get_mut(n)
-                && index.save(stock)
-            {
+            let is_other = stock.update(source, self.secret.as_ref(), &self.looking)?;
+            changed |= is_other;
+            let index = self.indexes.get_mut(n).and_then(Option::as_mut);
+            let is_new_file = index.is_some_and(|index| index.save(stock));
+            // What has no key cannot be told from what was there before.
+            if is_new_file || is_other && !source.has_keys() {
                 self.gists = Gists::default();
             }
         }

@@ -177,6 +177,11 @@ impl Source {
         });
     }
 
+    /// Whether each of its mails has a [`Key`].
+    pub fn has_keys(&self) -> bool {
+        matches!(self, Self::Maildir(_) | Self::Imap(_))
+    }
+
     /// How many mails there are, where one can tell without opening any.
     pub fn count(&self) -> Option<usize> {
         match self {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::sources::{MAILING, put};
 use super::world::{three_hops, view};
 use crate::report::write;
-use crate::track::{Exchange, HopReport, StepId, TrackingId};
+use crate::track::{Event, Exchange, HopReport, StepId, TrackingId};
 use crate::trail::render::line::Line;
 use crate::trail::{Reports, Source};
 
@@ -123,16 +123,7 @@ impl Home {
         let source = Source::at(&self.maildir()).unwrap();
         let mut reports = Reports::of([source], None).indexed_in(&self.0.path().join("cache"));
         reports.update().unwrap();
-        let mut all = Vec::new();
-        let Ok(()) = reports.all().lines(
-            7,
-            &view(),
-            |lines, _| lines,
-            |lines| {
-                all.extend(lines);
-                Ok::<(), Infallible>(())
-            },
-        );
+        let all = lines_of(&reports);
         reports.keep();
         all
     }
@@ -141,6 +132,21 @@ impl Home {
         let mut files = fs::read_dir(self.0.path().join("cache")).unwrap();
         files.next().unwrap().unwrap().metadata().unwrap().len()
     }
+}
+
+/// Drawn by what is kept, as far as it is.
+fn lines_of(reports: &Reports) -> Vec<Line> {
+    let mut all = Vec::new();
+    let Ok(()) = reports.all().lines(
+        7,
+        &view(),
+        |lines, _| lines,
+        |lines| {
+            all.extend(lines);
+            Ok::<(), Infallible>(())
+        },
+    );
+    all
 }
 
 /// Drawn from the reports, without an index.
@@ -218,4 +224,27 @@ fn a_clock_that_is_known_better_or_set_later_changes_lines_of_before() {
     is_the_same(&home).unwrap();
     deliver(&mail(3, 1, 0, 900_000));
     is_the_same(&home).unwrap();
+}
+
+#[test]
+fn another_report_in_the_place_of_one_without_a_key_changes_the_line() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |hop: usize| home.path().join(format!("{hop}.eml"));
+    let mail = Mail {
+        number: 1,
+        second: 0,
+        slow_us: 0,
+        off_us: 0,
+    };
+    let mut last = mail.report(2);
+    for hop in 0..3 {
+        put(&at(hop), &write(&mail.report(hop), &MAILING));
+    }
+    let mut reports = Reports::of([Source::at(home.path()).unwrap()], None);
+    for event in [Event::Delivered, Event::Failed] {
+        last.recipients[0].event = event;
+        put(&at(2), &write(&last, &MAILING));
+        reports.update().unwrap();
+        assert_eq!(lines_of(&reports), drawn(home.path()), "{event}");
+    }
 }
