@@ -95,7 +95,7 @@ impl FromStr for Event {
 }
 
 /// An enhanced status code `class.subject.detail` (RFC 3463).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Status {
     /// 2, 4 or 5.

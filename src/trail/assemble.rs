@@ -322,7 +322,9 @@ impl Message {
 
 /// Each step once, parents in front of children: by hop, then entrance before exit, then time. And its doubles.
 fn in_order(mut reports: Vec<HopReport>) -> (Vec<HopReport>, Vec<HopReport>) {
-    reports.sort_by_key(|r| (r.hop, r.role != Role::Ingress, last_us(r), r.step));
+    let place = |r: &HopReport| (r.hop, r.role != Role::Ingress, last_us(r), r.step);
+    // Of those that tell different things of a step, the same one counts in whatever order they were read.
+    reports.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.cmp(b)));
     let mut seen = HashSet::new();
     let doubles = reports.extract_if(.., |r| !seen.insert(r.step)).collect();
     (reports, doubles)

@@ -65,6 +65,13 @@ impl Mail {
         report
     }
 
+    /// What contradicts the last hop's report.
+    fn contradiction(&self) -> HopReport {
+        let mut report = self.report(2);
+        report.recipients[0].event = Event::Failed;
+        report
+    }
+
     /// What another mail system says of it.
     fn notice(&self) -> String {
         format!(
@@ -176,7 +183,7 @@ proptest! {
     #[test]
     fn the_list_is_that_of_the_reports(
         mails in any_mails(),
-        batches in proptest::collection::vec(proptest::collection::vec((0usize..6, 0usize..5), 1..8), 1..4),
+        batches in proptest::collection::vec(proptest::collection::vec((0usize..6, 0usize..6), 1..8), 1..4),
     ) {
         let home = Home::new();
         home.listed();
@@ -187,6 +194,8 @@ proptest! {
                 match what {
                     hop @ 0..3 => put(&name(hop), &write(&mail.report(hop), &MAILING)),
                     3 => put(&name(3), mail.notice().as_bytes()),
+                    // Of the same step, and says something else.
+                    4 => put(&name(4), &write(&mail.contradiction(), &MAILING)),
                     // It may not be there.
                     _ => drop(fs::remove_file(name(2))),
                 }
@@ -236,15 +245,37 @@ fn another_report_in_the_place_of_one_without_a_key_changes_the_line() {
         slow_us: 0,
         off_us: 0,
     };
-    let mut last = mail.report(2);
     for hop in 0..3 {
         put(&at(hop), &write(&mail.report(hop), &MAILING));
     }
     let mut reports = Reports::of([Source::at(home.path()).unwrap()], None);
-    for event in [Event::Delivered, Event::Failed] {
-        last.recipients[0].event = event;
+    for last in [mail.report(2), mail.contradiction()] {
         put(&at(2), &write(&last, &MAILING));
         reports.update().unwrap();
-        assert_eq!(lines_of(&reports), drawn(home.path()), "{event}");
+        assert_eq!(lines_of(&reports), drawn(home.path()));
     }
+}
+
+#[test]
+fn of_reports_that_contradict_each_other_the_same_one_counts_wherever_they_lie() {
+    let mail = Mail {
+        number: 1,
+        second: 0,
+        slow_us: 0,
+        off_us: 0,
+    };
+    let home = Home::new();
+    for hop in 0..3 {
+        put(
+            &home.at(&format!("1.{hop}")),
+            &write(&mail.report(hop), &MAILING),
+        );
+    }
+    // Looked at first, and then last.
+    let places = ["new/1.4", ".Later/cur/1.4:2,S"].map(|place| home.maildir().join(place));
+    put(&places[0], &write(&mail.contradiction(), &MAILING));
+    is_the_same(&home).unwrap();
+    fs::create_dir_all(places[1].parent().unwrap()).unwrap();
+    fs::rename(&places[0], &places[1]).unwrap();
+    is_the_same(&home).unwrap();
 }
