@@ -133,8 +133,12 @@ fn columns() -> Option<usize> {
 
 /// Prints, colours only where they belong. Who reads no further has seen enough.
 fn print(text: &str) -> io::Result<()> {
-    let mut out = anstream::stdout();
-    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let choice = anstream::AutoStream::choice(&io::stdout());
+    let mut shown = anstream::AutoStream::new(Vec::with_capacity(text.len()), choice);
+    shown.write_all(text.as_bytes())?;
+    let mut out = io::stdout().lock();
+    let shown = shown.into_inner();
+    let printed = out.write_all(&shown).and_then(|()| out.flush());
     match printed {
         Err(why) if why.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,

@@ -104,7 +104,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     reports.update()?;
     drop(progress);
     let mut left_out = 0;
-    reports.groups(|_| true).in_parts(
+    reports.all().in_parts(
         PART,
         |trails| trails,
         |trails| {

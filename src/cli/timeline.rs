@@ -14,10 +14,12 @@ use super::mailbox::{self, SOURCES};
 use super::progress::Progress;
 use super::{print, secret, view};
 use crate::track::{Secret, TrackingId};
+use crate::trail::groups::Groups;
 use crate::trail::render::format::plain;
+use crate::trail::render::line::Line;
 use crate::trail::render::{View, html, json, terminal};
-use crate::trail::reports::{About, Groups};
-use crate::trail::{Counts, Message, NotOurs, Outcome, Source, Trails};
+use crate::trail::reports::About;
+use crate::trail::{Counts, Message, NotOurs, Outcome, Reports, Source, Trails, Truth};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -72,7 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .then(|| Progress::of(&reports, &sources));
     reports.update()?;
     drop(progress);
-    let groups = reports.groups(|about| id.as_deref().is_none_or(|id| may_be(about, id)));
+    let groups = asked_for(&reports, id.as_deref());
     remark(&reports.looked_at());
     if secret.is_none() && !groups.is_empty() {
         let place = secret::directory()?;
@@ -97,6 +99,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         whole(&trails, id.is_some(), args)?;
         Told::of(&trails)
     };
+    reports.keep();
     if told.outcome.is_none() {
         match &id {
             Some(id) => eprintln!("no report on {}", plain(id)),
@@ -136,8 +139,17 @@ impl Told {
         Self {
             outcome: worst(&trails.messages),
             unsettled: !trails.messages.iter().all(Message::is_settled),
-            unproved: trails.messages.iter().any(terminal::is_unproved),
+            unproved: trails.messages.iter().any(|m| m.truth != Truth::Verified),
             not_ours: trails.not_ours.clone(),
+        }
+    }
+
+    fn of_lines(lines: &[Line], not_ours: Vec<NotOurs>) -> Self {
+        Self {
+            outcome: lines.iter().map(|line| line.outcome).min(),
+            unsettled: !lines.iter().all(|line| line.is_settled),
+            unproved: lines.iter().any(Line::is_unproved),
+            not_ours,
         }
     }
 
@@ -166,12 +178,12 @@ pub fn list(
     mut show: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<Told> {
     let id_width = terminal::id_width(groups.ids(), view);
-    let lines = |trails: Trails| {
-        let lines = terminal::lines(&trails.messages, id_width, view);
-        (lines, Told::of(&trails))
+    let draw = |lines: Vec<Line>, not_ours| {
+        let drawn = terminal::lines(&lines, id_width, view);
+        (drawn, Told::of_lines(&lines, not_ours))
     };
     let mut told = Told::default();
-    groups.in_parts(PART, lines, |(lines, more)| {
+    groups.lines(PART, view, draw, |(lines, more)| {
         told.add(more);
         show(&lines)
     })?;
@@ -270,8 +282,16 @@ fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source]) {
     eprintln!("{}: {mails}", plain(&names.join(", ")));
 }
 
+/// The reports on the message that `id` names, or on all.
+pub fn asked_for<'a>(reports: &'a Reports, id: Option<&str>) -> Groups<'a> {
+    match id {
+        Some(id) => reports.groups(|about| may_be(about, id)),
+        None => reports.all(),
+    }
+}
+
 /// Whether a report may be about the message that `wanted` names.
-pub fn may_be(about: &About, wanted: &str) -> bool {
+fn may_be(about: &About, wanted: &str) -> bool {
     about.id.starts_with(wanted) || about.message_id == Some(bare(wanted))
 }
 

@@ -20,12 +20,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::mailbox::{self, SOURCES};
 use super::progress::Progress;
 use super::screen::Screen;
-use super::timeline::{PART, Told, exit_code, list, may_be, people, select};
+use super::timeline::{PART, Told, asked_for, exit_code, list, people, select};
 use super::{secret, view};
 use crate::track::Secret;
+use crate::trail::groups::Groups;
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, json, terminal};
-use crate::trail::reports::Groups;
 use crate::trail::{Message, NotOurs, Reports, Source, Trails};
 
 const EXIT_CODES: &str = "\
@@ -111,7 +111,7 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
         let progress = terminal.then(|| Progress::of(&reports, &sources));
         reports.update()?;
         drop(progress);
-        let groups = reports.groups(|about| id.as_deref().is_none_or(|id| may_be(about, id)));
+        let groups = asked_for(&reports, id.as_deref());
         let told = if terminal {
             live.show(&reports, &groups, id.as_deref(), known)
         } else {

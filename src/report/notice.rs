@@ -111,9 +111,11 @@ pub fn read(mail: &[u8]) -> Option<Notice> {
     let is = |part: &&&MessagePart, kind: &str| part.is_content_type("message", kind);
     let part = |kind: &str| parts.iter().find(|p| is(p, kind)).map(|p| p.contents());
     let status = part("delivery-status").or_else(|| part("global-delivery-status"));
+    let part = status.or_else(|| part("disposition-notification"))?;
+    let text = split::unfold(part).ok()?;
     let (head, fates) = match status {
-        Some(status) => of_delivery(status)?,
-        None => of_disposition(part("disposition-notification")?)?,
+        Some(_) => of_delivery(&text)?,
+        None => of_disposition(&text)?,
     };
     let original = head.get("Original-Message-ID").map(bare);
     let returned = parts.iter().find_map(|part| returned_id(&message, part));
@@ -144,7 +146,7 @@ pub fn read(mail: &[u8]) -> Option<Notice> {
 }
 
 /// The groups of a delivery status: about the message, and about each recipient.
-fn of_delivery(part: &[u8]) -> Option<(Group<'_>, Vec<Fate>)> {
+fn of_delivery(part: &str) -> Option<(Group<'_>, Vec<Fate>)> {
     let mut groups = split::groups(part).ok()?.into_iter();
     let head = groups.next()?;
     let fates = groups.filter_map(|group| fate(&group, Said::read(group.get(name::ACTION)?)?));
@@ -152,7 +154,7 @@ fn of_delivery(part: &[u8]) -> Option<(Group<'_>, Vec<Fate>)> {
 }
 
 /// The one group of a disposition: `Disposition: manual-action/MDN-sent-manually; displayed`.
-fn of_disposition(part: &[u8]) -> Option<(Group<'_>, Vec<Fate>)> {
+fn of_disposition(part: &str) -> Option<(Group<'_>, Vec<Fate>)> {
     let head = split::groups(part).ok()?.into_iter().next()?;
     let (_, word) = head.get("Disposition")?.split_once(';')?;
     // Modifiers stand behind a slash.

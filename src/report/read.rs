@@ -128,7 +128,8 @@ fn received(
     [from, to]: [Option<String>; 2],
     header: Option<&[u8]>,
 ) -> Result<Received, ReadError> {
-    let groups = split::groups(part)?;
+    let text = split::unfold(part)?;
+    let groups = split::groups(&text)?;
     let Some((head, recipients)) = groups.split_first() else {
         return Err(ReadError::Missing(name::ORIGINAL_ENVELOPE_ID));
     };
@@ -357,7 +358,8 @@ fn typed(value: &str) -> &str {
 
 /// A value up to a trailing `(comment)`.
 fn uncommented(value: &str) -> &str {
-    value.split('(').next().unwrap_or_default().trim()
+    let end = memchr::memchr(b'(', value.as_bytes()).unwrap_or(value.len());
+    value.get(..end).unwrap_or_default().trim_ascii()
 }
 
 fn parsed<T: std::str::FromStr>(
@@ -374,9 +376,9 @@ fn number<T: std::str::FromStr>(
     group: &Group,
     field: &'static str,
 ) -> Result<Option<T>, ReadError> {
-    let digits = |c: char| c.is_ascii_digit() || c == '-';
+    let digits = |octet: u8| octet.is_ascii_digit() || octet == b'-';
     match group.get(field).map(uncommented) {
-        Some(text) if !text.chars().all(digits) => Err(ReadError::Invalid(field)),
+        Some(text) if !text.bytes().all(digits) => Err(ReadError::Invalid(field)),
         _ => parsed(group, field),
     }
 }
@@ -392,7 +394,7 @@ fn role(head: &Group) -> Result<Role, ReadError> {
 /// The exchanges of one leg; a stage that a later version may add is passed over.
 fn times(head: &Group, field: &'static str) -> Result<Vec<Exchange>, ReadError> {
     let wrong = || ReadError::Invalid(field);
-    let mut exchanges = Vec::new();
+    let mut exchanges = Vec::with_capacity(Stage::ALL.len());
     for word in head.get(field).unwrap_or_default().split_ascii_whitespace() {
         let (stage, stamps) = word.split_once('=').ok_or_else(wrong)?;
         let (command, reply) = stamps.split_once('/').ok_or_else(wrong)?;
@@ -419,8 +421,10 @@ fn security(head: &Group, field: &'static str) -> Result<Option<Security>, ReadE
     if value.eq_ignore_ascii_case(PLAIN) {
         return Ok(Some(Security::Plain));
     }
-    let words: Vec<&str> = value.split(';').map(str::trim).collect();
-    let &[version, cipher, word] = words.as_slice() else {
+    let mut words = value.split(';').map(str::trim);
+    let (Some(version), Some(cipher), Some(word), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
         return Err(ReadError::Invalid(field));
     };
     let is = |known: &str| word.eq_ignore_ascii_case(known);
@@ -428,9 +432,5 @@ fn security(head: &Group, field: &'static str) -> Result<Option<Security>, ReadE
     if !verified && !is(UNVERIFIED) {
         return Err(ReadError::Invalid(field));
     }
-    Ok(Some(Security::Tls {
-        version: version.to_owned().into(),
-        cipher: cipher.to_owned().into(),
-        verified,
-    }))
+    Ok(Some(Security::tls(version, cipher, verified)))
 }

@@ -1,8 +1,6 @@
 //! The tracking part cut into field groups: header blocks with empty lines between (RFC 3886, 3.1).
 //! Tolerant as the RFC asks: any order, any case, folded lines, unknown fields, LF or CRLF.
 
-use std::borrow::Cow;
-
 use thiserror::Error;
 
 use super::field::{Field, Group};
@@ -23,29 +21,38 @@ pub enum SplitError {
     FieldTooLong(String),
 }
 
-/// The groups in order, empty ones left out. A line that is no field is passed over.
-pub fn groups(part: &[u8]) -> Result<Vec<Group<'_>>, SplitError> {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut open = false;
-    let mut pending: Cow<[u8]> = Cow::default();
-    for line in part.split(|b| *b == b'\n') {
+/// Room for the fields of most groups: of the first, which is about the message, and of any other.
+const FIELDS_USUAL: [usize; 2] = [24, 12];
+
+/// The part with each field on a line of its own, ended by LF; what is no UTF-8 is replaced.
+pub fn unfold(part: &[u8]) -> Result<String, SplitError> {
+    let mut text = Vec::with_capacity(part.len());
+    // Where the line begins that a fold would go on.
+    let mut open = None;
+    let mut rest = part;
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let (line, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+        rest = behind.get(1..).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let folded = matches!(line.first(), Some(b' ' | b'\t'));
         let blank = line.trim_ascii().is_empty();
-        if folded && !blank && !pending.is_empty() {
-            pending.to_mut().extend_from_slice(line);
-        } else {
-            flush(std::mem::take(&mut pending), &mut groups, &mut open)?;
-            if blank {
-                open = false;
-            } else {
-                pending = line.into();
+        let start = match open {
+            Some(start) if folded && !blank => {
+                text.pop();
+                start
             }
+            _ => text.len(),
+        };
+        if !blank {
+            text.extend_from_slice(line);
         }
-        limit(&pending)?;
+        limit(text.get(start..).unwrap_or_default())?;
+        text.push(b'\n');
+        open = (!blank).then_some(start);
     }
-    flush(pending, &mut groups, &mut open)?;
-    Ok(groups)
+    Ok(String::from_utf8(text)
+        .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
 fn limit(field: &[u8]) -> Result<(), SplitError> {
@@ -59,46 +66,38 @@ fn limit(field: &[u8]) -> Result<(), SplitError> {
     ))
 }
 
-/// Puts a field, if it is one, into the group at hand.
-fn flush<'a>(
-    field: Cow<'a, [u8]>,
-    groups: &mut Vec<Group<'a>>,
-    open: &mut bool,
-) -> Result<(), SplitError> {
-    let Some((name, value)) = name_and_value(field) else {
-        return Ok(());
-    };
-    if !*open {
-        if groups.len() >= GROUPS_MAX {
-            return Err(SplitError::TooManyGroups);
+/// The groups of an unfolded part in order, empty ones left out. A line that is no field is passed over.
+pub fn groups(text: &str) -> Result<Vec<Group<'_>>, SplitError> {
+    let mut groups: Vec<Group> = Vec::with_capacity(2);
+    let mut open = false;
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', text.as_bytes()) {
+        let line = text.get(start..end).unwrap_or_default();
+        start = end + 1;
+        if line.is_empty() {
+            open = false;
+            continue;
         }
-        groups.push(Group::default());
-        *open = true;
+        let Some((name, value)) = halves(line) else {
+            continue;
+        };
+        if !open {
+            if groups.len() >= GROUPS_MAX {
+                return Err(SplitError::TooManyGroups);
+            }
+            let usual = FIELDS_USUAL[usize::from(!groups.is_empty())];
+            groups.push(Group(Vec::with_capacity(usual)));
+            open = true;
+        }
+        if let Some(group) = groups.last_mut() {
+            group.push(name, value);
+        }
     }
-    if let Some(group) = groups.last_mut() {
-        group.push(name, value);
-    }
-    Ok(())
+    Ok(groups)
 }
 
-/// A field's two halves; borrowed where it stands on one line and is UTF-8, as good as always.
-fn name_and_value(field: Cow<'_, [u8]>) -> Option<Field<'_>> {
-    match field {
-        Cow::Borrowed(octets) => match String::from_utf8_lossy(octets) {
-            Cow::Borrowed(text) => halves(text).map(|(n, v)| (n.into(), v.into())),
-            Cow::Owned(text) => owned_halves(&text),
-        },
-        Cow::Owned(octets) => owned_halves(&String::from_utf8_lossy(&octets)),
-    }
-}
-
-fn owned_halves(field: &str) -> Option<Field<'static>> {
-    let (name, value) = halves(field)?;
-    Some((name.to_owned().into(), value.to_owned().into()))
-}
-
-fn halves(field: &str) -> Option<(&str, &str)> {
-    let (name, value) = field.split_once(':')?;
-    let blank = |c: char| c.is_ascii_whitespace();
-    Some((name.trim_matches(blank), value.trim_matches(blank)))
+fn halves(line: &str) -> Option<Field<'_>> {
+    let colon = memchr::memchr(b':', line.as_bytes())?;
+    let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?);
+    Some((name.trim_ascii().into(), value.trim_ascii().into()))
 }

@@ -95,7 +95,7 @@ impl FromStr for Event {
 }
 
 /// An enhanced status code `class.subject.detail` (RFC 3463).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Status {
     /// 2, 4 or 5.
@@ -128,6 +128,11 @@ impl Status {
             subject: 0,
             detail: 0,
         }
+    }
+
+    /// Whether it comes back as it is from the field it is written to.
+    pub fn is_writable(self) -> bool {
+        matches!(self.class, 2 | 4 | 5) && self.subject <= 999 && self.detail <= 999
     }
 }
 

@@ -4,6 +4,8 @@
 //!
 //! Must not know how a report is written; only what no line of it may hold.
 
+use std::borrow::Cow;
+
 use super::{HopReport, RecipientStatus, Security, Status, UNSEEN};
 
 /// Longest free text (a reply, a name, an id) in a report, octets. With its field's name it stays under
@@ -63,8 +65,7 @@ fn is_line(text: &str) -> bool {
 /// An address without anything that could end its line: controls become `?`, blanks at the ends go.
 /// ASCII stays exact, blanks inside a quoted local part included; UTF-8 stays readable.
 pub fn address(text: &str) -> String {
-    let plain = |octet: u8| octet.is_ascii_graphic();
-    if (1..=ASCII_ADDRESS_OCTETS_MAX).contains(&text.len()) && text.bytes().all(plain) {
+    if is_plain_address(text) {
         return text.to_owned();
     }
     let printable: String = text
@@ -83,12 +84,32 @@ pub fn address(text: &str) -> String {
     or_unknown(printable.get(..end).unwrap_or_default().trim().to_owned())
 }
 
+/// Whether [`address`] has nothing to do; it may have nothing to do with others too.
+fn is_plain_address(text: &str) -> bool {
+    (1..=ASCII_ADDRESS_OCTETS_MAX).contains(&text.len())
+        && text.bytes().all(|octet| octet.is_ascii_graphic())
+}
+
 /// Whether a character steers a terminal or a reader's eye instead of showing: controls, line and
 /// paragraph separators, zero-width and bidirectional marks.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
             | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+/// [`line`] of text that is not needed as it was.
+fn lined(text: String) -> String {
+    if is_line(&text) { text } else { line(&text) }
+}
+
+/// [`address`] of text that is not needed as it was.
+fn addressed(text: String) -> String {
+    if is_plain_address(&text) {
+        text
+    } else {
+        address(&text)
+    }
 }
 
 fn or_unknown(text: String) -> String {
@@ -100,9 +121,13 @@ fn or_unknown(text: String) -> String {
 }
 
 /// A technical name: letters, digits and what joins them.
-fn token(text: &str) -> String {
-    let known = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    or_unknown(text.chars().filter(known).take(TOKEN_OCTETS_MAX).collect())
+fn token(text: Cow<'static, str>) -> Cow<'static, str> {
+    let known = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'_');
+    if (1..=TOKEN_OCTETS_MAX).contains(&text.len()) && text.bytes().all(known) {
+        return text;
+    }
+    let known = |c: &char| u8::try_from(*c).is_ok_and(known);
+    or_unknown(text.chars().filter(known).take(TOKEN_OCTETS_MAX).collect()).into()
 }
 
 /// A hop in a ring: printable ASCII without blanks.
@@ -117,12 +142,12 @@ fn ring_name(name: &str) -> String {
 }
 
 fn optional(text: Option<String>) -> Option<String> {
-    text.map(|t| line(&t)).filter(|t| !t.is_empty())
+    text.map(lined).filter(|t| !t.is_empty())
 }
 
 /// A Message-ID is an input of the certificate: one that cannot stand exactly is left out, not bent.
 fn message_id(id: Option<String>) -> Option<String> {
-    id.filter(|id| !id.is_empty() && *id == line(id))
+    id.filter(|id| !id.is_empty() && is_line(id))
 }
 
 impl HopReport {
@@ -135,7 +160,7 @@ impl HopReport {
         };
         Self {
             hop: self.hop.max(1),
-            reporting_mta: or_unknown(line(&self.reporting_mta)),
+            reporting_mta: or_unknown(lined(self.reporting_mta)),
             message_id: message_id(self.message_id),
             queue_id: optional(self.queue_id),
             ring: self
@@ -169,8 +194,8 @@ impl Security {
                 cipher,
                 verified,
             } => Self::Tls {
-                version: token(&version).into(),
-                cipher: token(&cipher).into(),
+                version: token(version),
+                cipher: token(cipher),
                 verified,
             },
         }
@@ -181,11 +206,11 @@ impl RecipientStatus {
     /// The group in normal form. Idempotent.
     #[must_use]
     pub fn clean(self) -> Self {
-        let writable = self.status.to_string().parse::<Status>();
+        let status = Some(self.status).filter(|status| status.is_writable());
         Self {
-            original: address(&self.original),
-            recipient: address(&self.recipient),
-            status: writable.unwrap_or(Status::of_class(match self.event.action() {
+            original: addressed(self.original),
+            recipient: addressed(self.recipient),
+            status: status.unwrap_or(Status::of_class(match self.event.action() {
                 "failed" => 5,
                 "delayed" => 4,
                 _ => 2,

@@ -11,7 +11,7 @@ use super::asker::Asker;
 use super::{Certificate, Event, Status, Stay, StepId, TrackingId};
 
 /// Where in the hop a report was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// In front of the MTA.
@@ -68,7 +68,7 @@ impl Stage {
 /// When this hop saw an exchange: the command and the reply, in microseconds since 1970-01-01 UTC of the
 /// hop's own clock. Towards a client that is (command received, reply sent), towards a next hop
 /// (command sent, reply received). Stored without the names of its fields: five of them stand in every step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "(Stage, i64, i64)")]
 pub struct Exchange {
     /// Which exchange.
@@ -80,7 +80,7 @@ pub struct Exchange {
 }
 
 /// What protected a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Security {
     /// Nothing.
@@ -96,6 +96,31 @@ pub enum Security {
     },
 }
 
+impl Security {
+    /// TLS of this version and cipher suite, which need no room of their own where they are what nearly all speak.
+    pub fn tls(version: &str, cipher: &str, verified: bool) -> Self {
+        const USUAL: [&str; 5] = [
+            "1.3",
+            "1.2",
+            "TLS_AES_256_GCM_SHA384",
+            "TLS_AES_128_GCM_SHA256",
+            "TLS_CHACHA20_POLY1305_SHA256",
+        ];
+        let name = |name: &str| {
+            let usual = USUAL.iter().find(|usual| **usual == name);
+            usual.map_or_else(
+                || Cow::Owned(name.to_owned()),
+                |usual| Cow::Borrowed(*usual),
+            )
+        };
+        Self::Tls {
+            version: name(version),
+            cipher: name(cipher),
+            verified,
+        }
+    }
+}
+
 impl From<Exchange> for (Stage, i64, i64) {
     fn from(exchange: Exchange) -> Self {
         (exchange.stage, exchange.command_us, exchange.reply_us)
@@ -106,7 +131,7 @@ impl From<Exchange> for (Stage, i64, i64) {
 pub const UNSEEN: &str = "*";
 
 /// What one hop has to tell about one transaction of a tracked message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HopReport {
     /// Original-Envelope-Id: the tracking id.
     pub id: TrackingId,
@@ -160,7 +185,7 @@ pub struct HopReport {
 }
 
 /// The per-recipient group of a report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecipientStatus {
     /// Original-Recipient: the address as the originator's ORCPT or RCPT had it.
     pub original: String,

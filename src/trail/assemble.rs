@@ -3,7 +3,9 @@
 //! A stay is a message at a hop: the steps one host reported of it (a delay, then the departure; two
 //! transactions for two recipients). Order comes from parent links, then hop numbers, then clocks.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+
+use hashbrown::HashSet;
 
 use super::clock::{Bounds, Offset};
 use super::forest::Forest;
@@ -236,19 +238,19 @@ impl Group {
 
 /// Reports without proof tell nothing of a message that has proved ones.
 fn set_unproved_aside(mut groups: BTreeMap<Key, Group>, without_proof: Truth) -> Vec<Message> {
-    let proved: HashSet<_> = groups
-        .keys()
-        .filter(|k| k.1.is_some())
-        .map(|k| k.0.clone())
-        .collect();
     let mut aside = HashMap::new();
-    groups.retain(|(id, proof), group| {
-        let keep = proof.is_some() || !proved.contains(id);
-        if !keep {
-            aside.insert(id.clone(), group.reports.len());
-        }
-        keep
-    });
+    let is_proved = |key: &Key| key.1.is_some();
+    if groups.keys().any(is_proved) && !groups.keys().all(is_proved) {
+        let proved = groups.keys().filter(|key| is_proved(key));
+        let proved: HashSet<_> = proved.map(|key| key.0.clone()).collect();
+        groups.retain(|(id, proof), group| {
+            let keep = proof.is_some() || !proved.contains(id);
+            if !keep {
+                aside.insert(id.clone(), group.reports.len());
+            }
+            keep
+        });
+    }
     groups
         .into_iter()
         .map(|((id, proof), group)| {
@@ -320,7 +322,9 @@ impl Message {
 
 /// Each step once, parents in front of children: by hop, then entrance before exit, then time. And its doubles.
 fn in_order(mut reports: Vec<HopReport>) -> (Vec<HopReport>, Vec<HopReport>) {
-    reports.sort_by_key(|r| (r.hop, r.role != Role::Ingress, last_us(r), r.step));
+    let place = |r: &HopReport| (r.hop, r.role != Role::Ingress, last_us(r), r.step);
+    // Of those that tell different things of a step, the same one counts in whatever order they were read.
+    reports.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.cmp(b)));
     let mut seen = HashSet::new();
     let doubles = reports.extract_if(.., |r| !seen.insert(r.step)).collect();
     (reports, doubles)

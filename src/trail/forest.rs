@@ -1,7 +1,7 @@
 //! The steps of one message linked to a tree of stays, by their parents where these are known; where a report never
 //! came, by what its neighbours tell.
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
 use super::Stay;
 use super::assemble::last_us;

@@ -63,6 +63,8 @@ pub struct Heard {
     /// For each name of a message the notices that bear it, and as which of the names they bear: an ENVID goes before a
     /// Message-ID, and the notice's own reading of a name before ours.
     named: HashMap<Name, Vec<(usize, usize)>>,
+    /// The hashes of these names.
+    hashes: HashSet<u64>,
 }
 
 /// By what a notice may name a message.
@@ -139,7 +141,12 @@ impl Heard {
                 named.entry(name).or_default().push((n, rank));
             }
         }
-        Self { notices, named }
+        let hashes = named.keys().map(Name::hash_of).collect();
+        Self {
+            notices,
+            named,
+            hashes,
+        }
     }
 
     /// Whether nobody says anything.
@@ -190,17 +197,41 @@ impl Heard {
         if self.is_empty() {
             return Vec::new();
         }
-        let mut names = vec![Name::Envid(message.id.as_str().to_owned())];
-        names.extend(message.message_id.clone().map(Name::MessageId));
-        let open = |r: &&Recipient| message.outcome_for(r) == Outcome::Open;
-        let open = message.recipients.iter().filter(open);
-        names.extend(open.map(|r| Name::Recipient(r.address.to_lowercase())));
         let borne = |name: Name| {
             let notices = self.named.get(&name)?;
             Some((name, notices.as_slice()))
         };
-        names.into_iter().filter_map(borne).collect()
+        names_of(message).into_iter().filter_map(borne).collect()
     }
+
+    /// What of a message [`Heard::knows`] can be asked about.
+    pub fn hashes_of(message: &Message) -> Vec<u64> {
+        names_of(message).iter().map(Name::hash_of).collect()
+    }
+
+    /// Whether a notice may bear the name of this hash.
+    pub fn knows(&self, hash: u64) -> bool {
+        self.hashes.contains(&hash)
+    }
+}
+
+impl Name {
+    /// The same in every run.
+    fn hash_of(&self) -> u64 {
+        let mut hash = DefaultHasher::new();
+        self.hash(&mut hash);
+        hash.finish()
+    }
+}
+
+/// The names of a message by which others may speak of it.
+fn names_of(message: &Message) -> Vec<Name> {
+    let mut names = vec![Name::Envid(message.id.as_str().to_owned())];
+    names.extend(message.message_id.clone().map(Name::MessageId));
+    let open = |r: &&Recipient| message.outcome_for(r) == Outcome::Open;
+    let open = message.recipients.iter().filter(open);
+    names.extend(open.map(|r| Name::Recipient(r.address.to_lowercase())));
+    names
 }
 
 /// What tells a message from others.

@@ -19,6 +19,7 @@
 //! exchanges = number * 2 + 1, (command moment, reply moment)... for the stages in order, the first first
 //!           | number * 2, (stage octet, command moment, reply moment)... for others
 //! security  = 0 | 1 or 2 (verified), version text, cipher text
+//!           | 3 or 4 (verified) and 2 more for each place in the list of suites that are usual
 //! number    = LEB128; moment = zigzag LEB128 of the difference from the moment before, µs, the first from 0
 //! words     = number of octets + 1, octets
 //! text      = words | 0, number: the place of equal words before
@@ -27,11 +28,11 @@
 //! The bits of a mask say which of the `[...]` behind it are there, the first the lowest. Must not know disk or mail. The way
 //! back is `unpack`.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::unpack::words_at;
+use super::unpack::octets_at;
 use super::verify::{Judged, Truth};
 use crate::report::Trace;
 use crate::report::notice::{Fate, Notice, Said};
@@ -49,6 +50,13 @@ pub const TRUTHS: [Truth; 4] = [
 #[allow(missing_docs)]
 pub const ROLES: [Role; 3] = [Role::Ingress, Role::Egress, Role::Delivery];
 
+/// TLS as nearly all speak it, version and cipher suite.
+pub const SUITES: [(&str, &str); 3] = [
+    ("1.3", "TLS_AES_256_GCM_SHA384"),
+    ("1.3", "TLS_AES_128_GCM_SHA256"),
+    ("1.3", "TLS_CHACHA20_POLY1305_SHA256"),
+];
+
 /// The shortest text that a place is shorter than, octets.
 const TEXT_OCTETS_MIN: usize = 6;
 
@@ -61,26 +69,36 @@ pub struct Packer {
     octets: Vec<u8>,
     /// The places of texts.
     texts: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     moment: i64,
 }
 
 impl Default for Packer {
     fn default() -> Self {
-        Self {
-            octets: Vec::with_capacity(ROOM_OCTETS),
-            texts: HashTable::new(),
-            hasher: RandomState::new(),
-            moment: 0,
-        }
+        Self::with_room(ROOM_OCTETS)
     }
 }
 
 impl Packer {
+    /// With room for so many octets at first.
+    pub fn with_room(octets: usize) -> Self {
+        Self {
+            octets: Vec::with_capacity(octets),
+            texts: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            moment: 0,
+        }
+    }
+
+    /// Where the next record begins; `None` if there is no room for more.
+    pub fn begin(&mut self) -> Option<u32> {
+        self.moment = 0;
+        u32::try_from(self.octets.len()).ok()
+    }
+
     /// Appends a report and tells its place; `None` if there is no room for more.
     pub fn push(&mut self, judged: &Judged) -> Option<u32> {
-        let place = u32::try_from(self.octets.len()).ok()?;
-        self.moment = 0;
+        let place = self.begin()?;
         self.one_of(&TRUTHS, judged.truth);
         self.text(judged.from.as_deref().unwrap_or_default());
         self.count(1 + judged.others.len());
@@ -98,8 +116,7 @@ impl Packer {
 
     /// Appends what others say and tells its place; `None` if there is no room for more.
     pub fn push_notice(&mut self, notice: &Notice) -> Option<u32> {
-        let place = u32::try_from(self.octets.len()).ok()?;
-        self.moment = 0;
+        let place = self.begin()?;
         self.mask([
             notice.envid.is_some(),
             notice.host.is_some(),
@@ -265,15 +282,30 @@ impl Packer {
                 cipher,
                 verified,
             } => {
-                self.octets.push(1 + u8::from(*verified));
-                self.text(version);
-                self.text(cipher);
+                let usual = SUITES.iter().zip((3u8..).step_by(2));
+                let mut usual = usual.filter(|((v, c), _)| v == version && c == cipher);
+                let code = usual.next().map_or(1, |(_, code)| code);
+                self.octets.push(code + u8::from(*verified));
+                if code == 1 {
+                    self.text(version);
+                    self.text(cipher);
+                }
             }
         }
     }
 
     fn step(&mut self, step: StepId) {
-        self.octets.extend_from_slice(&step.0.to_le_bytes());
+        self.eight(step.0);
+    }
+
+    /// Appends a number as eight octets.
+    pub fn eight(&mut self, number: u64) {
+        self.octets.extend_from_slice(&number.to_le_bytes());
+    }
+
+    /// Appends an octet.
+    pub fn octet(&mut self, octet: u8) {
+        self.octets.push(octet);
     }
 
     fn mask<const N: usize>(&mut self, there: [bool; N]) {
@@ -282,7 +314,8 @@ impl Packer {
             .push(bits.fold(0, |mask, bit| mask << 1 | u8::from(*bit)));
     }
 
-    fn one_of<T: PartialEq + Copy>(&mut self, all: &[T], one: T) {
+    /// Appends a value as its place among all.
+    pub fn one_of<T: PartialEq + Copy>(&mut self, all: &[T], one: T) {
         let place = all.iter().position(|known| *known == one);
         // Every value stands in its list, and no list is long.
         self.octets
@@ -297,27 +330,31 @@ impl Packer {
         self.octets.push(low(number));
     }
 
-    fn count(&mut self, count: usize) {
+    /// Appends how many there are.
+    pub fn count(&mut self, count: usize) {
         self.number(count as u64);
     }
 
-    fn moment(&mut self, us: i64) {
+    /// Appends a moment, or what is near one, µs.
+    pub fn moment(&mut self, us: i64) {
         let difference = us.wrapping_sub(self.moment);
         self.moment = us;
         self.number((difference << 1 ^ difference >> 63).cast_unsigned());
     }
 
-    fn words(&mut self, words: &str) {
+    /// Appends a text that is likely to be new.
+    pub fn words(&mut self, words: &str) {
         self.count(words.len() + 1);
         self.octets.extend_from_slice(words.as_bytes());
     }
 
-    fn text(&mut self, text: &str) {
+    /// Appends a text that may stand there before.
+    pub fn text(&mut self, text: &str) {
         if text.len() < TEXT_OCTETS_MIN {
             return self.words(text);
         }
-        let hash = self.hasher.hash_one(text);
-        let same = |place: &u32| words_at(&self.octets, *place) == text;
+        let hash = self.hasher.hash_one(text.as_bytes());
+        let same = |place: &u32| octets_at(&self.octets, *place) == text.as_bytes();
         if let Some(place) = self.texts.find(hash, same).copied() {
             self.octets.push(0);
             return self.number(place.into());
@@ -331,7 +368,7 @@ impl Packer {
             ..
         } = self;
         if let Ok(place) = place {
-            let again = |place: &u32| hasher.hash_one(words_at(octets, *place));
+            let again = |place: &u32| hasher.hash_one(octets_at(octets, *place));
             texts.insert_unique(hash, place, again);
         }
     }

@@ -5,8 +5,10 @@
 //! A host is its name here. Only who proves to know a message's key (or everybody, where there is no key to tell by)
 //! says something about other messages.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::assemble::{Message, Stay};
 use super::clock::{self, Bounds, Offset, SET_BY_US, apart_us};
@@ -40,18 +42,31 @@ pub struct Jump {
 }
 
 /// What one message shows of a pair.
-struct Sight {
-    /// Which handover it is.
-    of: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// Which handover it is, of all.
+    pub of: u64,
     /// When its last octet left, and when that came, as in [`Handover`].
-    left_us: i64,
-    arrived_us: i64,
-    bounds: Bounds,
+    pub left_us: i64,
+    #[allow(missing_docs)]
+    pub arrived_us: i64,
+    /// What it shows by itself.
+    pub bounds: Bounds,
 }
 
-/// What messages show of clocks: of each pair, by the parent's name and the child's.
+/// What messages show of clocks.
 #[derive(Default)]
-pub struct Sights(HashMap<(String, String), Vec<Sight>>);
+pub struct Sights {
+    pairs: HashTable<Pair>,
+    hasher: DefaultHashBuilder,
+}
+
+/// Two neighbours by name, and what is seen of them.
+struct Pair {
+    parent: String,
+    child: String,
+    sights: Vec<Sight>,
+}
 
 /// What all messages together show of clocks.
 #[derive(Default)]
@@ -80,30 +95,34 @@ pub fn set_clocks(messages: &mut [Message]) {
 impl Sights {
     /// Takes in what a message shows.
     pub fn see(&mut self, message: &Message) {
-        if message.truth == Truth::Unproved {
-            return;
+        for (parent, stay, sight) in sights_of(message) {
+            let (parent, child) = (parent.map_or("", name), name(stay));
+            self.of(parent, child).push(sight);
         }
-        for (names, stay) in pairs_of(message) {
-            for handover in &stay.handovers {
-                if let Offset::Known(bounds) = handover.link {
-                    let sight = Sight {
-                        of: name_of(message, names, handover),
-                        left_us: handover.left_us,
-                        arrived_us: handover.arrived_us,
-                        bounds,
-                    };
-                    let (parent, child) = names;
-                    let names = (parent.to_owned(), child.to_owned());
-                    self.0.entry(names).or_default().push(sight);
-                }
-            }
-        }
+    }
+
+    /// What is seen of a pair.
+    pub fn of(&mut self, parent: &str, child: &str) -> &mut Vec<Sight> {
+        let Self { pairs, hasher } = self;
+        let is = |pair: &Pair| pair.parent == parent && pair.child == child;
+        let again = |pair: &Pair| hasher.hash_one((pair.parent.as_str(), pair.child.as_str()));
+        let pair = match pairs.entry(hasher.hash_one((parent, child)), is, again) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new
+                .insert(Pair {
+                    parent: parent.to_owned(),
+                    child: child.to_owned(),
+                    sights: Vec::new(),
+                })
+                .into_mut(),
+        };
+        &mut pair.sights
     }
 
     /// Takes in what others show.
     pub fn join(&mut self, others: Self) {
-        for (names, sights) in others.0 {
-            self.0.entry(names).or_default().extend(sights);
+        for mut pair in others.pairs {
+            self.of(&pair.parent, &pair.child).append(&mut pair.sights);
         }
     }
 
@@ -111,8 +130,8 @@ impl Sights {
     pub fn settle(self) -> Clocks {
         let mut links = HashMap::new();
         let mut jumps = Jumps::new();
-        for (names, sights) in self.0 {
-            sharpen(&mut links, &mut jumps, &names, sights);
+        for pair in self.pairs {
+            sharpen(&mut links, &mut jumps, pair);
         }
         let jumps = jumps.into_iter().map(|(host, of)| (host, by_beginning(of)));
         Clocks {
@@ -125,48 +144,66 @@ impl Sights {
 impl Clocks {
     /// Tells a message what is known of the clocks on its way.
     pub fn tell(&self, message: &mut Message) {
-        let mut links = Vec::new();
-        if message.truth != Truth::Unproved {
-            for (names, stay) in pairs_of(message) {
-                let name = |handover| name_of(message, names, handover);
-                links.extend(
-                    stay.handovers
-                        .iter()
-                        .map(|h| self.links.get(&name(h)).copied()),
-                );
+        if message.truth != Truth::Unproved && !self.links.is_empty() {
+            let first = name_of(message);
+            let stays = message.stays.iter_mut();
+            let handovers = stays.flat_map(|stay| &mut stay.handovers);
+            for (n, handover) in (0..).zip(handovers) {
+                if let Some(bounds) = self.links.get(&first.wrapping_add(n)) {
+                    handover.link = Offset::Known(*bounds);
+                }
             }
         }
-        let handovers = message
-            .stays
-            .iter_mut()
-            .flat_map(|stay| &mut stay.handovers);
-        for (handover, link) in handovers.zip(links) {
-            handover.link = link.map_or(handover.link, Offset::Known);
+        for stay in &mut message.stays {
+            let lasted = stay.host.as_ref().zip(stay.lasted());
+            stay.jump = lasted.and_then(|(host, lasted)| self.jump(host, lasted).cloned());
         }
-        note_jumps(message, &self.jumps);
         carry(message);
+    }
+
+    /// What is known of the pair when this was seen.
+    pub fn known_at(&self, sight: &Sight) -> Bounds {
+        self.links.get(&sight.of).copied().unwrap_or(sight.bounds)
+    }
+
+    /// A jump of a host's clock in a span of it, µs.
+    pub fn jump(&self, host: &str, (from_us, to_us): (i64, i64)) -> Option<&Jump> {
+        let jumps = self.jumps.get(host)?;
+        let begun = jumps.partition_point(|(at_us, _)| *at_us <= to_us);
+        let (_, jump) = jumps.get(begun.checked_sub(1)?)?;
+        (jump.to_us >= from_us).then_some(jump)
     }
 }
 
-/// The stays to which a message came from another one, each with the names of both hosts.
-fn pairs_of(message: &Message) -> impl Iterator<Item = ((&str, &str), &Stay)> {
-    let came = message.stays.iter().filter(|s| !s.handovers.is_empty());
-    came.map(|stay| {
-        let parent = stay.parent.and_then(|p| message.stays.get(p));
-        ((parent.map_or("", name), name(stay)), stay)
-    })
+/// What a message shows of clocks, with the stay at the parent, if there is one, and that at the child.
+pub fn sights_of(message: &Message) -> impl Iterator<Item = (Option<&Stay>, &Stay, Sight)> {
+    let first = name_of(message);
+    let stays = message.stays.iter();
+    let proved = stays.filter(|_| message.truth != Truth::Unproved);
+    let handovers = proved.flat_map(|stay| stay.handovers.iter().map(move |h| (stay, h)));
+    (0..)
+        .zip(handovers)
+        .filter_map(move |(n, (stay, handover))| {
+            let sight = Sight {
+                of: first.wrapping_add(n),
+                left_us: handover.left_us,
+                arrived_us: handover.arrived_us,
+                bounds: handover.link.bounds()?,
+            };
+            let parent = stay.parent.and_then(|p| message.stays.get(p));
+            Some((parent, stay, sight))
+        })
 }
 
 fn name(stay: &Stay) -> &str {
     stay.host.as_deref().unwrap_or_default()
 }
 
-/// What tells a handover of one message from all others.
-fn name_of(message: &Message, names: (&str, &str), handover: &Handover) -> u64 {
+/// What tells the first handover of a message from all others; of the next one it is one more.
+fn name_of(message: &Message) -> u64 {
     let mut name = DefaultHasher::new();
     let proof = message.message_id.as_ref().zip(message.sent_ms);
-    (&message.id, proof, names).hash(&mut name);
-    (handover.from, handover.left_us, handover.arrived_us).hash(&mut name);
+    (&message.id, proof).hash(&mut name);
     name.finish()
 }
 
@@ -202,8 +239,11 @@ pub fn hand_over(stays: &mut [Stay]) {
 fn sharpen(
     links: &mut HashMap<u64, Bounds>,
     jumps: &mut Jumps,
-    (parent, child): &(String, String),
-    mut sights: Vec<Sight>,
+    Pair {
+        parent,
+        child,
+        mut sights,
+    }: Pair,
 ) {
     sights.sort_by_key(|s| (s.left_us, s.of));
     let forward = run(sights.iter());
@@ -222,7 +262,7 @@ fn sharpen(
                 low_us: behind.bounds.low_us.saturating_sub(known.bounds.high_us),
                 high_us: behind.bounds.high_us.saturating_sub(known.bounds.low_us),
             };
-            note(jumps, (parent, child), [before, behind], by);
+            note(jumps, (&parent, &child), [before, behind], by);
         }
     }
 }
@@ -301,24 +341,6 @@ fn by_beginning(mut jumps: Vec<Jump>) -> Vec<(i64, Jump)> {
         (from_us, far)
     });
     reached.collect()
-}
-
-/// A jump of the clock of each stay's host while the message was there.
-fn note_jumps(message: &mut Message, jumps: &HashMap<String, Vec<(i64, Jump)>>) {
-    for stay in &mut message.stays {
-        let Some((jumps, (from_us, to_us))) = stay
-            .host
-            .as_ref()
-            .and_then(|host| jumps.get(host))
-            .zip(stay.lasted())
-        else {
-            continue;
-        };
-        let begun = jumps.partition_point(|(at_us, _)| *at_us <= to_us);
-        let last = begun.checked_sub(1).and_then(|n| jumps.get(n));
-        let jump = last.map(|(_, jump)| jump);
-        stay.jump = jump.filter(|jump| jump.to_us >= from_us).cloned();
-    }
 }
 
 /// Carries the clock of the first hop that reported along the links. A parent stands before its children, so one pass

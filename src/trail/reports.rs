@@ -1,26 +1,19 @@
 //! The reports in some sources, read again as often as one likes, and put together one message at a time, so that
-//! a million of them need no more memory than their packed records.
+//! a million of them need no more memory than their packed records; and what is kept of messages, so that most of
+//! them need not be put together again.
 
-use std::cmp::Ordering;
-use std::collections::HashMap;
-use std::convert::Infallible;
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
-use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, OnceLock};
-use std::thread;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
 
-use super::assemble::put_together;
+use super::Trails;
+use super::gist::{Gists, Of};
+use super::groups::{Group, Groups, Member, Together};
 use super::index::Index;
-use super::notices::{Found, Heard};
-use super::pairs::{Clocks, Sights};
 use super::source::{Source, SourceError};
-use super::stock::{Kind, Stock, THREADS};
+use super::stock::{Entry, Kind, Stock};
 use super::unpack;
 pub use super::unpack::About;
-use super::{Message, NotOurs, Trails};
-use crate::report::Origin;
 use crate::report::notice::Notice;
 use crate::track::Secret;
 
@@ -28,19 +21,13 @@ use crate::track::Secret;
 pub struct Reports {
     secret: Option<Secret>,
     stocks: Vec<(Source, Stock)>,
-    /// Of the sources whose mails have keys, by their places.
-    indexes: HashMap<usize, Index>,
+    /// Of each source, if its mails have keys.
+    indexes: Vec<Option<Index>>,
     looking: Arc<AtomicUsize>,
+    /// What is kept of messages.
+    pub(super) gists: Gists,
     /// What all of it tells of each message.
-    together: OnceLock<Together>,
-}
-
-/// What only all reports together tell of a message: the clocks on its way, and which words of others are about it.
-#[derive(Default)]
-struct Together {
-    clocks: Clocks,
-    heard: Heard,
-    found: Found,
+    pub(super) together: OnceLock<Together>,
 }
 
 impl Reports {
@@ -50,8 +37,9 @@ impl Reports {
         Self {
             secret: secret.cloned(),
             stocks: stocks.collect(),
-            indexes: HashMap::new(),
+            indexes: Vec::new(),
             looking: Arc::default(),
+            gists: Gists::default(),
             together: OnceLock::new(),
         }
     }
@@ -59,13 +47,19 @@ impl Reports {
     /// Starts with what is known of these sources in a directory of [indexes](super::index), and keeps it there.
     #[must_use]
     pub fn indexed_in(mut self, directory: &Path) -> Self {
-        for (n, (source, stock)) in self.stocks.iter_mut().enumerate() {
-            if matches!(source, Source::Maildir(_) | Source::Imap(_)) {
-                let mut index = Index::of(directory, source, self.secret.as_ref());
-                *stock = index.load();
-                self.indexes.insert(n, index);
-            }
-        }
+        let (secret, gists) = (self.secret.as_ref(), &mut self.gists);
+        let load = |(source, stock): &mut (Source, Stock)| {
+            source.has_keys().then(|| {
+                let mut index = Index::of(directory, source, secret);
+                let (known, blocks) = index.load();
+                *stock = known;
+                for block in blocks {
+                    gists.add(block);
+                }
+                index
+            })
+        };
+        self.indexes = self.stocks.iter_mut().map(load).collect();
         self
     }
 
@@ -76,94 +70,103 @@ impl Reports {
 
     /// Reads what came since the last time and forgets what is gone. Whether anything did.
     pub fn update(&mut self) -> Result<bool, SourceError> {
-        let mut changed = false;
+        self.keep();
         self.together = OnceLock::new();
-        self.looking.store(0, Atomic::Relaxed);
+        self.looking.store(0, Ordering::Relaxed);
+        let mut changed = false;
         for (n, (source, stock)) in self.stocks.iter_mut().enumerate() {
-            changed |= stock.update(source, self.secret.as_ref(), &self.looking)?;
-            if let Some(index) = self.indexes.get_mut(&n) {
-                index.save(stock);
+            let is_other = stock.update(source, self.secret.as_ref(), &self.looking)?;
+            changed |= is_other;
+            let index = self.indexes.get_mut(n).and_then(Option::as_mut);
+            let is_new_file = index.is_some_and(|index| index.save(stock));
+            // What has no key cannot be told from what was there before.
+            if is_new_file || is_other && !source.has_keys() {
+                self.gists = Gists::default();
             }
         }
         Ok(changed)
     }
 
+    /// Keeps what is new of messages, in the index too if there is just one source.
+    pub fn keep(&mut self) {
+        let Some(together) = self.together.get_mut() else {
+            return;
+        };
+        let anew = together.anew.get_mut();
+        let anew = std::mem::take(anew.unwrap_or_else(PoisonError::into_inner));
+        let new = std::mem::take(&mut together.new).into_blocks();
+        for block in new.into_iter().chain(anew) {
+            self.gists.add(block);
+        }
+        let ([Some(index)], [(_, stock)]) = (&mut *self.indexes, &*self.stocks) else {
+            return;
+        };
+        if self.gists.are_mostly_old() {
+            self.gists = Gists::default();
+            index.renew(stock);
+        } else {
+            index.keep(&self.gists);
+        }
+    }
+
     /// What all of it tells.
     pub fn trails(&self) -> Trails {
-        self.groups(|_| true).trails()
+        self.all().trails()
+    }
+
+    /// The reports on all messages.
+    pub fn all(&self) -> Groups<'_> {
+        let when = |members: &[Member]| {
+            if let Some(gist) = self.gists.find(self.of_members(members)) {
+                return Some((gist.when_us, true));
+            }
+            let about = members.iter().filter_map(|member| self.about(member));
+            Some((about.map(|about| about.when_us).min()?, false))
+        };
+        self.groups_where(when).that_are_all()
     }
 
     /// The reports on the messages of which at least one says what is `wanted`.
     pub fn groups(&self, wanted: impl Fn(&About) -> bool) -> Groups<'_> {
-        let hasher = RandomState::new();
+        let when = |members: &[Member]| {
+            let about = || members.iter().filter_map(|member| self.about(member));
+            about().any(|about| wanted(&about)).then_some(())?;
+            Some((about().map(|about| about.when_us).min()?, false))
+        };
+        self.groups_where(when)
+    }
+
+    /// The reports on messages, where `when` tells when one set out, and whether there is a gist of it.
+    fn groups_where(&self, when: impl Fn(&[Member]) -> Option<(i64, bool)>) -> Groups<'_> {
         let mut members = Vec::new();
-        for (n_of_stock, (_, stock)) in (0..).zip(&self.stocks) {
-            for (n, entry) in (0..).zip(&stock.entries) {
-                let is_report = entry.kind == Kind::Report;
-                let about = is_report.then(|| unpack::about(stock.octets(entry), entry.place));
-                members.extend(about.flatten().map(|about| Member {
-                    when_us: about.when_us,
-                    id_hash: hasher.hash_one(about.id),
-                    entry: n,
-                    stock: n_of_stock,
-                    wanted: wanted(&about),
-                }));
-            }
+        for (stock, (_, of)) in (0..).zip(&self.stocks) {
+            let entries = (0..).zip(&of.entries);
+            let reports = entries.filter(|(_, entry)| entry.kind == Kind::Report);
+            let member = |(entry, of): (u32, &Entry)| Member {
+                id: of.id,
+                entry,
+                stock,
+            };
+            members.extend(reports.map(member));
         }
-        members.sort_unstable_by_key(|m| (m.id_hash, m.when_us));
-        for group in members.chunk_by_mut(Member::is_with) {
-            let first_us = group.first().map_or(0, |m| m.when_us);
-            let wanted = group.iter().any(|m| m.wanted);
-            for member in group {
-                (member.when_us, member.wanted) = (first_us, wanted);
-            }
-        }
-        members.retain(|m| m.wanted);
-        members.sort_unstable_by(|a, b| {
-            let by_time = a.when_us.cmp(&b.when_us);
-            by_time.then_with(|| {
-                if a.is_with(b) {
-                    Ordering::Equal
-                } else {
-                    self.id(a).cmp(&self.id(b))
-                }
+        members.sort_unstable_by_key(|m| (m.id, m.stock, m.entry));
+        let mut start = 0;
+        let groups = members.chunk_by(|a, b| a.id == b.id).filter_map(|of| {
+            let from = start;
+            start += of.len();
+            let (when_us, known) = when(of)?;
+            Some(Group {
+                when_us,
+                from,
+                to: start,
+                known,
             })
         });
-        Groups {
-            reports: self,
-            members,
-        }
+        let groups = groups.collect();
+        Groups::new(self, members, groups)
     }
 
-    /// Sees every message once, so that each can be told what all of them show.
-    fn together(&self) -> &Together {
-        self.together.get_or_init(|| {
-            let heard = Heard::new(self.notices());
-            let see = |trails: Trails| {
-                let (mut sights, mut found) = (Sights::default(), Found::default());
-                for message in &trails.messages {
-                    sights.see(message);
-                    heard.see(message, &mut found);
-                }
-                (sights, found)
-            };
-            let (mut sights, mut found) = (Sights::default(), Found::default());
-            let all = self.groups(|_| true);
-            let seen = all.in_parts_untold(PART, see, |(more_sights, more_found)| {
-                sights.join(more_sights);
-                found.join(more_found);
-                Ok::<(), Infallible>(())
-            });
-            let Ok(()) = seen;
-            Together {
-                clocks: sights.settle(),
-                heard,
-                found,
-            }
-        })
-    }
-
-    fn notices(&self) -> Vec<Notice> {
+    pub(super) fn notices(&self) -> Vec<Notice> {
         let notices = self.stocks.iter().flat_map(|(_, stock)| {
             let notices = stock.entries.iter().filter(|e| e.kind == Kind::Notice);
             notices.filter_map(|entry| unpack::notice(stock.octets(entry), entry.place))
@@ -183,136 +186,31 @@ impl Reports {
         trails
     }
 
-    fn id(&self, member: &Member) -> Option<&str> {
-        let (octets, place) = self.kept(member)?;
-        Some(unpack::about(octets, place)?.id)
-    }
-
-    fn kept(&self, member: &Member) -> Option<(&[u8], u32)> {
+    fn entry(&self, member: &Member) -> Option<(&Stock, &Entry)> {
         let (_, stock) = self.stocks.get(usize::from(member.stock))?;
         let entry = stock.entries.get(usize::try_from(member.entry).ok()?)?;
+        Some((stock, entry))
+    }
+
+    pub(super) fn kept(&self, member: &Member) -> Option<(&[u8], u32)> {
+        let (stock, entry) = self.entry(member)?;
         Some((stock.octets(entry), entry.place))
     }
-}
 
-impl Together {
-    fn tell(&self, message: &mut Message) {
-        self.clocks.tell(message);
-        self.heard.tell(message, &self.found);
-    }
-}
-
-/// Messages that are put together at a time where none is shown.
-const PART: usize = 256;
-
-/// A report among all.
-#[derive(Clone, Copy)]
-struct Member {
-    /// When its message was first seen, µs.
-    when_us: i64,
-    /// The same for all reports on a message.
-    id_hash: u64,
-    entry: u32,
-    stock: u16,
-    wanted: bool,
-}
-
-impl Member {
-    fn is_with(&self, other: &Self) -> bool {
-        self.id_hash == other.id_hash
-    }
-}
-
-/// Reports, those on one message side by side, the oldest message first.
-pub struct Groups<'a> {
-    reports: &'a Reports,
-    members: Vec<Member>,
-}
-
-impl<'a> Groups<'a> {
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+    pub(super) fn about(&self, member: &Member) -> Option<About<'_>> {
+        let (octets, place) = self.kept(member)?;
+        unpack::about(octets, place)
     }
 
-    /// The tracking ids, each once.
-    pub fn ids(&self) -> Vec<&'a str> {
-        let groups = self.members.chunk_by(Member::is_with);
-        groups
-            .filter_map(|group| self.reports.id(group.first()?))
-            .collect()
+    /// What a gist of these reports is of.
+    pub(super) fn of_members(&self, members: &[Member]) -> Of {
+        let keys = members
+            .iter()
+            .filter_map(|member| Some(self.entry(member)?.1.key.0));
+        Of {
+            id: members.first().map_or(0, |first| first.id),
+            keys: keys.fold(0, u64::wrapping_add),
+            reports: u32::try_from(members.len()).unwrap_or(u32::MAX),
+        }
     }
-
-    /// What they tell, all at once.
-    pub fn trails(&self) -> Trails {
-        let together = self.reports.together();
-        let mut trails = self.reports.looked_at();
-        assemble(self.reports, &self.members, &mut trails);
-        trails.messages.iter_mut().for_each(|m| together.tell(m));
-        let messages = &mut trails.messages;
-        messages.sort_by_cached_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
-        let key = |n: &NotOurs| (n.id.clone(), n.host.clone(), n.from.clone());
-        trails.not_ours.sort_by_cached_key(key);
-        trails
-    }
-
-    /// What they tell, in parts of so many messages: made by `work` on several threads, and shown in their order.
-    pub fn in_parts<T: Send, E>(
-        &self,
-        messages: usize,
-        work: impl Fn(Trails) -> T + Sync,
-        show: impl FnMut(T) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let together = self.reports.together();
-        let tell = |mut trails: Trails| {
-            trails.messages.iter_mut().for_each(|m| together.tell(m));
-            work(trails)
-        };
-        self.in_parts_untold(messages, tell, show)
-    }
-
-    /// The same of messages that know nothing of each other.
-    fn in_parts_untold<T: Send, E>(
-        &self,
-        messages: usize,
-        work: impl Fn(Trails) -> T + Sync,
-        mut show: impl FnMut(T) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let groups: Vec<&[Member]> = self.members.chunk_by(Member::is_with).collect();
-        let parts: Vec<&[&[Member]]> = groups.chunks(messages).collect();
-        let work = |part: &[&[Member]]| {
-            let mut trails = Trails::default();
-            for group in part {
-                assemble(self.reports, group, &mut trails);
-            }
-            work(trails)
-        };
-        thread::scope(|scope| {
-            let (parts, work) = (&parts, &work);
-            let workers: Vec<_> = (0..THREADS)
-                .map(|first| {
-                    let (give, take) = sync_channel(THREADS);
-                    scope.spawn(move || {
-                        let mut mine = parts.iter().skip(first).step_by(THREADS);
-                        // Nobody takes it where showing failed.
-                        mine.try_for_each(|part| give.send(work(part)))
-                    });
-                    take
-                })
-                .collect();
-            let in_turn = workers
-                .iter()
-                .cycle()
-                .map_while(|worker| worker.recv().ok());
-            in_turn.take(parts.len()).try_for_each(&mut show)
-        })
-    }
-}
-
-fn assemble(reports: &Reports, group: &[Member], into: &mut Trails) {
-    let kept = group.iter().filter_map(|member| reports.kept(member));
-    let judged = kept.filter_map(|(octets, place)| unpack::unpack(octets, place));
-    let (messages, not_ours) = put_together(judged.map(|one| (one, Origin::Unchecked)));
-    into.messages.extend(messages);
-    into.not_ours.extend(not_ours);
 }

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::clock::Bounds;
-use super::way::{entrance, transit};
+use super::way::{entrance, is_same, transit};
 use super::{Message, Stay};
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
@@ -90,11 +90,7 @@ pub fn spent(message: &Message) -> Vec<Leg> {
 /// The part that ended with this step for a recipient.
 pub fn leg(message: &Message, stay: usize, step: &HopReport, group: &RecipientStatus) -> Leg {
     let here = message.stays.get(stay);
-    // By a clock that was set meanwhile nobody knows.
-    let dwell_us = step
-        .dwell_us(group)
-        .filter(|_| here.is_some_and(|s| s.jump.is_none()))
-        .filter(|_| group.event != Event::Looped);
+    let dwell_us = here.and_then(|here| dwell_us(here, step, group));
     let parts = here.zip(dwell_us).map(|(here, _)| parts(here, step, group));
     Leg {
         stay,
@@ -104,6 +100,14 @@ pub fn leg(message: &Message, stay: usize, step: &HopReport, group: &RecipientSt
         dwell_us,
         parts: parts.unwrap_or_default(),
     }
+}
+
+/// The time inside, as in [`Leg`].
+pub fn dwell_us(stay: &Stay, step: &HopReport, group: &RecipientStatus) -> Option<i64> {
+    // By a clock that was set meanwhile nobody knows.
+    step.dwell_us(group)
+        .filter(|_| stay.jump.is_none())
+        .filter(|_| group.event != Event::Looped)
 }
 
 /// Whether a later step of the same stay goes on where this one left a recipient.
@@ -190,9 +194,8 @@ fn attempts<'a>(
 
 /// The group of a step about the same recipient.
 fn about<'a>(step: &'a HopReport, group: &RecipientStatus) -> Option<&'a RecipientStatus> {
-    let address = group.original.to_lowercase();
     let mut groups = step.recipients.iter();
-    groups.find(|g| g.original.to_lowercase() == address)
+    groups.find(|g| is_same(&g.original, &group.original))
 }
 
 /// Whether the next hop says that it puts off whom it does not know; there is no code for it.

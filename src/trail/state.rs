@@ -1,7 +1,6 @@
 //! What became of a message for each recipient, and the outcome of it all.
 
-use std::collections::{HashMap, HashSet};
-
+use hashbrown::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::assemble::{Message, Stay};
@@ -104,6 +103,11 @@ pub struct Recipient {
     pub delays: usize,
     /// The last word of others on it, by its place in [`Message::words`]; it proves nothing.
     pub word: Option<usize>,
+}
+
+impl Outcome {
+    /// Every answer.
+    pub const ALL: [Self; 3] = [Self::Failed, Self::Open, Self::Delivered];
 }
 
 impl Message {

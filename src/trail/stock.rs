@@ -1,5 +1,6 @@
 //! What was read of one mailbox: of each mail its key, and what is to be kept of it, packed.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,14 +11,15 @@ use std::thread;
 use hashbrown::HashTable;
 
 use super::pack::Packer;
+use super::segment::Segment;
 use super::source::imap::Folder;
 use super::source::maildir::{self, Listed};
-use super::source::{Found, Key, Place, Room, Source, SourceError};
+use super::source::{Found, Key, Room, Source, SourceError};
 use super::unpack::{notice as notice_at, unpack, words_at};
 use super::verify::Judged;
 use crate::report::notice::{self, Notice};
 use crate::report::{self, Received, read};
-use crate::track::Secret;
+use crate::track::{Secret, TrackingId};
 
 /// How many threads read mails, and put messages together. Most of the work of reading is the system's.
 pub const THREADS: usize = 2;
@@ -25,8 +27,9 @@ pub const THREADS: usize = 2;
 /// Mails that a thread takes at a time.
 const BATCH: usize = 256;
 
-/// Where a segment ends, octets.
-const SEGMENT_OCTETS: usize = 1 << 30;
+/// Where a segment ends, octets: what has to be read of an index to see one of its records, and what its texts are
+/// told once in.
+const SEGMENT_OCTETS: usize = 64 << 20;
 
 /// A mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub struct Entry {
     pub key: Key,
     /// What it is.
     pub kind: Kind,
+    /// Of a report, the hash of its tracking id: equal for all reports on a message, in every run.
+    pub id: u64,
     /// Where what is kept of it stands.
     pub segment: u16,
     /// The place in the segment.
@@ -60,16 +65,18 @@ pub struct Stock {
     /// The mails.
     pub entries: Vec<Entry>,
     /// What is kept of them.
-    pub segments: Vec<Vec<u8>>,
+    pub segments: Vec<Segment>,
     /// Where the broken ones lie, and what is wrong with them.
     pub skipped: Vec<(String, String)>,
+    /// What the source was like when its mails were these, if that can be told.
+    pub state: Option<u64>,
 }
 
 impl Stock {
     /// What is kept of a mail: a place in these octets.
     pub fn octets(&self, entry: &Entry) -> &[u8] {
         let segment = self.segments.get(usize::from(entry.segment));
-        segment.map_or(&[], Vec::as_slice)
+        segment.map_or(&[], Segment::octets)
     }
 
     /// Reads what came into the source and forgets what is gone. Whether anything did.
@@ -82,7 +89,16 @@ impl Stock {
         let mut tray = Tray::new(secret, looked_at);
         match source {
             Source::Maildir(path) => {
-                return self.renew(looked_at, |unknown| read_maildir(path, &tray, unknown));
+                let state = maildir::state(path);
+                // Where the broken ones lie is not kept.
+                let whole = self.entries.iter().all(|e| e.kind != Kind::Broken);
+                if whole && state.is_some() && state == self.state {
+                    return Ok(false);
+                }
+                self.state = None;
+                let changed = self.renew(looked_at, |unknown| read_maildir(path, &tray, unknown));
+                self.state = state.filter(|_| changed.is_ok());
+                return changed;
             }
             Source::Imap(folder) => {
                 return self.renew(looked_at, |unknown| {
@@ -94,7 +110,7 @@ impl Stock {
             Source::Stdin | Source::File(_) | Source::Directory(_) => {
                 let (limit, wanted) = (read::REPORT_OCTETS_MAX, read::may_be_report);
                 source.visit(limit, wanted, |place, found| {
-                    tray.mail(NO_KEY, found, place);
+                    tray.mail(NO_KEY, found, || place.to_string());
                 })?;
             }
         }
@@ -154,10 +170,13 @@ impl Stock {
                     notice_at(octets, entry.place).and_then(|one| tray.packer.push_notice(&one))
                 }
             };
-            tray.enter(entry.key, entry.kind, kept);
+            tray.enter(entry.key, entry.kind, entry.id, kept);
         }
         tray.skipped = std::mem::take(&mut self.skipped);
-        *self = Self::default();
+        *self = Self {
+            state: self.state,
+            ..Self::default()
+        };
         self.take(tray);
     }
 
@@ -181,7 +200,7 @@ impl Stock {
         }
         let first = self.segments.len();
         for packer in tray.full.into_iter().chain([tray.packer]) {
-            self.segments.push(packer.into_octets());
+            self.segments.push(Segment::Here(packer.into_octets()));
         }
         self.entries
             .extend(tray.entries.into_iter().filter_map(|entry| {
@@ -208,7 +227,7 @@ fn read_maildir(maildir: &Path, tray: &Tray, unknown: Unknown) -> Result<Vec<Tra
         let mut batch = Vec::with_capacity(BATCH);
         let listed = maildir::list(maildir, |mail| {
             if unknown(mail.key, &|| mail.path().display().to_string()) {
-                batch.push(mail);
+                batch.push(mail.listed());
                 if batch.len() == BATCH {
                     // It fails where no thread is left, which joining tells.
                     let _ = give.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)));
@@ -238,7 +257,7 @@ fn read_folder(
         read::REPORT_OCTETS_MAX,
         read::may_be_report,
         |key, uid| unknown(key, &|| source.nth(uid).to_string()),
-        |key, uid, found| tray.mail(key, found, source.nth(uid)),
+        |key, uid, found| tray.mail(key, found, || source.nth(uid).to_string()),
     )?;
     Ok(vec![tray])
 }
@@ -255,6 +274,12 @@ impl Read {
         let report = report.map(|report| Self::Report(Box::new(report)));
         Ok(report.or_else(|| Some(Self::Notice(Box::new(notice::read(mail)?)))))
     }
+}
+
+fn hash_of(id: &TrackingId) -> u64 {
+    let mut hash = DefaultHasher::new();
+    id.hash(&mut hash);
+    hash.finish()
 }
 
 /// The key of what has none.
@@ -295,20 +320,20 @@ impl Tray {
         };
         while let Ok(batch) = next() {
             for mail in batch {
-                self.file(&mut room, mail.key, &mail.path());
+                self.file(&mut room, &mail);
             }
         }
         self
     }
 
-    fn file(&mut self, room: &mut Room, key: Key, path: &Path) {
-        let found = room.open(path, read::REPORT_OCTETS_MAX, read::may_be_report);
+    fn file(&mut self, room: &mut Room, mail: &Listed) {
+        let found = room.opened(mail.open(), read::REPORT_OCTETS_MAX, read::may_be_report);
         if let Some(found) = found {
-            self.mail(key, found, Place::File(path));
+            self.mail(mail.key, found, || mail.path().display().to_string());
         }
     }
 
-    fn mail(&mut self, key: Key, found: Found, place: Place) {
+    fn mail(&mut self, key: Key, found: Found, place: impl FnOnce() -> String) {
         self.looked_at.fetch_add(1, Ordering::Relaxed);
         self.make_room();
         let read = match found {
@@ -316,20 +341,22 @@ impl Tray {
             Ok(Some(octets)) => Read::of(octets),
             Err(why) => Err(why.to_string()),
         };
+        let mut id = 0;
         let (kind, kept) = match read {
             Ok(None) => (Kind::Other, Some(0)),
             Ok(Some(Read::Report(received))) => {
                 let judged = Judged::by(*received, self.secret.as_ref().into());
+                id = hash_of(&judged.report.id);
                 (Kind::Report, self.packer.push(&judged))
             }
             Ok(Some(Read::Notice(notice))) => (Kind::Notice, self.packer.push_notice(&notice)),
             Err(why) => {
                 let kept = self.packer.push_words(&why);
-                self.skipped.push((place.to_string(), why));
+                self.skipped.push((place(), why));
                 (Kind::Broken, kept)
             }
         };
-        self.enter(key, kind, kept);
+        self.enter(key, kind, id, kept);
     }
 
     fn make_room(&mut self) {
@@ -339,11 +366,12 @@ impl Tray {
     }
 
     /// A place is always there: a record is far smaller than what a segment may hold beyond its limit.
-    fn enter(&mut self, key: Key, kind: Kind, kept: Option<u32>) {
+    fn enter(&mut self, key: Key, kind: Kind, id: u64, kept: Option<u32>) {
         let segment = u16::try_from(self.full.len()).unwrap_or(u16::MAX);
         self.entries.extend(kept.map(|place| Entry {
             key,
             kind,
+            id,
             segment,
             place,
         }));

@@ -2,7 +2,7 @@
 //!
 //! Must not know disk or mail; the format stands at the top of `pack`.
 
-use super::pack::{ROLES, TRUTHS};
+use super::pack::{ROLES, SUITES, TRUTHS};
 use super::verify::Judged;
 use crate::report::Trace;
 use crate::report::notice::{Fate, Notice, Said};
@@ -15,6 +15,13 @@ use crate::track::{
 pub fn words_at(octets: &[u8], place: u32) -> &str {
     Reader::at(octets, place)
         .and_then(|mut r| r.words())
+        .unwrap_or_default()
+}
+
+/// The octets of [`words_at`], whatever they are.
+pub fn octets_at(octets: &[u8], place: u32) -> &[u8] {
+    Reader::at(octets, place)
+        .and_then(|mut r| r.counted())
         .unwrap_or_default()
 }
 
@@ -79,8 +86,9 @@ pub fn notice(octets: &[u8], place: u32) -> Option<Notice> {
     })
 }
 
-/// A place among the records; going on from there ends where something else stands than should.
-struct Reader<'a> {
+/// A place among records; going on from there ends where something else stands than should.
+#[derive(Clone)]
+pub struct Reader<'a> {
     octets: &'a [u8],
     rest: &'a [u8],
     moment: i64,
@@ -114,7 +122,8 @@ impl Mask {
 }
 
 impl<'a> Reader<'a> {
-    fn at(octets: &'a [u8], place: u32) -> Option<Self> {
+    /// From a place on.
+    pub fn at(octets: &'a [u8], place: u32) -> Option<Self> {
         let rest = octets.get(usize::try_from(place).ok()?..)?;
         Some(Self {
             octets,
@@ -129,13 +138,15 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    fn octet(&mut self) -> Option<u8> {
+    /// An octet.
+    pub fn octet(&mut self) -> Option<u8> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
         Some(*first)
     }
 
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+    /// One of these values.
+    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
         all.get(usize::from(self.octet()?)).copied()
     }
 
@@ -151,11 +162,13 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn count(&mut self) -> Option<usize> {
+    /// How many there are.
+    pub fn count(&mut self) -> Option<usize> {
         self.number()?.try_into().ok()
     }
 
-    fn moment(&mut self) -> Option<i64> {
+    /// A moment, or what is near one, µs.
+    pub fn moment(&mut self) -> Option<i64> {
         let zigzag = self.number()?;
         let difference = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
         self.moment = self.moment.wrapping_add(difference);
@@ -163,16 +176,27 @@ impl<'a> Reader<'a> {
     }
 
     fn step(&mut self) -> Option<StepId> {
+        self.eight().map(StepId)
+    }
+
+    /// A number of eight octets.
+    pub fn eight(&mut self) -> Option<u64> {
         let octets = self.take(8)?.try_into().ok()?;
-        Some(StepId(u64::from_le_bytes(octets)))
+        Some(u64::from_le_bytes(octets))
     }
 
-    fn words(&mut self) -> Option<&'a str> {
+    /// A text that stands here.
+    pub fn words(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.counted()?).ok()
+    }
+
+    fn counted(&mut self) -> Option<&'a [u8]> {
         let count = self.count()?.checked_sub(1)?;
-        std::str::from_utf8(self.take(count)?).ok()
+        self.take(count)
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    /// A text that stands here, or stood before.
+    pub fn text(&mut self) -> Option<&'a str> {
         if *self.rest.first()? != 0 {
             return self.words();
         }
@@ -191,7 +215,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Their number, and values.
-    fn list<T>(&mut self, read: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+    pub fn list<T>(&mut self, read: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = self.count()?;
         self.several(count, read)
     }
@@ -300,16 +324,14 @@ impl<'a> Reader<'a> {
     }
 
     fn security(&mut self) -> Option<Security> {
-        let verified = match self.octet()? {
+        let code = self.octet()?;
+        let verified = code % 2 == 0;
+        let (version, cipher) = match code {
             0 => return Some(Security::Plain),
-            known @ 1..=2 => known == 2,
-            _ => return None,
+            1..=2 => (self.text()?, self.text()?),
+            _ => *SUITES.get(usize::from(code - 3) / 2)?,
         };
-        Some(Security::Tls {
-            version: self.text()?.to_owned().into(),
-            cipher: self.text()?.to_owned().into(),
-            verified,
-        })
+        Some(Security::tls(version, cipher, verified))
     }
 
     fn recipient(&mut self) -> Option<RecipientStatus> {

@@ -2,8 +2,9 @@
 //! sent (its Auth is keyed with B, and only who has the secret, or saw the request on its way, can make B), who
 //! wrote it (`report::origin`), and does it agree with the others.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
+use hashbrown::HashSet;
 use serde::Serialize;
 
 use super::assemble::{Message, Stay};

@@ -22,6 +22,57 @@ pub struct Part {
 /// The way to a recipient, the first hop first, as far as it is known.
 pub fn way(message: &Message, recipient: &Recipient) -> Vec<Part> {
     let mut parts = Vec::new();
+    back(message, recipient, |at| {
+        let leg = at
+            .left_in
+            .map(|(s, group)| spent::leg(message, at.n, s, group));
+        parts.push(Part {
+            stay: at.n,
+            wire: at.wire(message),
+            dwell_us: leg.as_ref().and_then(|leg| leg.dwell_us),
+            parts: leg.map(|leg| leg.parts).unwrap_or_default(),
+        });
+        Some(())
+    });
+    parts.reverse();
+    parts
+}
+
+/// How long the way to a recipient took, if every part of it is known: as [`total`] of [`way`].
+pub fn took(message: &Message, recipient: &Recipient) -> Option<Bounds> {
+    let mut took = Bounds::ZERO;
+    let mut wire = Some(Bounds::ZERO);
+    back(message, recipient, |at| {
+        let (step, group) = at.left_in?;
+        let dwell_us = spent::dwell_us(at.stay, step, group)?;
+        took = took.plus(wire?).plus(Bounds::measured(dwell_us));
+        wire = at.wire(message);
+        Some(())
+    })?;
+    Some(never_negative(took))
+}
+
+/// A hop on the way: the step and the part of it in which the message left or the attempt ended, and the one in which
+/// it came, if they are known.
+struct At<'a> {
+    n: usize,
+    stay: &'a Stay,
+    left_in: Option<(&'a HopReport, &'a RecipientStatus)>,
+    came_in: Option<&'a HopReport>,
+}
+
+impl At<'_> {
+    fn wire(&self, message: &Message) -> Option<Bounds> {
+        transit(message, self.n, self.came_in?)
+    }
+}
+
+/// Goes the way to a recipient back, hop by hop, as long as there is something to `see`.
+fn back<'a>(
+    message: &'a Message,
+    recipient: &Recipient,
+    mut see: impl FnMut(At<'a>) -> Option<()>,
+) -> Option<()> {
     let mut next = Some((recipient.stay, Some(recipient.step)));
     while let Some((n, step)) = next {
         let Some(stay) = message.stays.get(n) else {
@@ -30,19 +81,18 @@ pub fn way(message: &Message, recipient: &Recipient) -> Vec<Part> {
         let step = step
             .and_then(|id| stay.steps.iter().find(|s| s.step == id))
             .or_else(|| handover(stay, recipient));
-        let entrance = step.map(|step| entrance(stay, step));
-        let leg = step.and_then(|s| Some(spent::leg(message, n, s, group(s, recipient)?)));
-        parts.push(Part {
-            stay: n,
-            wire: entrance.and_then(|step| transit(message, n, step)),
-            dwell_us: leg.as_ref().and_then(|leg| leg.dwell_us),
-            parts: leg.map(|leg| leg.parts).unwrap_or_default(),
-        });
+        let came_in = step.map(|step| entrance(stay, step));
+        let left_in = step.and_then(|step| Some((step, group(step, recipient)?)));
+        see(At {
+            n,
+            stay,
+            left_in,
+            came_in,
+        })?;
         // A parent stands before its children, so this ends.
-        next = stay.parent.map(|p| (p, entrance.and_then(|s| s.parent)));
+        next = stay.parent.map(|p| (p, came_in.and_then(|s| s.parent)));
     }
-    parts.reverse();
-    parts
+    Some(())
 }
 
 /// How long the way took, if every part of it is known.
@@ -52,10 +102,14 @@ pub fn total(parts: &[Part]) -> Option<Bounds> {
         let wire = if n == 0 { Bounds::ZERO } else { part.wire? };
         total = total.plus(wire).plus(Bounds::measured(part.dwell_us?));
     }
-    Some(Bounds {
-        low_us: total.low_us.max(0),
-        ..total
-    })
+    Some(never_negative(total))
+}
+
+fn never_negative(took: Bounds) -> Bounds {
+    Bounds {
+        low_us: took.low_us.max(0),
+        ..took
+    }
 }
 
 /// The time from the last octet's leaving the hop before to its coming to this stay in this step; never negative.
@@ -97,7 +151,11 @@ fn handover<'a>(stay: &'a Stay, recipient: &Recipient) -> Option<&'a HopReport> 
 }
 
 fn group<'a>(step: &'a HopReport, recipient: &Recipient) -> Option<&'a RecipientStatus> {
-    let address = recipient.address.to_lowercase();
-    let is = |g: &&RecipientStatus| g.original.to_lowercase() == address;
+    let is = |g: &&RecipientStatus| is_same(&g.original, &recipient.address);
     step.recipients.iter().find(is)
+}
+
+/// Whether two addresses differ in the case of their letters at most.
+pub fn is_same(a: &str, b: &str) -> bool {
+    a == b || a.to_lowercase() == b.to_lowercase()
 }

@@ -115,7 +115,11 @@ fn security() -> impl Strategy<Value = Security> {
         cipher: cipher.into(),
         verified,
     });
-    prop_oneof![Just(Security::Plain), tls]
+    prop_oneof![
+        Just(Security::Plain),
+        any::<bool>().prop_map(self::tls),
+        tls
+    ]
 }
 
 prop_compose! {

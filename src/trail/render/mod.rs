@@ -7,6 +7,7 @@ mod fates;
 pub mod format;
 pub mod html;
 pub mod json;
+pub mod line;
 mod moments;
 mod picture;
 mod spent;

@@ -5,11 +5,12 @@ use anstyle::{AnsiColor, Style};
 
 use super::fates::{fate, said, words_by_recipient};
 use super::format::{cut, fill_all, fill_list, plain, put};
+use super::line::Line;
 use super::verdict::verdict;
 use super::{TERMINAL_COLUMNS, View, spent, tree, trust};
 use crate::track::Event;
 use crate::trail::notices::Word;
-use crate::trail::{Message, NotOurs, Outcome, Recipient, Trails, Truth};
+use crate::trail::{Message, NotOurs, Outcome, Trails, Truth};
 
 /// Characters of an id in the list, if so many tell the ids apart.
 const ID_MIN: usize = 8;
@@ -62,16 +63,12 @@ pub fn event_style(event: Event) -> Style {
 pub fn list(trails: &Trails, view: &View) -> String {
     let ids = trails.messages.iter().map(|m| m.id.as_str());
     let id_width = id_width(ids.collect(), view);
-    let mut out = lines(&trails.messages, id_width, view);
-    if trails.messages.iter().any(is_unproved) {
+    let all: Vec<Line> = trails.messages.iter().map(|m| Line::of(m, view)).collect();
+    let mut out = lines(&all, id_width, view);
+    if all.iter().any(Line::is_unproved) {
         out.push_str(&unproved_remark(view));
     }
     out
-}
-
-/// Whether its mark is explained below the list.
-pub fn is_unproved(message: &Message) -> bool {
-    message.truth != Truth::Verified
 }
 
 /// What stands below a list with such messages.
@@ -83,20 +80,20 @@ pub fn unproved_remark(view: &View) -> String {
 }
 
 /// Some lines of a list whose ids are so wide.
-pub fn lines(messages: &[Message], id_width: usize, view: &View) -> String {
+pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
     // 32 columns of 80.
     let column = view.width.unwrap_or(TERMINAL_COLUMNS) * 2 / 5;
     let verdict_max = view.width.map_or(usize::MAX, |_| column);
-    let verdicts = messages.iter().map(|m| verdict(m, view, true));
-    let verdicts: Vec<_> = verdicts.map(|v| fill_list(&v, verdict_max)).collect();
+    let verdicts = messages.iter().map(|m| fill_list(&m.verdict, verdict_max));
+    let verdicts: Vec<_> = verdicts.collect();
     let widths = verdicts.iter().flatten().map(|v| v.chars().count());
     let width = widths.max().unwrap_or(0).min(column);
     let mut out = String::new();
     for (message, verdict) in messages.iter().zip(&verdicts) {
-        let id: String = plain(message.id.as_str()).chars().take(id_width).collect();
+        let id: String = plain(&message.id).chars().take(id_width).collect();
         let left = format!(
             "{id:id_width$}  {:>12}  {}  ",
-            view.minute(message.sent_or_arrived_us()),
+            view.minute(message.when_us),
             mark(message.truth)
         );
         // Ids that are alike for long stand alone: whole, since that is what tells them apart.
@@ -107,12 +104,12 @@ pub fn lines(messages: &[Message], id_width: usize, view: &View) -> String {
             left
         };
         let indent = left.chars().count();
-        let style = outcome_style(message.outcome());
+        let style = outcome_style(message.outcome);
         let mut lines = verdict.iter();
         let first = lines.next().map_or("", String::as_str);
         let room = view.room(indent + width + 2);
         let first = paint(style, &format!("{first:width$}"));
-        let whom = paint(DIM, &names(&message.recipients, room));
+        let whom = paint(DIM, &names(&message.addresses, room));
         put(&mut out, format_args!("{left}{first}  {whom}\n"));
         for line in lines {
             put(
@@ -129,13 +126,18 @@ pub fn line(message: &Message, view: &View) -> String {
     let id = plain(message.id.as_str());
     let style = outcome_style(message.outcome());
     let verdict = paint(style, &verdict(message, view, false));
-    let names = paint(DIM, &names(&message.recipients, usize::MAX));
+    let addresses: Vec<String> = message
+        .recipients
+        .iter()
+        .map(|r| r.address.clone())
+        .collect();
+    let names = paint(DIM, &names(&addresses, usize::MAX));
     format!("{id}  {}  {verdict}  {names}\n", mark(message.truth))
 }
 
 /// As many addresses as there is room for, and how many more there are.
-fn names(recipients: &[Recipient], room: usize) -> String {
-    let all: Vec<String> = recipients.iter().map(|r| plain(&r.address)).collect();
+fn names(addresses: &[String], room: usize) -> String {
+    let all: Vec<String> = addresses.iter().map(|address| plain(address)).collect();
     let shown = |n: usize| {
         let more = all.len() - n;
         let more = if more == 0 {

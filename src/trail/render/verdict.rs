@@ -8,7 +8,7 @@ use crate::report::notice::Said;
 use crate::trail::clock::Bounds;
 use crate::trail::custody::{Silence, custody};
 use crate::trail::notices::Word;
-use crate::trail::way::{self, way};
+use crate::trail::way;
 use crate::trail::{Message, Outcome, Recipient, State};
 
 /// A hop that a message comes back to so often is in a loop; once may be a content filter's way.
@@ -160,8 +160,7 @@ pub fn total(message: &Message) -> Option<Bounds> {
     if origin.parent.is_some() || origin.hop != 1 || message.untold() > 0 {
         return None;
     }
-    let delivered =
-        |r: &Recipient| (r.state == State::Delivered).then(|| way::total(&way(message, r)));
+    let delivered = |r: &Recipient| (r.state == State::Delivered).then(|| way::took(message, r));
     let totals: Option<Vec<Bounds>> = message.recipients.iter().map(|r| delivered(r)?).collect();
     totals?.into_iter().max_by_key(|took| took.high_us)
 }

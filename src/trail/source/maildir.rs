@@ -2,31 +2,83 @@
 //! is renamed, deleted, made or marked. Of a file's name only the part behind `:2,` has a meaning: flags, which
 //! may change.
 
-use std::ffi::OsString;
-use std::fs;
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirEntryExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
 
 use super::{Key, SourceError};
 
+/// Room for the names that the system tells at a time, octets.
+const NAMES_OCTETS: usize = 64 * 1024;
+
 /// A mail that is there.
-#[derive(Clone, Debug)]
-pub struct Listed {
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
     /// What names it for as long as it lies in this Maildir, whatever folder it is moved to: its file's number and
     /// the part of its name that stays, so that neither a number nor a name that is used again deceives.
     pub key: Key,
-    directory: Arc<Path>,
-    name: OsString,
+    directory: &'a Arc<Directory>,
+    name: &'a CStr,
+}
+
+/// The same, for later.
+pub struct Listed {
+    /// As in [`Seen`].
+    pub key: Key,
+    directory: Arc<Directory>,
+    name: CString,
+}
+
+/// A `new` or `cur`, held open so that the way to it is not gone again for each mail.
+struct Directory {
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+impl Seen<'_> {
+    /// Where it lies now.
+    pub fn path(&self) -> PathBuf {
+        self.directory
+            .path
+            .join(OsStr::from_bytes(self.name.to_bytes()))
+    }
+
+    /// For later.
+    pub fn listed(&self) -> Listed {
+        Listed {
+            key: self.key,
+            directory: Arc::clone(self.directory),
+            name: self.name.to_owned(),
+        }
+    }
 }
 
 impl Listed {
-    /// Where it lies now.
+    /// Where it lay when it was listed.
     pub fn path(&self) -> PathBuf {
-        self.directory.join(&self.name)
+        let (key, directory, name) = (self.key, &self.directory, &*self.name);
+        let seen = Seen {
+            key,
+            directory,
+            name,
+        };
+        seen.path()
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(&self.directory.handle, &*self.name, flags, Mode::empty())?;
+        Ok(file.into())
     }
 }
 
@@ -39,11 +91,32 @@ pub fn is_maildir(path: &Path) -> bool {
 ///
 /// A folder's `new` is listed before its `cur`: a mail that its reader moves meanwhile is seen twice at most,
 /// never missed.
-pub fn list(maildir: &Path, mut found: impl FnMut(Listed)) -> Result<(), SourceError> {
+pub fn list(maildir: &Path, mut found: impl FnMut(Seen)) -> Result<(), SourceError> {
     for place in places(maildir).map_err(SourceError::unreadable(maildir))? {
         list_place(&place, &mut found).map_err(SourceError::unreadable(&place))?;
     }
     Ok(())
+}
+
+/// What is another one when a mail came, went or was moved; `None` as long as more of that could happen in what the
+/// system takes for the same moment.
+pub fn state(maildir: &Path) -> Option<u64> {
+    /// Longer than any file system's moment, s.
+    const MOMENT_S: i64 = 2;
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let settled_s = i64::try_from(now_s).ok()? - MOMENT_S;
+    let mut state = DefaultHasher::new();
+    for place in places(maildir).ok()? {
+        let meta = match fs::metadata(&place) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => continue,
+            other => other.ok()?,
+        };
+        if meta.ctime() > settled_s {
+            return None;
+        }
+        (place, meta.ino(), meta.ctime(), meta.ctime_nsec()).hash(&mut state);
+    }
+    Some(state.finish())
 }
 
 /// The `new` and `cur` of every folder.
@@ -67,27 +140,38 @@ fn folders(maildir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Hidden files and what is no file are no mails.
-fn list_place(place: &Path, found: &mut impl FnMut(Listed)) -> io::Result<()> {
-    let entries = match fs::read_dir(place) {
+fn list_place(place: &Path, found: &mut impl FnMut(Seen)) -> io::Result<()> {
+    let handle = match File::open(place) {
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
+        other => OwnedFd::from(other?),
     };
-    let directory: Arc<Path> = place.into();
-    for entry in entries {
+    let directory = &Arc::new(Directory {
+        path: place.to_owned(),
+        handle,
+    });
+    let mut names = Vec::with_capacity(NAMES_OCTETS);
+    let mut entries = RawDir::new(&directory.handle, names.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();
+        if name.to_bytes().starts_with(b".") {
+            continue;
+        }
+        let mut key = DefaultHasher::new();
+        (entry.ino(), unique(name.to_bytes())).hash(&mut key);
+        let seen = Seen {
+            key: Key(key.finish()),
+            directory,
+            name,
+        };
         // Opening a pipe would wait for ever.
-        let is_file = entry
-            .file_type()
-            .is_ok_and(|kind| kind.is_file() || kind.is_symlink() && entry.path().is_file());
-        if is_file && !name.as_bytes().starts_with(b".") {
-            let mut key = DefaultHasher::new();
-            (entry.ino(), unique(name.as_bytes())).hash(&mut key);
-            found(Listed {
-                key: Key(key.finish()),
-                directory: Arc::clone(&directory),
-                name,
-            });
+        let is_file = match entry.file_type() {
+            FileType::RegularFile => true,
+            FileType::Symlink | FileType::Unknown => seen.path().is_file(),
+            _ => false,
+        };
+        if is_file {
+            found(seen);
         }
     }
     Ok(())
@@ -168,5 +252,29 @@ mod tests {
         assert_eq!(all.len(), 3, "{before:?}");
         fs::write(path("cur/2:2,"), "another").unwrap();
         assert_ne!(seen(dir.path())["cur/2:2,"], after[".Old/new/2"]);
+    }
+
+    #[test]
+    fn a_state_is_another_one_after_whatever_happens_and_none_until_that_can_be_told() {
+        let dir = made(&["new/1", "cur/2", ".Old/cur/3"]);
+        let path = |name: &str| dir.path().join(name);
+        let settled = || {
+            assert_eq!(state(dir.path()), None, "it has just changed");
+            std::thread::sleep(std::time::Duration::from_millis(3100));
+            let settled = state(dir.path());
+            assert!(settled.is_some() && settled == state(dir.path()));
+            settled
+        };
+        let mut states = vec![settled()];
+        fs::write(path("new/4"), "x").unwrap();
+        states.push(settled());
+        fs::rename(path("new/4"), path("cur/4:2,S")).unwrap();
+        states.push(settled());
+        fs::remove_file(path(".Old/cur/3")).unwrap();
+        states.push(settled());
+        fs::create_dir_all(path(".New/new")).unwrap();
+        states.push(settled());
+        let different: std::collections::BTreeSet<_> = states.iter().collect();
+        assert_eq!(different.len(), states.len(), "{states:?}");
     }
 }

@@ -177,6 +177,11 @@ impl Source {
         });
     }
 
+    /// Whether each of its mails has a [`Key`].
+    pub fn has_keys(&self) -> bool {
+        matches!(self, Self::Maildir(_) | Self::Imap(_))
+    }
+
     /// How many mails there are, where one can tell without opening any.
     pub fn count(&self) -> Option<usize> {
         match self {
@@ -235,7 +240,17 @@ impl Room {
         octets_max: usize,
         wanted: impl Fn(&[u8]) -> bool,
     ) -> Option<Found<'_>> {
-        match File::open(path) {
+        self.opened(File::open(path), octets_max, wanted)
+    }
+
+    /// The same of what was opened, or could not be.
+    pub fn opened(
+        &mut self,
+        file: io::Result<File>,
+        octets_max: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Option<Found<'_>> {
+        match file {
             Err(why) if why.kind() == io::ErrorKind::NotFound => None,
             Err(why) => Some(Err(why)),
             Ok(file) => Some(self.read(file, octets_max, wanted)),

@@ -7,6 +7,7 @@ mod figures;
 mod heard;
 mod indexed;
 mod lines;
+mod listed;
 mod paged;
 mod shown;
 mod sources;

@@ -37,7 +37,7 @@ fn report_of(message: usize) -> HopReport {
     }
 }
 
-const MAILING: Mailing = Mailing {
+pub const MAILING: Mailing = Mailing {
     from: "hoptrail@example.net",
     to: "alice@example.org",
     date_us: START_US,
