@@ -22,7 +22,7 @@ use crate::report::{Keys, Record};
 use crate::track::Secret;
 use crate::trail::bundle::{self, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
 use crate::trail::examine::{collect, examine, keys_wanted};
-use crate::trail::notices::Word;
+use crate::trail::message::Word;
 use crate::trail::render::evidence;
 use crate::trail::verify::Proof;
 use crate::trail::{Source, Trails, Truth};

@@ -7,108 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use hashbrown::HashSet;
 
-use super::clock::{Bounds, Offset};
 use super::forest::Forest;
 use super::ghosts;
-use super::notices::Word;
-use super::pairs::{self, Handover, Jump};
-use super::state::{self, Recipient};
-use super::verify::{Judged, Known, Truth, contradicted};
-use super::{NotOurs, Why};
+use super::message::{Message, Truth, last_us};
+use super::verify::{Judged, Known, contradicted};
+use super::{NotOurs, Why, pairs, state};
 use crate::report::{Origin, Received, Trace};
 use crate::track::{HopReport, Role, Secret, StepId, TrackingId};
-
-/// A message and its way.
-#[derive(Clone, Debug)]
-pub struct Message {
-    /// Its tracking id.
-    pub id: TrackingId,
-    /// Its Message-ID without angle brackets.
-    pub message_id: Option<String>,
-    /// Whom its reports go to.
-    pub originator: Option<String>,
-    /// Who gave it to the MTA of the first hop, where that shows it.
-    pub client: Option<String>,
-    /// When it was sent, ms of the originator's clock.
-    pub sent_ms: Option<u64>,
-    /// Whether its reports are proved; never `NotOurs`.
-    pub truth: Truth,
-    /// Where it was; a stay comes after its parent, and right after it comes its own way on.
-    pub stays: Vec<Stay>,
-    /// What became of it for each recipient.
-    pub recipients: Vec<Recipient>,
-    /// What other mail systems say of it, in the order of their time; nothing proves it.
-    pub words: Vec<Word>,
-    /// Reports on this id that were set aside because they lack the proof the others have.
-    pub unproved: usize,
-    /// Who wrote each step, where that was looked at.
-    pub origins: HashMap<StepId, Origin>,
-    /// Steps of which other reports say something else.
-    pub contradicted: HashSet<StepId>,
-}
-
-/// A message at a hop.
-#[derive(Clone, Debug)]
-pub struct Stay {
-    /// The hop's number.
-    pub hop: u8,
-    /// The hop's name; of a hop that did not report, the name its neighbour knows, if any.
-    pub host: Option<String>,
-    /// The stay it came from, by its place in [`Message::stays`].
-    pub parent: Option<usize>,
-    /// What the hop reported, in the order of its clock; empty if another hop refers to a report that never came.
-    pub steps: Vec<HopReport>,
-    /// How the message came here from its parent, once for each time it did.
-    pub handovers: Vec<Handover>,
-    /// The hop's clock against its parent's, when the message came.
-    pub link: Offset,
-    /// The hop's clock against the first hop's, when the message came.
-    pub offset: Offset,
-    /// That moment, µs of the hop's clock; `None` at the first hop, whose clock is the measure of the others.
-    pub offset_at_us: Option<i64>,
-    /// What Received fields that later hops saw claim: of a hop without reports, that it had the message; of another,
-    /// which hosts had it between its parent and it, the oldest first. Nothing proves it.
-    pub claims: Vec<Trace>,
-    /// The hop's clock was set while the message was here, as far as other messages show.
-    pub jump: Option<Jump>,
-}
-
-impl Stay {
-    /// No report came from here.
-    pub fn is_missing(&self) -> bool {
-        self.steps.is_empty()
-    }
-
-    /// The least and the greatest moment told of here, µs of the hop's clock.
-    pub fn lasted(&self) -> Option<(i64, i64)> {
-        let first = self.steps.iter().map(HopReport::arrived_us).min()?;
-        let last = self.steps.iter().map(last_us);
-        Some((last.clone().min()?.min(first), last.max()?.max(first)))
-    }
-
-    /// The hop's clock against the first hop's at a moment of its own, µs: the longer after the message came, the
-    /// wider the bounds.
-    pub fn offset_at(&self, us: i64) -> Offset {
-        match (self.offset, self.offset_at_us) {
-            (Offset::Known(bounds), Some(at_us)) => {
-                Offset::Known(bounds.aged(us.saturating_sub(at_us)))
-            }
-            (offset, _) => offset,
-        }
-    }
-
-    /// Where a moment of this hop's clock, µs, lies on the first hop's clock, if that is known.
-    pub fn on_first_clock(&self, us: i64) -> Option<Bounds> {
-        Some(self.offset_at(us).bounds()?.taken_from(us))
-    }
-
-    /// How far the times told of here may be off on the first hop's clock at most, µs, if that is known.
-    pub fn margin_us(&self) -> Option<i64> {
-        let (from_us, to_us) = self.lasted()?;
-        let margin_us = |us| Some(self.on_first_clock(us)?.margin_us());
-        margin_us(from_us).max(margin_us(to_us))
-    }
-}
 
 /// What makes reports one message. A proof covers Message-ID and time stamp, not the tracking id; so a
 /// report proved for another message cannot slip in under this one's id.
@@ -289,37 +194,6 @@ fn message(id: TrackingId, truth: Truth, group: Group, unproved: usize) -> Messa
     }
 }
 
-impl Message {
-    /// Who wrote a step, as far as anybody looked.
-    pub fn origin(&self, step: StepId) -> &Origin {
-        self.origins.get(&step).unwrap_or(&Origin::Unchecked)
-    }
-
-    /// The stays at the same host that this one goes back to, the first of them first: more than one or two are a
-    /// loop, and the hops between two of them its ring.
-    pub fn earlier_visits(&self, stay: usize) -> Vec<usize> {
-        let host = |n: usize| self.stays.get(n).and_then(|s| s.host.as_deref());
-        let Some(here) = host(stay) else {
-            return Vec::new();
-        };
-        let before = |n: &usize| self.stays.get(*n).and_then(|s| s.parent);
-        let ancestors = std::iter::successors(before(&stay), before);
-        let same = |n: &usize| host(*n).is_some_and(|host| host.eq_ignore_ascii_case(here));
-        let mut visits: Vec<usize> = ancestors.filter(same).collect();
-        visits.reverse();
-        visits
-    }
-
-    /// When it set out, for sorting: the originator's stamp, else the first arrival, µs.
-    pub fn sent_or_arrived_us(&self) -> i64 {
-        if let Some(ms) = self.sent_ms.and_then(|ms| i64::try_from(ms).ok()) {
-            return ms.saturating_mul(1000);
-        }
-        let steps = self.stays.iter().flat_map(|s| &s.steps);
-        steps.map(HopReport::arrived_us).min().unwrap_or_default()
-    }
-}
-
 /// Each step once, parents in front of children: by hop, then entrance before exit, then time. And its doubles.
 fn in_order(mut reports: Vec<HopReport>) -> (Vec<HopReport>, Vec<HopReport>) {
     let place = |r: &HopReport| (r.hop, r.role != Role::Ingress, last_us(r), r.step);
@@ -328,10 +202,4 @@ fn in_order(mut reports: Vec<HopReport>) -> (Vec<HopReport>, Vec<HopReport>) {
     let mut seen = HashSet::new();
     let doubles = reports.extract_if(.., |r| !seen.insert(r.step)).collect();
     (reports, doubles)
-}
-
-/// The latest moment a step tells of, µs of its hop's clock.
-pub(super) fn last_us(report: &HopReport) -> i64 {
-    let attempts = report.recipients.iter().filter_map(|r| r.attempted_us);
-    attempts.max().unwrap_or_else(|| report.arrived_us())
 }

@@ -1,7 +1,6 @@
 //! Who had a message last, and why nothing more is known: what was to be expected against what came.
 
-use super::assemble::Message;
-use super::state::{Recipient, State};
+use super::message::{Message, Recipient, State};
 
 /// A hop that is equipped says at once that it passed a message on or could not; reports may be delayed as any mail is.
 /// After so long it is called silent, µs.

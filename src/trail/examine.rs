@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use super::message::Truth;
 use super::source::{Found, Source, SourceError};
-use super::verify::{Judged, Known, Truth, truth};
+use super::verify::{Judged, Known, truth};
 use super::{Counts, Trails};
 use super::{assemble, notices, pairs};
 use crate::report::notice::{self, Notice};

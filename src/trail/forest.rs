@@ -4,8 +4,8 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::Stay;
-use super::assemble::last_us;
 use super::clock::Offset;
+use super::message::last_us;
 use crate::track::{Event, HopReport, Role, StepId};
 
 /// The stays while they are being linked.

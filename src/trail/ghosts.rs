@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::assemble::Stay;
+use super::message::Stay;
 use crate::report::Trace;
 use crate::track::StepId;
 

@@ -13,6 +13,7 @@ mod ghosts;
 mod gist;
 pub mod groups;
 pub mod index;
+pub mod message;
 pub mod notices;
 mod pack;
 pub mod pairs;
@@ -36,11 +37,12 @@ use serde::Serialize;
 
 use crate::track::{Secret, TrackingId};
 
-pub use assemble::{Message, Stay};
+pub use message::Truth;
+pub use message::{Message, Stay};
+pub use message::{Outcome, Recipient, State};
 pub use reports::Reports;
 pub use source::{Source, SourceError};
-pub use state::{Outcome, Recipient, State};
-pub use verify::{Agreement, Truth};
+pub use verify::Agreement;
 
 /// What a mailbox tells.
 #[derive(Clone, Debug, Default)]

@@ -6,54 +6,15 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use serde::Serialize;
-
-use super::Message;
-use super::state::{Outcome, Recipient};
+use super::message::{Joined, Message, Outcome, Recipient, Word};
 use crate::report::notice::{Fate, Notice, Said};
 
-/// What somebody says of a recipient of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Word {
-    /// Whom it names: the originator's recipient, where it says so.
-    pub address: String,
-    /// That recipient's place in [`Message::recipients`]; `None` if no hop has told of it.
-    pub recipient: Option<usize>,
-    /// The host or mail program that says it, by its own account.
-    pub host: Option<String>,
-    /// The address its mail says it is from.
-    pub from: Option<String>,
-    /// What it says.
-    pub fate: Fate,
-    /// When, µs of its own clock: the attempt, or else the date of the mail.
-    pub at_us: Option<i64>,
-    /// What it was joined by.
-    pub joined: Joined,
-}
-
 impl Word {
-    /// Who says it: the host, or else the address its mail is from.
-    pub fn speaker(&self) -> Option<&str> {
-        self.host.as_deref().or(self.from.as_deref())
-    }
-
     /// Whether it stands in this notice.
     pub fn is_of(&self, notice: &Notice) -> bool {
         let says = |fate: &Fate| *fate == self.fate && self.at_us == told_us(notice, fate);
         self.host == notice.host && self.from == notice.from && notice.fates.iter().any(says)
     }
-}
-
-/// What a word and a message have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Joined {
-    /// The ENVID, which is the tracking id.
-    Envid,
-    /// The Message-ID.
-    MessageId,
-    /// The address alone: just one message that may still be on its way has it, and the word names no other.
-    Recipient,
 }
 
 /// The words of others, by the names of messages that stand in them.
@@ -321,11 +282,4 @@ fn readings(name: &str) -> Vec<String> {
 fn hex(high: u8, low: u8) -> Option<u8> {
     let digit = |c: u8| u8::try_from(char::from(c).to_digit(16)?).ok();
     Some(digit(high)? * 16 + digit(low)?)
-}
-
-impl Message {
-    /// The last word of others on one of its recipients.
-    pub fn last_word(&self, recipient: &Recipient) -> Option<&Word> {
-        self.words.get(recipient.word?)
-    }
 }

@@ -32,8 +32,9 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::message::Truth;
 use super::unpack::octets_at;
-use super::verify::{Judged, Truth};
+use super::verify::Judged;
 use crate::report::Trace;
 use crate::report::notice::{Fate, Notice, Said};
 use crate::track::{

@@ -10,36 +10,8 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use super::assemble::{Message, Stay};
 use super::clock::{self, Bounds, Offset, SET_BY_US, apart_us};
-use super::verify::Truth;
-use crate::track::StepId;
-
-/// A message's coming from one stay to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Handover {
-    /// The step that gave it.
-    pub from: StepId,
-    /// When its last octet left there, µs of the giver's clock.
-    pub left_us: i64,
-    /// When that came, µs of the taker's clock.
-    pub arrived_us: i64,
-    /// The taker's clock against the giver's when it left.
-    pub link: Offset,
-}
-
-/// A clock was set: the offset of two neighbours changed by more than clocks do that run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Jump {
-    /// The neighbour against which it shows; it may be that one's clock that was set, or stamps are made up.
-    pub against: String,
-    /// Not before that, µs of the host's own clock.
-    pub from_us: i64,
-    /// Not after that.
-    pub to_us: i64,
-    /// By how much, the child's clock against the parent's.
-    pub by: Bounds,
-}
+use super::message::{Handover, Jump, Message, Stay, Truth};
 
 /// What one message shows of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

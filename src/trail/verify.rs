@@ -7,24 +7,10 @@ use std::collections::HashMap;
 use hashbrown::HashSet;
 use serde::Serialize;
 
-use super::assemble::{Message, Stay};
 use super::clock::Offset;
+use super::message::{Message, Stay, Truth};
 use crate::report::{Received, Trace, read};
 use crate::track::{Certificate, Event, HopReport, Secret, StepId};
-
-/// What is known of whether a report was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Truth {
-    /// Its maker knew the request of this user's message.
-    Verified,
-    /// It claims a proof that is wrong.
-    NotOurs,
-    /// There is a secret, and the report brings no proof: anybody can have made it.
-    Unproved,
-    /// There is no secret to judge it by.
-    Unverifiable,
-}
 
 /// A of one message: what shows, without the secret, that its reports were asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

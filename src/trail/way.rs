@@ -2,7 +2,7 @@
 //! and between hops, within the bounds of their clocks.
 
 use super::clock::Bounds;
-use super::pairs::Handover;
+use super::message::Handover;
 use super::{Message, Recipient, Stay, spent};
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 

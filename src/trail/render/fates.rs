@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::View;
 use super::format::{plain, unsure};
 use crate::trail::custody::{Silence, custody};
-use crate::trail::notices::{Joined, Word};
+use crate::trail::message::{Joined, Word};
 use crate::trail::{Message, Recipient, State};
 
 /// What became of a recipient.

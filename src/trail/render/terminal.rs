@@ -9,7 +9,7 @@ use super::line::Line;
 use super::verdict::verdict;
 use super::{TERMINAL_COLUMNS, View, spent, tree, trust};
 use crate::track::Event;
-use crate::trail::notices::Word;
+use crate::trail::message::Word;
 use crate::trail::{Message, NotOurs, Outcome, Trails, Truth};
 
 /// Characters of an id in the list, if so many tell the ids apart.

@@ -7,7 +7,7 @@ use super::format::{bounded, plain, put};
 use crate::report::notice::Said;
 use crate::trail::clock::Bounds;
 use crate::trail::custody::{Silence, custody};
-use crate::trail::notices::Word;
+use crate::trail::message::Word;
 use crate::trail::way;
 use crate::trail::{Message, Outcome, Recipient, State};
 

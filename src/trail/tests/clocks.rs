@@ -8,7 +8,6 @@ use crate::report::Received;
 use crate::track::{Event, Exchange, HopReport, Stage, TrackingId};
 use crate::trail::assemble::assemble;
 use crate::trail::clock::{Bounds, Offset, RATE_PPM, SET_BY_US, apart_us};
-use crate::trail::verify;
 use crate::trail::way::{self, transit, way};
 use crate::trail::{Message, Stay};
 
@@ -305,7 +304,7 @@ fn a_stranger_tells_nothing_of_other_messages_clocks() {
     let mine = told
         .messages
         .iter()
-        .find(|m| m.truth == verify::Truth::Verified)
+        .find(|m| m.truth == crate::trail::Truth::Verified)
         .unwrap();
     assert_eq!((mine.stays[1].link, &mine.stays[1].jump), (alone, &None));
     assert_eq!(told.messages.len(), 2);

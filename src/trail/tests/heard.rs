@@ -7,7 +7,7 @@ use super::world::{HOP1, HOP2, HOP3, Leg, START_US, secret, three_hops, view};
 use crate::report::{Mailing, write};
 use crate::track::{Event, HopReport, TrackingId};
 use crate::trail::custody::{Silence, custody};
-use crate::trail::notices::Joined;
+use crate::trail::message::Joined;
 use crate::trail::render::{json, terminal, verdict};
 use crate::trail::{Outcome, Trails, load};
 

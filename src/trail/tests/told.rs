@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::world::{HOP1, HOP2, Leg, read, read_by, secret, three_hops, view};
 use crate::track::{Event, Secret, StepId, TrackingId};
 use crate::trail::clock::Offset;
+use crate::trail::message::Truth;
 use crate::trail::render::{json, terminal, verdict};
-use crate::trail::verify::Truth;
 use crate::trail::way::{self, way};
 use crate::trail::{Outcome, State};
 

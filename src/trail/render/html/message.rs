@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{foreign, outcome_sign, spent};
 use crate::track::{HopReport, RecipientStatus};
-use crate::trail::notices::Word;
+use crate::trail::message::Word;
 use crate::trail::render::fates::{fate, said, words_by_recipient};
 use crate::trail::render::format::{duration_up, rfc3339};
 use crate::trail::render::moments::{Moment, fate_us, moments};

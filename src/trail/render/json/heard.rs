@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::report::notice::Said;
-use crate::trail::notices::Joined;
+use crate::trail::message::Joined;
 
 /// What somebody says who proves nothing.
 #[derive(Debug, Serialize)]

@@ -1,0 +1,331 @@
+//! A message and its way, as the reader knows it: stays, recipients, what others say. Data, and what can be said by
+//! looking at it alone.
+//!
+//! Must not know how it is made out of reports: [`super::assemble`], [`super::state`], [`super::pairs`] and
+//! [`super::notices`] do that.
+
+use std::collections::HashMap;
+
+use hashbrown::HashSet;
+use serde::Serialize;
+
+use super::clock::{Bounds, Offset};
+use crate::report::notice::Fate;
+use crate::report::{Origin, Trace};
+use crate::track::{Event, HopReport, Status, StepId, TrackingId};
+
+/// A message and its way.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Its tracking id.
+    pub id: TrackingId,
+    /// Its Message-ID without angle brackets.
+    pub message_id: Option<String>,
+    /// Whom its reports go to.
+    pub originator: Option<String>,
+    /// Who gave it to the MTA of the first hop, where that shows it.
+    pub client: Option<String>,
+    /// When it was sent, ms of the originator's clock.
+    pub sent_ms: Option<u64>,
+    /// Whether its reports are proved; never `NotOurs`.
+    pub truth: Truth,
+    /// Where it was; a stay comes after its parent, and right after it comes its own way on.
+    pub stays: Vec<Stay>,
+    /// What became of it for each recipient.
+    pub recipients: Vec<Recipient>,
+    /// What other mail systems say of it, in the order of their time; nothing proves it.
+    pub words: Vec<Word>,
+    /// Reports on this id that were set aside because they lack the proof the others have.
+    pub unproved: usize,
+    /// Who wrote each step, where that was looked at.
+    pub origins: HashMap<StepId, Origin>,
+    /// Steps of which other reports say something else.
+    pub contradicted: HashSet<StepId>,
+}
+
+/// A message at a hop.
+#[derive(Clone, Debug)]
+pub struct Stay {
+    /// The hop's number.
+    pub hop: u8,
+    /// The hop's name; of a hop that did not report, the name its neighbour knows, if any.
+    pub host: Option<String>,
+    /// The stay it came from, by its place in [`Message::stays`].
+    pub parent: Option<usize>,
+    /// What the hop reported, in the order of its clock; empty if another hop refers to a report that never came.
+    pub steps: Vec<HopReport>,
+    /// How the message came here from its parent, once for each time it did.
+    pub handovers: Vec<Handover>,
+    /// The hop's clock against its parent's, when the message came.
+    pub link: Offset,
+    /// The hop's clock against the first hop's, when the message came.
+    pub offset: Offset,
+    /// That moment, µs of the hop's clock; `None` at the first hop, whose clock is the measure of the others.
+    pub offset_at_us: Option<i64>,
+    /// What Received fields that later hops saw claim: of a hop without reports, that it had the message; of another,
+    /// which hosts had it between its parent and it, the oldest first. Nothing proves it.
+    pub claims: Vec<Trace>,
+    /// The hop's clock was set while the message was here, as far as other messages show.
+    pub jump: Option<Jump>,
+}
+
+impl Stay {
+    /// No report came from here.
+    pub fn is_missing(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The least and the greatest moment told of here, µs of the hop's clock.
+    pub fn lasted(&self) -> Option<(i64, i64)> {
+        let first = self.steps.iter().map(HopReport::arrived_us).min()?;
+        let last = self.steps.iter().map(last_us);
+        Some((last.clone().min()?.min(first), last.max()?.max(first)))
+    }
+
+    /// The hop's clock against the first hop's at a moment of its own, µs: the longer after the message came, the
+    /// wider the bounds.
+    pub fn offset_at(&self, us: i64) -> Offset {
+        match (self.offset, self.offset_at_us) {
+            (Offset::Known(bounds), Some(at_us)) => {
+                Offset::Known(bounds.aged(us.saturating_sub(at_us)))
+            }
+            (offset, _) => offset,
+        }
+    }
+
+    /// Where a moment of this hop's clock, µs, lies on the first hop's clock, if that is known.
+    pub fn on_first_clock(&self, us: i64) -> Option<Bounds> {
+        Some(self.offset_at(us).bounds()?.taken_from(us))
+    }
+
+    /// How far the times told of here may be off on the first hop's clock at most, µs, if that is known.
+    pub fn margin_us(&self) -> Option<i64> {
+        let (from_us, to_us) = self.lasted()?;
+        let margin_us = |us| Some(self.on_first_clock(us)?.margin_us());
+        margin_us(from_us).max(margin_us(to_us))
+    }
+}
+
+impl Message {
+    /// Who wrote a step, as far as anybody looked.
+    pub fn origin(&self, step: StepId) -> &Origin {
+        self.origins.get(&step).unwrap_or(&Origin::Unchecked)
+    }
+
+    /// The stays at the same host that this one goes back to, the first of them first: more than one or two are a
+    /// loop, and the hops between two of them its ring.
+    pub fn earlier_visits(&self, stay: usize) -> Vec<usize> {
+        let host = |n: usize| self.stays.get(n).and_then(|s| s.host.as_deref());
+        let Some(here) = host(stay) else {
+            return Vec::new();
+        };
+        let before = |n: &usize| self.stays.get(*n).and_then(|s| s.parent);
+        let ancestors = std::iter::successors(before(&stay), before);
+        let same = |n: &usize| host(*n).is_some_and(|host| host.eq_ignore_ascii_case(here));
+        let mut visits: Vec<usize> = ancestors.filter(same).collect();
+        visits.reverse();
+        visits
+    }
+
+    /// When it set out, for sorting: the originator's stamp, else the first arrival, µs.
+    pub fn sent_or_arrived_us(&self) -> i64 {
+        if let Some(ms) = self.sent_ms.and_then(|ms| i64::try_from(ms).ok()) {
+            return ms.saturating_mul(1000);
+        }
+        let steps = self.stays.iter().flat_map(|s| &s.steps);
+        steps.map(HopReport::arrived_us).min().unwrap_or_default()
+    }
+
+    /// The last word of others on one of its recipients.
+    pub fn last_word(&self, recipient: &Recipient) -> Option<&Word> {
+        self.words.get(recipient.word?)
+    }
+}
+
+/// A message's coming from one stay to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// The step that gave it.
+    pub from: StepId,
+    /// When its last octet left there, µs of the giver's clock.
+    pub left_us: i64,
+    /// When that came, µs of the taker's clock.
+    pub arrived_us: i64,
+    /// The taker's clock against the giver's when it left.
+    pub link: Offset,
+}
+
+/// A clock was set: the offset of two neighbours changed by more than clocks do that run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jump {
+    /// The neighbour against which it shows; it may be that one's clock that was set, or stamps are made up.
+    pub against: String,
+    /// Not before that, µs of the host's own clock.
+    pub from_us: i64,
+    /// Not after that.
+    pub to_us: i64,
+    /// By how much, the child's clock against the parent's.
+    pub by: Bounds,
+}
+
+/// How far the message is known to have come for a recipient; the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// A hop refused it for good.
+    Failed,
+    /// It came back to a hop that had it before.
+    Looped,
+    /// A hop has it and is not seen to pass it on.
+    Held,
+    /// A hop has it and will try again.
+    Delayed,
+    /// Handed to a hop that reports, and nothing heard since.
+    OnItsWay,
+    /// A hop took it in, and nothing heard since.
+    Accepted,
+    /// Handed to a hop that does not report: the trail ends.
+    Relayed,
+    /// Sent on to addresses that are not shown: the trail ends.
+    Expanded,
+    /// In the mailbox.
+    Delivered,
+}
+
+impl State {
+    /// What an event comes to.
+    pub(super) fn of(event: Event) -> Self {
+        match event {
+            Event::Accepted => Self::Accepted,
+            Event::Transferred => Self::OnItsWay,
+            Event::Relayed => Self::Relayed,
+            Event::Expanded => Self::Expanded,
+            Event::Delayed => Self::Delayed,
+            Event::Held => Self::Held,
+            Event::Looped => Self::Looped,
+            Event::Failed => Self::Failed,
+            Event::Delivered => Self::Delivered,
+        }
+    }
+
+    /// No report follows on it.
+    pub(super) fn is_last(self) -> bool {
+        match self {
+            Self::Failed | Self::Looped | Self::Relayed | Self::Expanded | Self::Delivered => true,
+            Self::Held | Self::Delayed | Self::OnItsWay | Self::Accepted => false,
+        }
+    }
+
+    /// What that means for whoever asks whether the message arrived.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Failed => Outcome::Failed,
+            Self::Delivered => Outcome::Delivered,
+            _ => Outcome::Open,
+        }
+    }
+}
+
+/// The answer to "did it arrive?"; the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Not, for at least one recipient, and it will not.
+    Failed,
+    /// Not yet, or nobody can say.
+    Open,
+    /// For every recipient.
+    Delivered,
+}
+
+/// A recipient as the originator named it, and what is the last known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The address.
+    pub address: String,
+    /// How far.
+    pub state: State,
+    /// The stay that told, by its place in the message's stays.
+    pub stay: usize,
+    /// The step that told.
+    pub step: StepId,
+    /// The host that told.
+    pub host: String,
+    /// The next hop or mail store it spoke of.
+    pub remote: Option<String>,
+    /// When that happened, µs of that host's clock.
+    pub at_us: i64,
+    /// When the message came to that host, µs of its clock.
+    pub arrived_us: i64,
+    /// The status code.
+    pub status: Status,
+    /// The peer's words.
+    pub reply: Option<String>,
+    /// How many attempts that put it off this host told of.
+    pub delays: usize,
+    /// The last word of others on it, by its place in [`Message::words`]; it proves nothing.
+    pub word: Option<usize>,
+}
+
+impl Outcome {
+    /// Every answer.
+    pub const ALL: [Self; 3] = [Self::Failed, Self::Open, Self::Delivered];
+}
+
+/// What somebody says of a recipient of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Whom it names: the originator's recipient, where it says so.
+    pub address: String,
+    /// That recipient's place in [`Message::recipients`]; `None` if no hop has told of it.
+    pub recipient: Option<usize>,
+    /// The host or mail program that says it, by its own account.
+    pub host: Option<String>,
+    /// The address its mail says it is from.
+    pub from: Option<String>,
+    /// What it says.
+    pub fate: Fate,
+    /// When, µs of its own clock: the attempt, or else the date of the mail.
+    pub at_us: Option<i64>,
+    /// What it was joined by.
+    pub joined: Joined,
+}
+
+impl Word {
+    /// Who says it: the host, or else the address its mail is from.
+    pub fn speaker(&self) -> Option<&str> {
+        self.host.as_deref().or(self.from.as_deref())
+    }
+}
+
+/// What a word and a message have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Joined {
+    /// The ENVID, which is the tracking id.
+    Envid,
+    /// The Message-ID.
+    MessageId,
+    /// The address alone: just one message that may still be on its way has it, and the word names no other.
+    Recipient,
+}
+
+/// What is known of whether a report was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Truth {
+    /// Its maker knew the request of this user's message.
+    Verified,
+    /// It claims a proof that is wrong.
+    NotOurs,
+    /// There is a secret, and the report brings no proof: anybody can have made it.
+    Unproved,
+    /// There is no secret to judge it by.
+    Unverifiable,
+}
+
+/// The latest moment a step tells of, µs of its hop's clock.
+pub(super) fn last_us(report: &HopReport) -> i64 {
+    let attempts = report.recipients.iter().filter_map(|r| r.attempted_us);
+    attempts.max().unwrap_or_else(|| report.arrived_us())
+}
