@@ -477,3 +477,58 @@ fn a_notification_does_not_stand_for_the_report() {
     let mails = hop.wait_for_mails(2);
     assert_eq!(mails.iter().filter_map(Mail::report).count(), 1);
 }
+
+/// One who is a member of an alias, and was named himself: by the originator's own word he may be told of.
+#[test]
+fn an_alias_whose_member_was_named_too_is_seen_leaving_and_so_is_he() {
+    let as_team = "RCPT TO:<bob@dest.test> ORCPT=rfc822;team@dest.test";
+    let as_bob = "RCPT TO:<bob@dest.test> ORCPT=rfc822;bob@dest.test";
+    let both = "E1 relayed expanded";
+    for (leaves, reports) in [
+        (vec![vec![as_bob, as_team]], vec![both]),
+        (vec![vec![as_team, as_bob]], vec!["E1 expanded relayed"]),
+        // Some MTAs make one copy of the two.
+        (vec![vec![as_team]], vec![both]),
+        (vec![vec![as_team], vec![as_bob]], vec![both]),
+        (
+            vec![vec![as_bob], vec![as_team]],
+            vec!["E1 expanded", "E1 relayed"],
+        ),
+    ] {
+        let mut hop = Hop::egress(Sink::smtp());
+        let wire = hop.arrive(TRACKED, &["team@dest.test", "bob@dest.test"]);
+        for rcpts in &leaves {
+            hop.leave(FROM, rcpts, &wire);
+        }
+        assert_eq!(told(&hop, reports.len()), reports, "{leaves:?}");
+        an_hour_passes(&mut hop.hoptrail);
+        assert_eq!(told(&hop, reports.len()), reports, "{leaves:?}");
+    }
+}
+
+/// A next hop says one thing of all recipients of a transaction.
+#[test]
+fn words_about_a_member_are_told_of_nobody_else() {
+    let next = Sink::smtp()
+        .always(
+            "RCPT TO:<carol",
+            "550 5.1.1 carol and x1@inner.test are unknown",
+        )
+        .always(
+            "DOT",
+            "250 2.0.0 Ok: queued as 77AA for bob@dest.test,x1@inner.test",
+        );
+    let hop = Hop::egress(next);
+    let wire = hop.arrive(
+        TRACKED,
+        &["team@dest.test", "bob@dest.test", "carol@dest.test"],
+    );
+    let member = "RCPT TO:<x1@inner.test> ORCPT=rfc822;team@dest.test";
+    hop.leave(FROM, &[TO_BOB, member, "RCPT TO:<carol@dest.test>"], &wire);
+    assert_eq!(told(&hop, 1), ["E1 relayed expanded failed"]);
+    let report = hop.report();
+    assert_eq!(report.of_recipients("Status"), ["2.1.9", "2.0.0", "5.1.1"]);
+    let mails = format!("{:?}", hop.mails());
+    assert!(mails.contains("77AA"), "the next hop's own id: {mails}");
+    assert!(!mails.contains("inner.test"), "{mails}");
+}

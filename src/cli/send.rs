@@ -211,13 +211,14 @@ fn tell(
         )?;
         return Ok(());
     }
-    writeln!(out, "{server} took it for {accepted} of {all} recipients")?;
+    writeln!(err, "{server} took it for {accepted} of {all} recipients")?;
     if let Ok(id) = &submitted.tracked {
-        writeln!(out, "tracking id: {id}")?;
-        writeln!(out, "where it is: hoptrail timeline MAILDIR {id}")?;
+        // Alone, so that a script has it.
+        writeln!(out, "{id}")?;
+        writeln!(err, "where it is: hoptrail timeline MAILDIR {id}")?;
         let from = job.envelope.from.as_ref().map_or("", AsRef::as_ref);
         writeln!(
-            out,
+            err,
             "(MAILDIR is where the mail to {} arrives)",
             plain(from)
         )?;

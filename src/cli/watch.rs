@@ -106,12 +106,16 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
         bail!("what standard input gives is read once; `hoptrail timeline -` shows it");
     }
     let mut reports = mailbox::reports(&sources, secret);
+    let mut waits = false;
     loop {
         let mark = Mark::of(&sources);
         let progress = terminal.then(|| Progress::of(&reports, &sources));
         reports.update()?;
         drop(progress);
         let groups = asked_for(&reports, id.as_deref());
+        if groups.is_empty() && !terminal && !std::mem::replace(&mut waits, true) {
+            eprintln!("no report{} yet; waiting for the first", on(id.as_deref()));
+        }
         let told = if terminal {
             live.show(&reports, &groups, id.as_deref(), known)
         } else {
@@ -128,6 +132,11 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
             thread::sleep(LOOK);
         }
     }
+}
+
+/// On what reports are waited for.
+fn on(id: Option<&str>) -> String {
+    id.map_or_else(String::new, |id| format!(" on {}", plain(id)))
 }
 
 /// Whether nobody reads any more what is said.

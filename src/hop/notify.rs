@@ -26,6 +26,7 @@ pub fn notification(
         Role::Delivery => Event::Delivered,
         _ => Event::Relayed,
     };
+    let opened = passage.is_some_and(|passage| passage.opens(envelope.recipients.iter()));
     let recipients: Vec<RecipientStatus> = envelope
         .recipients
         .iter()
@@ -41,8 +42,8 @@ pub fn notification(
                 None => recipient.address.clone(),
             };
             let mut news = fate.outcome.status(original, named, event);
-            if news.recipient != recipient.address {
-                // It could name the member.
+            if opened {
+                // It could name a member.
                 news.reply = None;
             }
             Some(news)

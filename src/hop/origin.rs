@@ -11,6 +11,13 @@ pub enum Origin<'a> {
     Same(Named<'a>),
     /// A member of what this address stood for, as far as that can be told.
     MemberOf(Option<Named<'a>>),
+    /// A member, to whom the message came under his own address as well.
+    Also {
+        /// Whose member he is.
+        of: Named<'a>,
+        /// Himself.
+        himself: Named<'a>,
+    },
 }
 
 /// A recipient as the message came for him.
@@ -38,17 +45,23 @@ impl<'a> Origin<'a> {
         recipient: &Recipient,
         reoriginated: bool,
     ) -> Self {
-        let known = |address: &str| known(came_for, address);
-        let same = known(&recipient.address).or_else(|| user(came_for, recipient));
-        if let (Some(one), false) = (same, reoriginated) {
-            return Self::Same(one.into());
-        }
+        let address = &recipient.address;
+        let himself = known(came_for, address).or_else(|| user(came_for, recipient));
+        let himself = himself.filter(|_| !reoriginated);
+        let original = recipient.original.as_deref();
+        let of = original.and_then(|original| asked_as(came_for, original, himself));
         let only = || match came_for {
             [only] => Some(only),
             _ => None,
         };
-        let told = recipient.original.as_deref().and_then(known);
-        Self::MemberOf(told.or_else(only).map(Named::from))
+        match (himself, of) {
+            (Some(himself), Some(of)) if !is_one(himself, of) => Self::Also {
+                of: of.into(),
+                himself: himself.into(),
+            },
+            (Some(himself), _) => Self::Same(himself.into()),
+            (None, of) => Self::MemberOf(of.or_else(only).map(Named::from)),
+        }
     }
 
     /// Who one is of a message whose arrival is not on record, by his own ORCPT.
@@ -70,13 +83,35 @@ impl<'a> Origin<'a> {
         matches!(self, Self::Same(_))
     }
 
-    /// Whom the hop accepted, if that can be told.
-    pub fn accepted(&self) -> Option<&'a str> {
-        match self {
-            Self::Same(named) => Some(named.accepted),
-            Self::MemberOf(named) => named.map(|named| named.accepted),
-        }
+    /// Of whom something is seen when this one leaves: as the hop accepted him; `None` if that cannot be told.
+    pub fn seen(&self) -> impl Iterator<Item = Option<&'a str>> {
+        let (of, himself) = match self {
+            Self::Same(named) => (Some(named), None),
+            Self::MemberOf(of) => (of.as_ref(), None),
+            Self::Also { of, himself } => (Some(of), Some(himself)),
+        };
+        let all = std::iter::once(of).chain(himself.map(Some));
+        all.map(|named| named.map(|named| named.accepted))
     }
+}
+
+/// The recipients of one transaction, together. An ORCPT that belongs to another of them, who comes under his own name, is
+/// no member's: `OpenSMTPD` 6.8 keeps the DSN parameters of one RCPT for those behind it.
+pub fn together(origins: Vec<Origin<'_>>) -> Vec<Origin<'_>> {
+    let settled = origins.iter().map(|origin| match *origin {
+        Origin::Also { of, himself } if has(&origins, of) => Origin::Same(himself),
+        origin => origin,
+    });
+    settled.collect()
+}
+
+/// Whether he is among them under his own name.
+pub fn has(origins: &[Origin<'_>], one: Named<'_>) -> bool {
+    let is = |origin: &Origin<'_>| match origin {
+        Origin::Same(named) => named.accepted.eq_ignore_ascii_case(one.accepted),
+        _ => false,
+    };
+    origins.iter().any(is)
 }
 
 /// The recipient who is called so now.
@@ -99,4 +134,26 @@ fn user<'a>(recipients: &'a [RecipientStatus], now: &Recipient) -> Option<&'a Re
     }
     let mut all = recipients.iter().filter(named);
     all.next().filter(|_| all.next().is_none())
+}
+
+/// For whom this ORCPT was given, by the client or by the ingress: `himself`, if it may have been for him.
+fn asked_as<'a>(
+    recipients: &'a [RecipientStatus],
+    original: &str,
+    himself: Option<&'a RecipientStatus>,
+) -> Option<&'a RecipientStatus> {
+    let asked = |r: &&RecipientStatus| r.original.eq_ignore_ascii_case(original);
+    let mut all = recipients.iter().filter(asked);
+    let only = || {
+        let first = all.next()?;
+        all.all(|other| is_one(first, other)).then_some(first)
+    };
+    let himself = himself.filter(|r| asked(r) || r.recipient.eq_ignore_ascii_case(original));
+    himself
+        .or_else(only)
+        .or_else(|| known(recipients, original))
+}
+
+fn is_one(one: &RecipientStatus, other: &RecipientStatus) -> bool {
+    one.recipient.eq_ignore_ascii_case(&other.recipient)
 }

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::Site;
 use super::held::see;
-use super::origin::{Named, Origin};
+use super::origin::{self, Named, Origin};
 use super::transaction::{Envelope, Fate, Outcome, Recipient, Times, Tracked};
 use crate::smtp::capability::Capabilities;
 use crate::track::carry::Opened;
@@ -167,12 +167,12 @@ impl Passage {
     /// What a next hop is asked for, of what it offers. Nothing if a member of an alias or list is among the
     /// recipients, which must not be tracked (RFC 3886, 4.2).
     pub fn onward<'r>(
-        &self,
-        mut recipients: impl Iterator<Item = &'r Recipient>,
+        &'r self,
+        recipients: impl Iterator<Item = &'r Recipient>,
         offer: &Capabilities,
         now_ms: i64,
     ) -> Onward {
-        if !recipients.all(|recipient| self.origin(recipient).is_same()) {
+        if self.opens(recipients) {
             return Onward::default();
         }
         let elapsed_s = u64::try_from((now_ms - self.since_ms) / 1000).unwrap_or(0);
@@ -192,13 +192,25 @@ impl Passage {
         }
     }
 
+    /// Whether a member of an alias or list is among these recipients of one transaction.
+    pub fn opens<'r>(&'r self, recipients: impl Iterator<Item = &'r Recipient>) -> bool {
+        !self.origins(recipients).iter().all(Origin::is_same)
+    }
+
     /// The address by which the one who sent the mail may hear of a recipient: whom this hop accepted, not a member of
     /// that (RFC 3464, 2.3.2), or nobody if it cannot be told whose member it is. A list knows its members.
     pub fn may_hear_of<'r>(&'r self, recipient: &'r Recipient) -> Option<Cow<'r, str>> {
         match self.origin(recipient) {
             Origin::MemberOf(of) if !self.reoriginated => of.map(|of| of.original.into()),
-            Origin::MemberOf(_) | Origin::Same(_) => Some(Cow::Borrowed(&recipient.address)),
+            Origin::MemberOf(_) | Origin::Same(_) | Origin::Also { .. } => {
+                Some(Cow::Borrowed(&recipient.address))
+            }
         }
+    }
+
+    fn origins<'r>(&'r self, recipients: impl Iterator<Item = &'r Recipient>) -> Vec<Origin<'r>> {
+        let origins = recipients.map(|recipient| self.origin(recipient));
+        origin::together(origins.collect())
     }
 
     fn origin<'r>(&'r self, recipient: &'r Recipient) -> Origin<'r> {
@@ -213,7 +225,7 @@ impl Passage {
     fn stay(&self, origins: &[Origin<'_>]) -> Option<Stay> {
         let carried = self.carried?;
         Some(match &self.arrival {
-            Some(arrival) => Stay::seen(arrival, origins.iter().map(Origin::accepted)),
+            Some(arrival) => Stay::seen(arrival, origins.iter().flat_map(Origin::seen)),
             None => Stay::Ends(carried),
         })
     }
@@ -228,8 +240,7 @@ impl Passage {
         fates: &[Fate],
         mut wired: Wired,
     ) -> Step {
-        let origins = envelope.recipients.iter();
-        let origins: Vec<_> = origins.map(|recipient| self.origin(recipient)).collect();
+        let origins = self.origins(envelope.recipients.iter());
         let recipients = groups(site.listener.role, &origins, fates);
         let stay = self.stay(&origins);
         // Where an alias was opened a Received field may name a member.
@@ -300,27 +311,39 @@ pub async fn leaves_unfollowed(site: &Site, opened: &Opened) {
     }
 }
 
-/// What is told of each recipient of a transaction; of an alias or a list once.
+/// What is told of each recipient of a transaction; of an alias or a list once. Where a member is among them, no reply's
+/// words are told of anybody: a next hop may name all recipients in one.
 fn groups(role: Role, origins: &[Origin<'_>], fates: &[Fate]) -> Vec<RecipientStatus> {
+    let opened = !origins.iter().all(Origin::is_same);
     let mut groups: Vec<RecipientStatus> = Vec::with_capacity(fates.len());
-    for (
-        origin,
-        Fate {
-            outcome, tracks, ..
-        },
-    ) in origins.iter().zip(fates)
-    {
-        let group = match origin {
-            Origin::Same(Named { original, accepted }) => {
-                let event = event(role, outcome, *tracks);
-                Some(outcome.status((*original).to_owned(), (*accepted).to_owned(), event))
+    for (origin, fate) in origins.iter().zip(fates) {
+        let of_himself = |Named { original, accepted }: Named<'_>| {
+            let event = event(role, &fate.outcome, fate.tracks);
+            let told = fate
+                .outcome
+                .status(original.to_owned(), accepted.to_owned(), event);
+            RecipientStatus {
+                reply: told.reply.filter(|_| !opened),
+                ..told
             }
-            Origin::MemberOf(Some(of)) if is_over(outcome) => {
-                Some(expanded(of.original.to_owned())).filter(|group| !groups.contains(group))
-            }
-            Origin::MemberOf(_) => None,
         };
-        groups.extend(group);
+        let (member_of, himself) = match *origin {
+            Origin::Same(named) => (None, Some(named)),
+            Origin::MemberOf(of) => (of, None),
+            // His own copy tells of him, if there is one: some MTAs make one of the two.
+            Origin::Also { of, himself } => {
+                let is_told = groups
+                    .iter()
+                    .any(|group| group.recipient == himself.accepted);
+                let alone = !is_told && !origin::has(origins, himself);
+                let taken = alone && fate.outcome.reply.is_positive();
+                (Some(of), Some(himself).filter(|_| taken))
+            }
+        };
+        groups.extend(himself.map(of_himself));
+        let alias = member_of.filter(|_| is_over(&fate.outcome));
+        let alias = alias.map(|of| expanded(of.original.to_owned()));
+        groups.extend(alias.filter(|alias| !groups.contains(alias)));
     }
     groups
 }

@@ -10,7 +10,7 @@ mod chunks;
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::arriving::Arrival;
 use super::chunk::DATA_AFTER_BDAT;
@@ -41,6 +41,9 @@ const RCPT_AFTER_BDAT: Refusal = Refusal::new(503, "5.5.1", "RCPT after BDAT");
 /// Between the replies to the end of a message, where the client takes one thing at a time. `OpenSMTPD` breaks off when
 /// it finds a second reply behind the first, and later sends again what the next hop has taken.
 const REPLY_GAP: Duration = Duration::from_millis(50);
+
+/// For all the gaps of a message together: who has not had his reply when the session breaks off is sent to again.
+const REPLY_GAPS_MAX: Duration = Duration::from_secs(1);
 
 /// Serves one client of an egress or a delivery.
 pub async fn run(site: &Site, client: &mut Client) {
@@ -362,14 +365,23 @@ impl Transfer<'_> {
 
     /// The reply for each recipient.
     async fn answer_each(&mut self, fates: &[Fate]) -> Result<(), End> {
+        let replies = u32::try_from(fates.len()).unwrap_or(u32::MAX);
+        let gap = REPLY_GAP.min(REPLY_GAPS_MAX / replies.max(1));
         for (place, fate) in fates.iter().enumerate() {
             if place > 0 && !self.pipelines {
                 self.client.flush().await?;
-                sleep(REPLY_GAP).await;
+                self.pause(gap).await;
             }
             self.client.tell(fate.outcome.reply.raw());
         }
         Ok(())
+    }
+
+    /// Waits so long, but no more when hoptrail is told to stop.
+    async fn pause(&self, gap: Duration) {
+        let mut stopping = self.site.hop.stopping.clone();
+        // It does not matter which of the two ended the wait.
+        let _ = timeout(gap, stopping.wait_for(|stop| *stop)).await;
     }
 }
 
