@@ -25,7 +25,7 @@ use super::{secret, view};
 use crate::track::Secret;
 use crate::trail::groups::Groups;
 use crate::trail::render::format::plain;
-use crate::trail::render::{View, json, terminal};
+use crate::trail::render::{View, json, paint, terminal};
 use crate::trail::{Message, NotOurs, Reports, Source, Trails};
 
 const EXIT_CODES: &str = "\
@@ -238,7 +238,7 @@ impl Live {
         let now = view.stamp(view.now_us);
         let plural = if reports == 1 { "" } else { "s" };
         let status = format!("{reports} report{plural}, {now}; Ctrl-C ends");
-        let status = terminal::paint(terminal::DIM, &status);
+        let status = paint::paint(paint::DIM, &status);
         let text = format!("{answer}{status}\n");
         let text = Screen::fit(&text, kept);
         self.shown = answer;

@@ -17,8 +17,9 @@ use hashbrown::HashTable;
 use jiff::tz::TimeZone;
 
 use super::clock::Bounds;
+use super::codes::TRUTHS;
 use super::notices::Heard;
-use super::pack::{Packer, TRUTHS};
+use super::pack::Packer;
 use super::pairs::{Clocks, Sight, Sights, sights_of};
 use super::render::View;
 use super::render::line::Line;

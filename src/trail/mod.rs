@@ -6,6 +6,7 @@
 pub mod assemble;
 pub mod bundle;
 pub mod clock;
+mod codes;
 pub mod custody;
 pub mod examine;
 mod forest;

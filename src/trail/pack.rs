@@ -32,31 +32,12 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::message::Truth;
+use super::codes::{ROLES, SUITES, TRUTHS};
 use super::unpack::octets_at;
 use super::verify::Judged;
 use crate::report::Trace;
 use crate::report::notice::{Fate, Notice, Said};
-use crate::track::{
-    Event, Exchange, HopReport, RecipientStatus, Role, Security, Stage, Status, StepId,
-};
-
-/// The values that stand as numbers.
-pub const TRUTHS: [Truth; 4] = [
-    Truth::Verified,
-    Truth::NotOurs,
-    Truth::Unproved,
-    Truth::Unverifiable,
-];
-#[allow(missing_docs)]
-pub const ROLES: [Role; 3] = [Role::Ingress, Role::Egress, Role::Delivery];
-
-/// TLS as nearly all speak it, version and cipher suite.
-pub const SUITES: [(&str, &str); 3] = [
-    ("1.3", "TLS_AES_256_GCM_SHA384"),
-    ("1.3", "TLS_AES_128_GCM_SHA256"),
-    ("1.3", "TLS_CHACHA20_POLY1305_SHA256"),
-];
+use crate::track::{Event, Exchange, HopReport, RecipientStatus, Security, Stage, Status, StepId};
 
 /// The shortest text that a place is shorter than, octets.
 const TEXT_OCTETS_MIN: usize = 6;

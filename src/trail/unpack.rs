@@ -2,7 +2,7 @@
 //!
 //! Must not know disk or mail; the format stands at the top of `pack`.
 
-use super::pack::{ROLES, SUITES, TRUTHS};
+use super::codes::{ROLES, SUITES, TRUTHS};
 use super::verify::Judged;
 use crate::report::Trace;
 use crate::report::notice::{Fate, Notice, Said};

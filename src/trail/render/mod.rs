@@ -9,6 +9,7 @@ pub mod html;
 pub mod json;
 pub mod line;
 mod moments;
+pub mod paint;
 mod picture;
 mod spent;
 pub mod stats;

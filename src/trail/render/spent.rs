@@ -3,7 +3,7 @@
 
 use super::View;
 use super::format::{bounded, duration, put};
-use super::terminal::{DIM, outcome_style, paint};
+use super::paint::{DIM, outcome_style, paint};
 use super::verdict::corrected_us;
 use crate::trail::clock::Bounds;
 use crate::trail::spent::{self, Kind};

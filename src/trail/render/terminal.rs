@@ -1,60 +1,26 @@
 //! Trails for people, in so many columns or without a limit. Colours are ANSI sequences; printing through `anstream` drops
 //! them where they do not belong.
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 
 use super::fates::{fate, said, words_by_recipient};
 use super::format::{cut, fill_all, fill_list, plain, put};
 use super::line::Line;
+use super::paint::{DIM, RED, outcome_style, paint};
 use super::verdict::verdict;
 use super::{TERMINAL_COLUMNS, View, spent, tree, trust};
-use crate::track::Event;
 use crate::trail::message::Word;
-use crate::trail::{Message, NotOurs, Outcome, Trails, Truth};
+use crate::trail::{Message, NotOurs, Trails, Truth};
 
 /// Characters of an id in the list, if so many tell the ids apart.
 const ID_MIN: usize = 8;
 const ID_MAX: usize = 16;
-/// Beside the point.
-pub const DIM: Style = Style::new().dimmed();
-/// A hop's name.
-pub const BOLD: Style = Style::new().bold();
-/// As it should be.
-pub const GREEN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
-/// Not settled.
-pub const YELLOW: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
-/// Wrong.
-pub const RED: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
-
-/// The text between a style's sequences.
-pub fn paint(style: Style, text: &str) -> String {
-    format!("{style}{text}{style:#}")
-}
 
 fn mark(truth: Truth) -> &'static str {
     match truth {
         Truth::Verified => "✓",
         Truth::NotOurs => "✗",
         Truth::Unproved | Truth::Unverifiable => "?",
-    }
-}
-
-/// The colour of an answer.
-pub fn outcome_style(outcome: Outcome) -> Style {
-    match outcome {
-        Outcome::Failed => RED,
-        Outcome::Open => YELLOW,
-        Outcome::Delivered => GREEN,
-    }
-}
-
-/// The colour of what a step did.
-pub fn event_style(event: Event) -> Style {
-    match event {
-        Event::Delivered => GREEN,
-        Event::Failed => RED,
-        Event::Delayed | Event::Held | Event::Looped => YELLOW,
-        _ => Style::new(),
     }
 }
 

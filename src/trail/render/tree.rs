@@ -6,7 +6,7 @@ use anstyle::Style;
 use super::View;
 use super::format::{fill, fill_all, fill_short, plain, put};
 use super::moments::{Moment, fate_us, moments};
-use super::terminal::{BOLD, DIM, event_style, paint};
+use super::paint::{BOLD, DIM, event_style, paint};
 use super::words::{self, Said, time};
 use crate::track::{Event, HopReport, RecipientStatus};
 use crate::trail::{Message, Stay};

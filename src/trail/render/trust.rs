@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::View;
 use super::format::{fill_all, plain, put};
-use super::terminal::{RED, paint};
+use super::paint::{RED, paint};
 use crate::report::Origin;
 use crate::trail::verify::{Agreement, agreement};
 use crate::trail::{Message, NotOurs, Truth, Why};

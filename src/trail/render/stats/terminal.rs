@@ -3,7 +3,7 @@
 use crate::trail::clock::Bounds;
 use crate::trail::render::View;
 use crate::trail::render::format::{bounded, cut, duration, fill, fill_list, plain, put};
-use crate::trail::render::terminal::{BOLD, DIM, GREEN, RED, YELLOW, paint};
+use crate::trail::render::paint::{BOLD, DIM, GREEN, RED, YELLOW, paint};
 use crate::trail::stats::{Change, Key, News, Percentiles, Stats, Table, Tally};
 
 /// Lines of a table; programs get all.

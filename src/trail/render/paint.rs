@@ -1,0 +1,41 @@
+//! The colours of a terminal, and what each stands for.
+
+use anstyle::{AnsiColor, Style};
+
+use crate::track::Event;
+use crate::trail::Outcome;
+
+/// Beside the point.
+pub const DIM: Style = Style::new().dimmed();
+/// A hop's name.
+pub const BOLD: Style = Style::new().bold();
+/// As it should be.
+pub const GREEN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+/// Not settled.
+pub const YELLOW: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+/// Wrong.
+pub const RED: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
+
+/// The text between a style's sequences.
+pub fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// The colour of an answer.
+pub fn outcome_style(outcome: Outcome) -> Style {
+    match outcome {
+        Outcome::Failed => RED,
+        Outcome::Open => YELLOW,
+        Outcome::Delivered => GREEN,
+    }
+}
+
+/// The colour of what a step did.
+pub fn event_style(event: Event) -> Style {
+    match event {
+        Event::Delivered => GREEN,
+        Event::Failed => RED,
+        Event::Delayed | Event::Held | Event::Looped => YELLOW,
+        _ => Style::new(),
+    }
+}
