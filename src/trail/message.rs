@@ -75,6 +75,20 @@ impl Stay {
         self.steps.is_empty()
     }
 
+    /// The step by which the message came here: this one, or the entrance it goes back to.
+    pub fn entrance<'a>(&'a self, step: &'a HopReport) -> &'a HopReport {
+        let find = |id| self.steps.iter().find(|s| s.step == id);
+        let mut first = step;
+        // Links of hostile reports may run in a circle.
+        for _ in &self.steps {
+            match first.parent.and_then(find) {
+                Some(before) => first = before,
+                None => break,
+            }
+        }
+        first
+    }
+
     /// The least and the greatest moment told of here, µs of the hop's clock.
     pub fn lasted(&self) -> Option<(i64, i64)> {
         let first = self.steps.iter().map(HopReport::arrived_us).min()?;
@@ -125,6 +139,20 @@ impl Message {
         let mut visits: Vec<usize> = ancestors.filter(same).collect();
         visits.reverse();
         visits
+    }
+
+    /// The time from the last octet's leaving the hop before to its coming to this stay in this step; never negative.
+    pub fn transit(&self, stay: usize, step: &HopReport) -> Option<Bounds> {
+        let stay = self.stays.get(stay)?;
+        let came = |h: &&Handover| (Some(h.from), h.arrived_us) == (step.parent, step.arrived_us());
+        let handover = stay.handovers.iter().find(came)?;
+        let raw_us = handover.arrived_us.checked_sub(handover.left_us)?;
+        let took = handover.link.bounds()?.taken_from(raw_us);
+        let at_least = Bounds {
+            low_us: 0,
+            high_us: i64::MAX,
+        };
+        took.and(at_least)
     }
 
     /// When it set out, for sorting: the originator's stamp, else the first arrival, µs.
@@ -328,4 +356,9 @@ pub enum Truth {
 pub(super) fn last_us(report: &HopReport) -> i64 {
     let attempts = report.recipients.iter().filter_map(|r| r.attempted_us);
     attempts.max().unwrap_or_else(|| report.arrived_us())
+}
+
+/// Whether two addresses differ in the case of their letters at most.
+pub fn is_same(a: &str, b: &str) -> bool {
+    a == b || a.to_lowercase() == b.to_lowercase()
 }

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::clock::Bounds;
-use super::way::{entrance, is_same, transit};
+use super::message::is_same;
 use super::{Message, Stay};
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
@@ -96,7 +96,7 @@ pub fn leg(message: &Message, stay: usize, step: &HopReport, group: &RecipientSt
         stay,
         step: step.step,
         event: group.event,
-        wire: here.and_then(|here| transit(message, stay, entrance(here, step))),
+        wire: here.and_then(|here| message.transit(stay, here.entrance(step))),
         dwell_us,
         parts: parts.unwrap_or_default(),
     }

@@ -2,9 +2,9 @@
 //! and between hops, within the bounds of their clocks.
 
 use super::clock::Bounds;
-use super::message::Handover;
+use super::message::is_same;
 use super::{Message, Recipient, Stay, spent};
-use crate::track::{Event, HopReport, RecipientStatus, StepId};
+use crate::track::{Event, HopReport, RecipientStatus};
 
 /// A hop on the way to a recipient, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ struct At<'a> {
 
 impl At<'_> {
     fn wire(&self, message: &Message) -> Option<Bounds> {
-        transit(message, self.n, self.came_in?)
+        message.transit(self.n, self.came_in?)
     }
 }
 
@@ -81,7 +81,7 @@ fn back<'a>(
         let step = step
             .and_then(|id| stay.steps.iter().find(|s| s.step == id))
             .or_else(|| handover(stay, recipient));
-        let came_in = step.map(|step| entrance(stay, step));
+        let came_in = step.map(|step| stay.entrance(step));
         let left_in = step.and_then(|step| Some((step, group(step, recipient)?)));
         see(At {
             n,
@@ -112,37 +112,6 @@ fn never_negative(took: Bounds) -> Bounds {
     }
 }
 
-/// The time from the last octet's leaving the hop before to its coming to this stay in this step; never negative.
-pub fn transit(message: &Message, stay: usize, step: &HopReport) -> Option<Bounds> {
-    let stay = message.stays.get(stay)?;
-    let came = |h: &&Handover| (Some(h.from), h.arrived_us) == (step.parent, step.arrived_us());
-    let handover = stay.handovers.iter().find(came)?;
-    let raw_us = handover.arrived_us.checked_sub(handover.left_us)?;
-    let took = handover.link.bounds()?.taken_from(raw_us);
-    let at_least = Bounds {
-        low_us: 0,
-        high_us: i64::MAX,
-    };
-    took.and(at_least)
-}
-
-fn find(stay: &Stay, id: StepId) -> Option<&HopReport> {
-    stay.steps.iter().find(|s| s.step == id)
-}
-
-/// The step by which the message came to a stay: this one, or the entrance it goes back to.
-pub fn entrance<'a>(stay: &'a Stay, step: &'a HopReport) -> &'a HopReport {
-    let mut first = step;
-    // Links of hostile reports may run in a circle.
-    for _ in &stay.steps {
-        match first.parent.and_then(|id| find(stay, id)) {
-            Some(before) => first = before,
-            None => break,
-        }
-    }
-    first
-}
-
 /// The step in which a stay handed a recipient's message on.
 fn handover<'a>(stay: &'a Stay, recipient: &Recipient) -> Option<&'a HopReport> {
     let handed =
@@ -153,9 +122,4 @@ fn handover<'a>(stay: &'a Stay, recipient: &Recipient) -> Option<&'a HopReport> 
 fn group<'a>(step: &'a HopReport, recipient: &Recipient) -> Option<&'a RecipientStatus> {
     let is = |g: &&RecipientStatus| is_same(&g.original, &recipient.address);
     step.recipients.iter().find(is)
-}
-
-/// Whether two addresses differ in the case of their letters at most.
-pub fn is_same(a: &str, b: &str) -> bool {
-    a == b || a.to_lowercase() == b.to_lowercase()
 }

@@ -10,7 +10,6 @@ use crate::track::{Event, HopReport, RecipientStatus, Security, own};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::ring::ring;
 use crate::trail::spent::is_greylisting;
-use crate::trail::way::transit;
 use crate::trail::{Message, Stay};
 
 /// A pause between a message and the answer to it that is worth telling, µs.
@@ -60,7 +59,7 @@ pub fn claim(message: &Message, stay: &Stay, claim: &Trace, view: &View) -> Stri
 /// One arrival, as the steps that go back to it tell of it.
 pub fn arrival(message: &Message, n: usize, steps: &[&HopReport]) -> String {
     let mut text = String::from("arrived");
-    if let Some(transit) = steps.iter().find_map(|s| transit(message, n, s)) {
+    if let Some(transit) = steps.iter().find_map(|s| message.transit(n, s)) {
         put(
             &mut text,
             format_args!(", {} on the wire", bounded(transit)),

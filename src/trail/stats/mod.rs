@@ -12,7 +12,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::clock::Bounds;
-use super::way::{total, transit, way};
+use super::way::{total, way};
 use super::{Message, Outcome, Recipient, State, Stay, Truth};
 use crate::track::{Event, HopReport};
 pub use compare::{Change, News, compare};
@@ -231,7 +231,7 @@ impl Stats {
                     .entry((host.clone(), remote.clone()))
                     .or_insert_with(|| name.clone());
             }
-            let wire = child.and_then(|(child, entrance)| transit(message, child, entrance));
+            let wire = child.and_then(|(child, entrance)| message.transit(child, entrance));
             let tally = self.tally(Table::Pair, day, &host, Some(&remote));
             let of = |event| count(step.recipients.iter().filter(|r| r.event == event).count());
             tally.messages += 1;

@@ -8,7 +8,7 @@ use crate::report::Received;
 use crate::track::{Event, Exchange, HopReport, Stage, TrackingId};
 use crate::trail::assemble::assemble;
 use crate::trail::clock::{Bounds, Offset, RATE_PPM, SET_BY_US, apart_us};
-use crate::trail::way::{self, transit, way};
+use crate::trail::way::{self, way};
 use crate::trail::{Message, Stay};
 
 const HOSTS: [&str; 3] = ["a.example", "b.example", "c.example"];
@@ -183,7 +183,7 @@ fn check(message: &Message, truth: &Truth, clocks: &[Clock; 3]) -> Result<(), Te
             holds(link.unwrap(), offset_us),
             "link {link:?} is {offset_us}"
         );
-        let wire = transit(message, n, &stay.steps[0]).unwrap();
+        let wire = message.transit(n, &stay.steps[0]).unwrap();
         prop_assert!(
             wire.low_us >= 0 && holds(wire, came_us - left_us),
             "{wire:?} is {}",
