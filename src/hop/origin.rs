@@ -97,9 +97,9 @@ impl<'a> Origin<'a> {
 
 /// The recipients of one transaction, together. An ORCPT that belongs to another of them, who comes under his own name, is
 /// no member's: `OpenSMTPD` 6.8 keeps the DSN parameters of one RCPT for those behind it.
-pub fn together(origins: Vec<Origin<'_>>) -> Vec<Origin<'_>> {
+pub fn together<'a>(origins: &[Origin<'a>]) -> Vec<Origin<'a>> {
     let settled = origins.iter().map(|origin| match *origin {
-        Origin::Also { of, himself } if has(&origins, of) => Origin::Same(himself),
+        Origin::Also { of, himself } if has(origins, of) => Origin::Same(himself),
         origin => origin,
     });
     settled.collect()

@@ -209,8 +209,8 @@ impl Passage {
     }
 
     fn origins<'r>(&'r self, recipients: impl Iterator<Item = &'r Recipient>) -> Vec<Origin<'r>> {
-        let origins = recipients.map(|recipient| self.origin(recipient));
-        origin::together(origins.collect())
+        let alone: Vec<_> = recipients.map(|recipient| self.origin(recipient)).collect();
+        origin::together(&alone)
     }
 
     fn origin<'r>(&'r self, recipient: &'r Recipient) -> Origin<'r> {
