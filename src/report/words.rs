@@ -34,7 +34,7 @@ pub fn subject(report: &HopReport) -> String {
             Event::Relayed => "ends behind",
             Event::Expanded => "branches at",
             Event::Delayed => "waiting at",
-            Event::Held => "still at",
+            Event::Held => "not seen leaving",
             Event::Looped => "back again at",
             Event::Failed => "stopped at",
             Event::Delivered => "delivered at",
@@ -56,6 +56,7 @@ pub fn text(report: &HopReport) -> String {
         message_id => report.message_id.clone(),
         sent => sent,
         ring => (!report.ring.is_empty()).then(|| report.ring.join(" -> ")),
+        partial => report.came_for.is_some(),
         outcomes => outcomes(&report.recipients),
     };
     let rendered = TEMPLATES.get_template(NAME).and_then(|t| t.render(context));

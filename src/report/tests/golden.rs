@@ -39,6 +39,20 @@ fn mixed_outcomes_make_one_mail() {
 }
 
 #[test]
+fn one_of_several_is_held() {
+    let mut report = report(vec![recipient("bob@example.net", Event::Held)]);
+    report.came_for = Some(3);
+    let text = super::super::words::text(&report);
+    let (_, next) = text.split_once("What comes next: ").unwrap();
+    let (next, _) = next.split_once("\n\n").unwrap();
+    insta::assert_snapshot!(next, @r"
+    you hear again if it is seen leaving. If two of your
+      recipients are one mailbox, the server may have sent one copy for both,
+      and then nothing more is seen.
+    ");
+}
+
+#[test]
 fn little_known() {
     let mut report = report(vec![recipient("bob@example.net", Event::Failed)]);
     (report.message_id, report.sent_ms, report.parent) = (None, None, None);
