@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::dialogue::Dialogue;
 use support::hop::{FROM, Hop, MESSAGE, TRACKED};
@@ -674,4 +674,25 @@ fn a_next_hop_that_is_down_is_a_delay() {
 fn first_file(hop: &Hop) -> std::path::PathBuf {
     let mut files = std::fs::read_dir(hop.reports.path().join("new")).expect("a Maildir");
     files.next().expect("a mail").expect("an entry").path()
+}
+
+/// Who has had no reply when a session breaks off is sent to again, so a client that takes one reply at a time does not
+/// wait 50 ms for each of many.
+#[test]
+fn many_replies_to_one_message_are_all_there_soon() {
+    let hop = Hop::with("delivery", "lmtp", Sink::lmtp());
+    let mut mta = Dialogue::open(hop.exit);
+    mta.command("LHLO mta.test", "250");
+    mta.command(FROM, "250");
+    for n in 0..200 {
+        mta.command(&format!("RCPT TO:<r{n}@dest.test>"), "250");
+    }
+    mta.data(b"Subject: hi\r\n\r\nx\r\n");
+    let begun = Instant::now();
+    for _ in 0..200 {
+        mta.expect("250");
+    }
+    // At 50 ms each it would be ten seconds.
+    let took = begun.elapsed().as_secs();
+    assert!(took < 5, "{took} s");
 }
