@@ -26,31 +26,18 @@ use std::time::Duration;
 use tracing::warn;
 
 use message::Chunks;
-use offer::Offer;
 pub use offer::Offers;
+use offer::{Offer, Shown};
 
 use super::Site;
 use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
 use super::introduce::introduce;
 use super::transaction::{Envelope, Recipient, Times};
 use super::wire::{Wire, WireError};
-use crate::smtp::capability::{Capabilities, UNDERSTOOD};
 use crate::smtp::command::{Command, Verb};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 use crate::track::{Exchange, Stage};
-
-/// Mechanisms whose exchange is lines and leaves the stream as it is. Others put a security layer
-/// over it (RFC 4954, 4) or bind to a TLS channel that ends here.
-const MECHANISMS: [&str; 7] = [
-    "PLAIN",
-    "LOGIN",
-    "CRAM-MD5",
-    "SCRAM-SHA-1",
-    "SCRAM-SHA-256",
-    "XOAUTH2",
-    "OAUTHBEARER",
-];
 
 /// To MAIL and AUTH between STARTTLS and the hello that has to follow it.
 const HELLO_FIRST: Refusal = Refusal {
@@ -287,29 +274,34 @@ impl Ingress<'_> {
             return self.answer(reply);
         }
         self.note_helo(command);
-        let offer = known.unwrap_or_else(|| self.site.offers.of(&reply));
-        self.note_forward(&offer.keywords);
-        let mut shown = offer.keywords.clone();
-        let mechanisms = mechanisms(&offer.keywords).filter(|_| self.may_log_in());
         let safe = &self.site.listener.safe_keywords;
-        let vouched = |keyword: &str| safe.iter().any(|known| known.eq_ignore_ascii_case(keyword));
-        shown.retain(|keyword| UNDERSTOOD.contains(&keyword) || vouched(keyword));
-        if let Some(mechanisms) = &mechanisms {
-            shown.add(&format!("AUTH {mechanisms}"));
-        }
-        self.track_offered = self.site.offers_track(self.client, mechanisms.is_some());
-        if self.client.starttls(self.site).is_some() {
-            shown.add("STARTTLS");
-        }
-        if self.keeps_mtrk(&offer) {
-            shown.add("MTRK");
-        }
-        if self.track_offered {
-            shown.add("TRACK NOW");
-        }
-        self.offer = Some(offer);
-        self.client.tell(&shown.to_reply());
+        let shown = match known {
+            Some(offer) => Arc::new(Shown::of(offer, safe)),
+            None => self.site.offers.of(&reply, safe),
+        };
+        self.note_forward(&shown.offer.keywords);
+        let reply = self.show(&shown);
+        self.offer = Some(Arc::clone(&shown.offer));
+        self.client.answer(reply);
         Ok(())
+    }
+
+    /// The reply to EHLO: what passes of the MTA's offer, and what is offered here beside it.
+    fn show(&mut self, shown: &Shown) -> Reply {
+        let mut lines = shown.lines.clone();
+        let auth = shown.auth.as_deref().filter(|_| self.may_log_in());
+        self.track_offered = self.site.offers_track(self.client, auth.is_some());
+        let starttls = self.client.starttls(self.site).is_some();
+        let added = [
+            auth,
+            starttls.then_some("STARTTLS"),
+            self.keeps_mtrk(&shown.offer).then_some("MTRK"),
+            self.track_offered.then_some("TRACK NOW"),
+        ];
+        for line in added.into_iter().flatten() {
+            lines.add(line);
+        }
+        lines.into_reply()
     }
 
     fn may_log_in(&self) -> bool {
@@ -426,16 +418,6 @@ impl Ingress<'_> {
 /// network in plaintext on its way to hoptrail instead.
 fn login_is_private(client_secure: bool, next_secure: bool, client: IpAddr) -> bool {
     client_secure || !next_secure || client.to_canonical().is_loopback()
-}
-
-/// The AUTH mechanisms that can be passed through.
-fn mechanisms(offer: &Capabilities) -> Option<String> {
-    let offered = String::from_utf8_lossy(offer.arguments("AUTH")?).to_ascii_uppercase();
-    let passed: Vec<&str> = offered
-        .split_whitespace()
-        .filter(|m| MECHANISMS.contains(m))
-        .collect();
-    (!passed.is_empty()).then(|| passed.join(" "))
 }
 
 #[cfg(test)]

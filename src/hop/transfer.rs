@@ -205,7 +205,7 @@ impl Transfer<'_> {
         if self.track_offered {
             offer.add("TRACK NOW");
         }
-        self.client.tell(&offer.to_reply());
+        self.client.answer(offer.into_reply());
         let reply_us = self.site.hop.clock.now_us();
         self.hello = Some(Exchange {
             stage: Stage::Ehlo,

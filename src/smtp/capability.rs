@@ -1,7 +1,7 @@
 //! The reply to EHLO or LHLO taken apart into its keywords (RFC 5321, 4.1.1.1), so that a proxy can
 //! hide what it does not understand and show what it adds.
 
-use super::reply::{Reply, printable};
+use super::reply::Reply;
 
 /// The EHLO keywords that a proxy may show as they came: nothing behind them changes the framing or the
 /// state of a session beyond what this module reads. Any other keyword is hidden.
@@ -34,6 +34,11 @@ impl Capabilities {
     /// Takes a reply to EHLO or LHLO apart.
     pub fn of(reply: &Reply) -> Self {
         Self(reply.clone())
+    }
+
+    /// Whether they are those of this reply, octet by octet.
+    pub fn is(&self, reply: &Reply) -> bool {
+        self.0 == *reply
     }
 
     /// Whether the keyword is among the lines, in any case.
@@ -79,14 +84,12 @@ impl Capabilities {
 
     /// Shows one more line. What is not printable ASCII becomes `?`.
     pub fn add(&mut self, line: &str) {
-        let line = printable(line.as_bytes());
-        let lines: Vec<_> = self.0.lines().chain([line.as_bytes()]).collect();
-        self.0 = Reply::of_lines(self.0.code, &lines);
+        self.0.add_line(line.as_bytes());
     }
 
     /// The reply to send on; octet by octet what came, if nothing was hidden or added.
-    pub fn to_reply(&self) -> Vec<u8> {
-        self.0.raw().to_vec()
+    pub fn into_reply(self) -> Reply {
+        self.0
     }
 
     /// The arguments of each line with this keyword.
@@ -123,7 +126,7 @@ mod tests {
     }
 
     fn shown(capabilities: &Capabilities) -> String {
-        String::from_utf8_lossy(&capabilities.to_reply()).into_owned()
+        String::from_utf8_lossy(capabilities.clone().into_reply().raw()).into_owned()
     }
 
     #[test]
@@ -169,6 +172,19 @@ mod tests {
         let mut offer = capabilities("250 mx\r\n");
         offer.add("TRACK\r\n250 X");
         assert_eq!(shown(&offer), "250-mx\r\n250 TRACK??250 X\r\n");
+    }
+
+    #[test]
+    fn a_line_is_added_behind_a_bare_code() {
+        for (raw, with) in [
+            ("250\r\n", "250-\r\n250 DSN\r\n"),
+            ("250-a\r\n250\r\n", "250-a\r\n250-\r\n250 DSN\r\n"),
+            ("250-a\r\n250 \r\n", "250-a\r\n250-\r\n250 DSN\r\n"),
+        ] {
+            let mut offer = capabilities(raw);
+            offer.add("DSN");
+            assert_eq!(shown(&offer), with);
+        }
     }
 
     #[test]

@@ -133,6 +133,22 @@ impl Reply {
         Self { code, raw }
     }
 
+    /// Puts one more line behind the last. What is not printable ASCII becomes `?`.
+    pub(super) fn add_line(&mut self, line: &[u8]) {
+        let before = &self.raw[..self.raw.len() - 1];
+        let last = memchr::memrchr(b'\n', before).map_or(0, |end| end + 1);
+        let code = last..last + 3;
+        // A bare code is a whole line, too.
+        match self.raw.get_mut(code.end) {
+            Some(separator @ b' ') => *separator = b'-',
+            _ => self.raw.insert(code.end, b'-'),
+        }
+        self.raw.extend_from_within(code);
+        self.raw.push(b' ');
+        self.raw.extend(line.iter().map(show));
+        self.raw.extend_from_slice(b"\r\n");
+    }
+
     /// Every line as it came, CRLF included.
     pub fn raw(&self) -> &[u8] {
         &self.raw
@@ -231,12 +247,15 @@ fn without_status(line: &str) -> &str {
 }
 
 /// `?` for every octet that is not printable ASCII.
-pub(super) fn printable(octets: &[u8]) -> String {
-    let show = |b: &u8| match b {
-        b' '..=b'~' => char::from(*b),
-        _ => '?',
-    };
-    octets.iter().map(show).collect()
+fn printable(octets: &[u8]) -> String {
+    octets.iter().map(|b| char::from(show(b))).collect()
+}
+
+fn show(octet: &u8) -> u8 {
+    match octet {
+        b' '..=b'~' => *octet,
+        _ => b'?',
+    }
 }
 
 #[cfg(test)]
