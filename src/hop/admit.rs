@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,19 +25,22 @@ pub struct Admitted {
     pub stream: TcpStream,
     /// Who the client is.
     pub ends: Ends,
-    /// Its place among the sessions of this client, if they are counted.
     /// Its place among the sessions of its client; given back when this is dropped.
     pub place: Option<Place>,
 }
 
 /// Finds out who has connected, and turns away who is not to have a session.
 pub async fn admit(site: &Site, mut stream: TcpStream, address: SocketAddr) -> Option<Admitted> {
-    let own = stream.local_addr().map(|local| Ends {
+    let own = local(site.listener.listen, &stream).map(|local| Ends {
         client: address,
         local,
     });
     let ends = match own {
-        Ok(own) => true_ends(site, &mut stream, own).await?,
+        // Of anybody but a trusted balancer nothing is read: whoever may name a client may be anybody.
+        Ok(own) if site.listener.proxy_from.contains(own.client.ip()) => {
+            Box::pin(true_ends(site, &mut stream, own)).await?
+        }
+        Ok(own) => own,
         Err(error) => {
             debug!("client gone at once: {error}");
             return None;
@@ -46,7 +50,7 @@ pub async fn admit(site: &Site, mut stream: TcpStream, address: SocketAddr) -> O
     if !listener.serves(ends.client.ip()) {
         warn!(listen = %listener.listen, client = %ends.client, "refused: not in the listener's clients");
         let text = format!("{hostname} takes no mail from your address");
-        turn_away(stream, site, Reply::new(554, "5.7.1", &text)).await;
+        Box::pin(turn_away(stream, site, Reply::new(554, "5.7.1", &text))).await;
         return None;
     }
     let sessions_max = site.hop.limits.sessions_per_client_max;
@@ -60,7 +64,7 @@ pub async fn admit(site: &Site, mut stream: TcpStream, address: SocketAddr) -> O
         if entered.is_none() {
             info!(listen = %listener.listen, client = %ends.client, "refused: sessions_per_client_max");
             let text = format!("{hostname} has too many connections from your address");
-            turn_away(stream, site, Reply::new(421, "4.7.0", &text)).await;
+            Box::pin(turn_away(stream, site, Reply::new(421, "4.7.0", &text))).await;
             return None;
         }
         entered
@@ -72,14 +76,18 @@ pub async fn admit(site: &Site, mut stream: TcpStream, address: SocketAddr) -> O
     })
 }
 
-/// The ends of the connection as a trusted balancer tells them; such a one has to. Of anybody else nothing
-/// is read: whoever may name a client may be anybody.
-async fn true_ends(site: &Site, stream: &mut TcpStream, own: Ends) -> Option<Ends> {
-    if !site.listener.proxy_from.contains(own.client.ip()) {
-        return Some(own);
+/// Where a client connected to. The system is asked only if a listener may be reached at more than one address.
+fn local(listen: SocketAddr, stream: &TcpStream) -> io::Result<SocketAddr> {
+    match listen {
+        SocketAddr::V4(one) if !one.ip().is_unspecified() && one.port() != 0 => Ok(listen),
+        _ => stream.local_addr(),
     }
+}
+
+/// The ends of the connection as a trusted balancer tells them; such a one has to.
+async fn true_ends(site: &Site, stream: &mut TcpStream, own: Ends) -> Option<Ends> {
     let header = timeout(site.hop.timeouts.proxy_header(), proxy::receive(stream)).await;
-    match header.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+    match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(Source::Relayed(ends)) => Some(ends),
         Ok(Source::Itself) => Some(own),
         Err(error) => {

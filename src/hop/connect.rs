@@ -2,9 +2,9 @@
 //! who will use it, and for what.
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tracing::info;
 
+use super::deadline::Timer;
 use super::next_hop::{ConnectError, Manners, NextHopAddr, Protocol};
 use super::tls::{ClientMode, ClientTls};
 use super::wire::{Wire, WireError};
@@ -41,11 +41,17 @@ async fn dial(to: &NextHopAddr, manners: Manners<'_>) -> Result<Wire, ConnectErr
             None => TcpStream::connect((to.host.as_str(), to.port)).await,
         }
     };
-    let connected = timeout(manners.timeouts.connect(), connecting)
-        .await
-        .map_err(|_| ConnectError::Unreachable(WireError::TimedOut))?;
-    let stream = connected.map_err(|error| ConnectError::Unreachable(error.into()))?;
-    Ok(Wire::new(stream, manners.timeouts.write()).map_err(WireError::from)?)
+    let mut timer = Timer::default();
+    let connected = timer.within(manners.timeouts.connect(), connecting).await;
+    let stream = connected
+        .ok_or(WireError::TimedOut)
+        .and_then(|connected| Ok(connected?))
+        .map_err(ConnectError::Unreachable)?;
+    stream.set_nodelay(true).map_err(WireError::from)?;
+    let mut wire = Wire::new(stream, manners.timeouts.write());
+    // This was the first of its waits.
+    *wire.timer() = timer;
+    Ok(wire)
 }
 
 /// The greeting of a fresh connection, and TLS before or after it.

@@ -23,6 +23,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tracing::warn;
 
 use message::Chunks;
@@ -76,10 +77,12 @@ async fn meet<'a>(site: &'a Site, client: &'a mut Client) -> Option<Ingress<'a>>
     let next_hop = listener.routes.fixed()?;
     let manners = site.manners(next_hop);
     match introduce(next_hop, *client.ends, listener.client_address, manners).await {
-        Ok((next, greeting)) => {
-            client.tell(greeting.raw());
+        Ok((mut next, greeting)) => {
+            client.take_timer_back(&mut next);
+            let code = greeting.code;
+            client.answer(greeting);
             let session = Ingress::new(site, client, next);
-            if greeting.code == 421 {
+            if code == 421 {
                 session.part(End::Done).await;
                 return None;
             }
@@ -149,9 +152,13 @@ impl Ingress<'_> {
         }
     }
 
-    async fn part(mut self, end: End) {
+    async fn part(self, end: End) {
+        if let End::Client(_) = end {
+            // Nobody waits for what is left to do; others may.
+            yield_now().await;
+        }
         self.client.close(&self.site.hop, end).await;
-        self.next.shut().await;
+        self.next.close().await;
     }
 
     /// The MTA said something nobody asked for (421, most likely): its words go to the client, then both

@@ -3,8 +3,10 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -92,6 +94,8 @@ pub fn open(address: SocketAddr, worker: &Handle) -> io::Result<TcpListener> {
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
     socket.set_reuseaddr(true)?;
+    // For the sockets of its clients, which have it from this one.
+    socket.set_nodelay(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -104,6 +108,19 @@ async fn accept(socket: &TcpListener, worker: &Handle) -> io::Result<(TcpStream,
         socket.poll_accept(context)
     })
     .await
+}
+
+/// Lets all go first whose turn it is.
+async fn step_back() {
+    let mut stepped = false;
+    poll_fn(|context| {
+        if mem::replace(&mut stepped, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Accepts that failed, told together.
@@ -174,6 +191,8 @@ pub async fn serve(
             place,
         });
         worker.spawn(serve_one(site, came));
+        // The next client most likely is not there yet; the MTA of this one can be called.
+        step_back().await;
     }
     drop(socket);
     let site = Arc::clone(&site.borrow());
@@ -239,22 +258,16 @@ async fn begin(site: &Site, came: Box<Came>) -> Option<(Session, Client, Places)
         _listener: came.place,
         _client: place.map(Box::new),
     };
-    let mut client = match client(site, stream, ends) {
-        Ok(client) => client,
-        Err(error) => {
-            debug!("client gone at once: {error}");
-            return None;
-        }
-    };
+    let mut client = client(site, stream, ends);
     let secured = who.of(secure(site, &mut client)).await;
     secured.then_some((who, client, places))
 }
 
-fn client(site: &Site, stream: TcpStream, ends: Ends) -> io::Result<Client> {
+fn client(site: &Site, stream: TcpStream, ends: Ends) -> Client {
     let timeouts = &site.hop.timeouts;
-    let mut wire = Wire::new(stream, timeouts.write())?;
+    let mut wire = Wire::new(stream, timeouts.write());
     wire.end_reads_at(Instant::now() + timeouts.session());
-    Ok(Client::new(wire, ends))
+    Client::new(wire, ends)
 }
 
 /// TLS before anything else, where the listener wants it; whether the session can go on.
@@ -283,7 +296,20 @@ fn busy(site: &Site) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+
+    #[tokio::test]
+    async fn the_sockets_of_clients_delay_nothing() {
+        let worker = Handle::current();
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let socket = open(address.parse().unwrap(), &worker).unwrap();
+            let client = TcpStream::connect(socket.local_addr().unwrap());
+            let (accepted, _client) = tokio::join!(accept(&socket, &worker), client);
+            assert!(accepted.unwrap().0.nodelay().unwrap(), "{address}");
+        }
+    }
 
     /// A hop has thousands of sessions, and nearly all of them wait. With what the runtime adds this is the most that
     /// fits into 768 octets.

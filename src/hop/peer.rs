@@ -103,7 +103,7 @@ impl Peer {
     /// Says goodbye. A courtesy: the next hop may be gone, and nothing hangs on its answer.
     pub async fn quit(mut self) {
         let _ = self.wire.write(b"QUIT\r\n").await;
-        self.wire.shut().await;
+        self.wire.close().await;
     }
 }
 

@@ -102,18 +102,17 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Takes a connected socket. A peer that does not take what is written within `write_limit` is given up.
-    pub fn new(stream: TcpStream, write_limit: Duration) -> io::Result<Self> {
-        // Without it, Nagle's algorithm and delayed acknowledgements stall a session by 40 ms a message.
-        stream.set_nodelay(true)?;
-        Ok(Self {
+    /// Takes a connected socket, which must not delay what is written: Nagle's algorithm and delayed acknowledgements
+    /// would stall a session by 40 ms a message. A peer that does not take that within `write_limit` is given up.
+    pub fn new(stream: TcpStream, write_limit: Duration) -> Self {
+        Self {
             stream: Stream::Plain(stream),
             input: Vec::new(),
             taken: 0,
             write_limit,
             reads_end: None,
             timer: Timer::default(),
-        })
+        }
     }
 
     /// The timer of its waits, for one that is not for the peer.
@@ -325,6 +324,13 @@ impl Wire {
                 ready!(self.timer.poll(wait.end(), context));
                 Poll::Ready(Err(WireError::TimedOut))
             }
+        }
+    }
+
+    /// Leaves. Under TLS the peer is told before, or it could not tell that from an attack (RFC 8446, 6.1).
+    pub async fn close(mut self) {
+        if self.is_secure() {
+            self.shut().await;
         }
     }
 
