@@ -124,6 +124,78 @@ fn a_name_server_is_asked_when_the_user_asks() {
 }
 
 #[test]
+fn a_name_server_that_does_not_answer_says_nothing_of_a_domain() {
+    let reported = Reported::new();
+    // A port on which nobody listens.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let nowhere = format!("--dns=127.0.0.1:{port}");
+    let archive = reported.mailbox.path().join("evidence.tar");
+    let to = archive.display().to_string();
+    let told = reported.timeline(&["--bundle".to_owned(), to, nowhere.clone()]);
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    let why = "? mx1.test: signed, but no name server answered for the key of mx1.test";
+    assert!(text.contains(why), "{text}");
+    let warning = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(
+        warning.contains(&format!("{RECORD}: no name server answered")),
+        "{warning}"
+    );
+    let (code, found) = verify(&archive, &[nowhere]);
+    assert_eq!(code, Some(1), "{found}");
+    assert!(
+        found.contains("no name server answered its maker"),
+        "{found}"
+    );
+    assert!(!found.contains("other keys"), "{found}");
+}
+
+#[test]
+fn what_cannot_be_written_whole_is_not_written() {
+    let reported = Reported::new();
+    let names = reported.name_server();
+    let page = reported.mailbox.path().join("page.html");
+    std::fs::write(&page, "the one of yesterday").unwrap();
+    // No file may grow beyond 4 KiB.
+    let limited = |more: &str| {
+        let command = format!(
+            "ulimit -f 4; trap '' XFSZ; exec '{}' timeline '{}' '<m1@origin.test>' {more}",
+            env!("CARGO_BIN_EXE_hoptrail"),
+            reported.mailbox.path().display()
+        );
+        let mut shell = std::process::Command::new("bash");
+        shell
+            .args(["-c", &command])
+            .env("HOPTRAIL_HOME", reported.user.home());
+        shell.output().unwrap()
+    };
+    let output = limited(&format!("--html '{}'", page.display()));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(
+        std::fs::read_to_string(&page).unwrap(),
+        "the one of yesterday"
+    );
+    let (archive, _) = reported.bundle(&names);
+    let output = limited(&format!(
+        "--bundle '{}' {}",
+        archive.display(),
+        at(names.address())
+    ));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(!archive.exists());
+    let left: Vec<_> = std::fs::read_dir(reported.mailbox.path())
+        .unwrap()
+        .flatten()
+        .collect();
+    assert!(
+        left.iter()
+            .all(|file| !file.file_name().to_string_lossy().contains("part")),
+        "{left:?}"
+    );
+}
+
+#[test]
 fn an_archive_convinces_a_stranger_and_an_altered_one_does_not() {
     let reported = Reported::new();
     let names = reported.name_server();

@@ -195,12 +195,18 @@ fn what_goes_wrong_is_told_with_the_way_out() {
     assert!(said("INBOX", &[]).contains("--password-command"));
     let wrong = said("INBOX", &["--password-command", "echo wrong"]);
     assert!(
-        wrong.contains("login: ") && wrong.contains("/INBOX"),
+        wrong.contains("login: the server refuses: [AUTHENTICATIONFAILED]")
+            && wrong.contains("/INBOX"),
         "{wrong}"
     );
+    assert!(!wrong.contains("None"), "{wrong}");
     assert!(said("INBOX", &["--password-command", "exit 3"]).contains("exit status: 3"));
     let missing = said("Nowhere", &PASSWORD);
-    assert!(missing.contains("/Nowhere"), "{missing}");
+    assert!(
+        missing.contains("/Nowhere: the server refuses: "),
+        "{missing}"
+    );
+    assert!(!missing.contains("None"), "{missing}");
     let stranger = User::stranger();
     let url = world.url("INBOX");
     let args = [&["timeline", &url], PASSWORD.as_slice()].concat();

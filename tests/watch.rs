@@ -172,6 +172,25 @@ fn each_report_is_a_line_within_a_second() {
 }
 
 #[test]
+fn a_mailbox_that_is_away_for_a_while_is_waited_for() {
+    let dir = maildir();
+    let (there, away) = (dir.path().join("box"), dir.path().join("away"));
+    fs::create_dir(&there).expect("a directory can be made");
+    for folder in ["new", "cur", "tmp"] {
+        fs::create_dir(there.join(folder)).expect("a directory can be made");
+    }
+    deliver(&there, "aa@x", 1, Event::Transferred);
+    let watch = Watch::start(&there, &[]);
+    assert!(watch.line().contains("  aa@x  ?  "));
+    fs::rename(&there, &away).expect("it can be moved");
+    thread::sleep(Duration::from_secs(1));
+    fs::rename(&away, &there).expect("and back");
+    deliver(&there, "aa@x", 2, Event::Delivered);
+    let last = watch.line();
+    assert!(last.contains("  aa@x  ?  delivered"), "{last}");
+}
+
+#[test]
 fn programs_get_lines_of_json() {
     let dir = maildir();
     let watch = Watch::start(dir.path(), &["--json-lines"]);

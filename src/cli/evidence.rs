@@ -2,16 +2,16 @@
 //! asked for only where the user asked for that.
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures_util::stream::{self, StreamExt};
-use mail_auth::MessageAuthenticator;
+use mail_auth::{DnsError, Error, MessageAuthenticator};
 use tokio::time::timeout;
 
 use super::block_on;
@@ -21,9 +21,10 @@ use crate::report::notice::Notice;
 use crate::report::{Keys, Record};
 use crate::track::Secret;
 use crate::trail::bundle::{self, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
-use crate::trail::examine::{collect, examine, keys_wanted};
+use crate::trail::examine::{collect, examine, keys_wanted, leave_out_forged};
 use crate::trail::message::Word;
 use crate::trail::render::evidence;
+use crate::trail::render::format::plain;
 use crate::trail::verify::Proof;
 use crate::trail::{Source, Trails, Truth};
 
@@ -67,13 +68,13 @@ impl Evidence {
         examine(mails, &self.keys, secret.into())
     }
 
-    /// Writes the archive and says so.
-    pub fn archive(
-        self,
-        trails: &Trails,
-        secret: Option<&Secret>,
-        to: &Path,
-    ) -> anyhow::Result<()> {
+    /// Writes the archive, without the reports that are forged, and says so.
+    pub fn archive(mut self, secret: Option<&Secret>, to: &Path) -> anyhow::Result<()> {
+        let left_out = leave_out_forged(&mut self.mails, &self.keys, secret.into());
+        let trails = &self.judge(secret);
+        if trails.messages.is_empty() {
+            bail!("no report that counts, so no evidence archive is made");
+        }
         let made_us = Clock::system().now_us();
         let held = evidence::held(trails);
         let archive = Bundle {
@@ -89,13 +90,10 @@ impl Evidence {
             mails: self.mails,
         }
         .write();
-        let place = || format!("{}", to.display());
-        let mut options = OpenOptions::new();
-        // Evidence is never overwritten; addresses stand in it.
-        let file = options.write(true).create_new(true).mode(0o600).open(to);
-        let mut file = file.with_context(place)?;
-        file.write_all(&archive).with_context(place)?;
-        file.sync_all().with_context(place)?;
+        write_new(to, &archive).with_context(|| format!("{}", to.display()))?;
+        if left_out > 0 {
+            eprintln!("left out of it, as forged or altered: {left_out}");
+        }
         eprintln!(
             "{}: evidence archive of {held}; note its digest elsewhere, it shows later that nothing was \
              changed:\n  sha256 {}",
@@ -104,6 +102,14 @@ impl Evidence {
         );
         Ok(())
     }
+}
+
+/// Evidence is never overwritten, and none is left in part; addresses stand in it.
+fn write_new(to: &Path, archive: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(to)?;
+    let written = file.write_all(archive).and_then(|()| file.sync_all());
+    written.inspect_err(|_| drop(fs::remove_file(to)))
 }
 
 /// A of each message that is proved.
@@ -121,7 +127,7 @@ fn proofs(trails: &Trails, secret: &Secret) -> Vec<ProofText> {
     proofs.map(|proof| ProofText::of(&proof)).collect()
 }
 
-/// Asks for keys by the names of their records. Who does not answer in time has none.
+/// Asks for keys by the names of their records, and says of which nobody answered in time.
 pub fn look_up(names: BTreeSet<String>, server: Server) -> anyhow::Result<Keys> {
     let ask = async {
         let servers = Names::new(server);
@@ -130,15 +136,34 @@ pub fn look_up(names: BTreeSet<String>, server: Server) -> anyhow::Result<Keys> 
         let record = |name: String| async move {
             let looked_up_us = Clock::system().now_us();
             let answer = timeout(ANSWER_WAIT, servers.txt_raw_lookup(format!("{name}."))).await;
-            let text = answer
-                .ok()
-                .and_then(Result::ok)
-                .filter(|text| !text.is_empty());
-            let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
-            (name, Record { text, looked_up_us })
+            (name, record_of(answer.ok(), looked_up_us))
         };
         let asked = stream::iter(names.into_iter().take(KEYS_MAX)).map(record);
         anyhow::Ok(Keys(asked.buffer_unordered(AT_A_TIME).collect().await))
     };
-    block_on(ask)
+    let keys = block_on(ask)?;
+    for (name, _) in keys.0.iter().filter(|(_, record)| record.unanswered) {
+        eprintln!(
+            "{}: no name server answered, so what it signed is not judged; try again, or ask another with \
+             --dns=ADDRESS:PORT",
+            plain(name)
+        );
+    }
+    Ok(keys)
+}
+
+/// What the DNS says of a key; `None` if it said nothing in time.
+fn record_of(answer: Option<mail_auth::Result<Vec<u8>>>, looked_up_us: i64) -> Record {
+    let none = |error: &Error| matches!(error, Error::Dns(DnsError::RecordNotFound(_)));
+    let unanswered = match &answer {
+        None => true,
+        Some(Err(error)) => !none(error),
+        Some(Ok(_)) => false,
+    };
+    let text = answer.and_then(Result::ok).filter(|text| !text.is_empty());
+    Record {
+        text: text.map(|text| String::from_utf8_lossy(&text).into_owned()),
+        unanswered,
+        looked_up_us,
+    }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -221,11 +221,23 @@ fn judge(
     }
     let evidence = Evidence::gather(sources, trails, secret, args.dns.flatten())?;
     let judged = evidence.judge(secret);
-    if let Some(file) = &args.bundle {
-        evidence.archive(&judged, secret, file)?;
+    if let Some(file) = args.bundle.as_ref().filter(|_| !trails.messages.is_empty()) {
+        evidence.archive(secret, file)?;
     }
     (trails.messages, trails.not_ours) = (judged.messages, judged.not_ours);
     Ok(())
+}
+
+/// Writes a file whole or not at all, if it is one.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    // The file behind a link is meant, not the link.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if fs::metadata(&path).is_ok_and(|place| !place.is_file()) {
+        return fs::write(path, text);
+    }
+    let draft = path.with_added_extension("part");
+    let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path));
+    written.inspect_err(|_| drop(fs::remove_file(&draft)))
 }
 
 /// Prints messages with everything that is asked for.
@@ -233,7 +245,7 @@ fn whole(trails: &Trails, hops: bool, args: &Args) -> anyhow::Result<()> {
     let view = view();
     if let Some(file) = &args.html {
         let failed = || format!("cannot write {}", file.display());
-        fs::write(file, html::page(trails, &view)).with_context(failed)?;
+        write_whole(file, &html::page(trails, &view)).with_context(failed)?;
     }
     let text = if args.json {
         json::document(trails, view.now_us)

@@ -26,9 +26,10 @@ use crate::track::Secret;
 use crate::trail::groups::Groups;
 use crate::trail::render::format::plain;
 use crate::trail::render::{View, json, paint, terminal};
-use crate::trail::{Message, NotOurs, Reports, Source, Trails};
+use crate::trail::{Message, NotOurs, Reports, Source, SourceError, Trails};
 
 const EXIT_CODES: &str = "\
+A Maildir is looked at all the time, a server every 20 seconds with a login of its own.
 It goes on until it is told to stop (Ctrl-C, SIGTERM), or with --until-done. Its exit
 code is that of `timeline`, by what was known then: 0 delivered, 1 on its way or nobody
 can say, 2 usage or I/O error, 3 failed, 4 nothing found.
@@ -39,6 +40,9 @@ can say, 2 usage or I/O error, 3 failed, 4 nothing found.
 
 /// How often it is looked whether a mailbox has changed: its folders are asked for their times, no mail is opened.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How long after one that failed the next look at a mailbox is.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// How often a server is asked whether there is more.
 const ASK: Duration = Duration::from_secs(20);
@@ -106,12 +110,16 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
         bail!("what standard input gives is read once; `hoptrail timeline -` shows it");
     }
     let mut reports = mailbox::reports(&sources, secret);
-    let mut waits = false;
+    let (mut waits, mut trouble) = (false, Trouble::default());
     loop {
         let mark = Mark::of(&sources);
         let progress = terminal.then(|| Progress::of(&reports, &sources));
-        reports.update()?;
+        let updated = reports.update();
         drop(progress);
+        if !trouble.is_over(updated)? {
+            thread::sleep(AGAIN);
+            continue;
+        }
         let groups = asked_for(&reports, id.as_deref());
         if groups.is_empty() && !terminal && !std::mem::replace(&mut waits, true) {
             eprintln!("no report{} yet; waiting for the first", on(id.as_deref()));
@@ -130,6 +138,38 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
         }
         while !mark.is_old(&sources) {
             thread::sleep(LOOK);
+        }
+    }
+}
+
+/// A mailbox that was read once and cannot be read now: a server that starts anew, a disk that is away. It is waited for.
+#[derive(Default)]
+struct Trouble {
+    was_read: bool,
+    told: bool,
+}
+
+impl Trouble {
+    /// Whether the mailbox was read. That it was not is an error at first, and later told once.
+    fn is_over<T>(&mut self, updated: Result<T, SourceError>) -> Result<bool, SourceError> {
+        match updated {
+            Err(why) if self.was_read => {
+                if !std::mem::replace(&mut self.told, true) {
+                    eprintln!(
+                        "{}; tried again until it can be read",
+                        plain(&why.to_string())
+                    );
+                }
+                Ok(false)
+            }
+            Err(why) => Err(why),
+            Ok(_) => {
+                *self = Self {
+                    was_read: true,
+                    told: false,
+                };
+                Ok(true)
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use futures_util::FutureExt;
 use hickory_resolver::Resolver;
 use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::op::ResponseCode;
 use mail_auth::common::crypto::Algorithm;
 use mail_auth::common::parse::TxtRecordParser;
 use mail_auth::common::verify::{DomainKey, VerifySignature};
@@ -47,8 +48,13 @@ pub enum Origin {
         /// The host that reports lies in that domain; if not, the domain does not vouch for its name.
         vouches: bool,
     },
-    /// The domain signed it, and its key could not be had.
+    /// The domain signed it, and shows no key, or none that is understood.
     NoKey {
+        /// Whose key it is.
+        domain: String,
+    },
+    /// The domain signed it, and no name server answered for its key.
+    NoAnswer {
         /// Whose key it is.
         domain: String,
     },
@@ -65,8 +71,16 @@ pub enum Origin {
 pub struct Record {
     /// The TXT record at `SELECTOR._domainkey.DOMAIN`; `None` if there was none or nobody answered.
     pub text: Option<String>,
+    /// Nobody answered: whether there is one is not known.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unanswered: bool,
     /// When it was asked for, µs since 1970-01-01 UTC.
     pub looked_up_us: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Keys by the name of their record, in lower case without a final dot.
@@ -113,6 +127,10 @@ pub fn origin(mail: &[u8], host: &str, keys: &Keys) -> Origin {
             domain,
             vouches: false,
         };
+    }
+    let unanswered = |result: &DkimResult| matches!(result, DkimResult::TempError(_));
+    if let Some(domain) = find(unanswered, false) {
+        return Origin::NoAnswer { domain };
     }
     find(|_| true, false).map_or(Origin::Unsigned, |domain| Origin::NoKey { domain })
 }
@@ -194,13 +212,18 @@ impl ResolverCache<Box<str>, Txt> for Keys {
             known.borrow() == name
         };
         let found = self.0.keys().find(is).and_then(|name| self.0.get(name));
+        let unanswered = found.is_none_or(|record| record.unanswered);
+        let none = || {
+            Error::Dns(if unanswered {
+                DnsError::Resolver("nobody answered".to_owned())
+            } else {
+                DnsError::RecordNotFound(ResponseCode::NXDomain)
+            })
+        };
         let text = found.and_then(|record| record.text.as_deref());
-        let none = || Error::Dns(DnsError::Resolver("no such key".to_owned()));
+        let key = text.ok_or_else(none);
         Some(
-            match text
-                .ok_or_else(none)
-                .and_then(|text| DomainKey::parse(text.as_bytes()))
-            {
+            match key.and_then(|text| DomainKey::parse(text.as_bytes())) {
                 Ok(key) => Txt::DomainKey(Arc::new(key)),
                 Err(why) => Txt::Error(why),
             },

@@ -9,7 +9,7 @@ use super::verify::{Judged, Known, truth};
 use super::{Counts, Trails};
 use super::{assemble, notices, pairs};
 use crate::report::notice::{self, Notice};
-use crate::report::{self, Keys, Received, origin};
+use crate::report::{self, Keys, Origin, Received, origin};
 use crate::track::TrackingId;
 
 /// Mails of one collection, and their octets: what is held in memory at a time.
@@ -98,6 +98,20 @@ pub fn examine<'m>(mails: impl Iterator<Item = &'m [u8]>, keys: &Keys, known: Kn
         counts,
         skipped: Vec::new(),
     }
+}
+
+/// Takes out the reports that are forged or altered by what is known: anybody can mail one, and it proves nothing. Says
+/// how many they were.
+pub fn leave_out_forged(mails: &mut BTreeSet<Vec<u8>>, keys: &Keys, known: Known) -> usize {
+    let forged = |mail: &[u8]| {
+        read(mail).is_some_and(|one| {
+            let origin = || origin::origin(mail, &one.report.reporting_mta, keys);
+            truth(&one, known) == Truth::NotOurs || matches!(origin(), Origin::Altered { .. })
+        })
+    };
+    let found = mails.len();
+    mails.retain(|mail| !forged(mail));
+    found - mails.len()
 }
 
 fn read(mail: &[u8]) -> Option<Received> {

@@ -29,6 +29,7 @@ fn mail(from: &str, signers: &[Signer]) -> Vec<u8> {
 
 fn keys(signers: &[Signer]) -> Keys {
     let record = |signer: &Signer| Record {
+        unanswered: false,
         text: Some(signer.key().record()),
         looked_up_us: NOON_US,
     };
@@ -93,12 +94,22 @@ fn what_is_altered_is_told_from_what_is_unknown() {
     let unknown = Origin::NoKey {
         domain: "example.net".to_owned(),
     };
-    assert_eq!(origin(&mail, HOST, &Keys::default()), unknown);
-    let mut revoked = keys(&signers);
-    for record in revoked.0.values_mut() {
-        record.text = Some("v=DKIM1; k=ed25519; p=".to_owned());
-    }
+    let shown = |text: Option<&str>, unanswered| {
+        let mut keys = keys(&signers);
+        for record in keys.0.values_mut() {
+            record.text = text.map(str::to_owned);
+            record.unanswered = unanswered;
+        }
+        keys
+    };
+    let revoked = shown(Some("v=DKIM1; k=ed25519; p="), false);
     assert_eq!(origin(&mail, HOST, &revoked), unknown);
+    assert_eq!(origin(&mail, HOST, &shown(None, false)), unknown);
+    let nobody_says = Origin::NoAnswer {
+        domain: "example.net".to_owned(),
+    };
+    assert_eq!(origin(&mail, HOST, &shown(None, true)), nobody_says);
+    assert_eq!(origin(&mail, HOST, &Keys::default()), nobody_says);
     let name = "s1._domainkey.example.net".to_owned();
     assert_eq!(keys_wanted(&mail, HOST), BTreeSet::from([name]));
 }

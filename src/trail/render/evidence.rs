@@ -9,7 +9,7 @@ use super::{View, html, json};
 use crate::report::{Keys, Origin};
 use crate::trail::bundle::{Bundle, MADE_BY};
 use crate::trail::verify::{Agreement, agreement};
-use crate::trail::{Message, Trails, Truth};
+use crate::trail::{Message, Trails, Truth, Why};
 
 /// How much of an archive holds; the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,9 +73,12 @@ pub fn report(
         solicited(trails),
         signed(trails),
         agreed(trails),
-        apart(trails),
     ];
-    findings.extend(today.map(|today| keys_today(&bundle.contents.keys, today)));
+    findings.extend(apart(trails));
+    findings.extend(unanswered(&bundle.contents.keys));
+    if let Some(today) = today {
+        findings.extend(keys_today(&bundle.contents.keys, today));
+    }
     let mut out = String::new();
     let mut line = |mark: &str, text: &str| {
         for (n, line) in fill_all(text, view.room(4)).iter().enumerate() {
@@ -83,7 +86,7 @@ pub fn report(
             put(&mut out, format_args!("  {mark} {line}\n"));
         }
     };
-    for finding in findings.iter().filter(|f| !f.text.is_empty()) {
+    for finding in &findings {
         let mark = match finding.holds {
             Holds::All => "✓",
             Holds::Partly => "?",
@@ -188,37 +191,60 @@ fn agreed(trails: &Trails) -> Finding {
         Some(Agreement::Agrees) => finding(Holds::All, "the reports agree with each other"),
         Some(Agreement::Unlinked) => finding(Holds::Partly, "a report is missing between others"),
         Some(_) => finding(Holds::Partly, "the reports contradict each other"),
-        None => finding(Holds::Partly, "it holds no report that counts"),
+        None => finding(Holds::Not, "it holds no report that counts"),
     }
 }
 
-fn apart(trails: &Trails) -> Finding {
-    match trails.not_ours.len() {
-        0 => finding(Holds::All, ""),
-        1 => finding(Holds::Not, "1 report in it is altered or forged"),
-        n => finding(
-            Holds::Not,
-            format!("{n} reports in it are altered or forged"),
-        ),
-    }
+/// Of which keys its maker learned nothing.
+fn unanswered(keys: &Keys) -> Option<Finding> {
+    let keys = keys.0.iter().filter(|(_, key)| key.unanswered);
+    let names: Vec<String> = keys.map(|(name, _)| plain(name)).collect();
+    let text = || format!("no name server answered its maker for {}", names.join(", "));
+    (!names.is_empty()).then(|| finding(Holds::Partly, text()))
 }
 
-fn keys_today(recorded: &Keys, today: &Keys) -> Finding {
-    let text = |keys: &Keys, name: &String| keys.0.get(name).and_then(|key| key.text.clone());
-    let others = recorded
-        .0
-        .keys()
-        .filter(|name| text(recorded, name) != text(today, name));
-    let others: Vec<String> = others.map(|name| plain(name)).collect();
-    if others.is_empty() {
-        finding(Holds::All, "the DNS has the same keys today")
-    } else {
-        let names = others.join(", ");
-        finding(
+/// What anybody can mail to a mailbox was left out when the archive was made, so what is false now was made false since.
+fn apart(trails: &Trails) -> Vec<Finding> {
+    let (odd, wrong): (Vec<_>, Vec<_>) = trails
+        .not_ours
+        .iter()
+        .partition(|report| report.why == Why::Contradicted);
+    let told = [
+        (Holds::Not, wrong.len(), "altered or forged"),
+        (
             Holds::Partly,
-            format!("the DNS has other keys or none today for {names}"),
-        )
+            odd.len(),
+            "contradicted by what a host signed",
+        ),
+    ];
+    let told = told.into_iter().filter(|(_, count, _)| *count > 0);
+    told.map(|(holds, count, what)| match count {
+        1 => finding(holds, format!("1 report in it is {what}")),
+        n => finding(holds, format!("{n} reports in it are {what}")),
+    })
+    .collect()
+}
+
+fn keys_today(recorded: &Keys, today: &Keys) -> Vec<Finding> {
+    let (mut others, mut unanswered) = (Vec::new(), Vec::new());
+    for (name, then) in &recorded.0 {
+        let now = today.0.get(name);
+        if now.is_none_or(|now| now.unanswered) {
+            unanswered.push(plain(name));
+        } else if now.and_then(|now| now.text.as_ref()) != then.text.as_ref() {
+            others.push(plain(name));
+        }
     }
+    if others.is_empty() && unanswered.is_empty() {
+        return vec![finding(Holds::All, "the DNS has the same keys today")];
+    }
+    let told = [
+        ("the DNS has other keys or none today for", others),
+        ("no name server answered today for", unanswered),
+    ];
+    let told = told.into_iter().filter(|(_, names)| !names.is_empty());
+    told.map(|(what, names)| finding(Holds::Partly, format!("{what} {}", names.join(", "))))
+        .collect()
 }
 
 /// What no archive can show.

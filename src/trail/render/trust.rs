@@ -62,6 +62,10 @@ pub fn origins(message: &Message) -> Vec<String> {
                 format!("signed by {}, which is not its domain", plain(domain))
             }
             Origin::NoKey { domain } => format!("signed, but {} shows no key", plain(domain)),
+            Origin::NoAnswer { domain } => format!(
+                "signed, but no name server answered for the key of {}",
+                plain(domain)
+            ),
             Origin::Altered { domain } => format!("the signature of {} is broken", plain(domain)),
             Origin::Unsigned => "not signed".to_owned(),
             Origin::Unchecked => "not checked".to_owned(),

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_imap::error::Error;
 use async_imap::types::Fetch;
 use async_imap::{Authenticator, Client, Session};
 use futures_util::TryStreamExt;
@@ -162,7 +163,7 @@ impl Folder {
         let mut client = Client::new(within(self.connect()).await?);
         let greeting = within(async { client.read_response().await.map_err(text) }).await?;
         greeting.ok_or("the server hung up")?;
-        let refused = |(why, _): (async_imap::error::Error, _)| format!("login: {why}");
+        let refused = |(why, _): (Error, _)| format!("login: {}", said(why));
         match login {
             Login::TokenCommand(command) => {
                 let token = printed_by(command)?;
@@ -235,6 +236,19 @@ async fn within<T>(answer: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     timeout(PATIENCE, answer).await.map_err(silent)?
 }
 
+/// The server's own words, where it refused; the library gives them as it holds them, `code: None, info: Some("...")`.
+fn said(why: Error) -> String {
+    match &why {
+        Error::No(shown) | Error::Bad(shown) => {
+            let quoted = shown.rsplit_once("Some(\"");
+            let quoted = quoted.and_then(|(_, rest)| rest.rsplit_once("\")"));
+            let words = quoted.map_or(shown.as_str(), |(words, _)| words);
+            format!("the server refuses: {words}")
+        }
+        _ => text(why),
+    }
+}
+
 fn text(why: impl fmt::Display) -> String {
     why.to_string()
 }
@@ -253,7 +267,7 @@ impl<W: Fn(&[u8]) -> bool, F: FnMut(Key, u32, Found)> Visit<'_, W, F> {
         name: &str,
         mut unknown: impl FnMut(Key, u32) -> bool,
     ) -> Outcome<()> {
-        let opened = async { self.server.examine(name).await.map_err(text) };
+        let opened = async { self.server.examine(name).await.map_err(said) };
         let validity = within(opened).await?.uid_validity;
         let uids = async { self.server.uid_search("ALL").await.map_err(text) };
         let uids = within(uids).await?.into_iter();

@@ -10,7 +10,7 @@ use crate::report::sign::{Key, Signer, generate_ed25519, sign};
 use crate::report::{Keys, Mailing, Origin, Record, write};
 use crate::track::{Event, HopReport, TrackingId};
 use crate::trail::bundle::{Broken, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
-use crate::trail::examine::{collect, examine, keys_wanted};
+use crate::trail::examine::{collect, examine, keys_wanted, leave_out_forged};
 use crate::trail::render::evidence::{self, Holds};
 use crate::trail::render::terminal;
 use crate::trail::verify::{Agreement, Known, Proof, agreement};
@@ -47,6 +47,7 @@ fn keys() -> Keys {
         let signer = signer(domain);
         let record = Record {
             text: Some(signer.key().record()),
+            unanswered: false,
             looked_up_us: START_US,
         };
         (signer.record_name(), record)
@@ -361,6 +362,48 @@ fn an_archive_that_was_made_up_anew_is_found_out() {
     assert_eq!(holds, Holds::Not);
     let (holds, text) = redone(|b| *b = bundle(mails(), Keys::default()));
     assert_eq!(holds, Holds::Partly, "{text}");
+}
+
+/// Anybody can mail a forgery to the mailbox of which an archive is made.
+#[test]
+fn a_forgery_beside_the_reports_spoils_no_archive() {
+    let genuine = mails();
+    let altered = genuine.iter().next().unwrap();
+    let altered = String::from_utf8(altered.clone()).unwrap();
+    let altered = altered.replace("Status: 2.", "Status: 5.").into_bytes();
+    assert!(!genuine.contains(&altered));
+    let mut box_of_both = genuine.clone();
+    box_of_both.insert(altered);
+    let (holds, text) = verified(&bundle(box_of_both.clone(), keys()));
+    assert_eq!(holds, Holds::Not, "{text}");
+    let own = secret();
+    let left_out = leave_out_forged(&mut box_of_both, &keys(), Known::Secret(&own));
+    assert_eq!((left_out, &box_of_both), (1, &genuine));
+    let (holds, text) = verified(&bundle(box_of_both, keys()));
+    assert_eq!(holds, Holds::All, "{text}");
+}
+
+#[test]
+fn a_key_of_which_nobody_told_is_said_to_be_that() {
+    let mut unanswered = keys();
+    for key in unanswered.0.values_mut() {
+        (key.text, key.unanswered) = (None, true);
+    }
+    let (holds, text) = verified(&bundle(mails(), unanswered.clone()));
+    assert_eq!(holds, Holds::Partly, "{text}");
+    assert!(
+        text.contains("? no name server answered its maker for"),
+        "{text}"
+    );
+    let made = bundle(mails(), keys());
+    let trails = judge(&mails(), &keys());
+    let (holds, text) = evidence::report(&made, &trails, Some(&unanswered), &view());
+    assert_eq!(holds, Holds::Partly, "{text}");
+    assert!(
+        text.contains("? no name server answered today for"),
+        "{text}"
+    );
+    assert!(!text.contains("other keys"), "{text}");
 }
 
 #[test]

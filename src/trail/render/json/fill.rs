@@ -228,6 +228,7 @@ fn origin(origin: &Origin) -> OriginJson<'_> {
         Origin::Unsigned => ("unsigned", None, None),
         Origin::Signed { domain, vouches } => ("signed", Some(domain), Some(*vouches)),
         Origin::NoKey { domain } => ("no-key", Some(domain), None),
+        Origin::NoAnswer { domain } => ("no-answer", Some(domain), None),
         Origin::Altered { domain } => ("altered", Some(domain), None),
     };
     OriginJson {

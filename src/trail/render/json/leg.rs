@@ -32,7 +32,8 @@ pub struct ExchangeJson {
 /// Who signed a report.
 #[derive(Debug, Serialize)]
 pub struct OriginJson<'a> {
-    /// `unchecked`, `unsigned`, `signed`, `no-key` where the domain shows none, or `altered`.
+    /// `unchecked`, `unsigned`, `signed`, `no-key` where the domain shows none, `no-answer` where no name server said,
+    /// or `altered`.
     pub state: &'static str,
     /// In whose name.
     pub domain: Option<&'a str>,
