@@ -82,8 +82,8 @@ const FROM_LAYOUT_1: (&str, &str) = (
      DROP TABLE outbox_1;",
 );
 
-/// Bytes of WAL kept on disk after a checkpoint.
-const WAL_OCTETS_MAX: i64 = 16 << 20;
+/// Octets of WAL kept on disk after a checkpoint.
+pub(super) const WAL_OCTETS_MAX: u64 = 16 << 20;
 
 /// A step id as the tables have it: their integers are signed, and the bits are what counts.
 pub(super) fn key(step: StepId) -> i64 {
@@ -101,7 +101,7 @@ pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
     db.busy_timeout(Duration::from_millis(busy_ms))?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "journal_size_limit", WAL_OCTETS_MAX)?;
+    db.pragma_update(None, "journal_size_limit", WAL_OCTETS_MAX.cast_signed())?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     let layout: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let (before, after) = FROM_LAYOUT_1;

@@ -31,6 +31,7 @@ mod smtp;
 mod stays;
 pub mod transport;
 pub mod via;
+mod wal;
 mod writer;
 
 use std::collections::HashSet;
@@ -203,7 +204,7 @@ impl Store {
         reading.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
 
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer::new(writing, Arc::clone(&shared), retention_days);
+        let mut writer = Writer::new(writing, Arc::clone(&shared), retention_days)?;
         writer.take_over()?;
         let handle = thread::Builder::new()
             .name("store".to_owned())

@@ -16,15 +16,13 @@ use super::entry::{Entry, Fact, Unbooked};
 use super::fresh::Note;
 use super::journal::{self, Intake};
 use super::queue::{Order, Work};
+use super::wal::Wal;
 use super::{Put, Shared, StoreError, answer, once};
 use crate::clock::Clock;
 use crate::track::StepId;
 
 /// Seconds until the books are tried again after they could not be kept.
 const BOOK_AGAIN_SECONDS: u64 = 1;
-
-/// Rows written between two checkpoints; the WAL grows by a page or two for each.
-const CHECKPOINT_ROWS: usize = 4000;
 
 /// Rows deleted in one go by retention; more wait for the next go.
 const PRUNE_ROWS_MAX: usize = 500;
@@ -45,20 +43,23 @@ pub(super) struct Writer {
     next_prune: Instant,
     /// The books are not tried before.
     next_booking: Instant,
-    /// Since the last checkpoint.
-    rows_written: usize,
+    wal: Wal,
 }
 
 impl Writer {
-    pub(super) fn new(db: Connection, shared: Arc<Shared>, retention_days: u32) -> Self {
-        Self {
+    pub(super) fn new(
+        mut db: Connection,
+        shared: Arc<Shared>,
+        retention_days: u32,
+    ) -> rusqlite::Result<Self> {
+        Ok(Self {
+            wal: Wal::of(&mut db)?,
             db,
             shared,
             retention_days,
             next_prune: Instant::now(),
             next_booking: Instant::now(),
-            rows_written: 0,
-        }
+        })
     }
 
     /// Books what an earlier process did not get to.
@@ -130,7 +131,6 @@ impl Writer {
             let work = batch.iter().map(|order| &order.work);
             work.map(|work| clerk.apply(work)).collect()
         });
-        self.rows_written += unbooked.len() + batch.len();
         if in_books {
             self.end_booking(outcomes.is_ok());
         }
@@ -150,7 +150,6 @@ impl Writer {
 
     fn book(&mut self, mut unbooked: Vec<Unbooked>) {
         let booked = transact(&self.db, |db| journal::book(db, &mut unbooked));
-        self.rows_written += unbooked.len();
         self.end_booking(booked.is_ok());
         match booked {
             Ok(()) => self.count_commit(),
@@ -204,35 +203,21 @@ impl Writer {
             let unbooked = self.shared.fresh().begin_booking();
             self.book(unbooked);
         }
-        if self.rows_written >= CHECKPOINT_ROWS {
-            self.rows_written = 0;
-            self.checkpoint();
-        }
+        self.wal.empty_if_long(&self.db);
         if self.next_prune <= now {
             self.next_prune = now + self.prune();
         }
     }
 
-    /// Moves what is in the WAL into the database, so that the WAL begins anew.
-    fn checkpoint(&self) {
-        let passive = "PRAGMA wal_checkpoint(PASSIVE)";
-        if let Err(cause) = self.db.query_row(passive, [], |_| Ok(())) {
-            tracing::warn!(%cause, "the store's write-ahead log could not be cleared");
-        }
-    }
-
     /// Drops rows past the retention; returns when to look again.
-    fn prune(&mut self) -> Duration {
+    fn prune(&self) -> Duration {
         let now_ms = Clock::system().now_ms();
         let before_ms = now_ms - i64::from(self.retention_days) * DAY_MS;
         let pruned = transact(&self.db, |db| {
             journal::prune(db, before_ms, now_ms, PRUNE_ROWS_MAX)
         });
         let seconds = match pruned {
-            Ok(true) => {
-                self.rows_written += PRUNE_ROWS_MAX;
-                PRUNE_MORE_SECONDS
-            }
+            Ok(true) => PRUNE_MORE_SECONDS,
             Ok(false) => PRUNE_EVERY_SECONDS,
             Err(cause) => {
                 tracing::warn!(%cause, "old rows of the store could not be deleted");
