@@ -82,6 +82,9 @@ const FROM_LAYOUT_1: (&str, &str) = (
      DROP TABLE outbox_1;",
 );
 
+/// Statements kept ready on a connection that writes: all of them.
+const STATEMENTS: usize = 32;
+
 /// Octets of WAL kept on disk after a checkpoint.
 pub(super) const WAL_OCTETS_MAX: u64 = 16 << 20;
 
@@ -99,6 +102,7 @@ pub(super) fn id(key: i64) -> StepId {
 /// the tables. Checkpoints are the caller's.
 pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
     db.busy_timeout(Duration::from_millis(busy_ms))?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "journal_size_limit", WAL_OCTETS_MAX.cast_signed())?;
@@ -122,4 +126,22 @@ pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
     db.execute("DELETE FROM outbox WHERE 0", [])?;
     db.execute_batch("BEGIN IMMEDIATE; ROLLBACK;")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_of_one_second_stand_side_by_side() {
+        for second in [0, 1, 0x7fff, 0x8000, 0xffff, 1_795_478_400] {
+            let at = |second: i64, random| key(StepId::mint(second * 1_000_000, random));
+            let (first, last) = (at(second, 0), at(second, u64::MAX));
+            assert!((first..=last).contains(&at(second, 0x1234_5678_9abc_def0)));
+            for other in [second + 1, second + 0x7fff, second + 0x8000] {
+                assert!(!(first..=last).contains(&at(other, 0)));
+                assert!(!(first..=last).contains(&at(other, u64::MAX)));
+            }
+        }
+    }
 }

@@ -13,6 +13,7 @@
 //! Must not know SMTP sessions, policy, or how a report is worded: the mailer is given a composer.
 
 mod answer;
+mod bulk;
 mod bundle;
 mod delays;
 pub(crate) mod dialogue;

@@ -65,8 +65,8 @@ impl Writer {
     /// Books what an earlier process did not get to.
     pub(super) fn take_over(&mut self) -> rusqlite::Result<()> {
         self.shared.fresh().booked_to(Clock::system().now_us());
-        let mut left = journal::unbooked(&self.db)?;
-        transact(&self.db, |db| journal::book(db, &mut left))?;
+        let left = journal::unbooked(&self.db)?;
+        transact(&self.db, |db| journal::book(db, &left))?;
         self.look_into_outbox();
         Ok(())
     }
@@ -82,7 +82,7 @@ impl Writer {
             }
         }
         let rest = self.shared.fresh().begin_booking_all();
-        self.book(rest);
+        self.book(&rest);
     }
 
     fn serve(&mut self, batch: Vec<Order>) {
@@ -111,7 +111,7 @@ impl Writer {
     /// first, and every put of the batch goes straight into them.
     fn commit(&mut self, batch: &[Order]) -> rusqlite::Result<Vec<Option<Put>>> {
         let in_books = needs_books(&self.db, &self.shared, batch)?;
-        let mut unbooked = if in_books {
+        let unbooked = if in_books {
             self.shared.fresh().begin_booking_all()
         } else {
             Vec::new()
@@ -119,7 +119,7 @@ impl Writer {
         let mut entered = Vec::new();
         let outcomes = transact(&self.db, |db| {
             if in_books {
-                journal::book(db, &mut unbooked)?;
+                journal::book(db, &unbooked)?;
             }
             let mut clerk = Clerk {
                 db,
@@ -148,8 +148,8 @@ impl Writer {
         outcomes
     }
 
-    fn book(&mut self, mut unbooked: Vec<Unbooked>) {
-        let booked = transact(&self.db, |db| journal::book(db, &mut unbooked));
+    fn book(&mut self, unbooked: &[Unbooked]) {
+        let booked = transact(&self.db, |db| journal::book(db, unbooked));
         self.end_booking(booked.is_ok());
         match booked {
             Ok(()) => self.count_commit(),
@@ -201,7 +201,7 @@ impl Writer {
         let now = Instant::now();
         if self.booking_due().is_some_and(|due| due <= now) {
             let unbooked = self.shared.fresh().begin_booking();
-            self.book(unbooked);
+            self.book(&unbooked);
         }
         self.wal.empty_if_long(&self.db);
         if self.next_prune <= now {
@@ -299,15 +299,27 @@ impl Clerk<'_> {
         if let Some(outcome) = self.just_put(entry.id) {
             return Ok(outcome);
         }
-        if let Some(outcome) = self.intake.known(entry)? {
+        let put = if self.in_books {
+            journal::put(self.db, &mut self.intake, entry)?
+        } else {
+            self.append(entry)?
+        };
+        if let Some(outcome) = put {
             return Ok(outcome);
         }
-        if self.in_books {
-            return journal::put(self.db, &mut self.intake, entry);
-        }
+        // Of a row that somebody has deleted nothing is told again.
+        let known = self.intake.known(entry)?;
+        Ok(known.unwrap_or_else(|| entry.outcome(false)))
+    }
+
+    /// A put that needs no more than the journal; `None` if the books have the step.
+    fn append(&mut self, entry: &Entry) -> rusqlite::Result<Option<Put>> {
+        let Some(row) = self.intake.append(entry, entry.told)? else {
+            return Ok(None);
+        };
         let outcome = entry.outcome(entry.told);
         self.entered.push(Fact {
-            row: self.intake.append(entry, entry.told)?,
+            row,
             id: entry.id,
             at_ms: entry.at_ms,
             waits: entry.told,
@@ -316,7 +328,7 @@ impl Clerk<'_> {
             body: Arc::clone(&entry.body),
             since: Instant::now(),
         });
-        Ok(outcome)
+        Ok(Some(outcome))
     }
 
     /// What the put of this step came to, if the books do not have it yet.
