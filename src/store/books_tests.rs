@@ -269,6 +269,24 @@ async fn retention_passes_over_what_must_stay_and_takes_the_index_along() {
     assert_eq!((rows(&db, "journal"), rows(&db, "steps")), (4, 4));
 }
 
+#[tokio::test]
+async fn a_new_file_has_large_pages_and_an_old_one_keeps_its_own() {
+    for (before, after) in [("", 8192), ("PRAGMA page_size = 1024; VACUUM;", 1024)] {
+        let dir = TempDir::new().unwrap();
+        other(&dir).execute_batch(before).unwrap();
+        let store = open(&dir);
+        for n in 1..=20 {
+            store.put(a_step(n, Event::Relayed)).await.unwrap();
+        }
+        store.book().await.unwrap();
+        assert_eq!(all_due(&store, 0).await.len(), 20);
+        let octets: i64 = other(&dir)
+            .pragma_query_value(None, "page_size", |row| row.get(0))
+            .unwrap();
+        assert_eq!(octets, after);
+    }
+}
+
 /// A file as the first layout had it, written by hand.
 #[tokio::test]
 async fn a_file_of_the_first_layout_is_taken_over() {
