@@ -124,7 +124,7 @@ pub struct Tracking {
 impl Hop {
     /// A fresh step id; `None` (and no tracking) if the system has no randomness to give.
     pub fn step_id(&self) -> Option<StepId> {
-        random::number().map(StepId)
+        random::number().map(|random| StepId::mint(self.clock.now_us(), random))
     }
 
     /// Makes a step durable, waiting no longer than configured. Never fails: a step that cannot be

@@ -2,7 +2,6 @@
 //! to the system each time, so the answers to one thread travel together: the first is sent with the others in its
 //! bag, and where it arrives, or is dropped, they are handed on.
 
-use std::collections::HashMap;
 use std::thread::{self, ThreadId};
 
 use tokio::sync::oneshot;
@@ -65,18 +64,19 @@ impl Drop for Bag {
 
 /// Sends these answers, with one wake for each thread that waits.
 pub(super) fn send(answers: impl Iterator<Item = (Asker, Outcome)>) {
-    let mut firsts: HashMap<ThreadId, (Asker, Outcome, Bag)> = HashMap::new();
+    // As few as there are threads that carry mail.
+    let mut firsts: Vec<(ThreadId, Asker, Outcome, Bag)> = Vec::new();
     for (asker, outcome) in answers {
         let Some(at) = asker.at else {
             asker.tell(outcome, Bag::default());
             continue;
         };
-        match firsts.get_mut(&at) {
-            Some((_, _, others)) => others.0.push((asker, outcome)),
-            None => drop(firsts.insert(at, (asker, outcome, Bag::default()))),
+        match firsts.iter_mut().find(|(thread, ..)| *thread == at) {
+            Some((.., others)) => others.0.push((asker, outcome)),
+            None => firsts.push((at, asker, outcome, Bag::default())),
         }
     }
-    for (first, outcome, others) in firsts.into_values() {
+    for (_, first, outcome, others) in firsts {
         first.tell(outcome, others);
     }
 }

@@ -153,6 +153,34 @@ async fn the_same_step_again_is_known_also_from_the_books() {
     assert_eq!(rows(&other(&dir), "journal"), 1);
 }
 
+#[tokio::test]
+async fn the_same_delay_again_begins_no_new_one_when_it_is_over() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let delayed = a_step(1, Event::Delayed);
+    assert_eq!(store.put(delayed.clone()).await.unwrap(), Put::Queued);
+    store.put(a_step(2, Event::Relayed)).await.unwrap();
+    store.book().await.unwrap();
+    assert_eq!(rows(&other(&dir), "delays"), 0);
+    assert_eq!(store.put(delayed).await.unwrap(), Put::Queued);
+    assert_eq!(rows(&other(&dir), "delays"), 0);
+    assert_eq!(rows(&other(&dir), "journal"), 2);
+}
+
+#[tokio::test]
+async fn a_step_that_somebody_deleted_is_not_told_again() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    store.put(a_step(1, Event::Relayed)).await.unwrap();
+    store.done(StepId(1)).await.unwrap();
+    store.book().await.unwrap();
+    other(&dir).execute_batch("DELETE FROM journal").unwrap();
+    let (again, next) = (a_step(1, Event::Relayed), a_step(2, Event::Relayed));
+    let (again, next) = tokio::join!(store.put(again), store.put(next));
+    assert_eq!((again.unwrap(), next.unwrap()), (Put::Quiet, Put::Queued));
+    assert_eq!(all_due(&store, i64::MAX).await.len(), 1);
+}
+
 /// Somebody holds the lock, so that a booking stands still; the report is mailed meanwhile.
 #[tokio::test]
 async fn a_report_mailed_while_the_books_are_kept_is_not_mailed_again() {
@@ -239,6 +267,24 @@ async fn retention_passes_over_what_must_stay_and_takes_the_index_along() {
     assert_eq!(kept, [1, 2, 4, 5], "the last one lies behind a young one");
     let db = other(&dir);
     assert_eq!((rows(&db, "journal"), rows(&db, "steps")), (4, 4));
+}
+
+#[tokio::test]
+async fn a_new_file_has_large_pages_and_an_old_one_keeps_its_own() {
+    for (before, after) in [("", 8192), ("PRAGMA page_size = 1024; VACUUM;", 1024)] {
+        let dir = TempDir::new().unwrap();
+        other(&dir).execute_batch(before).unwrap();
+        let store = open(&dir);
+        for n in 1..=20 {
+            store.put(a_step(n, Event::Relayed)).await.unwrap();
+        }
+        store.book().await.unwrap();
+        assert_eq!(all_due(&store, 0).await.len(), 20);
+        let octets: i64 = other(&dir)
+            .pragma_query_value(None, "page_size", |row| row.get(0))
+            .unwrap();
+        assert_eq!(octets, after);
+    }
 }
 
 /// A file as the first layout had it, written by hand.

@@ -203,9 +203,9 @@ async fn child_on_a_full_disk() {
 #[tokio::test]
 async fn what_was_acknowledged_before_the_disk_was_full_is_kept() {
     let dir = TempDir::new().unwrap();
-    // No file may grow beyond 1 MiB; a write that would make it is refused as on a full disk.
+    // No file may grow beyond 2 MiB; a write that would make it is refused as on a full disk.
     let output = Command::new("bash")
-        .args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$@\"", "bash"])
+        .args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$@\"", "bash"])
         .arg(std::env::current_exe().unwrap())
         .args([
             "--exact",

@@ -4,9 +4,11 @@
 //!
 //! Must not know the database.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
 
 use super::entry::{Fact, Unbooked};
 use crate::track::StepId;

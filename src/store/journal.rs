@@ -12,13 +12,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::entry::{self, Entry, Fact, Marks, Unbooked};
 use super::layout::{id, key};
-use super::{Put, StoreError, delays, once, stays};
+use super::{Put, StoreError, bulk, delays, once, stays};
 use crate::track::{Event, RecipientStatus, Step, StepId};
-
-const INDEX: &str = "INSERT OR IGNORE INTO steps (step, row) VALUES (?1, ?2)";
-const QUEUE: &str =
-    "INSERT OR IGNORE INTO outbox (row, step, first_ms, next_ms, failures, held, body)
-     VALUES (?1, ?2, ?3, 0, 0, 0, ?4)";
 
 /// A report that is due.
 #[derive(Debug)]
@@ -57,50 +52,58 @@ pub struct DueReports {
     pub next_ms: Option<i64>,
 }
 
-/// The statements of the way of mail, ready for all puts of a transaction.
+/// The statement of the way of mail, ready for all puts of a transaction.
 pub(super) struct Intake<'db> {
-    known: CachedStatement<'db>,
+    db: &'db Connection,
     append: CachedStatement<'db>,
 }
 
 impl<'db> Intake<'db> {
     pub(super) fn new(db: &'db Connection) -> rusqlite::Result<Self> {
-        Ok(Self {
-            known: db.prepare_cached(
-                "SELECT queued FROM journal WHERE row = (SELECT row FROM steps WHERE step = ?1)",
-            )?,
-            append: db.prepare_cached(
-                "INSERT INTO journal (step, at_ms, queued, body) VALUES (?1, ?2, ?3, ?4)",
-            )?,
-        })
+        // With FAIL, SQLite keeps no copy of the pages to undo this statement alone: the caller undoes its transaction.
+        let append = db.prepare_cached(
+            "INSERT OR FAIL INTO journal (step, at_ms, queued, body)
+             SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM steps WHERE step = ?1)",
+        )?;
+        Ok(Self { db, append })
+    }
+
+    /// Writes the row that makes a step durable, unless the books have the step; tells its number.
+    pub(super) fn append(&mut self, entry: &Entry, queued: bool) -> rusqlite::Result<Option<i64>> {
+        let step = params![key(entry.id), entry.at_ms, queued, &*entry.body];
+        let written = self.append.execute(step)? > 0;
+        Ok(written.then(|| self.db.last_insert_rowid()))
     }
 
     /// What the first put of this step came to, if the books have one.
-    pub(super) fn known(&mut self, entry: &Entry) -> rusqlite::Result<Option<Put>> {
+    pub(super) fn known(&self, entry: &Entry) -> rusqlite::Result<Option<Put>> {
         let queued = self
-            .known
+            .db
+            .prepare_cached(
+                "SELECT queued FROM journal WHERE row = (SELECT row FROM steps WHERE step = ?1)",
+            )?
             .query_row([key(entry.id)], |row| row.get(0))
             .optional()?;
         Ok(queued.map(|queued| entry.outcome(queued)))
     }
-
-    /// Writes the row that makes a step durable, and tells its number.
-    pub(super) fn append(&mut self, entry: &Entry, queued: bool) -> rusqlite::Result<i64> {
-        self.append
-            .insert(params![key(entry.id), entry.at_ms, queued, &*entry.body])
-    }
 }
 
 /// Remembers a step and queues what of it is worth telling, all in the books at once. They must have every
-/// earlier row.
+/// earlier row. `None` if they have the step.
 pub(super) fn put(
     db: &Connection,
     intake: &mut Intake<'_>,
     entry: &Entry,
-) -> rusqlite::Result<Put> {
+) -> rusqlite::Result<Option<Put>> {
+    if intake.known(entry)?.is_some() {
+        return Ok(None);
+    }
     let (told, own_body) = worth_telling(db, entry)?;
+    let Some(row) = intake.append(entry, told)? else {
+        return Ok(None);
+    };
     let row = Unbooked {
-        row: intake.append(entry, told)?,
+        row,
         id: entry.id,
         at_ms: entry.at_ms,
         waits: told,
@@ -108,8 +111,8 @@ pub(super) fn put(
         body: Arc::clone(&entry.body),
         marks: Arc::clone(&entry.marks),
     };
-    book(db, &mut [row])?;
-    Ok(entry.outcome(told))
+    book(db, &[row])?;
+    Ok(Some(entry.outcome(told)))
 }
 
 /// Whether anything of a step is to be told now, and what, if not all of it.
@@ -156,28 +159,38 @@ fn forget_ended(db: &Connection, body: &str) -> rusqlite::Result<()> {
 }
 
 /// Takes rows into the books: the index by step, the outbox where the report waits, and their marks.
-pub(super) fn book(db: &Connection, rows: &mut [Unbooked]) -> rusqlite::Result<()> {
+pub(super) fn book(db: &Connection, rows: &[Unbooked]) -> rusqlite::Result<()> {
     if delays::any(db)? {
-        for row in rows.iter() {
+        for row in rows {
             forget_ended(db, &row.body)?;
         }
     }
-    let mut queue = db.prepare_cached(QUEUE)?;
-    for row in rows.iter().filter(|row| row.waits) {
-        queue.execute(params![row.row, key(row.id), row.at_ms, row.own_body])?;
-    }
+    queue(db, rows)?;
+    let mut index: Vec<[i64; 2]> = rows.iter().map(|row| [key(row.id), row.row]).collect();
     // In the order of the index, so that each of its pages is touched once.
-    rows.sort_unstable_by_key(|row| key(row.id));
-    let mut index = db.prepare_cached(INDEX)?;
-    for row in rows.iter() {
-        index.execute([key(row.id), row.row])?;
-    }
+    index.sort_unstable();
+    let into = "INSERT OR IGNORE INTO steps (step, row)";
+    bulk::insert(db, into, "(?, ?)", &index)?;
     let mut told = Vec::new();
-    for row in rows.iter() {
-        told.extend(row.marks.news.iter().map(|news| (*news, row.row)));
+    for row in rows {
+        told.extend(row.marks.news.iter().map(|news| [*news, row.row]));
     }
     once::note(db, told)?;
     stays::note(db, rows)
+}
+
+/// Puts those that wait into the outbox.
+fn queue(db: &Connection, rows: &[Unbooked]) -> rusqlite::Result<()> {
+    let waiting = || rows.iter().filter(|row| row.waits);
+    let numbers = |row: &Unbooked| [row.row, key(row.id), row.at_ms];
+    let all: Vec<[i64; 3]> = waiting().map(numbers).collect();
+    let into = "INSERT OR IGNORE INTO outbox (row, step, first_ms, next_ms, failures, held)";
+    bulk::insert(db, into, "(?, ?, ?, 0, 0, 0)", &all)?;
+    for row in waiting().filter(|row| row.own_body.is_some()) {
+        db.prepare_cached("UPDATE outbox SET body = ?2 WHERE row = ?1")?
+            .execute(params![row.row, row.own_body])?;
+    }
+    Ok(())
 }
 
 /// The rows that a process which did not come to an end has not booked.

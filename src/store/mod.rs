@@ -13,6 +13,7 @@
 //! Must not know SMTP sessions, policy, or how a report is worded: the mailer is given a composer.
 
 mod answer;
+mod bulk;
 mod bundle;
 mod delays;
 pub(crate) mod dialogue;
@@ -31,6 +32,7 @@ mod smtp;
 mod stays;
 pub mod transport;
 pub mod via;
+mod wal;
 mod writer;
 
 use std::collections::HashSet;
@@ -203,7 +205,7 @@ impl Store {
         reading.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
 
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer::new(writing, Arc::clone(&shared), retention_days);
+        let mut writer = Writer::new(writing, Arc::clone(&shared), retention_days)?;
         writer.take_over()?;
         let handle = thread::Builder::new()
             .name("store".to_owned())

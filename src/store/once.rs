@@ -9,6 +9,7 @@
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
+use super::bulk;
 use crate::track::{Event, Form, RecipientStatus, Stay, Step, StepId};
 
 /// The news in a report about the departure of what came with an ingress' step, each once. A recipient who is named
@@ -67,14 +68,15 @@ pub(super) fn any_told<'a>(
 }
 
 /// Takes news into the books, each with the journal's row that tells it.
-pub(super) fn note(db: &Connection, mut news: Vec<(i64, i64)>) -> rusqlite::Result<()> {
-    let mut note = db.prepare_cached("INSERT OR IGNORE INTO told (news, row) VALUES (?1, ?2)")?;
+pub(super) fn note(db: &Connection, mut news: Vec<[i64; 2]>) -> rusqlite::Result<()> {
     // In the order of the table, so that each of its pages is touched once.
     news.sort_unstable();
-    for (news, row) in news {
-        note.execute([news, row])?;
-    }
-    Ok(())
+    bulk::insert(
+        db,
+        "INSERT OR IGNORE INTO told (news, row)",
+        "(?, ?)",
+        &news,
+    )
 }
 
 /// Forgets the news that this row told.

@@ -16,15 +16,13 @@ use super::entry::{Entry, Fact, Unbooked};
 use super::fresh::Note;
 use super::journal::{self, Intake};
 use super::queue::{Order, Work};
+use super::wal::Wal;
 use super::{Put, Shared, StoreError, answer, once};
 use crate::clock::Clock;
 use crate::track::StepId;
 
 /// Seconds until the books are tried again after they could not be kept.
 const BOOK_AGAIN_SECONDS: u64 = 1;
-
-/// Rows written between two checkpoints; the WAL grows by a page or two for each.
-const CHECKPOINT_ROWS: usize = 4000;
 
 /// Rows deleted in one go by retention; more wait for the next go.
 const PRUNE_ROWS_MAX: usize = 500;
@@ -45,27 +43,30 @@ pub(super) struct Writer {
     next_prune: Instant,
     /// The books are not tried before.
     next_booking: Instant,
-    /// Since the last checkpoint.
-    rows_written: usize,
+    wal: Wal,
 }
 
 impl Writer {
-    pub(super) fn new(db: Connection, shared: Arc<Shared>, retention_days: u32) -> Self {
-        Self {
+    pub(super) fn new(
+        mut db: Connection,
+        shared: Arc<Shared>,
+        retention_days: u32,
+    ) -> rusqlite::Result<Self> {
+        Ok(Self {
+            wal: Wal::of(&mut db)?,
             db,
             shared,
             retention_days,
             next_prune: Instant::now(),
             next_booking: Instant::now(),
-            rows_written: 0,
-        }
+        })
     }
 
     /// Books what an earlier process did not get to.
     pub(super) fn take_over(&mut self) -> rusqlite::Result<()> {
         self.shared.fresh().booked_to(Clock::system().now_us());
-        let mut left = journal::unbooked(&self.db)?;
-        transact(&self.db, |db| journal::book(db, &mut left))?;
+        let left = journal::unbooked(&self.db)?;
+        transact(&self.db, |db| journal::book(db, &left))?;
         self.look_into_outbox();
         Ok(())
     }
@@ -81,7 +82,7 @@ impl Writer {
             }
         }
         let rest = self.shared.fresh().begin_booking_all();
-        self.book(rest);
+        self.book(&rest);
     }
 
     fn serve(&mut self, batch: Vec<Order>) {
@@ -110,7 +111,7 @@ impl Writer {
     /// first, and every put of the batch goes straight into them.
     fn commit(&mut self, batch: &[Order]) -> rusqlite::Result<Vec<Option<Put>>> {
         let in_books = needs_books(&self.db, &self.shared, batch)?;
-        let mut unbooked = if in_books {
+        let unbooked = if in_books {
             self.shared.fresh().begin_booking_all()
         } else {
             Vec::new()
@@ -118,7 +119,7 @@ impl Writer {
         let mut entered = Vec::new();
         let outcomes = transact(&self.db, |db| {
             if in_books {
-                journal::book(db, &mut unbooked)?;
+                journal::book(db, &unbooked)?;
             }
             let mut clerk = Clerk {
                 db,
@@ -130,7 +131,6 @@ impl Writer {
             let work = batch.iter().map(|order| &order.work);
             work.map(|work| clerk.apply(work)).collect()
         });
-        self.rows_written += unbooked.len() + batch.len();
         if in_books {
             self.end_booking(outcomes.is_ok());
         }
@@ -148,9 +148,8 @@ impl Writer {
         outcomes
     }
 
-    fn book(&mut self, mut unbooked: Vec<Unbooked>) {
-        let booked = transact(&self.db, |db| journal::book(db, &mut unbooked));
-        self.rows_written += unbooked.len();
+    fn book(&mut self, unbooked: &[Unbooked]) {
+        let booked = transact(&self.db, |db| journal::book(db, unbooked));
         self.end_booking(booked.is_ok());
         match booked {
             Ok(()) => self.count_commit(),
@@ -202,37 +201,23 @@ impl Writer {
         let now = Instant::now();
         if self.booking_due().is_some_and(|due| due <= now) {
             let unbooked = self.shared.fresh().begin_booking();
-            self.book(unbooked);
+            self.book(&unbooked);
         }
-        if self.rows_written >= CHECKPOINT_ROWS {
-            self.rows_written = 0;
-            self.checkpoint();
-        }
+        self.wal.empty_if_long(&self.db);
         if self.next_prune <= now {
             self.next_prune = now + self.prune();
         }
     }
 
-    /// Moves what is in the WAL into the database, so that the WAL begins anew.
-    fn checkpoint(&self) {
-        let passive = "PRAGMA wal_checkpoint(PASSIVE)";
-        if let Err(cause) = self.db.query_row(passive, [], |_| Ok(())) {
-            tracing::warn!(%cause, "the store's write-ahead log could not be cleared");
-        }
-    }
-
     /// Drops rows past the retention; returns when to look again.
-    fn prune(&mut self) -> Duration {
+    fn prune(&self) -> Duration {
         let now_ms = Clock::system().now_ms();
         let before_ms = now_ms - i64::from(self.retention_days) * DAY_MS;
         let pruned = transact(&self.db, |db| {
             journal::prune(db, before_ms, now_ms, PRUNE_ROWS_MAX)
         });
         let seconds = match pruned {
-            Ok(true) => {
-                self.rows_written += PRUNE_ROWS_MAX;
-                PRUNE_MORE_SECONDS
-            }
+            Ok(true) => PRUNE_MORE_SECONDS,
             Ok(false) => PRUNE_EVERY_SECONDS,
             Err(cause) => {
                 tracing::warn!(%cause, "old rows of the store could not be deleted");
@@ -314,15 +299,27 @@ impl Clerk<'_> {
         if let Some(outcome) = self.just_put(entry.id) {
             return Ok(outcome);
         }
-        if let Some(outcome) = self.intake.known(entry)? {
+        let put = if self.in_books {
+            journal::put(self.db, &mut self.intake, entry)?
+        } else {
+            self.append(entry)?
+        };
+        if let Some(outcome) = put {
             return Ok(outcome);
         }
-        if self.in_books {
-            return journal::put(self.db, &mut self.intake, entry);
-        }
+        // Of a row that somebody has deleted nothing is told again.
+        let known = self.intake.known(entry)?;
+        Ok(known.unwrap_or_else(|| entry.outcome(false)))
+    }
+
+    /// A put that needs no more than the journal; `None` if the books have the step.
+    fn append(&mut self, entry: &Entry) -> rusqlite::Result<Option<Put>> {
+        let Some(row) = self.intake.append(entry, entry.told)? else {
+            return Ok(None);
+        };
         let outcome = entry.outcome(entry.told);
         self.entered.push(Fact {
-            row: self.intake.append(entry, entry.told)?,
+            row,
             id: entry.id,
             at_ms: entry.at_ms,
             waits: entry.told,
@@ -331,7 +328,7 @@ impl Clerk<'_> {
             body: Arc::clone(&entry.body),
             since: Instant::now(),
         });
-        Ok(outcome)
+        Ok(Some(outcome))
     }
 
     /// What the put of this step came to, if the books do not have it yet.
