@@ -8,6 +8,7 @@
 //! `FILTER` is a part of a scenario's name (`untracked/2K`, `memory`). `--quick` makes the rounds
 //! short, `--rounds` sets their number (5).
 //! What needs minutes and gigabytes of disk runs only where its name is given: `reader/1M`, `reader/100K/peers`.
+//! So does `order`, which writes `build/serve.ld`.
 //! `--against` lets another build of hoptrail take part in the untracked scenarios.
 //!
 //! It measures and does not judge: goals and results stand side by side, and it ends with 0. What is
@@ -22,6 +23,7 @@ mod load;
 mod mails;
 mod memory;
 mod mta;
+mod order;
 mod process;
 mod reader;
 mod table;
@@ -89,6 +91,9 @@ impl Bench {
 fn main() -> Result<()> {
     raise_descriptor_limit()?;
     let bench = Bench::from_arguments()?;
+    if bench.names("order") {
+        return order::write(&bench);
+    }
     let mut table = Table::start();
     untracked::run(&bench, &mut table)?;
     latency::run(&bench, &mut table)?;

@@ -58,6 +58,11 @@ impl Process {
         Ok(process)
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// CPU time taken so far, of all its threads, ticks.
     pub fn cpu_ticks(&self) -> Result<u32> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;

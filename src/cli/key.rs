@@ -18,7 +18,7 @@ use crate::track::carry::{CARRY_AGE_MS_MAX, Keyring};
 /// Octets of standard input that are read for a key.
 const KEY_OCTETS_MAX: u64 = 4096;
 
-/// What `key` takes.
+/// Show, rotate and share a hop's keys, and make those that sign its reports.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -44,17 +44,26 @@ struct Cli {
     command: Command,
 }
 
+/// The words here stand in the list of commands; the help of a command begins with those of its arguments. These are
+/// laid out for the command that is used and no other: what was once touched stays in the memory of a hop.
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Stand around an MTA and report each step of tracked mail
     Serve(serve::Args),
-    // These two say by themselves what they do, and how they exit.
+    /// Submit a message and ask every hop on its way to report
     Send(send::Args),
+    /// Submit a message as sendmail does, for mail programs, cron and scripts
     Sendmail(sendmail::Args),
-    // These four say by themselves what they do.
+    /// Show where tracked mail is, from the reports in a mailbox
     Timeline(timeline::Args),
+    /// Show where tracked mail is, live: each report as it comes
     Watch(watch::Args),
+    /// Counts, octets, delays, failures and routes over all messages that the reports in some mailboxes tell of: by
+    /// hop, pair of hops, originator, destination, route and day
     Stats(stats::Args),
+    /// Checks an evidence archive that `timeline --bundle` wrote: recomputes everything from the reports and the
+    /// recorded keys in it, without a network, a mailbox or a secret
     Verify(verify::Args),
     /// Show, rotate and share a hop's keys, and make those that sign its reports
     Key(key::Args),
@@ -142,5 +151,30 @@ fn print(text: &str) -> io::Result<()> {
     match printed {
         Err(why) if why.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_list_says_of_a_command_what_its_own_help_begins_with() {
+        let about = |command: &clap::Command| command.get_about().map(ToString::to_string);
+        let listed = Cli::command();
+        let mut laid_out = Cli::command();
+        laid_out.build();
+        for command in listed.get_subcommands() {
+            let used = laid_out.find_subcommand(command.get_name());
+            assert!(about(command).is_some(), "{command}");
+            assert_eq!(used.and_then(about), about(command), "{command}");
+        }
+    }
+
+    #[test]
+    fn every_command_line_is_sound() {
+        Cli::command().debug_assert();
     }
 }

@@ -37,7 +37,7 @@ use crate::track::{Form, Role, Step};
 /// How long the mailer has to finish the report in its hands when the hop stops.
 const MAILER_LAST: Duration = Duration::from_secs(5);
 
-/// What `serve` takes.
+/// Stand around an MTA and report each step of tracked mail.
 #[derive(clap::Args)]
 pub struct Args {
     /// The configuration file (TOML); every key is described in examples/hoptrail.toml
