@@ -16,6 +16,9 @@ use crate::smtp::data::{BareNewline, Piece, Scanner, header_end};
 /// The end of data on the wire.
 const DOT: &[u8] = b".\r\n";
 
+/// Room for a field that may be put on top of a message's start, which then need not move elsewhere for it.
+const FIELD_OCTETS: usize = 512;
+
 /// Why a message did not get through.
 #[derive(Debug, Error)]
 pub enum BodyError {
@@ -211,6 +214,9 @@ impl<'a> Body<'a> {
 
     /// Moves what passes out of the client's buffer.
     fn settle(&mut self) {
+        if self.changed.is_empty() {
+            self.changed.reserve(self.same + FIELD_OCTETS);
+        }
         self.changed
             .extend_from_slice(&self.client.buffered()[..self.same]);
         self.client.take(self.same);

@@ -32,8 +32,36 @@ impl Head {
         self.text.splice(field, text.iter().copied());
     }
 
+    /// Puts `field`, whole lines, on top.
+    pub fn put_on_top(&mut self, field: &[u8]) {
+        let len = self.text.len();
+        self.text.extend_from_slice(field);
+        self.text.copy_within(..len, field.len());
+        self.text[..field.len()].copy_from_slice(field);
+        self.header = self.header.map(|header| header + field.len());
+    }
+
     /// The message's own id, for reports.
     pub fn message_id(&self) -> Option<String> {
         message_id(self.block()).map(|id| String::from_utf8_lossy(id).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_put_on_top_of_what_is_there() {
+        for text in ["From: a\r\n\r\nbody", "\r\n", ""] {
+            let mut head = Head {
+                text: text.into(),
+                header: Some(text.len().min(11)),
+            };
+            head.put_on_top(b"X-Longer-Than-Some: than the text\r\n");
+            let whole = ["X-Longer-Than-Some: than the text\r\n", text].concat();
+            assert_eq!(head.text, whole.as_bytes());
+            assert_eq!(head.block(), &whole.as_bytes()[..35 + text.len().min(11)]);
+        }
     }
 }

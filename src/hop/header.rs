@@ -84,12 +84,10 @@ pub fn received(header: &[u8]) -> String {
 /// What stands behind the colon of a field called `name`.
 pub fn field_value<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let (head, rest) = field.split_at_checked(name.len())?;
-    let rest = rest.trim_ascii_start();
-    if head.eq_ignore_ascii_case(name.as_bytes()) {
-        rest.strip_prefix(b":")
-    } else {
-        None
+    if !head.eq_ignore_ascii_case(name.as_bytes()) {
+        return None;
     }
+    rest.trim_ascii_start().strip_prefix(b":")
 }
 
 #[cfg(test)]

@@ -132,7 +132,8 @@ impl Hop {
     fn keep(&self, step: Step, timer: &mut Timer) -> impl Future<Output = Option<Put>> {
         let (envid, id) = (step.report.id.clone(), step.report.step);
         let store = self.tracking.as_ref().map(|tracking| &tracking.store);
-        let put = store.map(|store| store.put(step));
+        // Each future around it would have room for it twice.
+        let put = store.map(|store| Box::pin(store.put(step)));
         async move {
             let why = match timer.within(self.timeouts.store(), put?).await {
                 Some(Ok(put)) => {

@@ -182,8 +182,10 @@ pub struct Times {
 impl Times {
     /// A transaction on a connection whose hello was said then.
     pub fn after(hello: Option<Exchange>, security: Security) -> Self {
+        let mut exchanges = Vec::with_capacity(Stage::ALL.len());
+        exchanges.extend(hello);
         Self {
-            exchanges: hello.into_iter().collect(),
+            exchanges,
             security: Some(security),
         }
     }
@@ -224,13 +226,22 @@ impl Outcome {
         RecipientStatus {
             original,
             recipient,
-            event,
-            status: status_of(event, &self.reply),
-            remote_mta: Some(self.remote_mta.clone()),
-            attempted_us: Some(self.at_us),
-            reply: Some(self.reply.text()),
-            remote_queue_id: self.reply.queue_id(),
+            ..fared(event, &self.reply, &self.remote_mta, self.at_us)
         }
+    }
+}
+
+/// The per-recipient group of whoever it is that fared so; `at_us` is when the reply was there, µs.
+pub fn fared(event: Event, reply: &Reply, remote_mta: &str, at_us: i64) -> RecipientStatus {
+    RecipientStatus {
+        original: String::new(),
+        recipient: String::new(),
+        event,
+        status: status_of(event, reply),
+        remote_mta: Some(remote_mta.to_owned()),
+        attempted_us: Some(at_us),
+        reply: Some(reply.text()),
+        remote_queue_id: reply.queue_id(),
     }
 }
 

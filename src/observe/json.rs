@@ -4,69 +4,70 @@
 //! octet, which took as long as the rest of a message's tracking.
 
 use std::fmt::{self, Debug, Write};
+use std::net::SocketAddr;
 
+use itoa::Buffer;
 use tracing::Event;
 use tracing::field::{Field, Visit};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::session::Session;
+use super::stamp;
 
 /// Writes the event with its line end.
-pub fn write(line: &mut Writer<'_>, event: &Event<'_>, session: Option<Session>) -> fmt::Result {
+pub fn write(line: &mut String, event: &Event<'_>, session: Option<Session>) {
     let about = event.metadata();
-    line.write_str("{\"timestamp\":\"")?;
-    SystemTime.format_time(line)?;
-    write!(line, "\",\"level\":\"{}\"", about.level())?;
-    let mut fields = Fields {
-        line,
-        written: Ok(()),
-    };
-    event.record(&mut fields);
-    fields.written?;
-    write!(line, ",\"target\":\"{}\"", about.target())?;
-    if let Some(Session {
-        role,
-        number,
-        client,
-    }) = session
-    {
-        write!(
-            line,
-            ",\"session\":{{\"role\":\"{role}\",\"n\":{number},\"client\":\"{client}\"}}"
-        )?;
+    line.push_str("{\"timestamp\":\"");
+    stamp::write(line);
+    line.extend(["\",\"level\":\"", about.level().as_str(), "\""]);
+    event.record(&mut Fields(line));
+    line.extend([",\"target\":\"", about.target(), "\""]);
+    if let Some(session) = session {
+        of_session(line, session);
     }
-    line.write_str("}\n")
+    line.push_str("}\n");
+}
+
+fn of_session(line: &mut String, session: Session) {
+    let mut digits = Buffer::new();
+    line.extend([",\"session\":{\"role\":\"", session.role, "\",\"n\":"]);
+    line.extend([digits.format(session.number), ",\"client\":\""]);
+    if let SocketAddr::V4(client) = session.client {
+        for (octet, behind) in client.ip().octets().into_iter().zip([".", ".", ".", ":"]) {
+            line.extend([digits.format(octet), behind]);
+        }
+        line.push_str(digits.format(client.port()));
+    } else {
+        // Writing to a String cannot fail.
+        let _ = write!(line, "{}", session.client);
+    }
+    line.push_str("\"}");
 }
 
 /// Writes fields as `,"name":value`.
-struct Fields<'a, 'w> {
-    line: &'a mut Writer<'w>,
-    written: fmt::Result,
-}
+struct Fields<'a>(&'a mut String);
 
-impl Fields<'_, '_> {
-    fn put(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        let write = || {
-            self.line.write_str(",\"")?;
-            self.line.write_str(field.name())?;
-            self.line.write_str("\":")?;
-            value(self.line)
-        };
-        self.written = self.written.and_then(|()| write());
+impl Fields<'_> {
+    fn name(&mut self, field: &Field) {
+        self.0.extend([",\"", field.name(), "\":"]);
+    }
+
+    /// A value that is written as it is.
+    fn plain(&mut self, field: &Field, value: &str) {
+        self.name(field);
+        self.0.push_str(value);
     }
 
     /// A value that JSON has no form of its own for, as a string.
-    fn text(&mut self, field: &Field, value: impl FnOnce(&mut Escaped<'_, '_>) -> fmt::Result) {
-        self.put(field, |line| {
-            line.write_char('"')?;
-            value(&mut Escaped(line))?;
-            line.write_char('"')
-        });
+    fn text(&mut self, field: &Field, value: impl FnOnce(&mut Escaped<'_>) -> fmt::Result) {
+        self.name(field);
+        self.0.push('"');
+        // What cannot say itself is cut off where it failed.
+        let _ = value(&mut Escaped(self.0));
+        self.0.push('"');
     }
 }
 
-impl Visit for Fields<'_, '_> {
+impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.text(field, |text| write!(text, "{value:?}"));
     }
@@ -76,36 +77,43 @@ impl Visit for Fields<'_, '_> {
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, |line| write!(line, "{value}"));
+        self.plain(field, Buffer::new().format(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, |line| write!(line, "{value}"));
+        self.plain(field, Buffer::new().format(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, |line| write!(line, "{value}"));
+        self.plain(field, if value { "true" } else { "false" });
     }
 }
 
 /// Writes the inside of a JSON string (RFC 8259, 7).
-struct Escaped<'a, 'w>(&'a mut Writer<'w>);
+struct Escaped<'a>(&'a mut String);
 
-impl Write for Escaped<'_, '_> {
+impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        let special = |b: u8| b < b' ' || b == b'"' || b == b'\\';
+        // Looks at all of them, so that the compiler makes vector instructions of it.
+        if !text.bytes().fold(false, |any, b| any | special(b)) {
+            self.0.push_str(text);
+            return Ok(());
+        }
         let mut rest = text;
-        while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
+        while let Some(at) = rest.bytes().position(special) {
             let (clean, from) = rest.split_at(at);
-            self.0.write_str(clean)?;
+            self.0.push_str(clean);
             let mut chars = from.chars();
             match chars.next() {
-                Some(c @ ('"' | '\\')) => write!(self.0, "\\{c}")?,
+                Some(c @ ('"' | '\\')) => self.0.extend(['\\', c]),
                 Some(c) => write!(self.0, "\\u{:04x}", u32::from(c))?,
                 None => {}
             }
             rest = chars.as_str();
         }
-        self.0.write_str(rest)
+        self.0.push_str(rest);
+        Ok(())
     }
 }
 

@@ -17,6 +17,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::json;
 use super::session::Session;
 
+/// Room for a line as most are.
+const LINE_OCTETS_USUAL: usize = 512;
+
 /// Starts logging for the whole process.
 pub fn start() {
     let wanted = std::env::var("HOPTRAIL_LOG").ok();
@@ -51,7 +54,9 @@ where
     ) -> fmt::Result {
         let (level, session) = (event.metadata().level(), Session::current());
         if !self.for_people {
-            return json::write(&mut writer, event, session);
+            let mut line = String::with_capacity(LINE_OCTETS_USUAL);
+            json::write(&mut line, event, session);
+            return writer.write_str(&line);
         }
         write!(writer, "{:.3} {level:>5} ", Timestamp::now())?;
         if let Some(session) = session {

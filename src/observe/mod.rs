@@ -3,3 +3,4 @@
 mod json;
 pub mod log;
 pub mod session;
+mod stamp;

@@ -94,9 +94,9 @@ impl<'a> EnvelopeCommand<'a> {
         self.named(keyword).count()
     }
 
-    /// The line with every such parameter and the one blank before it taken out.
+    /// The line with every such parameter and the one blank before it taken out. With room for a line end.
     pub fn without(&self, keyword: &str) -> Vec<u8> {
-        let mut line = Vec::with_capacity(self.line.len());
+        let mut line = Vec::with_capacity(self.line.len() + 2);
         let mut copied = 0;
         for param in self.named(keyword) {
             line.extend_from_slice(&self.line[copied..param.keyword.start - 1]);
@@ -107,9 +107,9 @@ impl<'a> EnvelopeCommand<'a> {
     }
 
     /// The line with the value of every such parameter replaced, or with the parameter put at its end.
-    /// `value` must be an esmtp-value of our own making.
+    /// `value` must be an esmtp-value of our own making. With room for a line end.
     pub fn with_value(&self, keyword: &str, value: &str) -> Vec<u8> {
-        let mut line = Vec::with_capacity(self.line.len() + keyword.len() + value.len() + 2);
+        let mut line = Vec::with_capacity(self.line.len() + keyword.len() + value.len() + 4);
         let mut copied = 0;
         for param in self.named(keyword) {
             line.extend_from_slice(&self.line[copied..param.keyword.end]);
@@ -119,7 +119,9 @@ impl<'a> EnvelopeCommand<'a> {
         }
         line.extend_from_slice(&self.line[copied..]);
         if copied == 0 {
-            line.extend_from_slice(format!(" {keyword}={value}").as_bytes());
+            for part in [" ", keyword, "=", value] {
+                line.extend_from_slice(part.as_bytes());
+            }
         }
         line
     }

@@ -2,6 +2,8 @@
 //! shapes seen from Postfix, Exim, `OpenSMTPD`, Sendmail and Dovecot. A stranger's text: only what looks
 //! like an id comes out.
 
+use memchr::memchr2_iter;
+
 /// The id in one line of text, which stands without its enhanced status code.
 pub(super) fn find(text: &str) -> Option<&str> {
     queued_as(text)
@@ -12,8 +14,12 @@ pub(super) fn find(text: &str) -> Option<&str> {
 
 /// Postfix and many others: `Ok: queued as ID`, `Ok: 403 bytes queued as ID`.
 fn queued_as(text: &str) -> Option<&str> {
-    const WORDS: &str = "queued as ";
-    let at = text.to_ascii_lowercase().find(WORDS)?;
+    const WORDS: &[u8] = b"queued as ";
+    let here = |at: &usize| {
+        let words = text.as_bytes()[*at..].get(..WORDS.len());
+        words.is_some_and(|words| words.eq_ignore_ascii_case(WORDS))
+    };
+    let at = memchr2_iter(b'q', b'Q', text.as_bytes()).find(here)?;
     text.get(at + WORDS.len()..)?.split(' ').next().and_then(id)
 }
 

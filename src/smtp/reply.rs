@@ -198,10 +198,11 @@ impl Reply {
     /// The reply for a report: code and lines joined by blanks, `?` for all that is not printable ASCII,
     /// at most [`TEXT_OCTETS_MAX`] octets.
     pub fn text(&self) -> String {
-        let mut text = self.code.to_string();
+        let mut text = String::with_capacity(self.raw.len().min(2 * TEXT_OCTETS_MAX));
+        text.extend(self.raw.iter().copied().take(3).map(shown));
         for line in self.lines().filter(|line| !line.is_empty()) {
             text.push(' ');
-            text.push_str(&printable(line));
+            text.extend(line.iter().copied().map(shown));
             if text.len() >= TEXT_OCTETS_MAX {
                 break;
             }
@@ -224,15 +225,17 @@ impl Reply {
 
 /// Reads `class.subject.detail` without leading zeros (RFC 3463, 2).
 fn status(word: &[u8]) -> Option<(u8, u16, u16)> {
-    let number = |part: &str| {
-        let digits = matches!(part.len(), 1..=3) && part.bytes().all(|b| b.is_ascii_digit());
-        (digits && (part == "0" || !part.starts_with('0'))).then(|| part.parse::<u16>().ok())?
+    let number = |part: &[u8]| {
+        let digits = matches!(part.len(), 1..=3) && part.iter().all(u8::is_ascii_digit);
+        let canonical = digits && (part == b"0" || !part.starts_with(b"0"));
+        let and = |number, digit: &u8| number * 10 + u16::from(digit - b'0');
+        canonical.then(|| part.iter().fold(0, and))
     };
-    let mut parts = std::str::from_utf8(word).ok()?.split('.');
+    let mut parts = word.split(|b| *b == b'.');
     let class = match parts.next()? {
-        "2" => 2,
-        "4" => 4,
-        "5" => 5,
+        b"2" => 2,
+        b"4" => 4,
+        b"5" => 5,
         _ => return None,
     };
     let (subject, detail) = (number(parts.next()?)?, number(parts.next()?)?);
@@ -247,6 +250,7 @@ fn without_status(line: &str) -> &str {
 }
 
 /// `?` for every octet that is not printable ASCII.
+<<<<<<< HEAD
 fn printable(octets: &[u8]) -> String {
     octets.iter().map(|b| char::from(show(b))).collect()
 }
@@ -255,6 +259,16 @@ fn show(octet: &u8) -> u8 {
     match octet {
         b' '..=b'~' => *octet,
         _ => b'?',
+=======
+pub(super) fn printable(octets: &[u8]) -> String {
+    octets.iter().copied().map(shown).collect()
+}
+
+fn shown(octet: u8) -> char {
+    match octet {
+        b' '..=b'~' => char::from(octet),
+        _ => '?',
+>>>>>>> lean
     }
 }
 

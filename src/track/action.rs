@@ -138,7 +138,13 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
+        let mut digits = itoa::Buffer::new();
+        f.write_str(digits.format(self.class))?;
+        for part in [self.subject, self.detail] {
+            f.write_str(".")?;
+            f.write_str(digits.format(part))?;
+        }
+        Ok(())
     }
 }
 

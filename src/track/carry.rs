@@ -53,9 +53,11 @@ use std::fmt::{self, Write};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
+use memchr::memchr_iter;
 use sha2::Sha256;
 
 use super::asker::Asker;
+use super::letters::Letters;
 use super::mtrk::Mtrk;
 use super::{StepId, TrackRequest, TrackingId};
 
@@ -65,8 +67,9 @@ pub const CARRY: &str = "Hoptrail-Carry";
 pub const CARRY_OCTETS_MAX: u64 = 1200;
 /// How long a carry header is honoured, ms: longer than MTAs keep mail in their queues (5 days).
 pub const CARRY_AGE_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
-/// The latest time that 13 digits can tell, ms.
-const BACK_MS_MAX: i64 = 9_999_999_999_999;
+/// The digits of `back`, and the latest time that they can tell, ms.
+const BACK_DIGITS: usize = 13;
+const BACK_MS_MAX: u64 = 9_999_999_999_999;
 /// How far ahead of our clock a carry header's `at` may lie, ms: hops that share a key differ a little.
 const CARRY_AHEAD_MS_MAX: i64 = 3600 * 1000;
 /// A digest in base64url: 16 octets.
@@ -128,37 +131,44 @@ impl Carry {
     pub fn write(&self, keys: &Keyring, reverse_path: &[u8], message_id: Option<&[u8]>) -> Vec<u8> {
         let key = keys.signing();
         let from = key.digest(b"from", reverse_path);
-        let msg = message_id.map_or("-".to_owned(), |id| key.digest(b"msg", id));
-        self.signed(key, &from, &msg)
+        let msg = message_id.map(|id| key.digest(b"msg", id));
+        self.signed(key, &from, msg.as_deref().unwrap_or("-"))
     }
 
     fn signed(&self, key: &Key, from: &str, msg: &str) -> Vec<u8> {
         let mut text = self.text(&key.kid, from, msg);
-        let mac = URL_SAFE_NO_PAD.encode(key.mac(text.as_bytes()));
-        text.push_str(";mac=");
-        text.push_str(&mac);
+        let mac = Letters::<MAC_LETTERS>::base64url(&key.mac(text.as_bytes()));
+        text.extend([";mac=", &*mac]);
         fold(&text)
     }
 
     /// The parts that the MAC protects.
     fn text(&self, kid: &str, from: &str, msg: &str) -> String {
         let mut text = String::with_capacity(OCTETS_USUAL);
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "v=1;kid={kid};id={};step={};at={};told={};back={:013};by={};req={}",
-            encode(self.id.as_str()),
-            self.step,
-            self.at_ms,
-            u8::from(self.told),
-            self.back_ms.unwrap_or(0).clamp(0, BACK_MS_MAX),
+        let back_ms = u64::try_from(self.back_ms.unwrap_or(0)).unwrap_or(0);
+        text.extend([
+            "v=1;kid=",
+            kid,
+            ";id=",
+            &*encode(self.id.as_str()),
+            ";step=",
+            &*self.step.letters(),
+            ";at=",
+            itoa::Buffer::new().format(self.at_ms),
+            ";told=",
+            if self.told { "1" } else { "0" },
+            ";back=",
+            &*Letters::<BACK_DIGITS>::decimal(back_ms.min(BACK_MS_MAX)),
+            ";by=",
             self.asker.map_or("-", Asker::as_str),
-            self.request.to_value(),
-        );
+            ";req=",
+        ]);
+        self.request.write_value(&mut text);
         if let Some(mtrk) = &self.mtrk {
+            // Writing to a String cannot fail.
             let _ = write!(text, ";mtrk={mtrk}");
         }
-        let _ = write!(text, ";from={from};msg={msg}");
+        text.extend([";from=", from, ";msg=", msg]);
         text
     }
 
@@ -267,13 +277,13 @@ impl Opened {
 
     /// Whether the mail still has the reverse-path it was asked for; a list or a forward changes it.
     pub fn is_from(&self, reverse_path: &[u8]) -> bool {
-        self.from == self.key.digest(b"from", reverse_path)
+        self.from == *self.key.digest(b"from", reverse_path)
     }
 
     /// Whether the header belongs to the message it was found in. One that binds no Message-ID belongs
     /// to any: an MTA may have added the id.
     pub fn is_of(&self, message_id: Option<&[u8]>) -> bool {
-        self.msg == "-" || message_id.is_some_and(|id| self.msg == self.key.digest(b"msg", id))
+        self.msg == "-" || message_id.is_some_and(|id| self.msg == *self.key.digest(b"msg", id))
     }
 }
 
@@ -308,9 +318,10 @@ impl Key {
 
     /// 128 bits are plenty for a comparison that already lies under the MAC. Case is folded: MTAs
     /// may lower-case a domain.
-    fn digest(&self, what: &[u8], value: &[u8]) -> String {
-        let text = [what, b"\0", value.to_ascii_lowercase().as_slice()].concat();
-        URL_SAFE_NO_PAD.encode(&self.mac(&text)[..16])
+    fn digest(&self, what: &[u8], value: &[u8]) -> Letters<DIGEST_LETTERS> {
+        let mut text = [what, b"\0", value].concat();
+        text.make_ascii_lowercase();
+        Letters::base64url(&self.mac(&text)[..16])
     }
 }
 
@@ -411,25 +422,26 @@ fn decode(text: &str) -> Option<String> {
 
 /// The field: its parts on lines of their own where one line is too short for them.
 fn fold(parts: &str) -> Vec<u8> {
-    let mut out = String::with_capacity(OCTETS_USUAL);
-    out.push_str(CARRY);
-    out.push(':');
-    let mut column = out.len();
-    let mut parts = parts.split(';').peekable();
-    while let Some(part) = parts.next() {
+    let mut out = Vec::with_capacity(OCTETS_USUAL);
+    out.extend_from_slice(CARRY.as_bytes());
+    out.push(b':');
+    let (mut start, mut column) = (0, out.len());
+    let ends = memchr_iter(b';', parts.as_bytes());
+    for end in ends.chain([parts.len()]) {
+        let part = &parts.as_bytes()[start..end];
         if column + part.len() + 2 > LINE_OCTETS {
-            out.push_str("\r\n");
+            out.extend_from_slice(b"\r\n");
             column = 0;
         }
-        out.push(' ');
-        out.push_str(part);
-        column += part.len() + 2;
-        if parts.peek().is_some() {
-            out.push(';');
+        out.push(b' ');
+        out.extend_from_slice(part);
+        if end < parts.len() {
+            out.push(b';');
         }
+        (start, column) = (end + 1, column + part.len() + 2);
     }
-    out.push_str("\r\n");
-    out.into_bytes()
+    out.extend_from_slice(b"\r\n");
+    out
 }
 
 #[cfg(test)]

@@ -22,11 +22,12 @@
 use std::fmt;
 
 use base64::Engine;
-use base64::display::Base64Display;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
+
+use super::letters::Letters;
 
 /// The per-user secret behind every A: 32 random octets, never sent anywhere.
 #[derive(Clone)]
@@ -95,7 +96,14 @@ impl Certificate {
         if text.len() != 43 {
             return None;
         }
-        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
+        // One octet more than it has: so much four letters each could be.
+        let mut octets = [0; 33];
+        let len = URL_SAFE_NO_PAD.decode_slice(text, &mut octets).ok()?;
+        octets.get(..len)?.try_into().ok().map(Self)
+    }
+
+    pub(super) fn letters(&self) -> Letters<43> {
+        Letters::base64url(&self.0)
     }
 
     /// HMAC-SHA256 with key B over a report's canonical fields.
@@ -119,7 +127,7 @@ fn keyed(key: &[u8; 32], text: &[u8]) -> Hmac<Sha256> {
 
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&Base64Display::new(&self.0, &URL_SAFE_NO_PAD), f)
+        f.write_str(&self.letters())
     }
 }
 
@@ -138,7 +146,7 @@ impl TryFrom<String> for Certificate {
 
 impl Serialize for Certificate {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
+        to.serialize_str(&self.letters())
     }
 }
 

@@ -3,17 +3,21 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use super::letters::Letters;
+
 /// What names a tracked message at every hop: the decoded ENVID, or a minted token.
 ///
 /// 1 to 100 printable ASCII characters (RFC 3461, 4.4 allows no more in an ENVID), never starting or
-/// ending with a blank, so that it can stand in a header line and come back unchanged.
+/// ending with a blank, so that it can stand in a header line and come back unchanged. Shared, because a message on
+/// its way has it in several places.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
-pub struct TrackingId(String);
+pub struct TrackingId(Arc<str>);
 
 /// Longest tracking id, in octets (RFC 3461, 4.4).
 pub const TRACKING_ID_OCTETS_MAX: usize = 100;
@@ -24,12 +28,12 @@ impl TrackingId {
         let printable = text.bytes().all(|b| (b' '..=b'~').contains(&b));
         let trimmed = text.trim_matches(' ') == text;
         (printable && trimmed && !text.is_empty() && text.len() <= TRACKING_ID_OCTETS_MAX)
-            .then(|| Self(text.to_owned()))
+            .then(|| Self(text.into()))
     }
 
     /// A fresh id out of 128 random bits, for a message that came without ENVID.
     pub fn mint(random: u128) -> Self {
-        Self(format!("{random:032x}"))
+        Self((*Letters::<32>::hex(random)).into())
     }
 
     /// The id as it stands in reports.
@@ -71,6 +75,9 @@ impl StepId {
     pub fn mint(at_us: i64, random: u64) -> Self {
         let second = at_us.div_euclid(1_000_000).cast_unsigned();
         Self(second << 48 | random >> 16)
+
+    pub(super) fn letters(self) -> Letters<16> {
+        Letters::hex(self.0.into())
     }
 
     /// The step that tells of a second time of this one with these recipients: the same id whenever it is asked for.
@@ -96,7 +103,7 @@ impl StepId {
 
 impl fmt::Display for StepId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(&self.letters())
     }
 }
 
@@ -125,7 +132,7 @@ impl TryFrom<String> for StepId {
 
 impl Serialize for StepId {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
+        to.serialize_str(&self.letters())
     }
 }
 

@@ -12,6 +12,7 @@ pub mod clean;
 pub mod disclosure;
 pub mod domain;
 pub mod id;
+mod letters;
 pub mod mtrk;
 pub mod own;
 pub mod policy;

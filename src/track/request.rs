@@ -46,7 +46,7 @@
 //!
 //! Must not know whether a request is granted.
 
-use std::fmt::{self, Display, Write};
+use std::fmt;
 use std::str::FromStr;
 
 use base64::Engine;
@@ -66,6 +66,8 @@ const MODE: &str = "NOW";
 const NAME_OCTETS_MAX: usize = 8;
 const VALUE_OCTETS_MAX: usize = 64;
 const TTL_S_MAX: u32 = 999_999_999;
+/// Room for a value as most are.
+const OCTETS_USUAL: usize = 128;
 /// The attributes that have a meaning here.
 const KNOWN: [&str; 8] = ["c256", "id", "hop", "up", "via", "t", "max", "ttl"];
 /// The steps in `via`: as many as a value has room for.
@@ -172,24 +174,31 @@ impl TrackRequest {
     /// What the grammar has no room for stays out: an id that is no attribute value (it travels as ENVID),
     /// and unknown attributes that would make the parameter too long.
     pub fn to_value(&self) -> String {
-        let mut value = Value(MODE.to_owned());
+        let mut value = String::with_capacity(OCTETS_USUAL);
+        self.write_value(&mut value);
+        value
+    }
+
+    /// Writes the same behind what is there.
+    pub(super) fn write_value(&self, to: &mut String) {
+        let start = to.len();
         let id = self.id.as_ref().map(TrackingId::as_str);
-        value.put("c256", self.certificate);
-        value.put("id", id.filter(|id| is_value(id)));
-        value.put("hop", (self.hop > 0).then_some(self.hop));
-        value.put("up", self.up);
-        value.put("via", via(&self.via));
-        value.put("t", self.sent_ms);
-        value.put("max", self.max.map(|max| max.max(1)));
-        value.put("ttl", self.ttl_s.map(|ttl_s| ttl_s.clamp(1, TTL_S_MAX)));
+        to.push_str(MODE);
+        put(to, "c256", self.certificate.map(|b| b.letters()).as_deref());
+        put(to, "id", id.filter(|id| is_value(id)));
+        put_number(to, "hop", (self.hop > 0).then_some(self.hop));
+        put(to, "up", self.up.map(StepId::letters).as_deref());
+        put(to, "via", via(&self.via).as_deref());
+        put_number(to, "t", self.sent_ms);
+        put_number(to, "max", self.max.map(|max| max.max(1)));
+        put_number(to, "ttl", self.ttl_s.map(|ttl_s| ttl_s.clamp(1, TTL_S_MAX)));
         for (name, text) in &self.others {
-            let octets = value.0.len() + KEYWORD.len() + name.len() + text.len() + 2;
+            let octets = to.len() - start + KEYWORD.len() + name.len() + text.len() + 2;
             let sound = is_name(name) && is_value(text) && known(name).is_none();
             if sound && octets <= PARAMETER_OCTETS_MAX {
-                value.put(name, Some(text));
+                put(to, name, Some(text));
             }
         }
-        value.0
     }
 
     /// The request as the next hop gets it, `elapsed_s` seconds after it came here; `None` when its time has
@@ -225,15 +234,16 @@ impl TrackRequest {
     }
 }
 
-/// A value being written.
-struct Value(String);
+/// Writes an attribute, if it has a value.
+fn put(to: &mut String, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        to.extend([":", name, "/", value]);
+    }
+}
 
-impl Value {
-    fn put(&mut self, name: &str, value: Option<impl Display>) {
-        if let Some(value) = value {
-            // Writing to a String cannot fail.
-            let _ = write!(self.0, ":{name}/{value}");
-        }
+fn put_number(to: &mut String, name: &str, number: Option<impl itoa::Integer>) {
+    if let Some(number) = number {
+        put(to, name, Some(itoa::Buffer::new().format(number)));
     }
 }
 
@@ -291,9 +301,10 @@ fn steps(value: &str) -> Option<Vec<StepId>> {
 }
 
 /// A decimal number as it would be written: no sign, no leading zeros.
-fn number<T: FromStr + Display>(text: &str) -> Option<T> {
-    let number: T = text.parse().ok()?;
-    (number.to_string() == text).then_some(number)
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let canonical = digits && (text == "0" || !text.starts_with('0'));
+    canonical.then(|| text.parse().ok())?
 }
 
 #[cfg(test)]

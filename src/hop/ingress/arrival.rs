@@ -1,10 +1,12 @@
 //! The arrival of a message at this hop: what its start tells, what is put on top of it, and the `Step` that
 //! is on record before the client has its 250. No sockets.
 
+use std::iter::repeat_n;
+
 use tracing::info;
 
 use super::carried::Carried;
-use super::stranger::{conclude, settle};
+use super::stranger::settle;
 use super::wish::{grant, take_request};
 use super::{filter, ring};
 use crate::hop::Site;
@@ -12,7 +14,7 @@ use crate::hop::arriving::Arrival;
 use crate::hop::claim::Start;
 use crate::hop::head::Head;
 use crate::hop::header::field_value;
-use crate::hop::transaction::{Envelope, Outcome, Recipient, Tracked};
+use crate::hop::transaction::{Envelope, Recipient, Tracked, fared};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
 use crate::track::carry::{CARRY, Carry};
@@ -82,8 +84,9 @@ pub async fn prepare(
         return (head.text, None);
     }
     let message_id = head.message_id();
-    let carry = if track(site, manner, found, envelope, &head).await {
-        carry_field(site, envelope, message_id.as_deref())
+    let id = message_id.as_deref();
+    let carry = if track(site, manner, found, envelope, &head, id).await {
+        carry_field(site, envelope, id)
     } else {
         None
     };
@@ -91,14 +94,14 @@ pub async fn prepare(
         tracked.crosses = carry.is_some();
     }
     if let Some(field) = carry {
-        return ([field, head.text].concat(), message_id);
+        head.put_on_top(&field);
     }
     (head.text, message_id)
 }
 
-/// What a header held that may be a request.
+/// What a header held that may be a request. Few hold a carry header: no message has room made for that.
 struct Found {
-    carried: Option<Carried>,
+    carried: Option<Box<Carried>>,
     asked: Option<TrackRequest>,
 }
 
@@ -110,13 +113,13 @@ impl Found {
         head: &mut Head,
         envelope: Option<&Envelope>,
     ) -> Self {
-        let carried = site.take_carry(head);
+        let carried = site.take_carry(head).map(Box::new);
         let asked = manner.trusted.and_then(|_| take_request(site, head));
         let carried = match carried.zip(envelope) {
             Some((opened, envelope)) => {
                 let id = head.message_id();
-                let carried = Carried::of(site, opened, manner.trusted, envelope, id.as_deref());
-                Some(Box::pin(carried).await)
+                let carried = Carried::of(site, *opened, manner.trusted, envelope, id.as_deref());
+                Some(Box::new(Box::pin(carried).await))
             }
             None => None,
         };
@@ -132,6 +135,7 @@ async fn track(
     found: Found,
     envelope: &mut Envelope,
     head: &Head,
+    message_id: Option<&str>,
 ) -> bool {
     let start = Start {
         head,
@@ -148,8 +152,7 @@ async fn track(
     }
     if let Some(tracked) = &mut envelope.tracked {
         if !passed && !site.listener.content_filter {
-            let id = head.message_id();
-            ring::look(site, tracked, &envelope.recipients, id.as_deref()).await;
+            ring::look(site, tracked, &envelope.recipients, message_id).await;
         }
         tracked.received = site.received(tracked.asked.by, head.block());
     }
@@ -197,63 +200,52 @@ pub fn arriving(site: &Site, envelope: Option<&Envelope>) -> Option<Arrival> {
     Some(site.hop.tracking.as_ref()?.arriving.begin(step))
 }
 
+/// How a message has come in.
+pub struct Coming {
+    /// Its Message-ID.
+    pub message_id: Option<String>,
+    /// Its size, octets.
+    pub octets: u64,
+    /// When its end went to the MTA, µs.
+    pub dot_us: i64,
+    /// When the MTA had answered for it, µs.
+    pub taken_us: i64,
+}
+
 /// The step of a message that the MTA has; `None` if it is not tracked.
-pub async fn arrived(
-    site: &Site,
-    mut envelope: Envelope,
-    message_id: Option<String>,
-    octets: u64,
-    dot_us: i64,
-    reply: &Reply,
-) -> Option<Step> {
+pub fn arrived(site: &Site, envelope: Envelope, coming: Coming, reply: &Reply) -> Option<Step> {
     let hop = &site.hop;
-    let now_us = hop.clock.now_us();
-    conclude(site, &mut envelope.tracked).await;
     let tracked = envelope.tracked?;
     let stay = watched(site, &tracked).then_some(Stay::Begins);
-    let outcome = Outcome {
-        reply: reply.clone(),
-        remote_mta: hop.hostname.clone(),
-        at_us: now_us,
-    };
     let mut times = envelope.times;
-    times.record(Stage::Dot, dot_us, now_us);
-    // The same for all, but for the address.
+    times.record(Stage::Dot, coming.dot_us, coming.taken_us);
     let event = if tracked.ring.is_empty() {
         Event::Accepted
     } else {
         Event::Looped
     };
-    let told = outcome.status(String::new(), String::new(), event);
-    let queue_id = told.remote_queue_id.clone();
-    let status = |recipient: Recipient| RecipientStatus {
-        original: recipient
-            .original
-            .unwrap_or_else(|| recipient.address.clone()),
-        recipient: recipient.address,
-        ..told.clone()
-    };
+    let told = fared(event, reply, &hop.hostname, coming.taken_us);
     Some(Step {
         report: HopReport {
-            id: tracked.id.clone(),
             step: tracked.step,
             parent: tracked.request.up,
             hop: tracked.hop(),
             role: Role::Ingress,
             reporting_mta: hop.hostname.clone(),
-            arrival_us: dot_us,
-            message_id,
+            arrival_us: coming.dot_us,
+            message_id: coming.message_id,
             sent_ms: tracked.request.sent_ms,
-            queue_id,
-            size: Some(octets),
+            queue_id: told.remote_queue_id.clone(),
+            size: Some(coming.octets),
             came_for: None,
             filtered_us: None,
-            ring: tracked.ring,
             tls_in: times.security.take(),
             times_in: times.exchanges(),
             times_out: Vec::new(),
             tls_out: None,
-            recipients: envelope.recipients.into_iter().map(status).collect(),
+            recipients: groups(envelope.recipients, told),
+            id: tracked.id,
+            ring: tracked.ring,
         },
         originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
         certificate: tracked.request.certificate,
@@ -264,6 +256,19 @@ pub async fn arrived(
         partial: false,
         stay,
     })
+}
+
+/// A group for each recipient: the same for all, but for the address.
+fn groups(recipients: Vec<Recipient>, told: RecipientStatus) -> Vec<RecipientStatus> {
+    let told = repeat_n(told, recipients.len());
+    let group = |(recipient, told): (Recipient, _)| RecipientStatus {
+        original: recipient
+            .original
+            .unwrap_or_else(|| recipient.address.clone()),
+        recipient: recipient.address,
+        ..told
+    };
+    recipients.into_iter().zip(told).map(group).collect()
 }
 
 /// Whether the message will be seen leaving, and has not been already: an MTA may hand it on before it answers for it.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::Ingress;
-use super::arrival::{Manner, arrived, arriving, concerns_us, prepare};
-use super::stranger::digest;
+use super::arrival::{Coming, Manner, arrived, arriving, concerns_us, prepare};
+use super::stranger::{conclude, digest};
 use crate::hop::arriving::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
@@ -91,16 +91,28 @@ impl Ingress<'_> {
             && envelope.tracked.is_some()
             && reply.is_positive()
         {
-            let arrived = arrived(self.site, *envelope, noted, octets, dot_us, &reply);
-            Box::pin(self.record(arrived)).await;
+            let coming = self.coming(noted, octets, dot_us);
+            Box::pin(self.record(envelope, coming, &reply)).await;
         }
         self.answer(reply)
     }
 
     /// Has a message that the MTA has on record before the client hears of it.
-    async fn record(&mut self, arrived: impl Future<Output = Option<Step>>) {
-        if let Some(step) = arrived.await {
-            self.keep(step).await;
+    async fn record(&mut self, mut envelope: Box<Envelope>, coming: Coming, reply: &Reply) {
+        conclude(self.site, &mut envelope.tracked).await;
+        let step = arrived(self.site, *envelope, coming, reply);
+        if let Some(kept) = step.map(|step| self.keep(step)) {
+            kept.await;
+        }
+    }
+
+    /// A message that the MTA has answered for just now.
+    fn coming(&self, message_id: Option<String>, octets: u64, dot_us: i64) -> Coming {
+        Coming {
+            message_id,
+            octets,
+            dot_us,
+            taken_us: self.site.hop.clock.now_us(),
         }
     }
 
@@ -180,8 +192,8 @@ impl Ingress<'_> {
                 let Chunks {
                     message_id, octets, ..
                 } = *chunks;
-                let arrived = arrived(self.site, *envelope, message_id, octets, chunk_us, &reply);
-                self.record(arrived).await;
+                let coming = self.coming(message_id, octets, chunk_us);
+                self.record(envelope, coming, &reply).await;
             }
         }
         self.answer(reply)

@@ -33,10 +33,7 @@ impl Ingress<'_> {
                 (line.unwrap_or(stripped), true)
             }
             None if wish.is_none() => (stripped, true),
-            _ => match self.roomy(mail, &stripped, tracked) {
-                Some(line) => (line, true),
-                None => (stripped, false),
-            },
+            _ => self.roomy(mail, stripped, tracked),
         };
         if takes_mtrk {
             line = without(&line, "MTRK");
@@ -46,20 +43,20 @@ impl Ingress<'_> {
     }
 
     /// `stripped`, which is `mail` without TRACK, with a SIZE= that has room for the carry header of `tracked`,
-    /// or of any request where none is known yet (RFC 1870, 6.3 allows an estimate); `None` if the MTA takes no
-    /// mail of that size.
+    /// or of any request where none is known yet (RFC 1870, 6.3 allows an estimate); as it is, and false, if the MTA
+    /// takes no mail of that size.
     fn roomy(
         &self,
         mail: &EnvelopeCommand<'_>,
-        stripped: &[u8],
+        stripped: Vec<u8>,
         tracked: Option<&Tracked>,
-    ) -> Option<Vec<u8>> {
+    ) -> (Vec<u8>, bool) {
         let size = mail
             .param("SIZE")
             .flatten()
             .and_then(|v| std::str::from_utf8(v).ok()?.parse::<u64>().ok());
         let (Some(size), Some(tracking)) = (size, &self.site.hop.tracking) else {
-            return Some(stripped.to_vec());
+            return (stripped, true);
         };
         let known = tracked.map(|tracked| carry(self.site, tracked).octets_max(&tracking.keys));
         let roomy = size.saturating_add(known.unwrap_or(CARRY_OCTETS_MAX));
@@ -67,11 +64,11 @@ impl Ingress<'_> {
         let size_max = offer.and_then(|offer| offer.keywords.size_max());
         if size_max.is_some_and(|max| roomy > max) {
             info!(hop = %self.site.hop.hostname, size, "no room for a carry header: untracked");
-            return None;
+            return (stripped, false);
         }
-        let line = Command::parse(stripped)
+        let line = Command::parse(&stripped)
             .and_then(|command| Ok(command.envelope()?.with_value("SIZE", &roomy.to_string())));
-        line.ok()
+        line.map_or((stripped, false), |line| (line, true))
     }
 
     /// The request for an MTA that tracks by itself. Its parent is the last step that is reported.
@@ -98,7 +95,7 @@ impl Ingress<'_> {
         let mailbox = rcpt.mailbox();
         let mut line = if tracked && offered && rcpt.param("ORCPT").is_none() && mailbox.is_ascii()
         {
-            rcpt.with_value("ORCPT", &format!("rfc822;{}", xtext::encode(mailbox)))
+            rcpt.with_value("ORCPT", &["rfc822;", &xtext::encode(mailbox)].concat())
         } else if rcpt.param("TRACK").is_some() {
             rcpt.without("TRACK")
         } else {
