@@ -2,6 +2,7 @@
 //! told leaves in one write when nothing more of it waits, and every way a session can end.
 
 use std::future::poll_fn;
+use std::mem;
 use std::task::{Context, Poll};
 
 use thiserror::Error;
@@ -379,9 +380,7 @@ impl Client {
             }
             End::Refuse(reply) => self.tell(reply.raw()),
         }
-        // Whoever is gone already cannot be told.
-        let _ = self.flush().await;
-        self.wire.shut().await;
+        self.wire.finish(&mem::take(&mut self.out)).await;
     }
 
     /// What reading from the client came to: one that is silent, or stays, for too long is told so.

@@ -38,7 +38,7 @@ async fn dial(to: &NextHopAddr, manners: Manners<'_>) -> Result<Wire, ConnectErr
     let connecting = async {
         match to.address {
             Some(address) => TcpStream::connect((address, to.port)).await,
-            None => TcpStream::connect((to.host.as_str(), to.port)).await,
+            None => Box::pin(TcpStream::connect((to.host.as_str(), to.port))).await,
         }
     };
     let mut timer = Timer::default();
@@ -60,9 +60,18 @@ async fn greeted(
     wire: &mut Wire,
     manners: Manners<'_>,
 ) -> Result<Reply, ConnectError> {
-    let Some(tls) = manners.tls else {
-        return Ok(manners.reply(wire).await?);
-    };
+    match manners.tls {
+        Some(tls) => Box::pin(secured(to, tls, wire, manners)).await,
+        None => Ok(manners.reply(wire).await?),
+    }
+}
+
+async fn secured(
+    to: &NextHopAddr,
+    tls: &ClientTls,
+    wire: &mut Wire,
+    manners: Manners<'_>,
+) -> Result<Reply, ConnectError> {
     if tls.mode == ClientMode::Implicit {
         handshake(to, tls, wire, manners).await?;
         return Ok(manners.reply(wire).await?);

@@ -1,13 +1,48 @@
 //! The end of a wait. One timer serves all the waits of a session, one after the other: most waits end long
 //! before their time, so it is moved only when it fires too early or stands too late, not at every wait.
+//!
+//! A thread of sessions keeps a few that are done with, and leaves them set: setting the first of all timers wakes the
+//! event loop, and a session that is short needs one for nothing else than to have it.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Timers that a thread keeps; a session that lasts has its own.
+const SPARE_MAX: usize = 16;
+
+thread_local! {
+    /// None where none are kept: a timer is of no use outside the runtime that it was set in.
+    static SPARE: RefCell<Option<Vec<Pin<Box<Sleep>>>>> = const { RefCell::new(None) };
+}
+
+/// Keeps timers on this thread, which is to run nothing else than one runtime.
+pub fn keep_spares() {
+    SPARE.set(Some(Vec::with_capacity(SPARE_MAX)));
+}
+
+/// One that was kept.
+fn spare() -> Option<Pin<Box<Sleep>>> {
+    SPARE.with_borrow_mut(|spare| spare.as_mut()?.pop())
+}
+
+/// Keeps one, if there is room for it and it may still be in time for somebody.
+fn give(mut timer: Pin<Box<Sleep>>) {
+    SPARE.with_borrow_mut(|spare| {
+        if let Some(spare) = spare.as_mut().filter(|spare| spare.len() < SPARE_MAX) {
+            // It holds on to whom it wakes.
+            let mut nobody = Context::from_waker(Waker::noop());
+            if timer.as_mut().poll(&mut nobody).is_pending() {
+                spare.push(timer);
+            }
+        }
+    });
+}
 
 /// A timer for waits that come one after the other.
 #[derive(Debug, Default)]
@@ -58,23 +93,40 @@ impl Timer {
 
     /// Ready when `end` has come.
     pub fn poll(&mut self, end: Instant, context: &mut Context<'_>) -> Poll<()> {
-        let timer = self.set.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        let new = || spare().unwrap_or_else(|| Box::pin(sleep_until(end)));
+        let timer = self.set.get_or_insert_with(new);
         let wakes_us = |waker: &Waker| waker.will_wake(context.waker());
         let in_time = timer.deadline() <= end && !timer.is_elapsed();
         if in_time && self.wakes.as_ref().is_some_and(wakes_us) {
             return Poll::Pending;
         }
-        if timer.deadline() != end {
+        if !in_time {
             timer.as_mut().reset(end);
         }
         // Where the task has used up its turn the timer takes no waker: it is asked again in the next one.
         self.wakes = has_budget_remaining().then(|| context.waker().clone());
-        timer.as_mut().poll(context)
+        ready!(timer.as_mut().poll(context));
+        if timer.deadline() < end {
+            // It has fired just now, for a wait that was over before.
+            timer.as_mut().reset(end);
+            return timer.as_mut().poll(context);
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if let Some(timer) = self.set.take() {
+            give(timer);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use tokio::task::coop::consume_budget;
     use tokio::time::timeout;
 
@@ -101,6 +153,27 @@ mod tests {
         });
         let ended = timeout(Duration::from_secs(1), waited).await;
         assert!(ended.is_ok(), "waits for ever");
+    }
+
+    /// A session takes the timer of one that is over as it stands, and waits as long as it should all the same.
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_is_kept_ends_no_wait_before_its_time() {
+        keep_spares();
+        for ms in [5000, 20_000, 10_000, 10_001] {
+            let mut timer = Timer::default();
+            let cut = Duration::from_millis(100);
+            assert!(timeout(cut, wait(&mut timer, 10_000)).await.is_err());
+            let set_for = timer.set.as_ref().unwrap().deadline();
+            drop(timer);
+            let mut next = Timer::default();
+            assert!(timeout(cut, wait(&mut next, 30_000)).await.is_err());
+            assert_eq!(next.set.as_ref().unwrap().deadline(), set_for);
+            let took = wait(&mut next, ms).await;
+            assert!(took.as_millis().abs_diff(ms.into()) <= 1, "{ms}: {took:?}");
+            // One that has fired is not kept.
+            drop(next);
+            assert!(spare().is_none());
+        }
     }
 
     #[tokio::test(start_paused = true)]

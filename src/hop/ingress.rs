@@ -83,7 +83,7 @@ async fn meet<'a>(site: &'a Site, client: &'a mut Client) -> Option<Ingress<'a>>
             client.answer(greeting);
             let session = Ingress::new(site, client, next);
             if code == 421 {
-                session.part(End::Done).await;
+                Box::pin(session.part(End::Done)).await;
                 return None;
             }
             Some(session)
@@ -95,7 +95,7 @@ async fn meet<'a>(site: &'a Site, client: &'a mut Client) -> Option<Ingress<'a>>
                 site.hop.hostname
             );
             let busy = Reply::new(421, error.status(), &text);
-            client.close(&site.hop, End::Refuse(busy)).await;
+            Box::pin(client.close(&site.hop, End::Refuse(busy))).await;
             None
         }
     }

@@ -55,7 +55,7 @@ pub async fn introduce(
     if how != ClientAddress::Xclient || !greeting.is_positive() {
         return Ok((wire, greeting));
     }
-    let greeting = xclient(&mut wire, ends, manners).await?;
+    let greeting = Box::pin(xclient(&mut wire, ends, manners)).await?;
     Ok((wire, greeting))
 }
 

@@ -34,7 +34,7 @@ pub struct NextHopAddr {
     pub host: String,
     /// The TCP port.
     pub port: u16,
-    /// Its address, if it was looked up already.
+    /// Its address, if that is what `host` is, or if it was looked up already.
     pub address: Option<IpAddr>,
 }
 
@@ -59,7 +59,7 @@ impl FromStr for NextHopAddr {
             protocol,
             host: host.to_owned(),
             port,
-            address: None,
+            address: host.parse().ok(),
         })
     }
 }

@@ -9,8 +9,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::net::{SendFlags, send};
 use thiserror::Error;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsStream;
@@ -327,6 +328,21 @@ impl Wire {
         }
     }
 
+    /// Writes `octets` as the last, and closes. In plaintext they leave in one packet with the end behind them.
+    pub async fn finish(&mut self, mut octets: &[u8]) {
+        if let Stream::Plain(stream) = &self.stream
+            && !octets.is_empty()
+        {
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            let sent = stream.try_io(Interest::WRITABLE, || Ok(send(stream, octets, flags)?));
+            octets = &octets[sent.unwrap_or(0)..];
+        }
+        // Whoever is gone already cannot be told.
+        if self.write(octets).await.is_ok() {
+            self.shut().await;
+        }
+    }
+
     /// Leaves. Under TLS the peer is told before, or it could not tell that from an attack (RFC 8446, 6.1).
     pub async fn close(mut self) {
         if self.is_secure() {
@@ -335,7 +351,7 @@ impl Wire {
     }
 
     /// Says no more, so that the peer sees the end after our last octets.
-    pub async fn shut(&mut self) {
+    async fn shut(&mut self) {
         let end = async {
             match &mut self.stream {
                 Stream::Plain(stream) => stream.shutdown().await,

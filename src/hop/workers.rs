@@ -8,6 +8,8 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
+use super::deadline::keep_spares;
+
 /// Running workers. Dropped, they end, and with them what they still had to do.
 pub struct Workers {
     handles: Vec<Handle>,
@@ -43,7 +45,10 @@ fn worker(mut end: watch::Receiver<()>) -> io::Result<Handle> {
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name("sessions".to_owned())
-        // Ends when the sender is gone, which is all it is for.
-        .spawn(move || runtime.block_on(async { while end.changed().await.is_ok() {} }))?;
+        .spawn(move || {
+            keep_spares();
+            // Ends when the sender is gone, which is all it is for.
+            runtime.block_on(async { while end.changed().await.is_ok() {} });
+        })?;
     Ok(handle)
 }

@@ -145,7 +145,7 @@ impl Reply {
         }
         self.raw.extend_from_within(code);
         self.raw.push(b' ');
-        self.raw.extend(line.iter().map(show));
+        self.raw.extend(line.iter().copied().map(show));
         self.raw.extend_from_slice(b"\r\n");
     }
 
@@ -252,12 +252,12 @@ fn without_status(line: &str) -> &str {
 /// `?` for every octet that is not printable ASCII.
 <<<<<<< HEAD
 fn printable(octets: &[u8]) -> String {
-    octets.iter().map(|b| char::from(show(b))).collect()
+    octets.iter().map(|b| char::from(show(*b))).collect()
 }
 
-fn show(octet: &u8) -> u8 {
+fn show(octet: u8) -> u8 {
     match octet {
-        b' '..=b'~' => *octet,
+        b' '..=b'~' => octet,
         _ => b'?',
 =======
 pub(super) fn printable(octets: &[u8]) -> String {

@@ -11,7 +11,7 @@ impl Ingress<'_> {
     /// Whether MTRK is ours to offer and to take: before an MTA that lacks it and has DSN, whose ENVID it needs
     /// (RFC 3885, 2).
     pub(super) fn keeps_mtrk(&self, offer: &Offer) -> bool {
-        self.track_offered && offer.dsn && !offer.keywords.offers("MTRK")
+        self.track_offered && offer.dsn && !offer.mtrk
     }
 
     /// Whether the MTRK of this MAIL is ours to take.

@@ -27,6 +27,8 @@ pub struct Offer {
     pub tracks: bool,
     /// It takes the parameters of RFC 3461.
     pub dsn: bool,
+    /// It takes the parameter of RFC 3885.
+    pub mtrk: bool,
 }
 
 impl From<Capabilities> for Offer {
@@ -34,6 +36,7 @@ impl From<Capabilities> for Offer {
         Self {
             tracks: keywords.offers_track(),
             dsn: keywords.offers("DSN"),
+            mtrk: keywords.offers("MTRK"),
             keywords,
         }
     }
