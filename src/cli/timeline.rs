@@ -394,7 +394,7 @@ mod tests {
                     }],
                 },
                 auth: None,
-                canonical: vec![],
+                canonical: String::new(),
                 from: None,
                 to: None,
                 trace: vec![],
