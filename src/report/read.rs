@@ -104,7 +104,7 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
         let addresses = [Some(usual.from), usual.to].map(|a| a.map(clean::address));
         return received(usual.tracking, addresses, usual.header).map(Some);
     }
-    if !says(header_block(mail), &REPORT) {
+    if !says(mail, &REPORT) {
         return Ok(None);
     }
     if is_big {
@@ -172,17 +172,21 @@ const DISPOSITION: Words<1> = Words {
 /// The cheap test on the beginning of a mail: its header block holds a word that reports do, or notices of other mail
 /// systems.
 pub fn may_be_report(head: &[u8]) -> bool {
-    let header = header_block(head);
-    says(header, &REPORT) || says(header, &DELIVERY) || says(header, &DISPOSITION)
+    says(head, &REPORT) || {
+        let header = header_block(head);
+        says(header, &DELIVERY) || says(header, &DISPOSITION)
+    }
 }
 
 fn header_block(head: &[u8]) -> &[u8] {
-    let gap = |at: &usize| {
-        let next = head.get(at + 1..).unwrap_or_default();
-        next.starts_with(b"\n") || next.starts_with(b"\r\n")
-    };
-    let end = memchr::memchr_iter(b'\n', head).find(gap);
+    let end = memchr::memchr_iter(b'\n', head).find(|at| is_gap(head, *at));
     head.get(..end.unwrap_or(head.len())).unwrap_or_default()
+}
+
+/// Whether an empty line follows on the end of a line.
+fn is_gap(text: &[u8], end: usize) -> bool {
+    let next = text.get(end + 1..).unwrap_or_default();
+    next.starts_with(b"\n") || next.starts_with(b"\r\n")
 }
 
 /// Words, and where in all of them stands a letter that is rare in a header.
@@ -191,17 +195,25 @@ struct Words<const N: usize> {
     rare: usize,
 }
 
-/// Whether a header block holds one of some words, in any case.
-fn says<const N: usize>(header: &[u8], wanted: &Words<N>) -> bool {
+/// Whether the header block that a text begins with holds one of some words, in any case.
+fn says<const N: usize>(text: &[u8], wanted: &Words<N>) -> bool {
     let letter = wanted.words.iter().find_map(|word| word.get(wanted.rare));
     let letter = letter.copied().unwrap_or_default();
     let stands = |at: usize, word: &[u8]| {
         let from = at.checked_sub(wanted.rare);
-        let here = from.and_then(|from| header.get(from..from + word.len()));
+        let here = from.and_then(|from| text.get(from..from + word.len()));
         here.is_some_and(|here| here.eq_ignore_ascii_case(word))
     };
-    memchr::memchr2_iter(letter, letter.to_ascii_uppercase(), header)
-        .any(|at| wanted.words.iter().any(|word| stands(at, word)))
+    for at in memchr::memchr3_iter(b'\n', letter, letter.to_ascii_uppercase(), text) {
+        if text.get(at) == Some(&b'\n') {
+            if is_gap(text, at) {
+                return false;
+            }
+        } else if wanted.words.iter().any(|word| stands(at, word)) {
+            return true;
+        }
+    }
+    false
 }
 
 fn is_report(message: &Message) -> bool {

@@ -41,9 +41,25 @@ pub struct Part {
 /// Where in the text a field begins, its value begins, and that ends.
 #[derive(Clone, Copy, Debug)]
 struct Place {
+    /// Of its name.
+    mark: u32,
     name: usize,
     value: usize,
     end: usize,
+}
+
+/// What tells most names apart: how long they are, and their last three letters.
+fn mark(name: &[u8]) -> u32 {
+    let long = name.len().to_le_bytes()[0];
+    match name {
+        [.., a, b, c] => u32::from_le_bytes([long, lower(*a), lower(*b), lower(*c)]),
+        _ => long.into(),
+    }
+}
+
+/// The lower case of what a known name is made of: letters and dashes.
+fn lower(octet: u8) -> u8 {
+    octet | 0x20
 }
 
 /// The fields of a group, but for Auth.
@@ -93,13 +109,15 @@ impl Part {
 impl<'a> Fields<'a> {
     /// The first field of that name.
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        // The octet between is the colon.
-        let long = |place: &&Place| place.value - place.name == name.len() + 1;
-        let named = |place: &&Place| {
-            let own = self.text.get(place.name..place.value - 1);
-            own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+        let mark = mark(name.as_bytes());
+        let text = self.text.as_bytes();
+        let named = |place: &Place| {
+            // The octet between is the colon.
+            let own = text.get(place.name..place.value - 1);
+            own.is_some_and(|own| is(own, name))
         };
-        let place = self.places.iter().find(|p| long(p) && named(p))?;
+        let mut places = self.places.iter();
+        let place = places.find(|place| place.mark == mark && named(place))?;
         self.text.get(place.value..place.end)
     }
 }
@@ -126,25 +144,42 @@ impl Cutter {
     }
 
     fn part(&mut self, part: &[u8]) -> Result<(), SplitError> {
-        let mut lines = lines(part).peekable();
         let mut unfolded = Vec::new();
-        while let Some(line) = lines.next() {
+        let mut rest = part;
+        while !rest.is_empty() {
+            let (line, behind) = first_line(rest);
+            rest = behind;
             if is_blank(line) {
                 self.in_group = false;
                 continue;
             }
-            let Some(fold) = lines.next_if(|next| is_fold(next)) else {
+            if !is_folded(rest) {
                 self.field(line)?;
                 continue;
-            };
+            }
             unfolded.clear();
             unfolded.extend_from_slice(line);
-            unfolded.extend_from_slice(fold);
-            while let Some(fold) = lines.next_if(|next| is_fold(next)) {
+            while is_folded(rest) {
+                let (fold, behind) = first_line(rest);
                 unfolded.extend_from_slice(fold);
+                rest = behind;
             }
             self.field(&unfolded)?;
         }
+        Ok(())
+    }
+
+    /// Begins a group.
+    fn group(&mut self) -> Result<(), SplitError> {
+        let groups = &mut self.part.groups;
+        if groups.len() >= GROUPS_MAX {
+            return Err(SplitError::TooManyGroups);
+        }
+        if !groups.is_empty() {
+            self.text.push(b'\n');
+        }
+        groups.push(self.part.fields.len());
+        self.in_group = true;
         Ok(())
     }
 
@@ -153,29 +188,25 @@ impl Cutter {
         let Some((name, value)) = halves(field) else {
             return Ok(());
         };
-        let Self { text, part, .. } = self;
         if !self.in_group {
-            if part.groups.len() >= GROUPS_MAX {
-                return Err(SplitError::TooManyGroups);
-            }
-            if !part.groups.is_empty() {
-                text.push(b'\n');
-            }
-            part.groups.push(part.fields.len());
-            self.in_group = true;
+            self.group()?;
         }
-        if name.eq_ignore_ascii_case(name::AUTH.as_bytes()) {
-            if part.groups.len() == 1 && part.auth.is_none() {
-                part.auth = Some(String::from_utf8_lossy(value).into_owned());
-            }
-            return Ok(());
-        }
+        let Self { text, part, .. } = self;
         let start = text.len();
         text.extend_from_slice(name);
         let own = text.get_mut(start..).unwrap_or_default();
         own.make_ascii_lowercase();
+        let mark_of_own = mark(own);
+        if is(own, name::AUTH) {
+            if part.groups.len() == 1 && part.auth.is_none() {
+                part.auth = Some(String::from_utf8_lossy(value).into_owned());
+            }
+            text.truncate(start);
+            return Ok(());
+        }
         text.push(b':');
         let place = Place {
+            mark: mark_of_own,
             name: start,
             value: text.len(),
             end: text.len() + value.len(),
@@ -187,25 +218,27 @@ impl Cutter {
     }
 }
 
-/// The lines without their ends.
-fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let ends = memchr::memchr_iter(b'\n', text);
-    let mut start = 0;
-    let last = text.last().is_some_and(|octet| *octet != b'\n');
-    ends.chain(last.then_some(text.len())).map(move |end| {
-        let line = text.get(start..end).unwrap_or_default();
-        start = end + 1;
-        line.strip_suffix(b"\r").unwrap_or(line)
-    })
+/// Whether a name in lower case is this known one.
+fn is(own: &[u8], name: &str) -> bool {
+    let mut pairs = own.iter().zip(name.bytes());
+    own.len() == name.len() && pairs.all(|(own, octet)| *own == lower(octet))
+}
+
+/// The first line without its end, and what stands behind it.
+fn first_line(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
+    let (line, behind) = text.split_at_checked(end).unwrap_or((text, &[]));
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    (line, behind.get(1..).unwrap_or_default())
 }
 
 fn is_blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)
 }
 
-/// Whether a line goes on with the field before it.
-fn is_fold(line: &[u8]) -> bool {
-    matches!(line.first(), Some(b' ' | b'\t')) && !is_blank(line)
+/// Whether the first line goes on with the field before it.
+fn is_folded(text: &[u8]) -> bool {
+    matches!(text.first(), Some(b' ' | b'\t')) && !is_blank(first_line(text).0)
 }
 
 fn limit(field: &[u8]) -> Result<(), SplitError> {

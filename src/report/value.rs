@@ -25,27 +25,29 @@ pub fn halves(value: &str, octet: u8) -> Option<(&str, &str)> {
 
 /// A decimal number: digits, one minus sign at most, and what fits the type.
 pub fn number<T: TryFrom<i128>>(text: &str) -> Option<T> {
-    let digits = text.strip_prefix('-');
-    let size = i128::from(decimal(digits.unwrap_or(text))?);
-    T::try_from(if digits.is_some() { -size } else { size }).ok()
+    let (number, rest) = leading(text.as_bytes())?;
+    rest.is_empty().then(|| number.try_into().ok())?
 }
 
-fn decimal(digits: &str) -> Option<u64> {
+/// The number that a text begins with, and what stands behind it.
+fn leading(text: &[u8]) -> Option<(i128, &[u8])> {
     /// So many digits are never too large.
     const FIT: usize = 19;
-    let mut number = 0_u64;
-    for (n, octet) in digits.bytes().enumerate() {
-        let digit = octet.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        number = if n < FIT {
-            number.wrapping_mul(10).wrapping_add(digit.into())
+    let unsigned = text.strip_prefix(b"-");
+    let digits = unsigned.unwrap_or(text);
+    let (mut size, mut count) = (0_u64, 0);
+    while let Some(octet @ b'0'..=b'9') = digits.get(count) {
+        let digit = u64::from(octet - b'0');
+        size = if count < FIT {
+            size * 10 + digit
         } else {
-            number.checked_mul(10)?.checked_add(digit.into())?
+            size.checked_mul(10)?.checked_add(digit)?
         };
+        count += 1;
     }
-    (!digits.is_empty()).then_some(number)
+    let size = i128::from(size);
+    let rest = digits.get(count..).filter(|_| count > 0)?;
+    Some((if unsigned.is_some() { -size } else { size }, rest))
 }
 
 /// Where in the hop a report was made.
@@ -61,21 +63,30 @@ pub fn ring(value: &str) -> Vec<String> {
     value.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
-/// The exchanges of one leg; a stage that a later version may add is passed over.
+/// The exchanges of one leg, `STAGE=COMMAND/REPLY` each; a stage that a later version may add is passed over.
 pub fn exchanges(value: &str) -> Option<Vec<Exchange>> {
     let mut exchanges = Vec::with_capacity(Stage::ALL.len());
-    for word in value.split_ascii_whitespace() {
-        let (stage, stamps) = halves(word, b'=')?;
-        let (command, reply) = halves(stamps, b'/')?;
-        let known = Stage::ALL.into_iter().find(|s| s.as_str() == stage);
-        if let Some(stage) = known {
+    let mut rest = value.as_bytes().trim_ascii_start();
+    while !rest.is_empty() {
+        let (stage, stamps) = rest.split_at_checked(rest.iter().position(|o| *o == b'=')?)?;
+        let is = |known: &Stage| known.as_str().as_bytes() == stage;
+        let behind = if let Some(stage) = Stage::ALL.into_iter().find(is) {
+            let (command_us, behind) = leading(stamps.get(1..)?)?;
+            let (reply_us, behind) = leading(behind.strip_prefix(b"/")?)?;
             exchanges.push(Exchange {
                 stage,
-                command_us: number(command)?,
-                reply_us: number(reply)?,
+                command_us: command_us.try_into().ok()?,
+                reply_us: reply_us.try_into().ok()?,
             });
-        }
-        if exchanges.len() > EXCHANGES_MAX {
+            behind
+        } else {
+            let end = rest.iter().position(u8::is_ascii_whitespace);
+            let (word, behind) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
+            word.contains(&b'/').then_some(behind)?
+        };
+        rest = behind.trim_ascii_start();
+        let is_apart = rest.len() < behind.len() || rest.is_empty();
+        if !is_apart || exchanges.len() > EXCHANGES_MAX {
             return None;
         }
     }
