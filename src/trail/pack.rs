@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! record    = truth octet, from?, number of reports, report..., to text, number of Received fields, trace...
-//! report    = id text, hop octet, role octet, step 8 octets, mask octet, arrival moment
-//!             [parent 8 octets] [message-id text] [sent number] [queue-id words] [size number]
+//! report    = id text, message-id of id, hop octet, role octet, step 8 octets, mask octet, arrival moment
+//!             [parent 8 octets] [sent number] [queue-id words] [size number]
 //!             [security in] [security out] [filtered moment], 0 | 1, came-for number,
 //!             number of hops in the ring, text..., exchanges in, exchanges out, number of recipients, recipient...
 //! recipient = original text, event octet, class octet, subject number, detail number, mask octet
@@ -15,6 +15,8 @@
 //!             number of fates, fate...
 //! fate      = address text, recipient text, said octet, mask octet, [class octet, subject number, detail number]
 //!             [remote text] [reply words] [attempted moment]
+//! of id     = 0 none | 1 what stands behind the words of the id, where these stood before
+//!           | number of octets + 2, octets
 //! of next   = words | 0, number: where in the reply it begins, number: its octets
 //! exchanges = number * 2 + 1, (command moment, reply moment)... for the stages in order, the first first
 //!           | number * 2, (stage octet, command moment, reply moment)... for others
@@ -33,7 +35,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::codes::{ROLES, SUITES, TRUTHS};
-use super::unpack::octets_at;
+use super::reader::{octets_at, words_behind};
 use super::verify::Judged;
 use crate::report::Trace;
 use crate::report::notice::{Fate, Notice, Said};
@@ -170,14 +172,14 @@ impl Packer {
     }
 
     fn report(&mut self, report: &HopReport) {
-        self.text(report.id.as_str());
+        let before = self.text_or_place(report.id.as_str());
+        self.message_id(report.message_id.as_deref(), before);
         self.octets.push(report.hop);
         self.one_of(&ROLES, report.role);
         self.text(&report.reporting_mta);
         self.step(report.step);
         self.mask([
             report.parent.is_some(),
-            report.message_id.is_some(),
             report.sent_ms.is_some(),
             report.queue_id.is_some(),
             report.size.is_some(),
@@ -187,7 +189,6 @@ impl Packer {
         ]);
         self.moment(report.arrival_us);
         report.parent.into_iter().for_each(|p| self.step(p));
-        report.message_id.iter().for_each(|m| self.text(m));
         report.sent_ms.into_iter().for_each(|s| self.number(s));
         report.queue_id.iter().for_each(|q| self.words(q));
         report.size.into_iter().for_each(|s| self.number(s));
@@ -205,6 +206,19 @@ impl Packer {
         for recipient in &report.recipients {
             self.recipient(recipient);
         }
+    }
+
+    /// Appends the Message-ID that goes with an id, whose words stood at a place before.
+    fn message_id(&mut self, message_id: Option<&str>, id_before: Option<u32>) {
+        let Some(message_id) = message_id else {
+            return self.octets.push(0);
+        };
+        let behind = id_before.and_then(|place| words_behind(&self.octets, place));
+        if behind == Some(message_id.as_bytes()) {
+            return self.octets.push(1);
+        }
+        self.count(message_id.len() + 2);
+        self.octets.extend_from_slice(message_id.as_bytes());
     }
 
     fn recipient(&mut self, recipient: &RecipientStatus) {
@@ -332,14 +346,21 @@ impl Packer {
 
     /// Appends a text that may stand there before.
     pub fn text(&mut self, text: &str) {
+        self.text_or_place(text);
+    }
+
+    /// The same, and tells where it stood before.
+    fn text_or_place(&mut self, text: &str) -> Option<u32> {
         if text.len() < TEXT_OCTETS_MIN {
-            return self.words(text);
+            self.words(text);
+            return None;
         }
         let hash = self.hasher.hash_one(text.as_bytes());
         let same = |place: &u32| octets_at(&self.octets, *place) == text.as_bytes();
         if let Some(place) = self.texts.find(hash, same).copied() {
             self.octets.push(0);
-            return self.number(place.into());
+            self.number(place.into());
+            return Some(place);
         }
         let place = u32::try_from(self.octets.len());
         self.words(text);
@@ -353,6 +374,7 @@ impl Packer {
             let again = |place: &u32| hasher.hash_one(octets_at(octets, *place));
             texts.insert_unique(hash, place, again);
         }
+        None
     }
 }
 
