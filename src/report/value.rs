@@ -106,3 +106,72 @@ pub fn security(value: &str) -> Option<Security> {
     let verified = is(VERIFIED);
     (verified || is(UNVERIFIED)).then(|| Security::tls(version, cipher, verified))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_are_read_as_they_are_written(signed: i64, unsigned: u64, digits in "-?[0-9]{0,24}") {
+            prop_assert_eq!(number(&signed.to_string()), Some(signed));
+            prop_assert_eq!(number(&unsigned.to_string()), Some(unsigned));
+            prop_assert_eq!(number(&digits), digits.parse::<i64>().ok());
+        }
+
+        #[test]
+        fn any_value_is_survived(value in any::<String>()) {
+            let _ = (number::<u8>(&value), exchanges(&value), security(&value), role(&value));
+        }
+
+        #[test]
+        fn exchanges_are_read_as_they_are_written(stamps in proptest::collection::vec(any::<(i64, i64)>(), 5)) {
+            let known = Stage::ALL.into_iter().zip(stamps);
+            let made: Vec<Exchange> = known
+                .map(|(stage, (command_us, reply_us))| Exchange { stage, command_us, reply_us })
+                .collect();
+            let word = |e: &Exchange| format!("{}={}/{}", e.stage.as_str(), e.command_us, e.reply_us);
+            let words: Vec<String> = made.iter().map(word).collect();
+            prop_assert_eq!(exchanges(&words.join(" \t")), Some(made));
+        }
+    }
+
+    #[test]
+    fn no_other_number_is_one() {
+        for text in [
+            "", "-", "+1", "--1", "1-1", "1 ", " 1", "1a", "0x1", "\u{661}",
+        ] {
+            assert_eq!(number::<i64>(text), None, "{text}");
+        }
+        assert_eq!(number::<u8>("256"), None);
+        assert_eq!(number::<u64>("-1"), None);
+        assert_eq!(number::<u64>("18446744073709551616"), None);
+    }
+
+    #[test]
+    fn a_stage_of_later_versions_is_passed_over_and_what_is_none_is_refused() {
+        let stages = |value| Some(exchanges(value)?.iter().map(|e| e.stage).collect());
+        let both = Some(vec![Stage::Mail, Stage::Dot]);
+        assert_eq!(stages("mail=1/2 bdat=3/4 dot=5/6"), both);
+        assert_eq!(stages(" mail=1/2 bdat=some/more=/ dot=5/6 "), both);
+        assert_eq!(stages(""), Some(vec![]));
+        for wrong in [
+            "mail",
+            "mail=1",
+            "mail=1/",
+            "mail=1/2x",
+            "mail=1/2/3",
+            "mail=1/2dot=5/6",
+            "mail=1 /2",
+            "bdat=1",
+            "bdat mail=1/2",
+            "mail=9223372036854775808/1",
+        ] {
+            assert_eq!(stages(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -10,6 +10,7 @@
 //!             number of hops in the ring, text..., exchanges in, exchanges out, number of recipients, recipient...
 //! recipient = original text, event octet, class octet, subject number, detail number, mask octet
 //!             [recipient text, if it is another] [remote text] [attempted moment] [reply words] [queue-id of next]
+//!             [reply in front of the queue id text, queue-id words: where it ends in that, instead of both]
 //! trace     = by text, mask octet [client text] [id words] [at moment]
 //! notice    = mask octet, [envid text] [host text] [from text] [date moment], number of Message-IDs, text...,
 //!             number of fates, fate...
@@ -223,6 +224,10 @@ impl Packer {
 
     fn recipient(&mut self, recipient: &RecipientStatus) {
         let other = recipient.recipient != recipient.original;
+        let (reply, queue_id) = (&recipient.reply, &recipient.remote_queue_id);
+        // Nothing but the queue id is new in most replies.
+        let parted = reply.as_ref().zip(queue_id.as_deref());
+        let parted = parted.and_then(|(reply, id)| Some((reply.strip_suffix(id)?, id)));
         self.text(&recipient.original);
         self.one_of(&Event::ALL, recipient.event);
         self.status(recipient.status);
@@ -230,8 +235,9 @@ impl Packer {
             other,
             recipient.remote_mta.is_some(),
             recipient.attempted_us.is_some(),
-            recipient.reply.is_some(),
-            recipient.remote_queue_id.is_some(),
+            reply.is_some() && parted.is_none(),
+            queue_id.is_some() && parted.is_none(),
+            parted.is_some(),
         ]);
         if other {
             self.text(&recipient.recipient);
@@ -239,13 +245,19 @@ impl Packer {
         recipient.remote_mta.iter().for_each(|r| self.text(r));
         let attempted = recipient.attempted_us.into_iter();
         attempted.for_each(|a| self.moment(a));
-        recipient.reply.iter().for_each(|r| self.words(r));
-        let reply = recipient.reply.as_deref().unwrap_or_default();
-        let queue_id = recipient.remote_queue_id.iter();
-        queue_id.for_each(|q| self.queue_id_in(reply, q));
+        if let Some((reply, queue_id)) = parted {
+            self.text(reply);
+            return self.words(queue_id);
+        }
+        if let Some(reply) = reply {
+            self.words(reply);
+        }
+        if let Some(queue_id) = queue_id {
+            self.queue_id_in(reply.as_deref().unwrap_or_default(), queue_id);
+        }
     }
 
-    /// A queue id, which most replies end in.
+    /// A queue id, which mostly stands in the reply.
     fn queue_id_in(&mut self, reply: &str, queue_id: &str) {
         match reply.rfind(queue_id) {
             Some(place) => {

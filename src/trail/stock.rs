@@ -228,7 +228,7 @@ fn read_maildir(maildir: &Path, tray: &Tray, unknown: Unknown) -> Result<Vec<Tra
         let mut batch = Batch::default();
         let listed = maildir::list(maildir, |mail| {
             if unknown(mail.key, &|| mail.path().display().to_string())
-                && (batch.len() == BATCH_MAILS || !batch.take(&mail))
+                && (batch.count() == BATCH_MAILS || !batch.take(&mail))
             {
                 // It fails where no thread is left, which joining tells.
                 let _ = give.send(std::mem::take(&mut batch));
@@ -324,7 +324,7 @@ impl Tray {
                 self.file(&mut room, &mail);
             }
             // All at once: the threads take this number from each other.
-            self.looked_at.fetch_add(batch.len(), Ordering::Relaxed);
+            self.looked_at.fetch_add(batch.count(), Ordering::Relaxed);
         }
         self
     }

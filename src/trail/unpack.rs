@@ -103,9 +103,8 @@ struct Head<'a> {
 
 impl Head<'_> {
     fn when_us(&self) -> i64 {
-        let sent_ms = self.sent_ms.and_then(|ms| i64::try_from(ms).ok());
-        let sent_us = sent_ms.and_then(|ms| ms.checked_mul(1000));
-        sent_us.unwrap_or(self.arrival_us)
+        let in_us = |ms| i64::try_from(ms).ok()?.checked_mul(1000);
+        self.sent_ms.and_then(in_us).unwrap_or(self.arrival_us)
     }
 }
 
@@ -253,6 +252,9 @@ impl<'a> Reader<'a> {
         let attempted_us = mask.next(|| self.moment())?;
         let reply = mask.next(|| self.words())?;
         let queue_id = mask.next(|| self.queue_id_in(reply.unwrap_or_default()))?;
+        let parted = mask.next(|| Some((self.text()?, self.words()?)))?;
+        let whole = parted.map(|(reply, queue_id)| [reply, queue_id].concat());
+        let queue_id = parted.map(|(_, queue_id)| queue_id).or(queue_id);
         Some(RecipientStatus {
             original: original.to_owned(),
             recipient: recipient.to_owned(),
@@ -260,7 +262,7 @@ impl<'a> Reader<'a> {
             status,
             remote_mta: remote_mta.map(str::to_owned),
             attempted_us,
-            reply: reply.map(str::to_owned),
+            reply: whole.or_else(|| reply.map(str::to_owned)),
             remote_queue_id: queue_id.map(str::to_owned),
         })
     }
@@ -368,9 +370,30 @@ mod tests {
             }
         }
 
+        /// The tracking id is anybody's to choose: reports that agree in it may differ in the rest.
+        #[test]
+        fn message_ids_of_one_id_come_back(
+            report in any_report(),
+            ids in proptest::collection::vec(proptest::option::of("[ab]{0,2}"), 1..8),
+        ) {
+            let with = |message_id| HopReport { message_id, ..report.clone() };
+            let all: Vec<Judged> = ids.into_iter().map(|id| judged(vec![with(id)], 0, None)).collect();
+            let mut packer = Packer::default();
+            let places: Vec<u32> = all.iter().map(|one| packer.push(one).unwrap()).collect();
+            let octets = packer.into_octets();
+            for (place, one) in places.iter().zip(&all) {
+                prop_assert_eq!(unpack(&octets, *place), Some(one.clone()));
+                let about = about(&octets, *place).unwrap();
+                prop_assert_eq!(about.message_id, one.report.message_id.as_deref());
+                prop_assert_eq!(id(&octets, *place), Some(about.id));
+                prop_assert_eq!(when_us(&octets, *place), Some(about.when_us));
+            }
+        }
+
         #[test]
         fn any_octets_are_survived(octets in any::<Vec<u8>>(), place in 0u32..40) {
             let _ = (unpack(&octets, place), notice(&octets, place), about(&octets, place), words_at(&octets, place));
+            let _ = (id(&octets, place), when_us(&octets, place));
         }
 
         #[test]

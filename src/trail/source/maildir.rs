@@ -75,7 +75,7 @@ impl Batch {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.mails.len()
     }
 
@@ -239,6 +239,28 @@ mod tests {
         let expected = [".Queue/new/7", ".Sent.2026/cur/6:2,", "cur/2:2,S", "new/1"];
         let seen: Vec<_> = seen(dir.path()).into_keys().collect();
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_batch_opens_what_was_seen_of_one_directory() {
+        let dir = made(&["cur/1:2,S", "cur/2", "new/3"]);
+        let mut batches = vec![Batch::default()];
+        list(dir.path(), |mail| {
+            if !batches.last_mut().unwrap().take(&mail) {
+                batches.push(Batch::default());
+                assert!(batches.last_mut().unwrap().take(&mail));
+            }
+        })
+        .unwrap();
+        let counts: Vec<usize> = batches.iter().map(Batch::count).collect();
+        assert_eq!(counts, [1, 2]);
+        let known = seen(dir.path());
+        for mail in batches.iter().flat_map(Batch::mails) {
+            let path = mail.path();
+            let name = path.strip_prefix(dir.path()).unwrap();
+            assert_eq!(known[&name.display().to_string()], mail.key);
+            assert_eq!(io::read_to_string(mail.open().unwrap()).unwrap(), "x");
+        }
     }
 
     #[test]
