@@ -406,7 +406,7 @@ mod tests {
                     }],
                 },
                 auth: None,
-                canonical: vec![],
+                canonical: String::new(),
                 from: None,
                 to: None,
                 trace: vec![],

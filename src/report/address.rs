@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::value::halves;
 use crate::track::clean;
 
 /// The value of an Original- or Final-Recipient field.
@@ -25,7 +26,7 @@ pub fn write(address: &str) -> String {
 
 /// The address in such a value, in normal form; `None` if there is no address type in front.
 pub fn read(value: &str) -> Option<String> {
-    let (kind, address) = value.split_once(';')?;
+    let (kind, address) = halves(value, b';')?;
     let address = address.trim();
     let text = if kind.trim().eq_ignore_ascii_case("utf-8") {
         clean::address(&unescape(address))

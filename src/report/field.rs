@@ -165,14 +165,6 @@ impl<'a> Group<'a> {
             self.push(name, value);
         }
     }
-
-    /// The first field of that name.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_ref())
-    }
 }
 
 /// What Auth covers: `lowercase-name:value LF` for every field but Auth itself, in order, and one more

@@ -2,7 +2,9 @@
 //! that is what most of the time of a large mailbox went into. Of every other mail it says nothing, which is then
 //! read the long way; where it says something, it says the same.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 /// What a report is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +21,11 @@ pub struct Layout<'a> {
 
 /// The parts of a mail of the usual layout.
 pub fn of(mail: &[u8]) -> Option<Layout<'_>> {
-    let (header, body) = block(mail)?;
     let mut content_type = None;
     let mut from = None;
     let mut to = None;
-    for field in fields(header) {
-        let (name, value) = field?;
+    let mut fields = Header(mail);
+    while let Some((name, value)) = fields.next()? {
         let seen = if name.eq_ignore_ascii_case(b"content-type") {
             content_type.replace(value)
         } else if name.eq_ignore_ascii_case(b"from") {
@@ -40,7 +41,7 @@ pub fn of(mail: &[u8]) -> Option<Layout<'_>> {
             return None;
         }
     }
-    let (tracking, header) = parts(body, boundary(content_type?)?)?;
+    let (tracking, header) = parts(fields.0, boundary(content_type?)?)?;
     Some(Layout {
         tracking,
         from: address(from?)?,
@@ -52,36 +53,34 @@ pub fn of(mail: &[u8]) -> Option<Layout<'_>> {
     })
 }
 
-/// The lines in front of an empty one, and what stands behind it.
-fn block(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut start = 0;
-    for end in memchr::memchr_iter(b'\n', text) {
-        let line = text.get(start..end)?;
-        if matches!(line, b"" | b"\r") {
-            return Some((text.get(..start)?, text.get(end + 1..)?));
-        }
-        start = end + 1;
-    }
-    None
-}
+/// A header block, and in the end what stands behind the empty line that ends it.
+struct Header<'a>(&'a [u8]);
 
-/// Name and value of each field of a header, the value with its folds; `None` for a line that begins none.
-fn fields(header: &[u8]) -> impl Iterator<Item = Option<(&[u8], &[u8])>> {
-    let mut rest = header;
-    std::iter::from_fn(move || {
-        let end = memchr::memchr_iter(b'\n', rest)
-            .find(|at| !matches!(rest.get(at + 1), Some(b' ' | b'\t')))?;
-        let (field, behind) = rest.split_at_checked(end + 1)?;
-        rest = behind;
-        Some(name_and_value(field))
-    })
+impl<'a> Header<'a> {
+    /// Name and value of the next field, the value with its folds; the inner `None` at the end of the block, the outer
+    /// one where a line begins no field, or the block has no end.
+    #[allow(clippy::option_option)]
+    fn next(&mut self) -> Option<Option<(&'a [u8], &'a [u8])>> {
+        let text = self.0;
+        let empty = text.strip_prefix(b"\r\n");
+        if let Some(behind) = empty.or_else(|| text.strip_prefix(b"\n")) {
+            self.0 = behind;
+            return Some(None);
+        }
+        let end = memchr::memchr_iter(b'\n', text)
+            .find(|at| !matches!(text.get(at + 1), Some(b' ' | b'\t')))?;
+        let (field, behind) = text.split_at_checked(end + 1)?;
+        self.0 = behind;
+        name_and_value(field).map(Some)
+    }
 }
 
 fn name_and_value(field: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = memchr::memchr(b':', field)?;
-    let (name, value) = (field.get(..colon)?, field.get(colon + 1..)?);
     let token = |octet: &u8| octet.is_ascii_alphanumeric() || *octet == b'-';
-    (!name.is_empty() && name.iter().all(token)).then(|| (name, value.trim_ascii()))
+    let colon = field.iter().position(|octet| !token(octet))?;
+    let (name, value) = (field.get(..colon)?, field.get(colon..)?);
+    let value = value.strip_prefix(b":")?;
+    (!name.is_empty()).then(|| (name, value.trim_ascii()))
 }
 
 /// The boundary of a report's Content-Type.
@@ -121,30 +120,54 @@ fn boundary(content_type: &[u8]) -> Option<&[u8]> {
 
 /// The first tracking part and the first header that a hop saw, if only these and plain text stand there.
 fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> {
-    let mark = [b"--", boundary].concat();
-    let mut marks = memmem::find_iter(body, &mark);
-    let mut start = marks.next()? + mark.len();
+    let mut marks = marks(body, boundary);
+    let (_, mut start) = marks.next()?;
     let (mut tracking, mut header) = (None, None);
     loop {
-        if body.get(start..)?.starts_with(b"--") {
+        if body.get(start..)?.starts_with(DASHES) {
             return Some((tracking?, header));
         }
-        let end = marks.next()?;
+        let (end, behind) = marks.next()?;
         let part = body.get(start..end)?;
         let part = part
             .strip_prefix(b"\r\n")
             .or_else(|| part.strip_prefix(b"\n"))?;
         let part = part.strip_suffix(b"\n")?;
         let part = part.strip_suffix(b"\r").unwrap_or(part);
-        let (head, content) = block(part)?;
-        match kind(head)? {
+        let mut head = Header(part);
+        let kind = kind(&mut head)?;
+        let content = head.0;
+        match kind {
             Kind::Text => None,
             Kind::Tracking => tracking.is_none().then(|| tracking.insert(content)),
             Kind::Header if content.is_ascii() => header.is_none().then(|| header.insert(content)),
             Kind::Header => return None,
         };
-        start = end + mark.len();
+        start = behind;
     }
+}
+
+/// Stands in front of a boundary, and behind the last.
+const DASHES: &[u8] = b"--";
+
+/// Where each boundary begins, its dashes included, and what is behind it: readers find it even within a line.
+fn marks(body: &[u8], boundary: &[u8]) -> impl Iterator<Item = (usize, usize)> {
+    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(DASHES));
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let rest = body.get(from..)?;
+            let dashes = rest.get(FINDER.find(rest)?..)?;
+            let behind = dashes.iter().position(|octet| *octet != b'-')?;
+            let after = dashes.get(behind..)?;
+            let start = body.len() - after.len();
+            from = start;
+            if after.starts_with(boundary) {
+                from += boundary.len();
+                return Some((start - DASHES.len(), from));
+            }
+        }
+    })
 }
 
 /// What a part is.
@@ -155,19 +178,21 @@ enum Kind {
     Header,
 }
 
-/// What a part is; `None` for anything else, and if it is encoded.
-fn kind(header: &[u8]) -> Option<Kind> {
+/// What a part is, by the fields of its header; `None` for anything else, and if it is encoded.
+fn kind(header: &mut Header) -> Option<Kind> {
     let mut kind = None;
-    for field in fields(header) {
-        let (name, value) = field?;
+    while let Some((name, value)) = header.next()? {
         if name.eq_ignore_ascii_case(b"content-type") {
-            let word = value.split(|octet| *octet == b';').next()?.trim_ascii();
-            let is = |value: &[u8], wanted: &[u8]| value.eq_ignore_ascii_case(wanted);
-            let here = if is(value, b"message/tracking-status") {
+            let is = |wanted: &[u8]| value.eq_ignore_ascii_case(wanted);
+            let is_text = || {
+                let word = value.split(|octet| *octet == b';').next();
+                word.is_some_and(|word| word.trim_ascii().eq_ignore_ascii_case(b"text/plain"))
+            };
+            let here = if is(b"message/tracking-status") {
                 Kind::Tracking
-            } else if is(value, b"text/rfc822-headers") {
+            } else if is(b"text/rfc822-headers") {
                 Kind::Header
-            } else if is(word, b"text/plain") {
+            } else if is_text() {
                 Kind::Text
             } else {
                 return None;
@@ -187,14 +212,17 @@ fn kind(header: &[u8]) -> Option<Kind> {
 
 /// The address of a From like `"Somebody" <address>`.
 fn address(from: &[u8]) -> Option<&str> {
-    let from = std::str::from_utf8(from).ok()?.strip_suffix('>')?;
-    let (name, address) = from.rsplit_once('<')?;
-    let name = name.trim_ascii_end();
-    let inner = name.strip_prefix('"').and_then(|n| n.strip_suffix('"'));
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '-' | '_');
-    let addr = |c: char| c.is_ascii_alphanumeric() || matches!(c, '@' | '.' | '-' | '_' | '+');
-    let named = name.is_empty() || inner.is_some_and(|n| !n.is_empty() && n.chars().all(plain));
-    let halves = address.split_once('@')?;
-    let whole = !halves.0.is_empty() && !halves.1.is_empty() && !halves.1.contains('@');
-    (named && whole && address.chars().all(addr)).then_some(address)
+    let from = from.strip_suffix(b">")?;
+    let open = memchr::memrchr(b'<', from)?;
+    let (name, address) = (from.get(..open)?.trim_ascii_end(), from.get(open + 1..)?);
+    let plain = |o: &u8| o.is_ascii_alphanumeric() || matches!(o, b' ' | b'.' | b'-' | b'_');
+    let inner = name.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\""));
+    let named = name.is_empty() || inner.is_some_and(|n| !n.is_empty() && n.iter().all(plain));
+    let atom = |half: &[u8]| {
+        let addr = |o: &u8| o.is_ascii_alphanumeric() || matches!(o, b'.' | b'-' | b'_' | b'+');
+        !half.is_empty() && half.iter().all(addr)
+    };
+    let at = address.iter().position(|octet| *octet == b'@')?;
+    let whole = atom(address.get(..at)?) && atom(address.get(at + 1..)?);
+    std::str::from_utf8(address).ok().filter(|_| named && whole)
 }

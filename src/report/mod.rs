@@ -14,6 +14,7 @@ pub mod origin;
 pub mod read;
 pub mod sign;
 mod split;
+mod value;
 mod words;
 pub mod write;
 

@@ -5,8 +5,9 @@
 
 use mail_parser::{DateTime, Message, MessageParser, MessagePart, MimeHeaders};
 
-use super::field::{Group, name};
-use super::{address, split};
+use super::address;
+use super::field::name;
+use super::split::{Fields, Part};
 use crate::track::{Status, clean};
 
 /// A notice as it came.
@@ -112,10 +113,10 @@ pub fn read(mail: &[u8]) -> Option<Notice> {
     let part = |kind: &str| parts.iter().find(|p| is(p, kind)).map(|p| p.contents());
     let status = part("delivery-status").or_else(|| part("global-delivery-status"));
     let part = status.or_else(|| part("disposition-notification"))?;
-    let text = split::unfold(part).ok()?;
+    let part = Part::cut(part).ok()?;
     let (head, fates) = match status {
-        Some(_) => of_delivery(&text)?,
-        None => of_disposition(&text)?,
+        Some(_) => of_delivery(&part)?,
+        None => of_disposition(&part)?,
     };
     let original = head.get("Original-Message-ID").map(bare);
     let returned = parts.iter().find_map(|part| returned_id(&message, part));
@@ -146,16 +147,16 @@ pub fn read(mail: &[u8]) -> Option<Notice> {
 }
 
 /// The groups of a delivery status: about the message, and about each recipient.
-fn of_delivery(part: &str) -> Option<(Group<'_>, Vec<Fate>)> {
-    let mut groups = split::groups(part).ok()?.into_iter();
+fn of_delivery(part: &Part) -> Option<(Fields<'_>, Vec<Fate>)> {
+    let mut groups = part.groups();
     let head = groups.next()?;
     let fates = groups.filter_map(|group| fate(&group, Said::read(group.get(name::ACTION)?)?));
     Some((head, fates.take(FATES_MAX).collect()))
 }
 
 /// The one group of a disposition: `Disposition: manual-action/MDN-sent-manually; displayed`.
-fn of_disposition(part: &str) -> Option<(Group<'_>, Vec<Fate>)> {
-    let head = split::groups(part).ok()?.into_iter().next()?;
+fn of_disposition(part: &Part) -> Option<(Fields<'_>, Vec<Fate>)> {
+    let head = part.groups().next()?;
     let (_, word) = head.get("Disposition")?.split_once(';')?;
     // Modifiers stand behind a slash.
     let said = Said::read(word.split('/').next()?)?;
@@ -163,7 +164,7 @@ fn of_disposition(part: &str) -> Option<(Group<'_>, Vec<Fate>)> {
     Some((head, vec![fate]))
 }
 
-fn fate(group: &Group, said: Said) -> Option<Fate> {
+fn fate(group: &Fields, said: Said) -> Option<Fate> {
     let address = |field| group.get(field).and_then(address::read);
     let recipient = address(name::FINAL_RECIPIENT);
     let original = address(name::ORIGINAL_RECIPIENT);

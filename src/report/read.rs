@@ -3,6 +3,7 @@
 //! Takes any bytes without panicking. Reads a report only where it is the mail itself: one that was
 //! forwarded or is part of another mail is not what its hop sent.
 
+use std::str::FromStr;
 use std::sync::LazyLock;
 
 use base64::Engine;
@@ -10,11 +11,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mail_parser::{Address, HeaderName, Host, Message, MessageParser, MessagePart, MimeHeaders};
 use thiserror::Error;
 
-use super::field::{AUTH_ALGORITHM, Group, PLAIN, UNVERIFIED, VERIFIED, VERSION, canonical, name};
+use super::field::{AUTH_ALGORITHM, VERSION, name};
 use super::notice::moment_us;
+use super::split::{Fields, Part};
+use super::value::{self, typed, uncommented};
 use super::{address, layout, split};
-use crate::track::clean::{self, EXCHANGES_MAX};
-use crate::track::{Exchange, HopReport, RecipientStatus, Role, Security, Stage, TrackingId};
+use crate::track::clean;
+use crate::track::{Exchange, HopReport, RecipientStatus, Role, TrackingId};
 
 /// Largest report that is read, octets: ten thousand recipients with long addresses and replies.
 pub const REPORT_OCTETS_MAX: usize = 8 * 1024 * 1024;
@@ -46,7 +49,7 @@ pub struct Received {
     /// The tag out of `X-Hoptrail-Auth`, if there is a well-formed one.
     pub auth: Option<Vec<u8>>,
     /// The fields as Auth covers them.
-    pub canonical: Vec<u8>,
+    pub canonical: String,
     /// The address the mail says it is from; nothing vouches for it.
     pub from: Option<String>,
     /// The address the mail is to: the originator of the message it tells of.
@@ -95,20 +98,19 @@ pub enum ReadError {
 
 /// Reads a mail. `Ok(None)`: it is no tracking report.
 pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
-    if !says(header_block(mail), &REPORT) {
+    // The size is judged first: nothing larger is parsed.
+    let is_big = mail.len() > REPORT_OCTETS_MAX;
+    if let Some(usual) = layout::of(mail).filter(|_| !is_big) {
+        let addresses = [Some(usual.from), usual.to].map(|a| a.map(clean::address));
+        return received(usual.tracking, addresses, usual.header).map(Some);
+    }
+    if !says(mail, &REPORT) {
         return Ok(None);
     }
-    // The size is judged first: nothing larger is parsed.
-    if mail.len() > REPORT_OCTETS_MAX {
+    if is_big {
         return Err(ReadError::TooBig);
     }
-    match layout::of(mail) {
-        Some(usual) => {
-            let addresses = [Some(usual.from), usual.to].map(|a| a.map(clean::address));
-            received(usual.tracking, addresses, usual.header).map(Some)
-        }
-        None => read_mime(mail),
-    }
+    read_mime(mail)
 }
 
 /// Reads a mail of any layout.
@@ -128,8 +130,8 @@ fn received(
     [from, to]: [Option<String>; 2],
     header: Option<&[u8]>,
 ) -> Result<Received, ReadError> {
-    let text = split::unfold(part)?;
-    let groups = split::groups(&text)?;
+    let part = Part::cut(part)?;
+    let groups: Vec<Fields> = part.groups().collect();
     let Some((head, recipients)) = groups.split_first() else {
         return Err(ReadError::Missing(name::ORIGINAL_ENVELOPE_ID));
     };
@@ -143,8 +145,8 @@ fn received(
     Ok(Received {
         report,
         others: others.into_iter().map(HopReport::clean).collect(),
-        auth: auth(head),
-        canonical: canonical(&groups),
+        auth: part.auth().and_then(tag),
+        canonical: part.into_canonical(),
         from,
         to,
         trace: header.map_or_else(Vec::new, trace),
@@ -170,17 +172,21 @@ const DISPOSITION: Words<1> = Words {
 /// The cheap test on the beginning of a mail: its header block holds a word that reports do, or notices of other mail
 /// systems.
 pub fn may_be_report(head: &[u8]) -> bool {
-    let header = header_block(head);
-    says(header, &REPORT) || says(header, &DELIVERY) || says(header, &DISPOSITION)
+    says(head, &REPORT) || {
+        let header = header_block(head);
+        says(header, &DELIVERY) || says(header, &DISPOSITION)
+    }
 }
 
 fn header_block(head: &[u8]) -> &[u8] {
-    let gap = |at: &usize| {
-        let next = head.get(at + 1..).unwrap_or_default();
-        next.starts_with(b"\n") || next.starts_with(b"\r\n")
-    };
-    let end = memchr::memchr_iter(b'\n', head).find(gap);
+    let end = memchr::memchr_iter(b'\n', head).find(|at| is_gap(head, *at));
     head.get(..end.unwrap_or(head.len())).unwrap_or_default()
+}
+
+/// Whether an empty line follows on the end of a line.
+fn is_gap(text: &[u8], end: usize) -> bool {
+    let next = text.get(end + 1..).unwrap_or_default();
+    next.starts_with(b"\n") || next.starts_with(b"\r\n")
 }
 
 /// Words, and where in all of them stands a letter that is rare in a header.
@@ -189,17 +195,25 @@ struct Words<const N: usize> {
     rare: usize,
 }
 
-/// Whether a header block holds one of some words, in any case.
-fn says<const N: usize>(header: &[u8], wanted: &Words<N>) -> bool {
+/// Whether the header block that a text begins with holds one of some words, in any case.
+fn says<const N: usize>(text: &[u8], wanted: &Words<N>) -> bool {
     let letter = wanted.words.iter().find_map(|word| word.get(wanted.rare));
     let letter = letter.copied().unwrap_or_default();
     let stands = |at: usize, word: &[u8]| {
         let from = at.checked_sub(wanted.rare);
-        let here = from.and_then(|from| header.get(from..from + word.len()));
+        let here = from.and_then(|from| text.get(from..from + word.len()));
         here.is_some_and(|here| here.eq_ignore_ascii_case(word))
     };
-    memchr::memchr2_iter(letter, letter.to_ascii_uppercase(), header)
-        .any(|at| wanted.words.iter().any(|word| stands(at, word)))
+    for at in memchr::memchr3_iter(b'\n', letter, letter.to_ascii_uppercase(), text) {
+        if text.get(at) == Some(&b'\n') {
+            if is_gap(text, at) {
+                return false;
+            }
+        } else if wanted.words.iter().any(|word| stands(at, word)) {
+            return true;
+        }
+    }
+    false
 }
 
 fn is_report(message: &Message) -> bool {
@@ -264,8 +278,8 @@ fn address_in(field: Option<&Address>) -> Option<String> {
 }
 
 /// The tag of the algorithm we know; another one is as good as none.
-fn auth(head: &Group) -> Option<Vec<u8>> {
-    let (algorithm, tag) = head.get(name::AUTH)?.split_once(';')?;
+fn tag(auth: &str) -> Option<Vec<u8>> {
+    let (algorithm, tag) = auth.split_once(';')?;
     let known = algorithm.trim().eq_ignore_ascii_case(AUTH_ALGORITHM);
     known
         .then(|| URL_SAFE_NO_PAD.decode(tag.trim()).ok())
@@ -274,14 +288,14 @@ fn auth(head: &Group) -> Option<Vec<u8>> {
 
 /// The further steps of a mail: a recipient's group that names a step begins one, which is like the first in all
 /// but what stands there.
-fn others(first: &HopReport, recipients: &[Group]) -> Result<Vec<HopReport>, ReadError> {
+fn others(first: &HopReport, recipients: &[Fields]) -> Result<Vec<HopReport>, ReadError> {
     let of_steps = recipients.chunk_by(|_, next| next.get(name::STEP).is_none());
-    let other = |of_step: &[Group]| {
+    let other = |of_step: &[Fields]| {
         let begins = of_step.first().ok_or(ReadError::NoRecipient)?;
         Ok(HopReport {
-            step: parsed(begins, name::STEP)?.ok_or(ReadError::Missing(name::STEP))?,
+            step: required(begins, name::STEP, parsed)?,
             times_out: times(begins, name::TIMES_OUT)?,
-            tls_out: security(begins, name::TLS_OUT)?,
+            tls_out: optional(begins, name::TLS_OUT, value::security)?,
             recipients: of_step.iter().map(recipient).collect::<Result<_, _>>()?,
             ..first.clone()
         })
@@ -289,148 +303,84 @@ fn others(first: &HopReport, recipients: &[Group]) -> Result<Vec<HopReport>, Rea
     of_steps.map(other).collect()
 }
 
-fn report(head: &Group, recipients: &[Group]) -> Result<HopReport, ReadError> {
-    if required(head, name::VERSION)? != VERSION {
-        return Err(ReadError::Invalid(name::VERSION));
-    }
+fn report(head: &Fields, recipients: &[Fields]) -> Result<HopReport, ReadError> {
+    required(head, name::VERSION, |version| {
+        (version == VERSION).then_some(())
+    })?;
     if recipients.is_empty() {
         return Err(ReadError::NoRecipient);
     }
-    let id = required(head, name::ORIGINAL_ENVELOPE_ID)?;
-    let hop = number(head, name::HOP)?.ok_or(ReadError::Missing(name::HOP))?;
-    if hop == 0 {
-        return Err(ReadError::Invalid(name::HOP));
-    }
+    let text = |field| head.get(field).map(str::to_owned);
+    let hop = |text: &str| number(text).filter(|hop| *hop > 0);
     Ok(HopReport {
-        id: TrackingId::new(id).ok_or(ReadError::Invalid(name::ORIGINAL_ENVELOPE_ID))?,
-        step: parsed(head, name::STEP)?.ok_or(ReadError::Missing(name::STEP))?,
-        parent: parsed(head, name::PARENT)?,
-        hop,
-        role: role(head)?,
-        reporting_mta: typed(required(head, name::REPORTING_MTA)?).to_owned(),
-        arrival_us: number(head, name::ARRIVED)?.ok_or(ReadError::Missing(name::ARRIVED))?,
-        message_id: head.get(name::MESSAGE_ID).map(str::to_owned),
-        sent_ms: number(head, name::SENT)?,
-        queue_id: head.get(name::QUEUE_ID).map(str::to_owned),
-        size: number(head, name::SIZE)?,
-        came_for: number(head, name::CAME_FOR)?,
-        filtered_us: number(head, name::FILTERED)?,
-        ring: ring(head),
+        id: required(head, name::ORIGINAL_ENVELOPE_ID, TrackingId::new)?,
+        hop: required(head, name::HOP, hop)?,
+        step: required(head, name::STEP, parsed)?,
+        parent: optional(head, name::PARENT, parsed)?,
+        role: required(head, name::ROLE, value::role)?,
+        reporting_mta: required(head, name::REPORTING_MTA, |mta| Some(typed(mta).to_owned()))?,
+        arrival_us: required(head, name::ARRIVED, number)?,
+        message_id: text(name::MESSAGE_ID),
+        sent_ms: optional(head, name::SENT, number)?,
+        queue_id: text(name::QUEUE_ID),
+        size: optional(head, name::SIZE, number)?,
+        came_for: optional(head, name::CAME_FOR, number)?,
+        filtered_us: optional(head, name::FILTERED, number)?,
+        ring: head.get(name::RING).map_or_else(Vec::new, value::ring),
         times_in: times(head, name::TIMES_IN)?,
         times_out: times(head, name::TIMES_OUT)?,
-        tls_in: security(head, name::TLS_IN)?,
-        tls_out: security(head, name::TLS_OUT)?,
+        tls_in: optional(head, name::TLS_IN, value::security)?,
+        tls_out: optional(head, name::TLS_OUT, value::security)?,
         recipients: recipients.iter().map(recipient).collect::<Result<_, _>>()?,
     })
 }
 
-/// The hops of a ring.
-fn ring(head: &Group) -> Vec<String> {
-    let names = head.get(name::RING).unwrap_or_default();
-    names.split_ascii_whitespace().map(str::to_owned).collect()
-}
-
-fn recipient(group: &Group) -> Result<RecipientStatus, ReadError> {
-    let final_recipient = required(group, name::FINAL_RECIPIENT)?;
-    let original = group.get(name::ORIGINAL_RECIPIENT);
+fn recipient(group: &Fields) -> Result<RecipientStatus, ReadError> {
+    let recipient = required(group, name::FINAL_RECIPIENT, address::read)?;
+    let original = optional(group, name::ORIGINAL_RECIPIENT, address::read)?;
+    let text = |field| group.get(field).map(str::to_owned);
     Ok(RecipientStatus {
-        original: address::read(original.unwrap_or(final_recipient))
-            .ok_or(ReadError::Invalid(name::ORIGINAL_RECIPIENT))?,
-        recipient: address::read(final_recipient)
-            .ok_or(ReadError::Invalid(name::FINAL_RECIPIENT))?,
-        event: parsed(group, name::EVENT)?.ok_or(ReadError::Missing(name::EVENT))?,
-        status: parsed(group, name::STATUS)?.ok_or(ReadError::Missing(name::STATUS))?,
-        remote_mta: group.get(name::REMOTE_MTA).map(|r| typed(r).to_owned()),
-        attempted_us: number(group, name::ATTEMPTED)?,
-        reply: group.get(name::REPLY).map(str::to_owned),
-        remote_queue_id: group.get(name::QUEUE_ID).map(str::to_owned),
+        original: original.unwrap_or_else(|| recipient.clone()),
+        recipient,
+        event: required(group, name::EVENT, parsed)?,
+        status: required(group, name::STATUS, parsed)?,
+        remote_mta: group.get(name::REMOTE_MTA).map(|mta| typed(mta).to_owned()),
+        attempted_us: optional(group, name::ATTEMPTED, number)?,
+        reply: text(name::REPLY),
+        remote_queue_id: text(name::QUEUE_ID),
     })
 }
 
-fn required<'a>(group: &'a Group, field: &'static str) -> Result<&'a str, ReadError> {
-    group.get(field).ok_or(ReadError::Missing(field))
+/// The exchanges of a leg, none where it is not told of.
+fn times(group: &Fields, field: &'static str) -> Result<Vec<Exchange>, ReadError> {
+    Ok(optional(group, field, value::exchanges)?.unwrap_or_default())
 }
 
-/// The name in `dns; name`.
-fn typed(value: &str) -> &str {
-    value.split_once(';').map_or(value, |(_, name)| name.trim())
-}
-
-/// A value up to a trailing `(comment)`.
-fn uncommented(value: &str) -> &str {
-    let end = memchr::memchr(b'(', value.as_bytes()).unwrap_or(value.len());
-    value.get(..end).unwrap_or_default().trim_ascii()
-}
-
-fn parsed<T: std::str::FromStr>(
-    group: &Group,
+/// What a field says that has to be there.
+fn required<T>(
+    group: &Fields,
     field: &'static str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, ReadError> {
+    optional(group, field, read)?.ok_or(ReadError::Missing(field))
+}
+
+/// What a field says, if it is there.
+fn optional<T>(
+    group: &Fields,
+    field: &'static str,
+    read: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>, ReadError> {
-    let text = group.get(field).map(uncommented);
-    text.map(|t| t.parse().map_err(|_| ReadError::Invalid(field)))
+    let value = group.get(field);
+    value
+        .map(|value| read(value).ok_or(ReadError::Invalid(field)))
         .transpose()
 }
 
-/// A decimal number: digits, one minus sign at most, and what fits the type.
-fn number<T: std::str::FromStr>(
-    group: &Group,
-    field: &'static str,
-) -> Result<Option<T>, ReadError> {
-    let digits = |octet: u8| octet.is_ascii_digit() || octet == b'-';
-    match group.get(field).map(uncommented) {
-        Some(text) if !text.bytes().all(digits) => Err(ReadError::Invalid(field)),
-        _ => parsed(group, field),
-    }
+fn parsed<T: FromStr>(value: &str) -> Option<T> {
+    uncommented(value).parse().ok()
 }
 
-fn role(head: &Group) -> Result<Role, ReadError> {
-    let word = uncommented(required(head, name::ROLE)?);
-    [Role::Ingress, Role::Egress, Role::Delivery]
-        .into_iter()
-        .find(|role| role.as_str().eq_ignore_ascii_case(word))
-        .ok_or(ReadError::Invalid(name::ROLE))
-}
-
-/// The exchanges of one leg; a stage that a later version may add is passed over.
-fn times(head: &Group, field: &'static str) -> Result<Vec<Exchange>, ReadError> {
-    let wrong = || ReadError::Invalid(field);
-    let mut exchanges = Vec::with_capacity(Stage::ALL.len());
-    for word in head.get(field).unwrap_or_default().split_ascii_whitespace() {
-        let (stage, stamps) = word.split_once('=').ok_or_else(wrong)?;
-        let (command, reply) = stamps.split_once('/').ok_or_else(wrong)?;
-        let known = Stage::ALL.into_iter().find(|s| s.as_str() == stage);
-        if let Some(stage) = known {
-            exchanges.push(Exchange {
-                stage,
-                command_us: command.parse().map_err(|_| wrong())?,
-                reply_us: reply.parse().map_err(|_| wrong())?,
-            });
-        }
-        if exchanges.len() > EXCHANGES_MAX {
-            return Err(wrong());
-        }
-    }
-    Ok(exchanges)
-}
-
-/// What protected one leg.
-fn security(head: &Group, field: &'static str) -> Result<Option<Security>, ReadError> {
-    let Some(value) = head.get(field).map(uncommented) else {
-        return Ok(None);
-    };
-    if value.eq_ignore_ascii_case(PLAIN) {
-        return Ok(Some(Security::Plain));
-    }
-    let mut words = value.split(';').map(str::trim);
-    let (Some(version), Some(cipher), Some(word), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(ReadError::Invalid(field));
-    };
-    let is = |known: &str| word.eq_ignore_ascii_case(known);
-    let verified = is(VERIFIED);
-    if !verified && !is(UNVERIFIED) {
-        return Err(ReadError::Invalid(field));
-    }
-    Ok(Some(Security::tls(version, cipher, verified)))
+fn number<T: TryFrom<i128>>(value: &str) -> Option<T> {
+    value::number(uncommented(value))
 }

@@ -55,11 +55,12 @@ pub fn line(text: &str) -> String {
 
 /// Whether [`line`] has nothing to do.
 fn is_line(text: &str) -> bool {
-    text.len() <= TEXT_OCTETS_MAX
-        && text.bytes().all(|b| (b' '..=b'~').contains(&b))
-        && !text.starts_with(' ')
-        && !text.ends_with(' ')
-        && !text.contains("  ")
+    let mut before = b' ';
+    let stands = |octet: u8| {
+        let pair = (std::mem::replace(&mut before, octet), octet);
+        matches!(octet, b' '..=b'~') && pair != (b' ', b' ')
+    };
+    text.len() <= TEXT_OCTETS_MAX && text.bytes().all(stands) && !text.ends_with(' ')
 }
 
 /// An address without anything that could end its line: controls become `?`, blanks at the ends go.

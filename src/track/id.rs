@@ -26,7 +26,7 @@ impl TrackingId {
     /// Takes a decoded ENVID or an `id/` attribute; `None` if it could not stand in a report safely.
     pub fn new(text: &str) -> Option<Self> {
         let printable = text.bytes().all(|b| (b' '..=b'~').contains(&b));
-        let trimmed = text.trim_matches(' ') == text;
+        let trimmed = !text.starts_with(' ') && !text.ends_with(' ');
         (printable && trimmed && !text.is_empty() && text.len() <= TRACKING_ID_OCTETS_MAX)
             .then(|| Self(text.into()))
     }

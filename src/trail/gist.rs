@@ -21,9 +21,9 @@ use super::codes::TRUTHS;
 use super::notices::Heard;
 use super::pack::Packer;
 use super::pairs::{Clocks, Sight, Sights, sights_of};
+use super::reader::Reader;
 use super::render::View;
 use super::render::line::Line;
-use super::unpack::Reader;
 use super::{Message, Outcome, State, Stay};
 
 /// Most of the room that a block takes.

@@ -9,7 +9,7 @@ use std::thread;
 use super::assemble::put_together;
 use super::gist::{self, Block, Drawn, Gist, Gists, Of};
 use super::notices::{Found, Heard};
-use super::pairs::{Clocks, Sight, Sights, sights_of};
+use super::pairs::{self, Clocks, Sight, Sights, sights_of};
 use super::render::View;
 use super::render::line::Line;
 use super::reports::Reports;
@@ -124,7 +124,7 @@ impl<'a> Groups<'a> {
     fn id(&self, group: &Group) -> Option<&'a str> {
         match self.known(group) {
             Some(gist) => Some(gist.id),
-            None => Some(self.reports.about(self.members(group).first()?)?.id),
+            None => self.reports.id(self.members(group).first()?),
         }
     }
 
@@ -282,9 +282,7 @@ impl<'a> Groups<'a> {
             if let (None, [message], []) = (known, &mut *trails.messages, &*trails.not_ours) {
                 let own: Vec<Sight> = sights_of(message).map(|(_, _, sight)| sight).collect();
                 // Mostly the others have nothing to add.
-                let mut alone = Sights::default();
-                alone.see(message);
-                alone.settle().tell(message);
+                pairs::tell_alone(message);
                 new.keep(self.of(group), group.when_us, message, &own);
             }
         }

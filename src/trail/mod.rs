@@ -18,6 +18,7 @@ pub mod message;
 pub mod notices;
 mod pack;
 pub mod pairs;
+mod reader;
 pub mod render;
 pub mod reports;
 pub mod ring;

@@ -4,17 +4,20 @@
 //!
 //! ```text
 //! record    = truth octet, from?, number of reports, report..., to text, number of Received fields, trace...
-//! report    = id text, hop octet, role octet, step 8 octets, mask octet, arrival moment
-//!             [parent 8 octets] [message-id text] [sent number] [queue-id words] [size number]
+//! report    = id text, message-id of id, hop octet, role octet, step 8 octets, mask octet, arrival moment
+//!             [parent 8 octets] [sent number] [queue-id words] [size number]
 //!             [security in] [security out] [filtered moment], 0 | 1, came-for number,
 //!             number of hops in the ring, text..., exchanges in, exchanges out, number of recipients, recipient...
 //! recipient = original text, event octet, class octet, subject number, detail number, mask octet
 //!             [recipient text, if it is another] [remote text] [attempted moment] [reply words] [queue-id of next]
+//!             [reply in front of the queue id text, queue-id words: where it ends in that, instead of both]
 //! trace     = by text, mask octet [client text] [id words] [at moment]
 //! notice    = mask octet, [envid text] [host text] [from text] [date moment], number of Message-IDs, text...,
 //!             number of fates, fate...
 //! fate      = address text, recipient text, said octet, mask octet, [class octet, subject number, detail number]
 //!             [remote text] [reply words] [attempted moment]
+//! of id     = 0 none | 1 what stands behind the words of the id, where these stood before
+//!           | number of octets + 2, octets
 //! of next   = words | 0, number: where in the reply it begins, number: its octets
 //! exchanges = number * 2 + 1, (command moment, reply moment)... for the stages in order, the first first
 //!           | number * 2, (stage octet, command moment, reply moment)... for others
@@ -33,7 +36,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::codes::{ROLES, SUITES, TRUTHS};
-use super::unpack::octets_at;
+use super::reader::{octets_at, words_behind};
 use super::verify::Judged;
 use crate::report::Trace;
 use crate::report::notice::{Fate, Notice, Said};
@@ -170,14 +173,14 @@ impl Packer {
     }
 
     fn report(&mut self, report: &HopReport) {
-        self.text(report.id.as_str());
+        let before = self.text_or_place(report.id.as_str());
+        self.message_id(report.message_id.as_deref(), before);
         self.octets.push(report.hop);
         self.one_of(&ROLES, report.role);
         self.text(&report.reporting_mta);
         self.step(report.step);
         self.mask([
             report.parent.is_some(),
-            report.message_id.is_some(),
             report.sent_ms.is_some(),
             report.queue_id.is_some(),
             report.size.is_some(),
@@ -187,7 +190,6 @@ impl Packer {
         ]);
         self.moment(report.arrival_us);
         report.parent.into_iter().for_each(|p| self.step(p));
-        report.message_id.iter().for_each(|m| self.text(m));
         report.sent_ms.into_iter().for_each(|s| self.number(s));
         report.queue_id.iter().for_each(|q| self.words(q));
         report.size.into_iter().for_each(|s| self.number(s));
@@ -207,8 +209,25 @@ impl Packer {
         }
     }
 
+    /// Appends the Message-ID that goes with an id, whose words stood at a place before.
+    fn message_id(&mut self, message_id: Option<&str>, id_before: Option<u32>) {
+        let Some(message_id) = message_id else {
+            return self.octets.push(0);
+        };
+        let behind = id_before.and_then(|place| words_behind(&self.octets, place));
+        if behind == Some(message_id.as_bytes()) {
+            return self.octets.push(1);
+        }
+        self.count(message_id.len() + 2);
+        self.octets.extend_from_slice(message_id.as_bytes());
+    }
+
     fn recipient(&mut self, recipient: &RecipientStatus) {
         let other = recipient.recipient != recipient.original;
+        let (reply, queue_id) = (&recipient.reply, &recipient.remote_queue_id);
+        // Nothing but the queue id is new in most replies.
+        let parted = reply.as_ref().zip(queue_id.as_deref());
+        let parted = parted.and_then(|(reply, id)| Some((reply.strip_suffix(id)?, id)));
         self.text(&recipient.original);
         self.one_of(&Event::ALL, recipient.event);
         self.status(recipient.status);
@@ -216,8 +235,9 @@ impl Packer {
             other,
             recipient.remote_mta.is_some(),
             recipient.attempted_us.is_some(),
-            recipient.reply.is_some(),
-            recipient.remote_queue_id.is_some(),
+            reply.is_some() && parted.is_none(),
+            queue_id.is_some() && parted.is_none(),
+            parted.is_some(),
         ]);
         if other {
             self.text(&recipient.recipient);
@@ -225,13 +245,19 @@ impl Packer {
         recipient.remote_mta.iter().for_each(|r| self.text(r));
         let attempted = recipient.attempted_us.into_iter();
         attempted.for_each(|a| self.moment(a));
-        recipient.reply.iter().for_each(|r| self.words(r));
-        let reply = recipient.reply.as_deref().unwrap_or_default();
-        let queue_id = recipient.remote_queue_id.iter();
-        queue_id.for_each(|q| self.queue_id_in(reply, q));
+        if let Some((reply, queue_id)) = parted {
+            self.text(reply);
+            return self.words(queue_id);
+        }
+        if let Some(reply) = reply {
+            self.words(reply);
+        }
+        if let Some(queue_id) = queue_id {
+            self.queue_id_in(reply.as_deref().unwrap_or_default(), queue_id);
+        }
     }
 
-    /// A queue id, which most replies end in.
+    /// A queue id, which mostly stands in the reply.
     fn queue_id_in(&mut self, reply: &str, queue_id: &str) {
         match reply.rfind(queue_id) {
             Some(place) => {
@@ -332,14 +358,21 @@ impl Packer {
 
     /// Appends a text that may stand there before.
     pub fn text(&mut self, text: &str) {
+        self.text_or_place(text);
+    }
+
+    /// The same, and tells where it stood before.
+    fn text_or_place(&mut self, text: &str) -> Option<u32> {
         if text.len() < TEXT_OCTETS_MIN {
-            return self.words(text);
+            self.words(text);
+            return None;
         }
         let hash = self.hasher.hash_one(text.as_bytes());
         let same = |place: &u32| octets_at(&self.octets, *place) == text.as_bytes();
         if let Some(place) = self.texts.find(hash, same).copied() {
             self.octets.push(0);
-            return self.number(place.into());
+            self.number(place.into());
+            return Some(place);
         }
         let place = u32::try_from(self.octets.len());
         self.words(text);
@@ -353,6 +386,7 @@ impl Packer {
             let again = |place: &u32| hasher.hash_one(octets_at(octets, *place));
             texts.insert_unique(hash, place, again);
         }
+        None
     }
 }
 

@@ -64,6 +64,21 @@ pub fn set_clocks(messages: &mut [Message]) {
     }
 }
 
+/// Tells a message what it shows by itself.
+pub fn tell_alone(message: &mut Message) {
+    /// Sights that are looked through for pairs.
+    const FEW: usize = 8;
+    let mut sights = Sights::default();
+    // Those of one pair sharpen each other, and mostly there is just one of each.
+    let pair = |(parent, stay, _): (Option<_>, _, _)| (parent.map_or("", name), name(stay));
+    let pairs: Vec<_> = sights_of(message).map(pair).take(FEW + 1).collect();
+    let is_again = |(n, pair)| pairs.iter().take(n).any(|before| before == pair);
+    if pairs.len() > FEW || pairs.iter().enumerate().any(is_again) {
+        sights.see(message);
+    }
+    sights.settle().tell(message);
+}
+
 impl Sights {
     /// Takes in what a message shows.
     pub fn see(&mut self, message: &Message) {

@@ -120,8 +120,9 @@ impl Reports {
             if let Some(gist) = self.gists.find(self.of_members(members)) {
                 return Some((gist.when_us, true));
             }
-            let about = members.iter().filter_map(|member| self.about(member));
-            Some((about.map(|about| about.when_us).min()?, false))
+            let kept = members.iter().filter_map(|member| self.kept(member));
+            let when = kept.filter_map(|(octets, place)| unpack::when_us(octets, place));
+            Some((when.min()?, false))
         };
         self.groups_where(when).that_are_all()
     }
@@ -197,7 +198,13 @@ impl Reports {
         Some((stock.octets(entry), entry.place))
     }
 
-    pub(super) fn about(&self, member: &Member) -> Option<About<'_>> {
+    /// The tracking id that a report claims.
+    pub(super) fn id(&self, member: &Member) -> Option<&str> {
+        let (octets, place) = self.kept(member)?;
+        unpack::id(octets, place)
+    }
+
+    fn about(&self, member: &Member) -> Option<About<'_>> {
         let (octets, place) = self.kept(member)?;
         unpack::about(octets, place)
     }

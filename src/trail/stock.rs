@@ -11,11 +11,12 @@ use std::thread;
 use hashbrown::HashTable;
 
 use super::pack::Packer;
+use super::reader::words_at;
 use super::segment::Segment;
 use super::source::imap::Folder;
-use super::source::maildir::{self, Listed};
+use super::source::maildir::{self, Batch, Seen};
 use super::source::{Found, Key, Room, Source, SourceError};
-use super::unpack::{notice as notice_at, unpack, words_at};
+use super::unpack::{notice as notice_at, unpack};
 use super::verify::Judged;
 use crate::report::notice::{self, Notice};
 use crate::report::{self, Received, read};
@@ -25,7 +26,7 @@ use crate::track::{Secret, TrackingId};
 pub const THREADS: usize = 2;
 
 /// Mails that a thread takes at a time.
-const BATCH: usize = 256;
+const BATCH_MAILS: usize = 256;
 
 /// Where a segment ends, octets: what has to be read of an index to see one of its records, and what its texts are
 /// told once in.
@@ -219,19 +220,19 @@ type Unknown<'a> = &'a mut (dyn FnMut(Key, &dyn Fn() -> String) -> bool + Send);
 
 /// Reads the mails of a Maildir that are unknown, several at a time.
 fn read_maildir(maildir: &Path, tray: &Tray, unknown: Unknown) -> Result<Vec<Tray>, SourceError> {
-    let (give, take) = sync_channel::<Vec<Listed>>(THREADS);
+    let (give, take) = sync_channel::<Batch>(THREADS);
     let take = Mutex::new(take);
     thread::scope(|scope| {
         let work = || tray.another().fill(&take);
         let trays: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Batch::default();
         let listed = maildir::list(maildir, |mail| {
-            if unknown(mail.key, &|| mail.path().display().to_string()) {
-                batch.push(mail.listed());
-                if batch.len() == BATCH {
-                    // It fails where no thread is left, which joining tells.
-                    let _ = give.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)));
-                }
+            if unknown(mail.key, &|| mail.path().display().to_string())
+                && (batch.count() == BATCH_MAILS || !batch.take(&mail))
+            {
+                // It fails where no thread is left, which joining tells.
+                let _ = give.send(std::mem::take(&mut batch));
+                batch.take(&mail);
             }
         });
         let _ = give.send(batch);
@@ -312,29 +313,35 @@ impl Tray {
     }
 
     /// Reads files as long as there are any.
-    fn fill(mut self, batches: &Mutex<Receiver<Vec<Listed>>>) -> Self {
+    fn fill(mut self, batches: &Mutex<Receiver<Batch>>) -> Self {
         let mut room = Room::default();
         let next = || {
             let batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
             batches.recv()
         };
         while let Ok(batch) = next() {
-            for mail in batch {
+            for mail in batch.mails() {
                 self.file(&mut room, &mail);
             }
+            // All at once: the threads take this number from each other.
+            self.looked_at.fetch_add(batch.count(), Ordering::Relaxed);
         }
         self
     }
 
-    fn file(&mut self, room: &mut Room, mail: &Listed) {
+    fn file(&mut self, room: &mut Room, mail: &Seen) {
         let found = room.opened(mail.open(), read::REPORT_OCTETS_MAX, read::may_be_report);
         if let Some(found) = found {
-            self.mail(mail.key, found, || mail.path().display().to_string());
+            self.keep(mail.key, found, || mail.path().display().to_string());
         }
     }
 
     fn mail(&mut self, key: Key, found: Found, place: impl FnOnce() -> String) {
         self.looked_at.fetch_add(1, Ordering::Relaxed);
+        self.keep(key, found, place);
+    }
+
+    fn keep(&mut self, key: Key, found: Found, place: impl FnOnce() -> String) {
         self.make_room();
         let read = match found {
             Ok(None) => Ok(None),

@@ -3,6 +3,7 @@
 //! Must not know disk or mail; the format stands at the top of `pack`.
 
 use super::codes::{ROLES, SUITES, TRUTHS};
+use super::reader::{Mask, Reader, Text};
 use super::verify::Judged;
 use crate::report::Trace;
 use crate::report::notice::{Fate, Notice, Said};
@@ -10,20 +11,6 @@ use crate::track::clean::EXCHANGES_MAX;
 use crate::track::{
     Event, Exchange, HopReport, RecipientStatus, Role, Security, Stage, Status, StepId, TrackingId,
 };
-
-/// The words at a place; none where there are none.
-pub fn words_at(octets: &[u8], place: u32) -> &str {
-    Reader::at(octets, place)
-        .and_then(|mut r| r.words())
-        .unwrap_or_default()
-}
-
-/// The octets of [`words_at`], whatever they are.
-pub fn octets_at(octets: &[u8], place: u32) -> &[u8] {
-    Reader::at(octets, place)
-        .and_then(|mut r| r.counted())
-        .unwrap_or_default()
-}
 
 /// What tells which message a record is about, without the rest of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,19 +25,33 @@ pub struct About<'a> {
 
 /// What the record at a place is about.
 pub fn about(octets: &[u8], place: u32) -> Option<About<'_>> {
+    let head = first_head(octets, place)?;
+    Some(About {
+        when_us: head.when_us(),
+        id: head.id.words()?,
+        message_id: match head.message_id {
+            Some(id) => Some(id.words()?),
+            None => None,
+        },
+    })
+}
+
+/// The tracking id of [`about`].
+pub fn id(octets: &[u8], place: u32) -> Option<&str> {
+    first_head(octets, place)?.id.words()
+}
+
+/// When the message of [`about`] was sent, as there. It is asked for of every report, so no text is looked for.
+pub fn when_us(octets: &[u8], place: u32) -> Option<i64> {
+    Some(first_head(octets, place)?.when_us())
+}
+
+fn first_head(octets: &[u8], place: u32) -> Option<Head<'_>> {
     let mut reader = Reader::at(octets, place)?;
     reader.octet()?;
-    reader.text()?;
+    reader.passed_text()?;
     reader.number()?;
-    let head = reader.head()?;
-    let sent_us = head
-        .sent_ms
-        .and_then(|ms| i64::try_from(ms).ok()?.checked_mul(1000));
-    Some(About {
-        id: head.id,
-        message_id: head.message_id,
-        when_us: sent_us.unwrap_or(head.arrival_us),
-    })
+    reader.head()
 }
 
 /// The report at a place, if there is one.
@@ -86,138 +87,41 @@ pub fn notice(octets: &[u8], place: u32) -> Option<Notice> {
     })
 }
 
-/// A place among records; going on from there ends where something else stands than should.
-#[derive(Clone)]
-pub struct Reader<'a> {
-    octets: &'a [u8],
-    rest: &'a [u8],
-    moment: i64,
-}
-
 /// How a report begins.
 struct Head<'a> {
-    id: &'a str,
+    id: Text<'a>,
+    message_id: Option<Text<'a>>,
     hop: u8,
     role: Role,
-    reporting_mta: &'a str,
+    reporting_mta: Text<'a>,
     step: StepId,
     arrival_us: i64,
     parent: Option<StepId>,
-    message_id: Option<&'a str>,
     sent_ms: Option<u64>,
     mask: Mask,
 }
 
-/// What is there, the next first.
-struct Mask(u8);
-
-impl Mask {
-    /// What comes next, if it is there. Without the outer one something else stands there than should.
-    #[allow(clippy::option_option)]
-    fn next<T>(&mut self, read: impl FnOnce() -> Option<T>) -> Option<Option<T>> {
-        let there = self.0 & 1 == 1;
-        self.0 >>= 1;
-        if there { read().map(Some) } else { Some(None) }
+impl Head<'_> {
+    fn when_us(&self) -> i64 {
+        let in_us = |ms| i64::try_from(ms).ok()?.checked_mul(1000);
+        self.sent_ms.and_then(in_us).unwrap_or(self.arrival_us)
     }
 }
 
 impl<'a> Reader<'a> {
-    /// From a place on.
-    pub fn at(octets: &'a [u8], place: u32) -> Option<Self> {
-        let rest = octets.get(usize::try_from(place).ok()?..)?;
-        Some(Self {
-            octets,
-            rest,
-            moment: 0,
-        })
-    }
-
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(count)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    /// An octet.
-    pub fn octet(&mut self) -> Option<u8> {
-        let (first, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(*first)
-    }
-
-    /// One of these values.
-    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
-        all.get(usize::from(self.octet()?)).copied()
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let octet = self.octet()?;
-            number |= u64::from(octet & 0x7f) << shift;
-            if octet < 0x80 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    /// How many there are.
-    pub fn count(&mut self) -> Option<usize> {
-        self.number()?.try_into().ok()
-    }
-
-    /// A moment, or what is near one, µs.
-    pub fn moment(&mut self) -> Option<i64> {
-        let zigzag = self.number()?;
-        let difference = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
-        self.moment = self.moment.wrapping_add(difference);
-        Some(self.moment)
-    }
-
     fn step(&mut self) -> Option<StepId> {
         self.eight().map(StepId)
     }
 
-    /// A number of eight octets.
-    pub fn eight(&mut self) -> Option<u64> {
-        let octets = self.take(8)?.try_into().ok()?;
-        Some(u64::from_le_bytes(octets))
-    }
-
-    /// A text that stands here.
-    pub fn words(&mut self) -> Option<&'a str> {
-        std::str::from_utf8(self.counted()?).ok()
-    }
-
-    fn counted(&mut self) -> Option<&'a [u8]> {
-        let count = self.count()?.checked_sub(1)?;
-        self.take(count)
-    }
-
-    /// A text that stands here, or stood before.
-    pub fn text(&mut self) -> Option<&'a str> {
-        if *self.rest.first()? != 0 {
-            return self.words();
+    /// The Message-ID that goes with an id, if there is one. Without the outer one something else stands there than
+    /// should.
+    #[allow(clippy::option_option)]
+    fn message_id(&mut self, id: &Text<'a>) -> Option<Option<Text<'a>>> {
+        match (self.count()?, id) {
+            (0, _) => Some(None),
+            (1, Text::Before(id)) => Some(Some(Text::Behind(id.clone()))),
+            (count, _) => Some(Some(Text::Here(self.take(count.checked_sub(2)?)?))),
         }
-        self.octet()?;
-        let place = self.number()?.try_into().ok()?;
-        Self::at(self.octets, place)?.words()
-    }
-
-    /// So many values, one behind the other.
-    fn several<T>(
-        &mut self,
-        count: usize,
-        mut read: impl FnMut(&mut Self) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        (0..count).map(|_| read(self)).collect()
-    }
-
-    /// Their number, and values.
-    pub fn list<T>(&mut self, read: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let count = self.count()?;
-        self.several(count, read)
     }
 
     fn trace(&mut self) -> Option<Trace> {
@@ -255,21 +159,22 @@ impl<'a> Reader<'a> {
     }
 
     fn head(&mut self) -> Option<Head<'a>> {
-        let id = self.text()?;
+        let id = self.passed_text()?;
+        let message_id = self.message_id(&id)?;
         let hop = self.octet()?;
         let role = self.one_of(&ROLES)?;
-        let reporting_mta = self.text()?;
+        let reporting_mta = self.passed_text()?;
         let step = self.step()?;
         let mut mask = Mask(self.octet()?);
         Some(Head {
             id,
+            message_id,
             hop,
             role,
             reporting_mta,
             step,
             arrival_us: self.moment()?,
             parent: mask.next(|| self.step())?,
-            message_id: mask.next(|| self.text())?,
             sent_ms: mask.next(|| self.number())?,
             mask,
         })
@@ -279,14 +184,17 @@ impl<'a> Reader<'a> {
         let mut head = self.head()?;
         let mask = &mut head.mask;
         Some(HopReport {
-            id: TrackingId::new(head.id)?,
+            id: TrackingId::new(head.id.words()?)?,
             step: head.step,
             parent: head.parent,
             hop: head.hop,
             role: head.role,
-            reporting_mta: head.reporting_mta.to_owned(),
+            reporting_mta: head.reporting_mta.words()?.to_owned(),
             arrival_us: head.arrival_us,
-            message_id: head.message_id.map(str::to_owned),
+            message_id: match head.message_id {
+                Some(id) => Some(id.words()?.to_owned()),
+                None => None,
+            },
             sent_ms: head.sent_ms,
             queue_id: mask.next(|| self.words())?.map(str::to_owned),
             size: mask.next(|| self.number())?,
@@ -344,6 +252,9 @@ impl<'a> Reader<'a> {
         let attempted_us = mask.next(|| self.moment())?;
         let reply = mask.next(|| self.words())?;
         let queue_id = mask.next(|| self.queue_id_in(reply.unwrap_or_default()))?;
+        let parted = mask.next(|| Some((self.text()?, self.words()?)))?;
+        let whole = parted.map(|(reply, queue_id)| [reply, queue_id].concat());
+        let queue_id = parted.map(|(_, queue_id)| queue_id).or(queue_id);
         Some(RecipientStatus {
             original: original.to_owned(),
             recipient: recipient.to_owned(),
@@ -351,16 +262,15 @@ impl<'a> Reader<'a> {
             status,
             remote_mta: remote_mta.map(str::to_owned),
             attempted_us,
-            reply: reply.map(str::to_owned),
+            reply: whole.or_else(|| reply.map(str::to_owned)),
             remote_queue_id: queue_id.map(str::to_owned),
         })
     }
 
     fn queue_id_in(&mut self, reply: &'a str) -> Option<&'a str> {
-        if *self.rest.first()? != 0 {
+        if !self.zero()? {
             return self.words();
         }
-        self.octet()?;
         let start = self.count()?;
         reply.get(start..start.checked_add(self.count()?)?)
     }
@@ -375,6 +285,7 @@ mod tests {
     use super::*;
     use crate::report::tests::samples::any_report;
     use crate::trail::pack::Packer;
+    use crate::trail::reader::words_at;
 
     fn judged(reports: Vec<HopReport>, truth: usize, from: Option<String>) -> Judged {
         let mut reports = reports.into_iter();
@@ -459,9 +370,30 @@ mod tests {
             }
         }
 
+        /// The tracking id is anybody's to choose: reports that agree in it may differ in the rest.
+        #[test]
+        fn message_ids_of_one_id_come_back(
+            report in any_report(),
+            ids in proptest::collection::vec(proptest::option::of("[ab]{0,2}"), 1..8),
+        ) {
+            let with = |message_id| HopReport { message_id, ..report.clone() };
+            let all: Vec<Judged> = ids.into_iter().map(|id| judged(vec![with(id)], 0, None)).collect();
+            let mut packer = Packer::default();
+            let places: Vec<u32> = all.iter().map(|one| packer.push(one).unwrap()).collect();
+            let octets = packer.into_octets();
+            for (place, one) in places.iter().zip(&all) {
+                prop_assert_eq!(unpack(&octets, *place), Some(one.clone()));
+                let about = about(&octets, *place).unwrap();
+                prop_assert_eq!(about.message_id, one.report.message_id.as_deref());
+                prop_assert_eq!(id(&octets, *place), Some(about.id));
+                prop_assert_eq!(when_us(&octets, *place), Some(about.when_us));
+            }
+        }
+
         #[test]
         fn any_octets_are_survived(octets in any::<Vec<u8>>(), place in 0u32..40) {
             let _ = (unpack(&octets, place), notice(&octets, place), about(&octets, place), words_at(&octets, place));
+            let _ = (id(&octets, place), when_us(&octets, place));
         }
 
         #[test]

@@ -67,7 +67,7 @@ pub fn truth(received: &Received, known: Known) -> Truth {
         return Truth::Unproved;
     };
     let certificate = known.certificate(message_id, sent_ms);
-    if certificate.is_some_and(|c| c.verifies(&received.canonical, auth)) {
+    if certificate.is_some_and(|c| c.verifies(received.canonical.as_bytes(), auth)) {
         Truth::Verified
     } else {
         Truth::NotOurs

@@ -19,7 +19,7 @@ proptest! {
         prop_assert_eq!(received.report, clean);
         prop_assert_eq!(received.auth.is_some(), certificate.is_some());
         if let (Some(b), Some(tag)) = (certificate, received.auth) {
-            prop_assert!(b.verifies(&received.canonical, &tag));
+            prop_assert!(b.verifies(received.canonical.as_bytes(), &tag));
         }
     }
 
@@ -44,7 +44,7 @@ proptest! {
         prop_assert_eq!(received.report, first.clean());
         let others: Vec<_> = others.into_iter().map(HopReport::clean).collect();
         prop_assert_eq!(received.others, others);
-        prop_assert!(certificate.verifies(&received.canonical, &received.auth.unwrap()));
+        prop_assert!(certificate.verifies(received.canonical.as_bytes(), &received.auth.unwrap()));
     }
 
     #[test]
@@ -110,7 +110,7 @@ fn the_published_vector_holds() {
     );
     let received = read(mail.as_bytes()).unwrap().unwrap();
     let b = Certificate::parse("b-QP-kiVKnBx4pTM9M2QJjFzvmLyxnP84RK3JL63cQw").unwrap();
-    assert!(b.verifies(&received.canonical, &received.auth.unwrap()));
+    assert!(b.verifies(received.canonical.as_bytes(), &received.auth.unwrap()));
     assert_eq!(received.report.step.to_string(), "1122334455667788");
     assert_eq!(received.report.times_out.len(), 2);
     assert_eq!(received.report.recipients[0].event, Event::Transferred);

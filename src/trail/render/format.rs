@@ -16,6 +16,9 @@ pub fn put(out: &mut String, text: std::fmt::Arguments) {
 
 /// A foreign string without anything that steers a terminal or misleads the eye.
 pub fn plain(text: &str) -> String {
+    if text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        return text.to_owned();
+    }
     text.chars()
         .map(|c| if is_hidden(c) { '\u{fffd}' } else { c })
         .collect()

@@ -2,7 +2,7 @@
 //! is renamed, deleted, made or marked. Of a file's name only the part behind `:2,` has a meaning: flags, which
 //! may change.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -30,12 +30,14 @@ pub struct Seen<'a> {
     name: &'a CStr,
 }
 
-/// The same, for later.
-pub struct Listed {
-    /// As in [`Seen`].
-    pub key: Key,
-    directory: Arc<Directory>,
-    name: CString,
+/// Mails of one directory, for later.
+#[derive(Default)]
+pub struct Batch {
+    directory: Option<Arc<Directory>>,
+    /// One behind the other, each ended by NUL.
+    names: Vec<u8>,
+    /// Of each mail its key, and where its name begins.
+    mails: Vec<(Key, usize)>,
 }
 
 /// A `new` or `cur`, held open so that the way to it is not gone again for each mail.
@@ -52,33 +54,41 @@ impl Seen<'_> {
             .join(OsStr::from_bytes(self.name.to_bytes()))
     }
 
-    /// For later.
-    pub fn listed(&self) -> Listed {
-        Listed {
-            key: self.key,
-            directory: Arc::clone(self.directory),
-            name: self.name.to_owned(),
-        }
-    }
-}
-
-impl Listed {
-    /// Where it lay when it was listed.
-    pub fn path(&self) -> PathBuf {
-        let (key, directory, name) = (self.key, &self.directory, &*self.name);
-        let seen = Seen {
-            key,
-            directory,
-            name,
-        };
-        seen.path()
-    }
-
     /// Opens it.
     pub fn open(&self) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = openat(&self.directory.handle, &*self.name, flags, Mode::empty())?;
+        let file = openat(&self.directory.handle, self.name, flags, Mode::empty())?;
         Ok(file.into())
+    }
+}
+
+impl Batch {
+    /// Takes a mail in, if it lies where the others do.
+    pub fn take(&mut self, mail: &Seen) -> bool {
+        let directory = self.directory.get_or_insert_with(|| mail.directory.clone());
+        let is_here = Arc::ptr_eq(directory, mail.directory);
+        if is_here {
+            self.mails.push((mail.key, self.names.len()));
+            self.names.extend_from_slice(mail.name.to_bytes_with_nul());
+        }
+        is_here
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.mails.len()
+    }
+
+    /// The mails as they were seen.
+    pub fn mails(&self) -> impl Iterator<Item = Seen<'_>> {
+        self.mails.iter().filter_map(|(key, start)| {
+            let name = CStr::from_bytes_until_nul(self.names.get(*start..)?);
+            Some(Seen {
+                key: *key,
+                directory: self.directory.as_ref()?,
+                name: name.ok()?,
+            })
+        })
     }
 }
 
@@ -229,6 +239,28 @@ mod tests {
         let expected = [".Queue/new/7", ".Sent.2026/cur/6:2,", "cur/2:2,S", "new/1"];
         let seen: Vec<_> = seen(dir.path()).into_keys().collect();
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_batch_opens_what_was_seen_of_one_directory() {
+        let dir = made(&["cur/1:2,S", "cur/2", "new/3"]);
+        let mut batches = vec![Batch::default()];
+        list(dir.path(), |mail| {
+            if !batches.last_mut().unwrap().take(&mail) {
+                batches.push(Batch::default());
+                assert!(batches.last_mut().unwrap().take(&mail));
+            }
+        })
+        .unwrap();
+        let counts: Vec<usize> = batches.iter().map(Batch::count).collect();
+        assert_eq!(counts, [1, 2]);
+        let known = seen(dir.path());
+        for mail in batches.iter().flat_map(Batch::mails) {
+            let path = mail.path();
+            let name = path.strip_prefix(dir.path()).unwrap();
+            assert_eq!(known[&name.display().to_string()], mail.key);
+            assert_eq!(io::read_to_string(mail.open().unwrap()).unwrap(), "x");
+        }
     }
 
     #[test]

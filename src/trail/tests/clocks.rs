@@ -145,7 +145,7 @@ fn assembled(reports: Vec<HopReport>) -> Vec<Message> {
         report,
         others: vec![],
         auth: None,
-        canonical: vec![],
+        canonical: String::new(),
         from: None,
         to: None,
         trace: vec![],

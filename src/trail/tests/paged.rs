@@ -18,7 +18,7 @@ fn unread(reports: Vec<HopReport>) -> Trails {
         report,
         others: vec![],
         auth: None,
-        canonical: vec![],
+        canonical: String::new(),
         from: None,
         to: None,
         trace: vec![],

@@ -1,0 +1,177 @@
+//! What stands in the fields of a report, read: numbers, exchanges, what protected a connection. Must not know in
+//! which field a value stands.
+
+use super::field::{PLAIN, UNVERIFIED, VERIFIED};
+use crate::track::clean::EXCHANGES_MAX;
+use crate::track::{Exchange, Role, Security, Stage};
+
+/// The name in `dns; name`.
+pub fn typed(value: &str) -> &str {
+    halves(value, b';').map_or(value, |(_, name)| name.trim())
+}
+
+/// A value up to a trailing `(comment)`.
+pub fn uncommented(value: &str) -> &str {
+    halves(value, b'(')
+        .map_or(value, |(value, _)| value)
+        .trim_ascii()
+}
+
+/// What stands in front of an ASCII octet and behind it. For values, which are short.
+pub fn halves(value: &str, octet: u8) -> Option<(&str, &str)> {
+    let at = value.bytes().position(|other| other == octet)?;
+    Some((value.get(..at)?, value.get(at + 1..)?))
+}
+
+/// A decimal number: digits, one minus sign at most, and what fits the type.
+pub fn number<T: TryFrom<i128>>(text: &str) -> Option<T> {
+    let (number, rest) = leading(text.as_bytes())?;
+    rest.is_empty().then(|| number.try_into().ok())?
+}
+
+/// The number that a text begins with, and what stands behind it.
+fn leading(text: &[u8]) -> Option<(i128, &[u8])> {
+    /// So many digits are never too large.
+    const FIT: usize = 19;
+    let unsigned = text.strip_prefix(b"-");
+    let digits = unsigned.unwrap_or(text);
+    let (mut size, mut count) = (0_u64, 0);
+    while let Some(octet @ b'0'..=b'9') = digits.get(count) {
+        let digit = u64::from(octet - b'0');
+        size = if count < FIT {
+            size * 10 + digit
+        } else {
+            size.checked_mul(10)?.checked_add(digit)?
+        };
+        count += 1;
+    }
+    let size = i128::from(size);
+    let rest = digits.get(count..).filter(|_| count > 0)?;
+    Some((if unsigned.is_some() { -size } else { size }, rest))
+}
+
+/// Where in the hop a report was made.
+pub fn role(value: &str) -> Option<Role> {
+    let word = uncommented(value);
+    [Role::Ingress, Role::Egress, Role::Delivery]
+        .into_iter()
+        .find(|role| role.as_str().eq_ignore_ascii_case(word))
+}
+
+/// The hops of a ring.
+pub fn ring(value: &str) -> Vec<String> {
+    value.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+/// The exchanges of one leg, `STAGE=COMMAND/REPLY` each; a stage that a later version may add is passed over.
+pub fn exchanges(value: &str) -> Option<Vec<Exchange>> {
+    let mut exchanges = Vec::with_capacity(Stage::ALL.len());
+    let mut rest = value.as_bytes().trim_ascii_start();
+    while !rest.is_empty() {
+        let (stage, stamps) = rest.split_at_checked(rest.iter().position(|o| *o == b'=')?)?;
+        let is = |known: &Stage| known.as_str().as_bytes() == stage;
+        let behind = if let Some(stage) = Stage::ALL.into_iter().find(is) {
+            let (command_us, behind) = leading(stamps.get(1..)?)?;
+            let (reply_us, behind) = leading(behind.strip_prefix(b"/")?)?;
+            exchanges.push(Exchange {
+                stage,
+                command_us: command_us.try_into().ok()?,
+                reply_us: reply_us.try_into().ok()?,
+            });
+            behind
+        } else {
+            let end = rest.iter().position(u8::is_ascii_whitespace);
+            let (word, behind) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
+            word.contains(&b'/').then_some(behind)?
+        };
+        rest = behind.trim_ascii_start();
+        let is_apart = rest.len() < behind.len() || rest.is_empty();
+        if !is_apart || exchanges.len() > EXCHANGES_MAX {
+            return None;
+        }
+    }
+    Some(exchanges)
+}
+
+/// What protected one leg.
+pub fn security(value: &str) -> Option<Security> {
+    let value = uncommented(value);
+    if value.eq_ignore_ascii_case(PLAIN) {
+        return Some(Security::Plain);
+    }
+    let (version, rest) = halves(value, b';')?;
+    let (cipher, word) = halves(rest, b';')?;
+    let (version, cipher, word) = (version.trim(), cipher.trim(), word.trim());
+    let is = |known: &str| word.eq_ignore_ascii_case(known);
+    let verified = is(VERIFIED);
+    (verified || is(UNVERIFIED)).then(|| Security::tls(version, cipher, verified))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_are_read_as_they_are_written(signed: i64, unsigned: u64, digits in "-?[0-9]{0,24}") {
+            prop_assert_eq!(number(&signed.to_string()), Some(signed));
+            prop_assert_eq!(number(&unsigned.to_string()), Some(unsigned));
+            prop_assert_eq!(number(&digits), digits.parse::<i64>().ok());
+        }
+
+        #[test]
+        fn any_value_is_survived(value in any::<String>()) {
+            let _ = (number::<u8>(&value), exchanges(&value), security(&value), role(&value));
+        }
+
+        #[test]
+        fn exchanges_are_read_as_they_are_written(stamps in proptest::collection::vec(any::<(i64, i64)>(), 5)) {
+            let known = Stage::ALL.into_iter().zip(stamps);
+            let made: Vec<Exchange> = known
+                .map(|(stage, (command_us, reply_us))| Exchange { stage, command_us, reply_us })
+                .collect();
+            let word = |e: &Exchange| format!("{}={}/{}", e.stage.as_str(), e.command_us, e.reply_us);
+            let words: Vec<String> = made.iter().map(word).collect();
+            prop_assert_eq!(exchanges(&words.join(" \t")), Some(made));
+        }
+    }
+
+    #[test]
+    fn no_other_number_is_one() {
+        for text in [
+            "", "-", "+1", "--1", "1-1", "1 ", " 1", "1a", "0x1", "\u{661}",
+        ] {
+            assert_eq!(number::<i64>(text), None, "{text}");
+        }
+        assert_eq!(number::<u8>("256"), None);
+        assert_eq!(number::<u64>("-1"), None);
+        assert_eq!(number::<u64>("18446744073709551616"), None);
+    }
+
+    #[test]
+    fn a_stage_of_later_versions_is_passed_over_and_what_is_none_is_refused() {
+        let stages = |value| Some(exchanges(value)?.iter().map(|e| e.stage).collect());
+        let both = Some(vec![Stage::Mail, Stage::Dot]);
+        assert_eq!(stages("mail=1/2 bdat=3/4 dot=5/6"), both);
+        assert_eq!(stages(" mail=1/2 bdat=some/more=/ dot=5/6 "), both);
+        assert_eq!(stages(""), Some(vec![]));
+        for wrong in [
+            "mail",
+            "mail=1",
+            "mail=1/",
+            "mail=1/2x",
+            "mail=1/2/3",
+            "mail=1/2dot=5/6",
+            "mail=1 /2",
+            "bdat=1",
+            "bdat mail=1/2",
+            "mail=9223372036854775808/1",
+        ] {
+            assert_eq!(stages(wrong), None, "{wrong}");
+        }
+    }
+}
