@@ -250,25 +250,18 @@ fn without_status(line: &str) -> &str {
 }
 
 /// `?` for every octet that is not printable ASCII.
-<<<<<<< HEAD
 fn printable(octets: &[u8]) -> String {
-    octets.iter().map(|b| char::from(show(*b))).collect()
+    octets.iter().copied().map(shown).collect()
+}
+
+fn shown(octet: u8) -> char {
+    char::from(show(octet))
 }
 
 fn show(octet: u8) -> u8 {
     match octet {
         b' '..=b'~' => octet,
         _ => b'?',
-=======
-pub(super) fn printable(octets: &[u8]) -> String {
-    octets.iter().copied().map(shown).collect()
-}
-
-fn shown(octet: u8) -> char {
-    match octet {
-        b' '..=b'~' => char::from(octet),
-        _ => '?',
->>>>>>> lean
     }
 }
 

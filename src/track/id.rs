@@ -75,6 +75,7 @@ impl StepId {
     pub fn mint(at_us: i64, random: u64) -> Self {
         let second = at_us.div_euclid(1_000_000).cast_unsigned();
         Self(second << 48 | random >> 16)
+    }
 
     pub(super) fn letters(self) -> Letters<16> {
         Letters::hex(self.0.into())
