@@ -388,7 +388,7 @@ fn write_page(page: &Path, names: &[&str], not_ours: Vec<NotOurs>) {
         report: told_by_a_stranger(n, text),
         others: vec![],
         auth: None,
-        canonical: vec![],
+        canonical: String::new(),
         from: None,
     });
     let trails = Trails {
