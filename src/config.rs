@@ -21,7 +21,7 @@ use crate::hop::limits::{Limits, Timeouts};
 use crate::hop::listener::Listener;
 use crate::hop::networks::Networks;
 use crate::hop::next_hop::{NextHopAddr, Protocol};
-use crate::hop::route::{NextHop, Routes};
+use crate::hop::route::{NextHop, Routes, in_ascii};
 use crate::hop::tls::NextHopTls;
 use crate::report::sign::Signer;
 use crate::smtp::data::BareNewline;
@@ -314,8 +314,8 @@ impl RawListener {
         let routes = Routes {
             default: self.next_hop.get_ref().clone(),
             domains: routes
-                .map(|(domain, to)| (domain.into_inner().to_ascii_lowercase(), to))
-                .collect(),
+                .map(|(domain, to)| Ok((route_domain(domain)?, to)))
+                .collect::<Result<_, Wrong>>()?,
         };
         if self.role == Role::Ingress
             && routes
@@ -344,10 +344,19 @@ impl RawListener {
         {
             return at(
                 self.listen.span(),
-                "listen: reachable from other hosts, whose mail the MTA would take for mail from \
-                 hoptrail's own address: an open relay if it trusts that. Set client_address to \
+                "listen: reachable from other hosts, by itself or by proxy_from, whose mail the MTA would take for mail \
+                 from hoptrail's own address: an open relay if it trusts that. Set client_address to \
                  \"xclient\", \"proxy-v1\" or \"proxy-v2\" so that the MTA sees the true client, or \
                  mta_trusts_proxy_address = false if it grants hoptrail's address nothing",
+            );
+        }
+        if let Some(clients) = self.clients.as_ref()
+            && clients.get_ref().hold_everybody()
+        {
+            return at(
+                clients.span(),
+                "clients: everybody, and what they send goes on from here: an open relay. Name the networks of your \
+                 own mail servers",
             );
         }
         if let Some((address, span)) = client_address
@@ -385,6 +394,24 @@ impl RawListener {
             wishes: wish::check(self.role, self.request_header, self.track)?,
         })
     }
+}
+
+/// The domain of a route, or all names below one.
+fn route_domain(key: Spanned<String>) -> Result<String, Wrong> {
+    let written = key.get_ref();
+    let (dot, name) = match written.strip_prefix('.') {
+        Some(name) => (".", name),
+        None => ("", written.as_str()),
+    };
+    let name = in_ascii(name.strip_suffix('.').unwrap_or(name));
+    if is_domain(&name) {
+        return Ok(format!("{dot}{name}"));
+    }
+    let cure = "write \"example.net\", or \".example.net\" for all names below it";
+    Err((
+        key.span().start,
+        format!("routes: {written:?} is no domain: {cure}"),
+    ))
 }
 
 /// A name that can stand in a greeting and in a report: RFC 5321's Domain, one label or more.

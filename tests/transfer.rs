@@ -376,6 +376,30 @@ fn the_offer_is_made_before_the_next_hop_is_known() {
     assert!(hop.next.commands().is_empty());
 }
 
+/// Many clients ask for SMTPUTF8 whatever they send (RFC 6531, 3.6).
+#[test]
+fn mail_that_needs_no_smtputf8_goes_without() {
+    let hop = Hop::egress(Sink::smtp());
+    let ask = "MAIL FROM:<alice@origin.test> SMTPUTF8 BODY=8BITMIME";
+    let leaves = |rcpt: &str, message: &str| {
+        let replies = hop.leave(ask, &[rcpt], message.as_bytes());
+        replies[0][..3].to_owned()
+    };
+    let bob = "RCPT TO:<bob@dest.test>";
+    assert_eq!(leaves(bob, "Subject: y\r\n\r\n\u{fc}\r\n"), "250");
+    assert_eq!(
+        hop.next.wait_for(1)[0].mail_from,
+        "MAIL FROM:<alice@origin.test>"
+    );
+    for (rcpt, message) in [
+        (bob, "Subject: \u{fc}\r\n\r\nz\r\n"),
+        ("RCPT TO:<b\u{fc}b@dest.test>", "Subject: y\r\n\r\nz\r\n"),
+    ] {
+        assert_eq!(leaves(rcpt, message), "550", "{rcpt} {message}");
+    }
+    assert_eq!(hop.next.transactions().len(), 1);
+}
+
 #[test]
 fn internationalised_mail_does_not_go_where_it_is_not_offered() {
     let hop = Hop::egress(Sink::smtp());

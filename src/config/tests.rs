@@ -133,6 +133,21 @@ fn a_listener_that_would_make_an_open_relay_is_refused() {
 }
 
 #[test]
+fn nobody_relays_for_the_whole_world() {
+    for clients in ["0.0.0.0/0", "::/0"] {
+        let text = format!(
+            "{GOOD}[[listener]]\nrole = \"egress\"\nlisten = \"0.0.0.0:26\"\nprotocol = \"smtp\"\n\
+             next_hop = \"mx\"\nclients = [\"{clients}\"]\n"
+        );
+        let message = parse(&text, "hoptrail.toml").unwrap_err().to_string();
+        assert!(
+            message.starts_with("hoptrail.toml:18: clients: everybody"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn mail_does_not_go_in_circles() {
     let listener = |listen: &str, next_hop: &str, routes: &str| {
         let text = format!(
@@ -160,6 +175,25 @@ fn mail_does_not_go_in_circles() {
             message.starts_with(&format!("hoptrail.toml:{place}")),
             "{message}"
         );
+    }
+    for routes in [
+        "'@x.test' =",
+        "'*.x.test' =",
+        "'a..b' =",
+        "'' =",
+        "'.' =",
+        "'a b' =",
+    ] {
+        let routes = format!("{routes} \"lmtp://127.0.0.1:27\"");
+        let message = listener("127.0.0.1:26", "mx", &routes).unwrap_err();
+        assert!(
+            message.starts_with("hoptrail.toml:18: routes: "),
+            "{message}"
+        );
+    }
+    for routes in ["'x.test.' =", "'.X.test' =", "'b\u{fc}cher.test' ="] {
+        let routes = format!("{routes} \"lmtp://127.0.0.1:27\"");
+        listener("127.0.0.1:26", "mx", &routes).unwrap();
     }
     for (listen, next_hop) in [
         ("127.0.0.1:26", "lmtp://127.0.0.1:27"),

@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 
 use super::Site;
 use super::next_hop::{ConnectError, NextHopAddr};
-use super::onward::{mail_line, rcpt_line};
+use super::onward::{mail_line, obstacle, rcpt_line};
 use super::passage::{Onward, Passage};
 use super::peer::Peer;
 use super::route::Destination;
@@ -265,11 +265,7 @@ impl<'a> Leg<'a> {
         for host in hosts {
             match Peer::connect(&host, self.site.manners(&host)).await {
                 Ok(peer) => return Ok(peer),
-                // A host that says 5xx says it for its domain (RFC 5321, 5.1 asks to try others only
-                // when a host cannot be reached or answers 4xx).
-                Err(ConnectError::Refused(reply)) if reply.is_permanent() => {
-                    return Err(self.outcome(reply));
-                }
+                // One that greets with 5xx has no service now (RFC 5321, 3.1): that says nothing of the mail.
                 Err(error) => {
                     debug!(next_hop = %host, "{error}");
                     last = Some((host, error));
@@ -277,7 +273,12 @@ impl<'a> Leg<'a> {
             }
         }
         Err(self.outcome(match last {
-            Some((_, ConnectError::Refused(reply))) => not_positive(reply),
+            // Or never will (RFC 7504, 3).
+            Some((_, ConnectError::Refused(reply)))
+                if reply.is_transient() || reply.code == 521 =>
+            {
+                reply
+            }
             Some((host, error)) => Reply::new(
                 451,
                 error.status(),
@@ -303,7 +304,14 @@ impl<'a> Leg<'a> {
             .filter_map(|place| mail.envelope.recipients.get(*place));
         let onward = passage.map(|p| p.onward(members, &peer.capabilities, clock.now_ms()));
         let onward = onward.unwrap_or_default();
-        let line = mail_line(mail, passage, &onward, &peer.capabilities)?;
+        let rcpts = self
+            .members
+            .iter()
+            .filter_map(|place| mail.rcpts.get(*place));
+        if let Some(refusal) = obstacle(mail, rcpts.map(Vec::as_slice), &peer.capabilities) {
+            return Err(refusal);
+        }
+        let line = mail_line(mail, passage, &onward, &peer.capabilities);
         peer.used = true;
         self.tracks = onward.track.is_some();
         self.times = Times::after(Some(peer.hello), peer.wire.security());
@@ -312,7 +320,7 @@ impl<'a> Leg<'a> {
         if self.tracks && matches!(&reply, Ok(refusal) if refusal.is_permanent()) {
             // Mail outranks tracking: it may be the request that is refused, offered or not.
             self.tracks = false;
-            let line = mail_line(mail, passage, &Onward::default(), &peer.capabilities)?;
+            let line = mail_line(mail, passage, &Onward::default(), &peer.capabilities);
             reply = peer.command(&line).await;
         }
         self.times.record(Stage::Mail, command_us, clock.now_us());

@@ -46,6 +46,11 @@ impl Networks {
         self.0.iter().any(|network| network.contains(&ip))
     }
 
+    /// Whether everybody of one kind of address is in it.
+    pub fn hold_everybody(&self) -> bool {
+        self.0.iter().any(|network| network.prefix_len() == 0)
+    }
+
     /// Whether nobody is in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -117,7 +117,7 @@ pub enum ConnectError {
     #[error("it does not take XCLIENT from us")]
     NoXclient,
     /// It does not offer TLS, or does not want to begin it now, and has to.
-    #[error("it does not do STARTTLS, which is required")]
+    #[error("it does not offer STARTTLS or does not begin it now, and TLS is required")]
     NoTls,
     /// The handshake failed, or its certificate is not to be believed.
     #[error("no TLS with it: {0}")]
@@ -130,6 +130,7 @@ impl ConnectError {
         match self {
             Self::NoTls => "4.7.4",
             Self::Handshake(_) | Self::Wire(WireError::Injected) => "4.7.5",
+            Self::Refused(_) => "4.3.2",
             _ => "4.4.1",
         }
     }

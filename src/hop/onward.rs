@@ -21,30 +21,40 @@ pub const MAIL_PARAMETERS: [(&str, &str); 6] = [
 /// The same for RCPT.
 pub const RCPT_PARAMETERS: [(&str, &str); 2] = [("NOTIFY", "DSN"), ("ORCPT", "DSN")];
 
+/// Why a mail cannot go to these recipients as it is, if the next hop lacks what that takes: the reply they are given.
+pub fn obstacle<'a>(
+    mail: &Mail,
+    mut rcpts: impl Iterator<Item = &'a [u8]>,
+    offer: &Capabilities,
+) -> Option<Reply> {
+    // A client may ask for it and send nothing that needs it; that goes without (RFC 6531, 3.6).
+    let plain = mail.plain_header && mail.line.is_ascii() && rcpts.all(<[u8]>::is_ascii);
+    if asks(&mail.line, "SMTPUTF8") && !offer.offers("SMTPUTF8") && !plain {
+        let text = format!("{}internationalised mail", own::NOT_TAKEN);
+        return Some(Reply::new(550, "5.6.7", &text));
+    }
+    if is_binary(&mail.line) && !(offer.offers("CHUNKING") && offer.offers("BINARYMIME")) {
+        // RFC 3030, 3: it is converted or comes back, and to convert it is not ours.
+        let text = format!("{}binary mail", own::NOT_TAKEN);
+        return Some(Reply::new(554, "5.6.1", &text));
+    }
+    None
+}
+
 /// The MAIL line for a next hop: what it does not offer is left out, a lost ENVID is restored, TRACK and
-/// MTRK are added. A mail that cannot go there as it is goes not at all; the error is what its recipients are told.
+/// MTRK are added.
 pub fn mail_line(
     mail: &Mail,
     passage: Option<&Passage>,
     onward: &Onward,
     offer: &Capabilities,
-) -> Result<Vec<u8>, Reply> {
+) -> Vec<u8> {
     let binary = is_binary(&mail.line);
     let needed = MAIL_PARAMETERS.map(|(name, keyword)| match name {
         "BODY" if binary => (name, "BINARYMIME"),
         _ => (name, keyword),
     });
     let mut line = only_offered(&mail.line, &needed, offer);
-    if asks(&mail.line, "SMTPUTF8") && !offer.offers("SMTPUTF8") {
-        // RFC 6531, 3.6.
-        let text = format!("{}internationalised mail", own::NOT_TAKEN);
-        return Err(Reply::new(550, "5.6.7", &text));
-    }
-    if binary && !(offer.offers("CHUNKING") && offer.offers("BINARYMIME")) {
-        // RFC 3030, 3: it is converted or comes back, and to convert it is not ours.
-        let text = format!("{}binary mail", own::NOT_TAKEN);
-        return Err(Reply::new(554, "5.6.1", &text));
-    }
     if let Some(envid) = passage.and_then(Passage::envid)
         && offer.offers("DSN")
         && !asks(&line, "ENVID")
@@ -61,7 +71,7 @@ pub fn mail_line(
     if let Some(track) = &onward.track {
         line = with_value(line, "TRACK", track);
     }
-    Ok(line)
+    line
 }
 
 /// The RCPT line for a next hop.

@@ -105,10 +105,8 @@ impl Routes {
     /// Where a recipient's mail goes: the route of its domain, of the nearest parent that has one for its
     /// children, or the default. A dot at its end names the same domain.
     pub fn of(&self, mailbox: &str) -> Destination {
-        let domain = mailbox
-            .rsplit_once('@')
-            .map_or("", |(_, domain)| domain.strip_suffix('.').unwrap_or(domain))
-            .to_ascii_lowercase();
+        let domain = mailbox.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let domain = in_ascii(domain.strip_suffix('.').unwrap_or(domain));
         let parents = domain.match_indices('.').map(|(at, _)| &domain[at..]);
         let route = std::iter::once(domain.as_str())
             .chain(parents)
@@ -121,12 +119,23 @@ impl Routes {
     }
 }
 
+/// A domain as name servers know it (RFC 5891), in lower case.
+pub fn in_ascii(domain: &str) -> String {
+    match url::Host::parse(domain) {
+        Ok(url::Host::Domain(ascii)) if !domain.is_ascii() => ascii,
+        _ => domain.to_ascii_lowercase(),
+    }
+}
+
 /// Why a domain has no host to go to.
 #[derive(Debug, Error)]
 pub enum RouteError {
     /// It does not exist, or has no address to send mail to.
     #[error("domain {0} does not exist or has no mail server")]
     NoSuchDomain(String),
+    /// An address such as `postmaster` names none.
+    #[error("an address without a domain goes nowhere from here")]
+    NoDomain,
     /// It takes no mail (RFC 7505).
     #[error("domain {0} does not accept mail")]
     NullMx(String),
@@ -142,7 +151,7 @@ impl RouteError {
     /// What the recipients are told.
     pub fn reply(&self) -> Reply {
         let (code, status) = match self {
-            Self::NoSuchDomain(_) => (550, "5.1.2"),
+            Self::NoSuchDomain(_) | Self::NoDomain => (550, "5.1.2"),
             Self::NullMx(_) => (556, "5.1.10"),
             Self::Loop(_) => (554, "5.4.6"),
             Self::Temporary(_) => (451, "4.4.3"),
@@ -202,6 +211,9 @@ impl Names {
         domain: &str,
         hostname: &str,
     ) -> Result<Vec<NextHopAddr>, RouteError> {
+        if domain.is_empty() {
+            return Err(RouteError::NoDomain);
+        }
         if let Some(literal) = domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')) {
             let address = literal
                 .strip_prefix("ipv6:")
@@ -297,6 +309,8 @@ mod tests {
             let reply = way("example.net".to_owned()).reply().text();
             assert!(crate::track::own::words(&reply).is_some(), "{reply}");
         }
+        let reply = RouteError::NoDomain.reply().text();
+        assert!(crate::track::own::words(&reply).is_some(), "{reply}");
     }
 
     #[test]
@@ -308,6 +322,7 @@ mod tests {
                 ("example.net".to_owned(), next_hop("smtp://a:25")),
                 (".example.net".to_owned(), next_hop("smtp://b:25")),
                 (".inner.example.net".to_owned(), next_hop("lmtp://c:24")),
+                (in_ascii("B\u{dc}CHER.example"), next_hop("smtp://d:25")),
             ]),
         };
         for (mailbox, host) in [
@@ -316,6 +331,8 @@ mod tests {
             ("x@mail.example.net", "b"),
             ("x@inner.example.net", "b"),
             ("x@deep.inner.example.net", "c"),
+            ("x@b\u{fc}cher.example", "d"),
+            ("x@XN--bcher-kva.example", "d"),
         ] {
             let Destination::Fixed(next_hop) = routes.of(mailbox) else {
                 panic!("{mailbox}")

@@ -68,6 +68,8 @@ pub struct Mail {
     pub line: Vec<u8>,
     /// The RCPT lines, beside `envelope.recipients`.
     pub rcpts: Vec<Vec<u8>>,
+    /// Its header block is known, and ASCII.
+    pub plain_header: bool,
 }
 
 /// One accepted recipient.

@@ -243,6 +243,7 @@ impl Transfer<'_> {
             envelope: Envelope::of(&mail, tracked, times),
             line: mail.without("TRACK"),
             rcpts: Vec::new(),
+            plain_header: false,
         });
         self.pipelines |= self.client.is_early();
         self.client.say(250, "2.1.0", "Ok");
@@ -407,6 +408,7 @@ impl Known {
         {
             leaves_unfollowed(site, &opened).await;
         }
+        mail.plain_header = head.header.is_some() && head.block().is_ascii();
         let message_id = head.message_id();
         let removed = (whole - head.text.len()) as u64;
         let envelope = &mut mail.envelope;

@@ -11,13 +11,14 @@ pub const LOST: &str = "connection to the next hop lost";
 pub const NOT_TAKEN: &str = "the next hop does not take ";
 
 /// How each begins and ends; the ways of a domain to have no host are told by `hop::route`.
-const OWN: [(&str, &str); 8] = [
+const OWN: [(&str, &str); 9] = [
     (NEXT_HOP, ""),
     (NO_NEXT_HOP, ""),
     (LOST, ""),
     (NOT_TAKEN, ""),
     ("domain ", " does not exist or has no mail server"),
     ("domain ", " does not accept mail"),
+    ("an address without a domain goes nowhere from here", ""),
     ("mail for ", " loops back to this host"),
     ("no answer from the name servers for ", ""),
 ];
