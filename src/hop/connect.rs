@@ -1,6 +1,8 @@
 //! A connection to a next hop up to its greeting, under TLS where the listener wants that. Knows nothing of
 //! who will use it, and for what.
 
+use std::pin::pin;
+
 use tokio::net::TcpStream;
 use tracing::info;
 
@@ -19,7 +21,7 @@ pub async fn open(
     mut manners: Manners<'_>,
 ) -> Result<(Wire, Reply), ConnectError> {
     loop {
-        let mut wire = dial(to, manners).await?;
+        let mut wire = Box::pin(dial(to, manners)).await?;
         if !prelude.is_empty() {
             wire.write(prelude).await?;
         }
@@ -35,12 +37,13 @@ pub async fn open(
 }
 
 async fn dial(to: &NextHopAddr, manners: Manners<'_>) -> Result<Wire, ConnectError> {
-    let connecting = async {
+    // Pinned here: what is moved on is held twice.
+    let connecting = pin!(async {
         match to.address {
             Some(address) => TcpStream::connect((address, to.port)).await,
             None => Box::pin(TcpStream::connect((to.host.as_str(), to.port))).await,
         }
-    };
+    });
     let mut timer = Timer::default();
     let connected = timer.within(manners.timeouts.connect(), connecting).await;
     let stream = connected

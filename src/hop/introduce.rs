@@ -42,7 +42,7 @@ impl ClientAddress {
 /// is for the client to read.
 pub async fn introduce(
     to: &NextHopAddr,
-    ends: Ends,
+    ends: &Ends,
     how: ClientAddress,
     manners: Manners<'_>,
 ) -> Result<(Wire, Reply), ConnectError> {
@@ -55,7 +55,7 @@ pub async fn introduce(
     if how != ClientAddress::Xclient || !greeting.is_positive() {
         return Ok((wire, greeting));
     }
-    let greeting = Box::pin(xclient(&mut wire, ends, manners)).await?;
+    let greeting = Box::pin(xclient(&mut wire, *ends, manners)).await?;
     Ok((wire, greeting))
 }
 

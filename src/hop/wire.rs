@@ -211,7 +211,11 @@ impl Wire {
                 // An idle session holds no buffer: it is taken only when octets are there.
                 ready!(stream.poll_read_ready(context))?;
                 buffer::make_room(&mut self.input);
-                ready!(pin!(stream.read_buf(&mut self.input)).poll(context))?
+                let read = pin!(stream.read_buf(&mut self.input)).poll(context);
+                if self.input.is_empty() {
+                    buffer::give(mem::take(&mut self.input));
+                }
+                ready!(read)?
             }
             Stream::Tls(secured) => {
                 let (stream, _) = &mut **secured;
