@@ -11,6 +11,7 @@ use support::dialogue::Dialogue;
 use support::hop::{FROM, Hop, MESSAGE, TRACKED};
 use support::mail::Mail;
 use support::sink::Sink;
+use support::wait_until;
 
 /// The message as it should leave the hop: the MTA's own line, no carry header.
 const LEFT: &[u8] =
@@ -374,6 +375,35 @@ fn the_offer_is_made_before_the_next_hop_is_known() {
         ]
     );
     assert!(hop.next.commands().is_empty());
+}
+
+/// What cannot be promised is left to the MTA, which mails the success notice itself.
+#[test]
+fn dsn_is_not_offered_while_the_store_cannot_commit() {
+    let hop = Hop::egress(Sink::smtp());
+    let offered = || {
+        let offer = Dialogue::open(hop.exit).command("LHLO mta.test", "250");
+        offer.iter().any(|line| line.ends_with("DSN"))
+    };
+    let wait = |wanted: bool| {
+        wait_until(support::PATIENCE, "the other offer", || {
+            let offered = offered();
+            (offered == wanted)
+                .then_some(())
+                .ok_or(format!("DSN: {offered}"))
+        });
+    };
+    wait(true);
+    let store = hop.hoptrail.state_dir().join("store.sqlite");
+    let store = rusqlite::Connection::open(store).expect("the store opens");
+    store.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let notify = &["RCPT TO:<bob@dest.test> NOTIFY=SUCCESS"];
+    let replies = hop.leave(FROM, notify, b"x: y\r\n\r\nz\r\n");
+    assert!(replies[0].starts_with("250"), "{replies:?}");
+    wait(false);
+    // Nothing has to be mailed for it to be tried again.
+    store.execute_batch("ROLLBACK").expect("unlocked");
+    wait(true);
 }
 
 /// Many clients ask for SMTPUTF8 whatever they send (RFC 6531, 3.6).

@@ -194,7 +194,8 @@ impl Transfer<'_> {
         ] {
             offer.add(keyword);
         }
-        if self.site.hop.tracking.is_some() {
+        let tracking = self.site.hop.tracking.as_ref();
+        if tracking.is_some_and(|tracking| tracking.store.is_well()) {
             // Where a next hop lacks DSN its duties become ours, which takes a store. MTRK goes with it.
             offer.add("DSN");
             offer.add("MTRK");

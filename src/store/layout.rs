@@ -105,6 +105,11 @@ pub(super) fn id(key: i64) -> StepId {
     StepId(key.cast_unsigned())
 }
 
+/// A write that changes nothing, and takes all that another would.
+pub(super) fn write_again(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "user_version", LAYOUT)
+}
+
 /// Makes a connection ready for writing: WAL, a sync per commit (of data alone, as `.cargo/config.toml` has it built),
 /// the tables. Checkpoints are the caller's.
 pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {

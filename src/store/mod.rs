@@ -174,6 +174,8 @@ impl Drop for Thread {
 struct Shared {
     queue: Queue,
     fresh: Mutex<Fresh>,
+    /// The last commit failed.
+    failing: AtomicBool,
     /// The outbox may hold something to be mailed.
     outbox_waits: AtomicBool,
     /// Told when there may be more to mail than before.
@@ -349,6 +351,12 @@ impl Store {
     /// Resolves when everything noted so far is on disk.
     pub fn book(&self) -> Noted {
         self.note(Work::Book)
+    }
+
+    /// Whether what is put may be expected to become durable: the last commit did not fail. One that failed is tried
+    /// again by itself.
+    pub fn is_well(&self) -> bool {
+        !self.shared.failing.load(Ordering::Relaxed)
     }
 
     /// What was done since the start.

@@ -17,7 +17,7 @@ use super::fresh::Note;
 use super::journal::{self, Intake};
 use super::queue::{Order, Work};
 use super::wal::Wal;
-use super::{Put, Shared, StoreError, answer, once};
+use super::{Put, Shared, StoreError, answer, layout, once};
 use crate::clock::Clock;
 use crate::track::StepId;
 
@@ -26,6 +26,9 @@ const BOOK_AGAIN_SECONDS: u64 = 1;
 
 /// Rows deleted in one go by retention; more wait for the next go.
 const PRUNE_ROWS_MAX: usize = 500;
+
+/// Seconds between two trials of a store that could not commit.
+const TRIAL_SECONDS: u64 = 1;
 
 /// Seconds between two looks for old rows, when the last look found no more than one go.
 const PRUNE_EVERY_SECONDS: u64 = 3600;
@@ -43,6 +46,8 @@ pub(super) struct Writer {
     next_prune: Instant,
     /// The books are not tried before.
     next_booking: Instant,
+    /// When it is tried whether commits succeed again; `None` while they do.
+    next_trial: Option<Instant>,
     wal: Wal,
 }
 
@@ -59,6 +64,7 @@ impl Writer {
             retention_days,
             next_prune: Instant::now(),
             next_booking: Instant::now(),
+            next_trial: None,
         })
     }
 
@@ -86,7 +92,9 @@ impl Writer {
     }
 
     fn serve(&mut self, batch: Vec<Order>) {
-        match self.commit(&batch) {
+        let committed = self.commit(&batch);
+        self.went(committed.is_ok());
+        match committed {
             Ok(outcomes) => {
                 let stored = outcomes.iter().flatten().count();
                 let counter = &self.shared.counters.stored;
@@ -105,6 +113,13 @@ impl Writer {
                 answer::send(batch.into_iter().map(failed));
             }
         }
+    }
+
+    /// A commit came to this.
+    fn went(&mut self, well: bool) {
+        self.shared.failing.store(!well, Ordering::Relaxed);
+        let again = || Instant::now() + Duration::from_secs(TRIAL_SECONDS);
+        self.next_trial = (!well).then(again);
     }
 
     /// One transaction for the whole batch. Where an order needs the books, they are brought up to date
@@ -193,6 +208,7 @@ impl Writer {
         let next = self
             .booking_due()
             .into_iter()
+            .chain(self.next_trial)
             .fold(self.next_prune, Ord::min);
         next.saturating_duration_since(Instant::now())
     }
@@ -202,6 +218,10 @@ impl Writer {
         if self.booking_due().is_some_and(|due| due <= now) {
             let unbooked = self.shared.fresh().begin_booking();
             self.book(&unbooked);
+        }
+        if self.next_trial.is_some_and(|due| due <= now) {
+            let tried = transact(&self.db, layout::write_again);
+            self.went(tried.is_ok());
         }
         self.wal.empty_if_long(&self.db);
         if self.next_prune <= now {
