@@ -314,7 +314,7 @@ impl RawListener {
         let routes = Routes {
             default: self.next_hop.get_ref().clone(),
             domains: routes
-                .map(|(domain, to)| Ok((route_domain(domain)?, to)))
+                .map(|(domain, to)| Ok((route_domain(&domain)?, to)))
                 .collect::<Result<_, Wrong>>()?,
         };
         if self.role == Role::Ingress
@@ -397,7 +397,7 @@ impl RawListener {
 }
 
 /// The domain of a route, or all names below one.
-fn route_domain(key: Spanned<String>) -> Result<String, Wrong> {
+fn route_domain(key: &Spanned<String>) -> Result<String, Wrong> {
     let written = key.get_ref();
     let (dot, name) = match written.strip_prefix('.') {
         Some(name) => (".", name),
