@@ -127,8 +127,8 @@ fn a_name_server_is_asked_when_the_user_asks() {
 fn a_name_server_that_does_not_answer_says_nothing_of_a_domain() {
     let reported = Reported::new();
     // A port on which nobody listens.
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("its address").port();
     drop(free);
     let nowhere = format!("--dns=127.0.0.1:{port}");
     let archive = reported.mailbox.path().join("evidence.tar");
@@ -156,7 +156,7 @@ fn what_cannot_be_written_whole_is_not_written() {
     let reported = Reported::new();
     let names = reported.name_server();
     let page = reported.mailbox.path().join("page.html");
-    std::fs::write(&page, "the one of yesterday").unwrap();
+    std::fs::write(&page, "the one of yesterday").expect("a file");
     // No file may grow beyond 4 KiB.
     let limited = |more: &str| {
         let command = format!(
@@ -168,12 +168,12 @@ fn what_cannot_be_written_whole_is_not_written() {
         shell
             .args(["-c", &command])
             .env("HOPTRAIL_HOME", reported.user.home());
-        shell.output().unwrap()
+        shell.output().expect("bash")
     };
     let output = limited(&format!("--html '{}'", page.display()));
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert_eq!(
-        std::fs::read_to_string(&page).unwrap(),
+        std::fs::read_to_string(&page).expect("the page"),
         "the one of yesterday"
     );
     let (archive, _) = reported.bundle(&names);
@@ -185,7 +185,7 @@ fn what_cannot_be_written_whole_is_not_written() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(!archive.exists());
     let left: Vec<_> = std::fs::read_dir(reported.mailbox.path())
-        .unwrap()
+        .expect("a directory")
         .flatten()
         .collect();
     assert!(
