@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
@@ -87,6 +87,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         view.zone.clone()
     };
+    if args.compare.is_some_and(|from_us| Some(from_us) >= args.since) {
+        bail!("--compare names the older time: it has to begin before --since");
+    }
     let period = |from_us: Option<i64>, until_us: Option<i64>| Period {
         from_us: from_us.unwrap_or(i64::MIN),
         until_us: until_us.unwrap_or(i64::MAX),
