@@ -91,3 +91,28 @@ fn a_hops_own_words_are_not_a_servers() {
         "{page}"
     );
 }
+
+/// One report alone, of a hop whose clock is three days behind: all its times are of that clock, and say so.
+#[test]
+fn a_clock_that_is_bound_to_nothing_is_said_to_be_so() {
+    let days_us = -3 * 86_400_000_000;
+    let late = Leg {
+        clock_us: days_us,
+        ..HOP3
+    };
+    let trails = read(&[late.report(3, Some(2), &[("bob@example.net", Event::Delivered)])]);
+    let told = shown(&trails);
+    for words in [
+        "delivered -3d 17:05:11 (its own clock) by mx3.example.net",
+        "-3d 17:05:11  arrived",
+        "no hop before it reported: the times are of its own clock",
+    ] {
+        assert!(told.contains(words), "no {words}: {told}");
+    }
+    let page = crate::trail::render::html::page(&trails, &view());
+    let axis = "begins at -3d 17:05:11, when by its own clock <bdi>mx3.example.net</bdi>, the first hop that reported, had";
+    assert!(page.contains(axis), "{page}");
+    assert!(page.contains(">-3d 17:05:11</time>"), "{page}");
+    let behind = "; its clock is at least 2 d 23 h behind that of the sender<";
+    assert!(page.contains(behind), "{page}");
+}
