@@ -116,3 +116,29 @@ fn a_clock_that_is_bound_to_nothing_is_said_to_be_so() {
     let behind = "; its clock is at least 2 d 23 h behind that of the sender<";
     assert!(page.contains(behind), "{page}");
 }
+
+/// What a submission through a relay takes is not inside any hop.
+#[test]
+fn what_it_took_before_the_first_hop_is_told() {
+    let mut reports = three_hops(&["bob@example.net"]);
+    for report in &mut reports {
+        report.sent_ms = report.sent_ms.map(|ms| ms - 8_000);
+    }
+    let told = shown(&read(&reports));
+    for words in [
+        "delivered in 2.73 s, ",
+        " sent 8.22 s before that\n",
+        "Delivered in 2.73 s from the first hop, sent 8.22 s before that",
+        "from the sender, by two clocks    8.22 s\n",
+        "in all, from the first hop        2.73 s\n",
+    ] {
+        assert!(told.contains(words), "no {words}: {told}");
+    }
+    // What nobody proves is no stamp of the sender's.
+    let made_up = shown(&super::world::read_by(
+        &reports,
+        None,
+        Some(&super::world::secret()),
+    ));
+    assert!(!made_up.contains("from the sender"), "{made_up}");
+}
