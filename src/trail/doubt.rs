@@ -192,14 +192,20 @@ fn about_end<'a>(
     theirs: &'a [(Torn<'a>, bool)],
 ) -> impl Iterator<Item = Doubt> + 'a {
     let torn = |n: Option<usize>| n.and_then(|n| mine.get(n)).map(|(torn, _)| torn);
+    let mut clear: HashMap<u64, bool> = HashMap::new();
+    for (there, is_clear) in theirs {
+        for sight in [there.tear.before, there.tear.behind] {
+            *clear.entry(sight.of).or_insert(true) &= is_clear;
+        }
+    }
     let open = mine
         .iter()
         .enumerate()
         .filter(|(_, (_, is_clear))| !is_clear);
     open.filter_map(move |(n, (here, _))| {
-        let same = theirs.iter().filter(|(t, _)| t.tear.shares(here.tear));
-        let mut same = same.map(|(_, is_clear)| *is_clear).peekable();
-        let is_own = same.peek().is_some() && same.all(|is_clear| is_clear);
+        // Where the other one tears before or behind the same handover.
+        let same = [here.tear.before, here.tear.behind].map(|sight| clear.get(&sight.of));
+        let is_own = same.contains(&Some(&true)) && !same.contains(&Some(&false));
         let (last, next) = (n.checked_sub(1), n.checked_add(1));
         Doubt::new(pair, end, here, [torn(last), torn(next)], is_own)
     })

@@ -199,14 +199,6 @@ impl Agreed {
     }
 }
 
-impl Tear<'_> {
-    /// Whether both are before or behind the same handover.
-    pub fn shares(self, other: Tear) -> bool {
-        let mine = [self.before.of, self.behind.of];
-        mine.contains(&other.before.of) || mine.contains(&other.behind.of)
-    }
-}
-
 /// Whether a clock of a pair was set, the sights of which are in the order in which they left the parent.
 pub fn is_torn(pair: &Pair) -> bool {
     !tears(pair.sights.iter(), End::Parent).is_empty()
