@@ -55,16 +55,13 @@ impl Doubts {
             for pair in torn {
                 let ends = [End::Parent, End::Child];
                 let [parent, child] = ends.map(|end| witnesses.torn(pair, end));
-                let of_parent = about_end(pair, End::Parent, &parent, &child);
-                doubts
-                    .entry(pair.parent.clone())
-                    .or_default()
-                    .extend(of_parent);
-                let of_child = about_end(pair, End::Child, &child, &parent);
-                doubts
-                    .entry(pair.child.clone())
-                    .or_default()
-                    .extend(of_child);
+                for (end, mine, theirs) in [
+                    (End::Parent, &parent, &child),
+                    (End::Child, &child, &parent),
+                ] {
+                    let of = doubts.entry(end.host(pair).to_owned()).or_default();
+                    of.extend(about_end(pair, end, mine, theirs));
+                }
             }
         }
         let sorted = doubts.into_iter().map(|(host, of)| (host, by_end(of)));

@@ -3,6 +3,7 @@
 use super::shown::{delayed, shown};
 use super::world::{self, HOP1, HOP2, HOP3, Leg, read, three_hops, view};
 use crate::track::{Event, HopReport};
+use crate::trail::way::{total, way};
 
 /// Two hops hand a message to each other, until the second gives up.
 #[test]
@@ -117,6 +118,26 @@ fn a_clock_that_is_bound_to_nothing_is_said_to_be_so() {
     assert!(page.contains(behind), "{page}");
 }
 
+/// A date far away has its time of day too, and a line for itself.
+#[test]
+fn a_date_far_away_is_told_with_its_time() {
+    let mad = Leg {
+        clock_us: 7_954 * 365 * 86_400_000_000,
+        ..HOP3
+    };
+    let told = shown(&read(&[mad.report(
+        3,
+        Some(2),
+        &[("bob@example.net", Event::Delivered)],
+    )]));
+    for words in [
+        "delivered 9975-08-13 17:05:11 (its own clock) by",
+        "\n     9975-08-13 17:05:11\n                   arrived,",
+    ] {
+        assert!(told.contains(words), "no {words}: {told}");
+    }
+}
+
 /// What a submission through a relay takes is not inside any hop.
 #[test]
 fn what_it_took_before_the_first_hop_is_told() {
@@ -141,4 +162,44 @@ fn what_it_took_before_the_first_hop_is_told() {
         Some(&super::world::secret()),
     ));
     assert!(!made_up.contains("from the sender"), "{made_up}");
+}
+
+/// While a hop tries again and again its clock is set back by an hour: half of the two hours it took do not show. What no
+/// attempt put off is not kept so long.
+#[test]
+fn a_stay_that_was_put_off_may_have_seen_a_clock_set_far_back() {
+    const HOUR_MS: i64 = 3_600_000;
+    let bob = |event| [("bob@example.net", event)];
+    let behind = |came_ms: i64, went_ms: i64, leg: Leg| Leg {
+        came_ms: leg.came_ms + came_ms,
+        went_ms: leg.went_ms + went_ms,
+        clock_us: leg.clock_us - if leg.hop == 3 { HOUR_MS * 1000 } else { 0 },
+        ..leg
+    };
+    let mut reports = three_hops(&["bob@example.net"]);
+    let put_off = HOP3.report(4, Some(2), &bob(Event::Delayed));
+    let came = reports[2].clone();
+    reports[2] = behind(0, 2 * HOUR_MS, HOP3).report(3, Some(2), &bob(Event::Delivered));
+    (reports[2].arrival_us, reports[2].times_in) = (came.arrival_us, came.times_in);
+    for (step, leg) in [(11, HOP1), (12, HOP2), (13, HOP3)] {
+        let event = if leg.hop == 3 {
+            Event::Delivered
+        } else {
+            Event::Transferred
+        };
+        let leg = behind(3 * HOUR_MS, 3 * HOUR_MS, leg);
+        let mut later = leg.report(step, (leg.hop > 1).then(|| step - 1), &bob(event));
+        later.id = crate::track::TrackingId::new("three-hours-later").unwrap();
+        later.sent_ms = later.sent_ms.map(|ms| ms + 10_800_000);
+        reports.push(later);
+    }
+    let jump = |reports: &[HopReport]| read(reports).messages[0].stays[2].jump.clone();
+    assert_eq!(jump(&reports), None);
+    reports.push(put_off);
+    let jump = jump(&reports).unwrap();
+    let hour_us = jump.set.low_us..=jump.set.high_us;
+    assert!(hour_us.contains(&(-HOUR_MS * 1000)), "{jump:?}");
+    let told = &read(&reports).messages;
+    assert_eq!(total(&way(&told[0], &told[0].recipients[0])), None);
+    assert!(told[1].stays.iter().all(|stay| stay.jump.is_none()));
 }
