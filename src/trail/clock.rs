@@ -8,8 +8,8 @@
 //!
 //! - a clock runs wrong by [`RATE_PPM`] at most (the most that NTP makes it gain or lose), so bounds grow by twice that
 //!   with the time between them and the moment they are asked for;
-//! - or it is set, and then by [`SET_BY_US`] at least. Bounds that have nothing in common show that; bounds that are so
-//!   wide that it could hide in them are not put together;
+//! - or it is set, and then by [`SET_BY_US`] at least. Bounds that have nothing in common show that ([`super::tears`]
+//!   tells where, and [`super::doubt`] what it puts in doubt); bounds that are so wide that it could hide in them are not put together;
 //! - within one transaction no clock is set, unless the stamps show it.
 //!
 //! Under these assumptions the truth lies within. Midpoints are estimates.
@@ -78,6 +78,15 @@ impl Bounds {
         Self {
             low_us: self.low_us.saturating_add(other.low_us),
             high_us: self.high_us.saturating_add(other.high_us),
+        }
+    }
+
+    /// How far one lies from the other.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self {
+            low_us: self.low_us.saturating_sub(other.high_us),
+            high_us: self.high_us.saturating_sub(other.low_us),
         }
     }
 

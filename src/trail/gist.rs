@@ -177,7 +177,7 @@ impl Gist<'_> {
         let Some(mut body) = self.body().filter(|_| !self.is_named_in(heard)) else {
             return Drawn::Not;
         };
-        let jumped = |host: &&str| clocks.jump(host, body.lasted).is_some();
+        let jumped = |host: &&str| clocks.doubt(host, body.lasted);
         if body.rest.octet() != Some(1) || body.hosts.iter().any(jumped) {
             return Drawn::Not;
         }

@@ -65,7 +65,7 @@ pub struct Stay {
     /// What Received fields that later hops saw claim: of a hop without reports, that it had the message; of another,
     /// which hosts had it between its parent and it, the oldest first. Nothing proves it.
     pub claims: Vec<Trace>,
-    /// The hop's clock was set while the message was here, as far as other messages show.
+    /// The hop's clock may have been set while the message was here, as other messages show.
     pub jump: Option<Jump>,
 }
 
@@ -97,9 +97,12 @@ impl Stay {
     }
 
     /// The hop's clock against the first hop's at a moment of its own, µs: the longer after the message came, the
-    /// wider the bounds.
+    /// wider the bounds. If it may have been set since, nobody knows.
     pub fn offset_at(&self, us: i64) -> Offset {
         match (self.offset, self.offset_at_us) {
+            (Offset::Known(_), Some(at_us)) if self.jump.is_some() && us != at_us => {
+                Offset::Unknown
+            }
             (Offset::Known(bounds), Some(at_us)) => {
                 Offset::Known(bounds.aged(us.saturating_sub(at_us)))
             }
@@ -155,6 +158,20 @@ impl Message {
         took.and(at_least)
     }
 
+    /// The stay whose clock is the measure of the others: the first that reported.
+    pub fn measure(&self) -> Option<usize> {
+        self.stays.iter().position(|stay| !stay.is_missing())
+    }
+
+    /// From when it was sent, by the originator's own proved stamp, to its coming to a stay, µs. Nobody compares these two
+    /// clocks; less than nothing shows that the hop's is behind.
+    pub fn came_after_us(&self, stay: usize) -> Option<i64> {
+        let sent_us = i64::try_from(self.sent_ms?).ok()?.checked_mul(1000)?;
+        let (came_us, _) = self.stays.get(stay)?.lasted()?;
+        let is_own = self.truth == Truth::Verified;
+        came_us.checked_sub(sent_us).filter(|_| is_own)
+    }
+
     /// When it set out, for sorting: the originator's stamp, else the first arrival, µs.
     pub fn sent_or_arrived_us(&self) -> i64 {
         if let Some(ms) = self.sent_ms.and_then(|ms| i64::try_from(ms).ok()) {
@@ -183,17 +200,23 @@ pub struct Handover {
     pub link: Offset,
 }
 
-/// A clock was set: the offset of two neighbours changed by more than clocks do that run.
+/// A clock may have been set: the offset of two neighbours changed by more than clocks do that run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jump {
-    /// The neighbour against which it shows; it may be that one's clock that was set, or stamps are made up.
+    /// The neighbour against which it shows.
     pub against: String,
-    /// Not before that, µs of the host's own clock.
+    /// It was this hop's clock, since that neighbour's ran on; else it may be either, or stamps are made up.
+    pub is_own: bool,
+    /// By how much this hop's clock was set, if it was this one.
+    pub set: Bounds,
+    /// By how much the offset changed, the child's clock against the parent's.
+    pub by: Bounds,
+    /// Not before that, µs of the hop's own clock.
     pub from_us: i64,
     /// Not after that.
     pub to_us: i64,
-    /// By how much, the child's clock against the parent's.
-    pub by: Bounds,
+    /// The handovers between which it shows, µs of the neighbour's clock.
+    pub seen_us: (i64, i64),
 }
 
 /// How far the message is known to have come for a recipient; the worst first.

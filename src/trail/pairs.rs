@@ -1,6 +1,6 @@
 //! The clocks of two neighbours over all the messages that went from one to the other, by the rule of
-//! [`super::clock`]: what one message shows sharpens what is known at the next, and where two have nothing in common a
-//! clock was set between them. Then the offsets along the way of each message.
+//! [`super::clock`]: what one message shows sharpens what is known at the next; where two have nothing in common a
+//! clock was set between them, of which [`super::doubt`] knows. Then the offsets along the way of each message.
 //!
 //! A host is its name here. Only who proves to know a message's key (or everybody, where there is no key to tell by)
 //! says something about other messages.
@@ -11,7 +11,8 @@ use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::clock::{self, Bounds, Offset, SET_BY_US, apart_us};
-use super::message::{Handover, Jump, Message, Stay, Truth};
+use super::doubt::Doubts;
+use super::message::{Handover, Message, Stay, Truth};
 
 /// What one message shows of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +34,14 @@ pub struct Sights {
     hasher: DefaultHashBuilder,
 }
 
-/// Two neighbours by name, and what is seen of them.
-struct Pair {
-    parent: String,
-    child: String,
-    sights: Vec<Sight>,
+/// Two neighbours by name.
+pub struct Pair {
+    /// Who gives.
+    pub parent: String,
+    /// Who takes.
+    pub child: String,
+    /// What is seen of them.
+    pub sights: Vec<Sight>,
 }
 
 /// What all messages together show of clocks.
@@ -45,12 +49,8 @@ struct Pair {
 pub struct Clocks {
     /// The child's clock against the parent's, of handovers of which others tell more than they do themselves.
     links: HashMap<u64, Bounds>,
-    /// Of each host, as in [`by_beginning`].
-    jumps: HashMap<String, Vec<(i64, Jump)>>,
+    doubts: Doubts,
 }
-
-/// Jumps of each host.
-type Jumps = HashMap<String, Vec<Jump>>;
 
 /// Finds all that is known of the clocks.
 pub fn set_clocks(messages: &mut [Message]) {
@@ -114,17 +114,16 @@ impl Sights {
     }
 
     /// What all of it comes to.
-    pub fn settle(self) -> Clocks {
+    pub fn settle(mut self) -> Clocks {
+        for pair in &mut self.pairs {
+            pair.sights.sort_by_key(|s| (s.left_us, s.of));
+        }
+        let doubts = Doubts::of(self.pairs.iter());
         let mut links = HashMap::new();
-        let mut jumps = Jumps::new();
         for pair in self.pairs {
-            sharpen(&mut links, &mut jumps, pair);
+            sharpen(&mut links, &pair.sights);
         }
-        let jumps = jumps.into_iter().map(|(host, of)| (host, by_beginning(of)));
-        Clocks {
-            links,
-            jumps: jumps.collect(),
-        }
+        Clocks { links, doubts }
     }
 }
 
@@ -141,9 +140,10 @@ impl Clocks {
                 }
             }
         }
-        for stay in &mut message.stays {
-            let lasted = stay.host.as_ref().zip(stay.lasted());
-            stay.jump = lasted.and_then(|(host, lasted)| self.jump(host, lasted).cloned());
+        let jump = |n| self.doubts.about(message, n).cloned();
+        let jumps: Vec<_> = (0..message.stays.len()).map(jump).collect();
+        for (stay, jump) in message.stays.iter_mut().zip(jumps) {
+            stay.jump = jump;
         }
         carry(message);
     }
@@ -153,12 +153,9 @@ impl Clocks {
         self.links.get(&sight.of).copied().unwrap_or(sight.bounds)
     }
 
-    /// A jump of a host's clock in a span of it, µs.
-    pub fn jump(&self, host: &str, (from_us, to_us): (i64, i64)) -> Option<&Jump> {
-        let jumps = self.jumps.get(host)?;
-        let begun = jumps.partition_point(|(at_us, _)| *at_us <= to_us);
-        let (_, jump) = jumps.get(begun.checked_sub(1)?)?;
-        (jump.to_us >= from_us).then_some(jump)
+    /// Whether a host's clock may have been set in a span of it, µs.
+    pub fn doubt(&self, host: &str, span_us: (i64, i64)) -> bool {
+        self.doubts.reach(host, span_us)
     }
 }
 
@@ -223,78 +220,39 @@ pub fn hand_over(stays: &mut [Stay]) {
 }
 
 /// Carries what each sight of a pair shows to those before and behind it.
-fn sharpen(
-    links: &mut HashMap<u64, Bounds>,
-    jumps: &mut Jumps,
-    Pair {
-        parent,
-        child,
-        mut sights,
-    }: Pair,
-) {
-    sights.sort_by_key(|s| (s.left_us, s.of));
+fn sharpen(links: &mut HashMap<u64, Bounds>, sights: &[Sight]) {
     let forward = run(sights.iter());
     let mut backward = run(sights.iter().rev());
     backward.reverse();
-    for (sight, (known, back)) in sights.iter().zip(forward.iter().zip(backward)) {
+    for (sight, (known, back)) in sights.iter().zip(forward.into_iter().zip(backward)) {
         // Stamps that are made up may fit to either side and not to both; then one side has to do.
-        let bounds = known.bounds.and(back.bounds).unwrap_or(known.bounds);
+        let bounds = known.and(back).unwrap_or(known);
         if bounds != sight.bounds {
             links.insert(sight.of, bounds);
         }
     }
-    for (pair, known) in sights.windows(2).zip(forward.windows(2)) {
-        if let ([before, behind], [known, Known { apart: true, .. }]) = (pair, known) {
-            let by = Bounds {
-                low_us: behind.bounds.low_us.saturating_sub(known.bounds.high_us),
-                high_us: behind.bounds.high_us.saturating_sub(known.bounds.low_us),
-            };
-            note(jumps, (&parent, &child), [before, behind], by);
-        }
-    }
 }
 
-/// Notes for both hosts of a pair that one of their clocks was set between two handovers.
-fn note(jumps: &mut Jumps, (parent, child): (&String, &String), [a, b]: [&Sight; 2], by: Bounds) {
-    let mut note = |host: &String, against: &String, [a_us, b_us]: [i64; 2], set_back_us: i64| {
-        // A clock that is set back shows the same times twice.
-        let again_us = set_back_us.max(0);
-        jumps.entry(host.clone()).or_default().push(Jump {
-            against: against.clone(),
-            from_us: a_us.min(b_us).saturating_sub(again_us),
-            to_us: a_us.max(b_us).saturating_add(again_us),
-            by,
-        });
-    };
-    note(parent, child, [a.left_us, b.left_us], by.high_us);
-    let back_us = by.low_us.saturating_neg();
-    note(child, parent, [a.arrived_us, b.arrived_us], back_us);
-}
-
-/// The bounds at a sight, out of it and those on one side of it.
-#[derive(Clone, Copy)]
-struct Known {
-    bounds: Bounds,
-    /// It has nothing in common with the one next to it on that side.
-    apart: bool,
-}
-
-fn run<'a>(sights: impl Iterator<Item = &'a Sight>) -> Vec<Known> {
+/// The bounds at each sight, out of it and those on one side of it.
+fn run<'a>(sights: impl Iterator<Item = &'a Sight>) -> Vec<Bounds> {
     let mut last: Option<(i64, Bounds)> = None;
     let known = sights.map(|sight| {
-        let joined = last.map(|(at_us, bounds)| join(bounds, at_us, sight));
+        let joined = last.map(|(at_us, bounds)| {
+            let gap_us = sight.left_us.saturating_sub(at_us);
+            join(bounds, gap_us, sight.bounds)
+        });
         let bounds = match joined {
             Some(Joined::Both(bounds)) => bounds,
             _ => sight.bounds,
         };
         last = Some((sight.left_us, bounds));
-        let apart = matches!(joined, Some(Joined::Apart));
-        Known { bounds, apart }
+        bounds
     });
     known.collect()
 }
 
-enum Joined {
+/// What the bounds of two sights come to.
+pub enum Joined {
     /// No clock was set between them: it lies within this.
     Both(Bounds),
     /// They have nothing in common: one was.
@@ -303,12 +261,12 @@ enum Joined {
     Unsure,
 }
 
-fn join(known: Bounds, at_us: i64, sight: &Sight) -> Joined {
-    let gap_us = sight.left_us.saturating_sub(at_us);
-    let Some(both) = known.aged(gap_us).and(sight.bounds) else {
+/// Puts what is known and what is seen so long after it, or before, together.
+pub fn join(known: Bounds, gap_us: i64, seen: Bounds) -> Joined {
+    let Some(both) = known.aged(gap_us).and(seen) else {
         return Joined::Apart;
     };
-    let widths = known.width_us().saturating_add(sight.bounds.width_us());
+    let widths = known.width_us().saturating_add(seen.width_us());
     if widths.saturating_add(apart_us(gap_us).saturating_mul(2)) < SET_BY_US {
         Joined::Both(both)
     } else {
@@ -316,24 +274,10 @@ fn join(known: Bounds, at_us: i64, sight: &Sight) -> Joined {
     }
 }
 
-/// For each beginning of a jump, in order: it, and of the jumps that began by then the one that lasts longest.
-fn by_beginning(mut jumps: Vec<Jump>) -> Vec<(i64, Jump)> {
-    jumps.sort_by_key(|jump| (jump.from_us, jump.to_us));
-    let mut longest: Option<Jump> = None;
-    let reached = jumps.into_iter().map(|jump| {
-        let from_us = jump.from_us;
-        let so_far = longest.take().filter(|far| far.to_us > jump.to_us);
-        let far = so_far.unwrap_or(jump);
-        longest = Some(far.clone());
-        (from_us, far)
-    });
-    reached.collect()
-}
-
 /// Carries the clock of the first hop that reported along the links. A parent stands before its children, so one pass
 /// is enough.
 fn carry(message: &mut Message) {
-    let first = message.stays.iter().position(|s| !s.is_missing());
+    let first = message.measure();
     for n in 0..message.stays.len() {
         let (before, rest) = message.stays.split_at_mut(n);
         let Some(stay) = rest.first_mut() else { break };

@@ -48,8 +48,25 @@ fn at(recipient: &Recipient, message: &Message, view: &View) -> String {
     let from_us = message.sent_or_arrived_us();
     let stay = message.stays.get(recipient.stay);
     match stay.and_then(|stay| stay.on_first_clock(recipient.at_us)) {
-        Some(at) => view.time(at.middle_us(), from_us) + &unsure(at.margin_us()),
+        Some(at) => {
+            let time = view.time(at.middle_us(), from_us) + &unsure(at.margin_us());
+            time + &by_clock(recipient, message)
+        }
         None => view.time(recipient.at_us, from_us) + " (its own clock)",
+    }
+}
+
+/// Whose clock times are told by, where it is not the first hop's.
+fn by_clock(recipient: &Recipient, message: &Message) -> String {
+    let measure = message.measure();
+    match measure.and_then(|n| message.stays.get(n)) {
+        Some(stay) if stay.hop == 1 => String::new(),
+        Some(_) if measure == Some(recipient.stay) => " (its own clock)".to_owned(),
+        Some(stay) => {
+            let host = stay.host.as_deref().unwrap_or("the first that reported");
+            format!(" (the clock of {})", plain(host))
+        }
+        None => String::new(),
     }
 }
 

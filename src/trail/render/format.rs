@@ -61,7 +61,7 @@ impl View {
             .map_or_else(|| "?".to_owned(), |t| t.strftime(format).to_string())
     }
 
-    /// `17:05:09.120`; `+1d 17:05:09` on a day after that of `from_us`; far away only the date.
+    /// `17:05:09.120`; `+1d 17:05:09` on a day after that of `from_us`, `-1d` on one before; far away with the date.
     pub fn time(&self, us: i64, from_us: i64) -> String {
         const DAYS_TOLD: i32 = 99;
         let day = |us| self.zoned(us).map(|t| t.date());
@@ -70,8 +70,10 @@ impl View {
             .map(|(at, from)| (at - from).get_days());
         match days {
             Some(0) => self.show(us, "%H:%M:%S%.3f"),
-            Some(days @ 1..=DAYS_TOLD) => format!("+{days}d {}", self.show(us, "%H:%M:%S")),
-            _ => self.show(us, "%Y-%m-%d"),
+            Some(days) if days.abs() <= DAYS_TOLD => {
+                format!("{days:+}d {}", self.show(us, "%H:%M:%S"))
+            }
+            _ => self.stamp(us),
         }
     }
 
@@ -79,6 +81,20 @@ impl View {
     pub fn second(&self, us: i64, from_us: i64) -> String {
         let time = self.time(us, from_us);
         time.strip_suffix(".000").unwrap_or(&time).to_owned()
+    }
+
+    /// `17:05:09.120 and 17:05:11.000`; both with their dates where these differ.
+    pub fn span(&self, from_us: i64, to_us: i64) -> String {
+        let day = |us| self.zoned(us).map(|t| t.date());
+        let format = match (day(from_us), day(to_us)) {
+            (Some(from), Some(to)) if from == to => "%H:%M:%S%.3f",
+            _ => "%Y-%m-%d %H:%M:%S%.3f",
+        };
+        let show = |us| match day(us) {
+            Some(_) => self.show(us, format),
+            None => "a time beyond all calendars".to_owned(),
+        };
+        format!("{} and {}", show(from_us), show(to_us))
     }
 
     /// `Mon 2026-11-23 17:05:09.120 CET (UTC+01:00)`.

@@ -220,7 +220,7 @@ fn bottom(trails: &Trails, view: &View) -> Markup {
                 @if !trails.skipped.is_empty() {
                     ", " strong { (trails.skipped.len()) " of which could not be read" }
                 }
-                ". Times are the first hop’s where clocks can be compared. Made by hoptrail "
+                ". Times are those of the first hop that reported, where clocks can be compared. Made by hoptrail "
                 (env!("CARGO_PKG_VERSION")) "."
             }
         }

@@ -60,7 +60,7 @@
 //!         "offset": { "low_us": -40600, "high_us": -39400 },
 //!         "offset_at_us": 1795449911689300,
 //!         "link": { "low_us": -5040300, "high_us": -5039700 },
-//!         "jump": { "against": "mx2.example.com", "by": { "low_us": 999400, "high_us": 1000600 }, "from_us": 1795449911689300, "to_us": 1795449972689300 }
+//!         "jump": { "against": "mx2.example.com", "own": false, "by": { "low_us": 999400, "high_us": 1000600 }, "from_us": 1795449911689300, "to_us": 1795449972689300, "seen_from_us": 1795449911730000, "seen_to_us": 1795449971730000 }
 //!       },
 //!       "steps": [{
 //!         "step": "0000000000000003",
@@ -119,10 +119,11 @@
 //! the number is no date. Each is on the clock of the host that reported it, `sent` on the originator's.
 //! To bring a hop's time to the first hop's clock, take its `clock.offset` off: `time - high_us` to
 //! `time - low_us` is where it lies at `clock.offset_at_us`, and 1 µs wider at both ends for each ms before or after:
-//! so far may clocks run apart that nobody sets. Where one was set against a neighbour's, as other messages show,
-//! `clock.jump` says so: `against` whom, by how much (`by`, the later hop's against the earlier one's), and between
-//! which moments of its own; what this hop measured meanwhile is not to be trusted. Durations inside a hop
-//! (`dwell_us`) need no other correction.
+//! so far may clocks run apart that nobody sets. Where one may have been set while the message was there, as other
+//! messages show, `clock.jump` says so: `against` whom, whether it was surely this one (`own`), by how much (`by`, the
+//! later hop's against the earlier one's), between which moments of its own, and between which handovers by the clock of
+//! that neighbour (`seen_from_us`, `seen_to_us`); what this hop measured meanwhile is not to be trusted, and its
+//! `clock.offset` holds for no other moment. Durations inside a hop (`dwell_us`) need no other correction.
 //!
 //! **Events** of a step (`event`): `accepted` taken in by the hop's MTA; `transferred` to a next hop that
 //! reports; `relayed` to one that does not; `expanded` to other addresses, an alias or a list; `delayed`

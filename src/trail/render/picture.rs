@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::moments::fate_us;
 use super::verdict::corrected_us;
+use super::words::whose;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 use crate::trail::{Message, State, Stay};
 
@@ -35,6 +36,8 @@ pub struct Lane {
     pub name: Option<String>,
     /// How well its times are known.
     pub placed: Placed,
+    /// Whose clock was set meanwhile, if one was.
+    pub whose: Option<String>,
     /// What happened in it, for whom.
     pub tracks: Vec<Track>,
     /// Recipients that have no track for want of room.
@@ -206,6 +209,7 @@ impl Drawing<'_> {
             hop: Some(stay.hop),
             name: stay.host.clone(),
             placed,
+            whose: stay.jump.as_ref().map(whose),
             tracks,
             left_out,
         });
@@ -261,6 +265,7 @@ impl Drawing<'_> {
             hop,
             name,
             placed: Placed::NoReport,
+            whose: None,
             tracks: vec![track],
             left_out: 0,
         });

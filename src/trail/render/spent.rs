@@ -4,7 +4,7 @@
 use super::View;
 use super::format::{bounded, duration, put};
 use super::paint::{DIM, outcome_style, paint};
-use super::verdict::corrected_us;
+use super::verdict::{TOLD_OF, before_us, corrected_us};
 use crate::trail::clock::Bounds;
 use crate::trail::spent::{self, Kind};
 use crate::trail::way::{Part, total, way};
@@ -14,9 +14,6 @@ use crate::trail::{Message, Outcome, Recipient, State};
 const NAME_MAX: usize = 28;
 /// Columns of the longest bar.
 const BAR: usize = 20;
-
-/// Of the whole time, what less than one in so many is not worth a row.
-const TOLD_OF: i64 = 20;
 
 /// Where the time went on the way to one recipient, for a terminal and for a page.
 pub struct Spent {
@@ -56,7 +53,15 @@ impl Spent {
         let hops = parts
             .iter()
             .flat_map(|part| hop(message, part, whole_us, view));
-        let mut rows: Vec<Row> = hops.collect();
+        let before = before_us(message, whole_us).map(|us| {
+            row(
+                "",
+                "from the sender, by two clocks".to_owned(),
+                duration(us),
+            )
+        });
+        let is_before = before.is_some();
+        let mut rows: Vec<Row> = before.into_iter().chain(hops).collect();
         let end = rows.iter_mut().rfind(|row| !row.hop.is_empty());
         if let Some(end) = end.filter(|_| recipient.state == State::Looped) {
             "back again".clone_into(&mut end.time);
@@ -68,7 +73,12 @@ impl Spent {
         rows.extend(total.filter(|_| parts.len() > 1).map(|total| {
             let done = recipient.state.outcome() != Outcome::Open;
             let name = if done { "in all" } else { "so far" };
-            row("", name.to_owned(), bounded(total))
+            let from = if is_before {
+                ", from the first hop"
+            } else {
+                ""
+            };
+            row("", format!("{name}{from}"), bounded(total))
         }));
         Some(Self {
             whom: (message.recipients.len() > 1).then(|| recipient.address.clone()),

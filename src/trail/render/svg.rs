@@ -171,7 +171,10 @@ fn told(lane: &Lane, track: &Track) -> String {
         (_, End::Waits) => "waiting, to be tried again".to_owned(),
         (_, End::Stays) => "nothing since".to_owned(),
         (_, End::Looped) => "back again, in a ring".to_owned(),
-        (Placed::Set, _) => "its clock was set meanwhile".to_owned(),
+        (Placed::Set, _) => {
+            let whose = lane.whose.as_deref().unwrap_or("a clock");
+            format!("{whose} was set meanwhile")
+        }
         (_, End::Left) => took,
         (_, End::Delivered) => format!("delivered after {took}"),
         (_, End::Failed) => format!("failed after {took}"),

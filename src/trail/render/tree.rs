@@ -75,7 +75,7 @@ impl Tree<'_> {
     }
 
     fn body(&mut self, n: usize, stay: &Stay, rail: &str) {
-        if let Some(remark) = words::remark(stay) {
+        if let Some(remark) = words::remark(self.message, n) {
             let lines = fill_all(&remark, self.room(rail, 0));
             self.lines(rail, lines, None, DIM);
         }
@@ -158,6 +158,11 @@ impl Tree<'_> {
     fn lines(&mut self, rail: &str, lines: Vec<String>, time: Option<&str>, style: Style) {
         let indent = time.map_or(0, |_| TIME_WIDTH);
         let mut time = time.unwrap_or_default();
+        // A date far away has a line for itself.
+        if time.chars().count() + 1 > TIME_WIDTH {
+            put(&mut self.out, format_args!("{rail}{time}\n"));
+            time = "";
+        }
         for line in lines {
             let line = paint(style, &line);
             put(&mut self.out, format_args!("{rail}{time:indent$}{line}\n"));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::View;
 use super::format::{fill_all, plain, put};
 use super::paint::{RED, paint};
+use super::{View, words};
 use crate::report::Origin;
 use crate::trail::verify::{Agreement, agreement};
 use crate::trail::{Message, NotOurs, Truth, Why};
@@ -79,16 +79,18 @@ pub fn origins(message: &Message) -> Vec<String> {
 /// Whether the hops agree with each other: each that does not.
 pub fn agreements(message: &Message) -> Vec<String> {
     let word = |agreement| match agreement {
-        Agreement::Agrees => None,
+        Agreement::Agrees | Agreement::Clocks => None,
         Agreement::Unlinked => Some("? the report of the hop before it never came"),
-        Agreement::Clocks => Some("✗ a clock was set meanwhile, or a stamp is made up"),
         Agreement::Backwards => Some("✗ by its own clock, something was over before it began"),
         Agreement::NotHandedOver => Some("✗ the hop before it says that it handed nothing on"),
         Agreement::Contradicted => Some("✗ another report says something else of what it did"),
     };
     let stays = message.stays.iter().filter(|stay| !stay.is_missing());
     let told = stays.filter_map(|stay| {
-        let word = word(agreement(message, stay))?;
+        let agreement = agreement(message, stay);
+        let set = || format!("{WRONG} {}", words::was_set(message, stay));
+        let set = (agreement == Agreement::Clocks).then(set);
+        let word = set.or_else(|| word(agreement).map(str::to_owned))?;
         let (mark, text) = word.split_once(' ')?;
         let host = stay.host.as_deref().unwrap_or("(name unknown)");
         Some(format!("{mark} {}: {text}", plain(host)))

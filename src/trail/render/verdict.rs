@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::View;
-use super::format::{bounded, plain, put};
+use super::format::{bounded, duration, plain, put};
 use crate::report::notice::Said;
 use crate::trail::clock::Bounds;
 use crate::trail::custody::{Silence, custody};
@@ -13,6 +13,9 @@ use crate::trail::{Message, Outcome, Recipient, State};
 
 /// A hop that a message comes back to so often is in a loop; once may be a content filter's way.
 const LOOP_FROM: usize = 2;
+
+/// Of the whole time, what less than one in so many is not worth telling.
+pub const TOLD_OF: i64 = 20;
 
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
 /// Fewer words where `short`, and hosts by their first label.
@@ -27,6 +30,11 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
     }
     if let Some(total) = total(message) {
         put(&mut text, format_args!(" in {}", bounded(total)));
+        if let Some(before_us) = before_us(message, total.high_us) {
+            let from = if short { "" } else { " from the first hop" };
+            let before = duration(before_us);
+            put(&mut text, format_args!("{from}, sent {before} before that"));
+        }
     }
     let visits = (0..message.stays.len()).map(|n| message.earlier_visits(n).len());
     if visits.max() >= Some(LOOP_FROM) {
@@ -151,6 +159,17 @@ pub fn corrected_us(message: &Message, stay: usize, us: i64) -> i64 {
     let stay = message.stays.get(stay);
     let corrected = stay.and_then(|stay| stay.on_first_clock(us));
     corrected.map_or(us, Bounds::middle_us)
+}
+
+/// How long it took from the sender to the first hop by the clocks of both, which nobody compares, µs, where that is worth
+/// telling beside what it took from there.
+pub fn before_us(message: &Message, took_us: i64) -> Option<i64> {
+    /// Clocks that are set by NTP differ by less.
+    const TOLD_FROM_US: i64 = 1_000_000;
+    let first = message.measure()?;
+    let is_first = message.stays.get(first)?.hop == 1;
+    let before_us = message.came_after_us(first).filter(|_| is_first)?;
+    (before_us >= TOLD_FROM_US && before_us >= took_us / TOLD_OF).then_some(before_us)
 }
 
 /// How long it took from the first hop's arrival to the last delivery, if all were delivered and every part of the

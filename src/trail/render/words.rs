@@ -8,6 +8,7 @@ use super::verdict::corrected_us;
 use crate::report::Trace;
 use crate::track::{Event, HopReport, RecipientStatus, Security, own};
 use crate::trail::clock::{Bounds, Offset};
+use crate::trail::message::Jump;
 use crate::trail::ring::ring;
 use crate::trail::spent::is_greylisting;
 use crate::trail::{Message, Stay};
@@ -137,27 +138,73 @@ pub fn said<'a>(group: &[&'a RecipientStatus]) -> Option<Said<'a>> {
 }
 
 /// What to know of a hop's clock before reading its times.
-pub fn remark(stay: &Stay) -> Option<String> {
+pub fn remark(message: &Message, n: usize) -> Option<String> {
+    let stay = message.stays.get(n)?;
     if stay.is_missing() {
         return Some("no report came from here, but a later hop had it from here".to_owned());
     }
-    stay.parent?;
+    let remarks = [compared(message, n, stay), too_early(message, n, stay)];
+    let remarks: Vec<String> = remarks.into_iter().flatten().collect();
+    (!remarks.is_empty()).then(|| remarks.join("; "))
+}
+
+/// Whose clock its times are of, and how that compares with the others.
+fn compared(message: &Message, n: usize, stay: &Stay) -> Option<String> {
+    if message.measure() == Some(n) {
+        let told = "no hop before it reported: the times are of its own clock";
+        return (stay.hop != 1).then(|| told.to_owned());
+    }
     Some(match (stay.offset, stay.link) {
-        // The first hop that reported: all times are told by its clock.
-        (_, Offset::Unknown) if stay.offset_at_us.is_none() && stay.offset != Offset::Unknown => {
-            return None;
-        }
         (Offset::Known(offset), _) => format!("clock {}, corrected{}", clock(offset), later(stay)),
-        (_, Offset::Known(link)) => format!("clock {} of the hop above", clock(link)),
-        (_, Offset::Contradiction) => {
-            "no clock offset fits its stamps: a clock was set meanwhile, or a \
-             stamp is made up; not comparable with the times above"
-                .to_owned()
+        (_, Offset::Known(link)) => {
+            format!(
+                "times of its own clock, which against that of the hop above is {}",
+                clock(link)
+            )
         }
+        (_, Offset::Contradiction) => format!(
+            "no clock offset fits its stamps: {}; not comparable with the times above",
+            was_set(message, stay)
+        ),
         (_, Offset::Unknown) => {
             "times of its own clock, not comparable with those above".to_owned()
         }
     })
+}
+
+/// That by its clock a message came before it was sent, where nothing but that clock says when it came.
+fn too_early(message: &Message, n: usize, stay: &Stay) -> Option<String> {
+    const TOLD_FROM_US: i64 = 1_000_000;
+    let is_bound = message.measure() != Some(n) && stay.offset.bounds().is_some();
+    let early_us = message.came_after_us(n)?.checked_neg()?;
+    let told = !is_bound && early_us >= TOLD_FROM_US;
+    told.then(|| {
+        format!(
+            "its clock is at least {} behind that of the sender",
+            duration(early_us)
+        )
+    })
+}
+
+/// Whose clock was set, as far as that is known.
+pub fn whose(jump: &Jump) -> String {
+    if jump.is_own {
+        "its clock".to_owned()
+    } else {
+        format!("its clock or that of {}", plain(&jump.against))
+    }
+}
+
+/// That a clock was set while the message was here or came here, and whose.
+pub fn was_set(message: &Message, stay: &Stay) -> String {
+    let before = stay.parent.and_then(|n| message.stays.get(n));
+    let before = before.and_then(|stay| stay.host.as_deref());
+    let whose = match (&stay.jump, before) {
+        (Some(jump), _) => whose(jump),
+        (None, Some(host)) => format!("its clock or that of {}", plain(host)),
+        (None, None) => "a clock".to_owned(),
+    };
+    format!("{whose} was set meanwhile, or a stamp is made up")
 }
 
 /// How unsure its last times are, where the message stayed so long that the clocks may have run apart.
@@ -168,17 +215,24 @@ fn later(stay: &Stay) -> String {
     margin.map_or_else(String::new, |us| format!(" to{} in the end", unsure(us)))
 }
 
-/// That a clock was set while the message was here.
+/// That a clock was set while the message was here, by how much, and between which handovers.
 pub fn set(stay: &Stay, view: &View) -> Option<String> {
     let jump = stay.jump.as_ref()?;
-    let by_us = jump.by.middle_us().unsigned_abs();
-    let by = duration(i64::try_from(by_us).unwrap_or(i64::MAX));
-    let [from, to] = [jump.from_us, jump.to_us].map(|us| view.time(us, jump.from_us));
+    let middle_us = jump.set.middle_us();
+    let by = duration(i64::try_from(middle_us.unsigned_abs()).unwrap_or(i64::MAX));
+    let way = match (jump.is_own, middle_us < 0) {
+        (false, _) => "",
+        (true, true) => "back ",
+        (true, false) => "forward ",
+    };
+    let (from_us, to_us) = jump.seen_us;
     Some(format!(
-        "its clock or that of {} was set by {by}{} between {from} and {to} of its time, or a stamp is made up; \
-         how long it was here is not known",
-        plain(&jump.against),
-        unsure(jump.by.margin_us())
+        "{} was set {way}by {by}{}, or a stamp is made up, between {} by the clock of {}; how long it was here is not \
+         known, and the times after it came are of its own clock",
+        whose(jump),
+        unsure(jump.set.margin_us()),
+        view.span(from_us, to_us),
+        plain(&jump.against)
     ))
 }
 

@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use super::world::{Leg, START_US, read, three_hops};
 use crate::report::Received;
 use crate::track::{Event, Exchange, HopReport, Stage, TrackingId};
+use crate::trail::Message;
 use crate::trail::assemble::assemble;
-use crate::trail::clock::{Bounds, Offset, RATE_PPM, SET_BY_US, apart_us};
+use crate::trail::clock::{Bounds, RATE_PPM, SET_BY_US};
+use crate::trail::message::Jump;
 use crate::trail::way::{self, way};
-use crate::trail::{Message, Stay};
 
 const HOSTS: [&str; 3] = ["a.example", "b.example", "c.example"];
 
@@ -21,8 +22,8 @@ struct Clock {
     /// Gains this much, millionths; the sign changes every so many seconds, as when it is slewed to and fro.
     rate_ppm: i64,
     turn_s: i64,
-    /// Set by so much at a moment of the true time, µs.
-    set: Option<(i64, i64)>,
+    /// Set by so much at moments of the true time, µs.
+    set: Vec<(i64, i64)>,
 }
 
 impl Clock {
@@ -31,7 +32,7 @@ impl Clock {
             skew_us: 0,
             rate_ppm: 0,
             turn_s: 1,
-            set: None,
+            set: Vec::new(),
         }
     }
 
@@ -44,9 +45,9 @@ impl Clock {
         } else {
             2 * turn_us - into_us
         };
-        let set = self.set.filter(|(at_us, _)| true_us >= *at_us);
+        let set = self.set.iter().filter(|(at_us, _)| true_us >= *at_us);
         let gained_us = gained_for_us * self.rate_ppm / 1_000_000;
-        true_us + self.skew_us + gained_us + set.map_or(0, |(_, by_us)| by_us)
+        true_us + self.skew_us + gained_us + set.map(|(_, by_us)| by_us).sum::<i64>()
     }
 }
 
@@ -163,13 +164,8 @@ fn holds(bounds: Bounds, truth_us: i64) -> bool {
 fn check(message: &Message, truth: &Truth, clocks: &[Clock; 3]) -> Result<(), TestCaseError> {
     let mut all_known = true;
     // What the first hop's clock was set by afterwards is none of this message's time.
-    let set = clocks[0]
-        .set
-        .filter(|(at_us, _)| *at_us <= truth.left_us[0]);
-    let first = Clock {
-        set,
-        ..clocks[0].clone()
-    };
+    let mut first = clocks[0].clone();
+    first.set.retain(|(at_us, _)| *at_us <= truth.left_us[0]);
     for (n, stay) in message.stays.iter().enumerate() {
         all_known &= stay.jump.is_none();
         if n == 0 {
@@ -217,7 +213,7 @@ fn clock() -> impl Strategy<Value = Clock> {
             skew_us,
             rate_ppm,
             turn_s,
-            set: None,
+            set: Vec::new(),
         }
     })
 }
@@ -272,7 +268,7 @@ fn one_message_sharpens_what_another_shows() {
 fn a_step_that_could_hide_in_what_is_known_is_not_joined_over() {
     let mut clocks = [Clock::right(), Clock::right(), Clock::right()];
     let sessions = [[(60_000, 0, 60_000); 5]; 4];
-    clocks[1].set = Some((START_US + 4_000_000, SET_BY_US));
+    clocks[1].set = vec![(START_US + 4_000_000, SET_BY_US)];
     let told = run(
         &[(0, 1_000, sessions), (5_000_000, 1_000, sessions)],
         &clocks,
@@ -324,39 +320,163 @@ proptest! {
     /// One clock is set at any time but in the middle of a dialogue; half a minute before and behind there is mail.
     #[test]
     fn a_clock_that_is_set_is_found_out(
-        mut clocks in prop::array::uniform3(clock()),
+        clocks in prop::array::uniform3(clock()),
         which in 0..3_usize,
-        by_us in prop_oneof![-7_200_000_000..-300_000_i64, 300_000..7_200_000_000_i64],
-        sessions in prop::collection::vec((1_000..20_000_000_i64, 0..3_000_000_i64, prop::array::uniform4(session_of(9_000, 2_000))), 8),
+        by_us in a_step(),
+        sessions in steady_traffic(8),
         place in 2..6_usize,
         hop in 0..3_usize,
     ) {
-        let untouched = run(&sessions, &clocks);
-        // In the middle of a message's stay at some hop, so that it is in the middle of no dialogue of this one.
-        let truth = &untouched[place].1;
-        let at_us = truth.left_us[hop] - sessions[place].1.min(1_000);
-        clocks[which].set = Some((at_us, by_us));
-        let told = run(&sessions, &clocks);
-        let in_a_dialogue = |truth: &Truth| (0..3).any(|n| (truth.left_us[n] - 2_600_000..truth.left_us[n] + 600_000).contains(&at_us));
-        // There may have been no mail between it and a neighbour any more.
-        let pairs = [which.checked_sub(1), (which < 2).then_some(which)];
-        let seen = pairs.into_iter().flatten().any(|pair| {
-            let left_us = || told.iter().map(|(_, truth)| truth.left_us[pair]);
-            left_us().any(|us| us < at_us - 3_000_000) && left_us().any(|us| us > at_us + 3_000_000)
-        });
-        for (message, truth) in &told {
-            let unseen = !seen && (truth.came_us[which]..=truth.left_us[which]).contains(&at_us);
-            if !in_a_dialogue(truth) && !unseen {
-                check(message, truth, &clocks)?;
+        set_in_stays(&clocks, which, &sessions, hop, &[(place, by_us)])?;
+    }
+
+    /// The same, and with mail between it is set again, to anything.
+    #[test]
+    fn a_clock_that_is_set_twice_is_found_out(
+        clocks in prop::array::uniform3(clock()),
+        which in 0..3_usize,
+        steps in [a_step(), a_step()],
+        sessions in steady_traffic(12),
+        place in 2..5_usize,
+        hop in 0..3_usize,
+    ) {
+        set_in_stays(&clocks, which, &sessions, hop, &[(place, steps[0]), (place + 4, steps[1])])?;
+    }
+
+    /// One report with a mad clock: while one message is on its way, a clock is wrong by minutes, by years, by millennia.
+    #[test]
+    fn a_mad_clock_takes_the_times_of_no_other_mail(
+        mut clocks in prop::array::uniform3(clock()),
+        which in 0..3_usize,
+        by_us in prop_oneof![
+            -7_200_000_000..-2_400_000_000_i64,
+            2_400_000_000..7_200_000_000_i64,
+            Just(-56 * YEAR_US),
+            Just(7_954 * YEAR_US),
+        ],
+        dwell_us in 0..2_000_000_i64,
+        sessions in prop::collection::vec(prop::array::uniform4(session_of(9_000, 2_000)), 9),
+        odd in 0..9_usize,
+    ) {
+        let traffic: Vec<_> = sessions.into_iter().map(|s| (20_000_000, dwell_us, s)).collect();
+        let begin_us = |n: usize| START_US + i64::try_from(n).unwrap() * 20_000_000 + 19_000_000;
+        clocks[which].set = vec![(begin_us(odd), by_us), (begin_us(odd + 1), -by_us)];
+        for (n, (message, truth)) in run(&traffic, &clocks).iter().enumerate() {
+            check(message, truth, &clocks)?;
+            let jumps = message.stays.iter().filter_map(|stay| Some((stay, stay.jump.as_ref()?)));
+            for (stay, jump) in jumps {
+                prop_assert!(n == odd, "{n} is not {odd}: {stay:#?}");
+                let named = [stay.host.as_deref(), Some(jump.against.as_str())];
+                prop_assert!(named.contains(&Some(HOSTS[which])), "not {which}: {jump:?}");
             }
         }
-        let jumps: Vec<_> = told.iter().flat_map(|(m, _)| &m.stays).filter_map(|s| s.jump.as_ref()).collect();
-        let torn = |stay: &Stay| stay.link == Offset::Contradiction;
-        prop_assert!(!seen || !jumps.is_empty() || told.iter().any(|(m, _)| m.stays.iter().any(torn)));
-        for jump in jumps {
-            // The neighbours by a clock that was set back may have run apart for as long as that.
-            let by = jump.by.wider(60_000 + apart_us(by_us));
-            prop_assert!(holds(by, by_us) || holds(by, -by_us), "{jump:?} is {by_us}");
+    }
+}
+
+const YEAR_US: i64 = 365 * 86_400_000_000;
+
+fn a_step() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        -7_200_000_000..-300_000_i64,
+        -4_000_000..-300_000_i64,
+        300_000..4_000_000_i64,
+        300_000..7_200_000_000_i64,
+    ]
+}
+
+fn steady_traffic(messages: usize) -> impl Strategy<Value = Vec<(i64, i64, [Session; 4])>> {
+    let session = prop::array::uniform4(session_of(9_000, 2_000));
+    prop::collection::vec((1_000..20_000_000_i64, 0..3_000_000_i64, session), messages)
+}
+
+/// Sets a clock while messages are at a hop, and checks all that is told.
+fn set_in_stays(
+    clocks: &[Clock; 3],
+    which: usize,
+    traffic: &[(i64, i64, [Session; 4])],
+    hop: usize,
+    steps: &[(usize, i64)],
+) -> Result<(), TestCaseError> {
+    let untouched = run(traffic, clocks);
+    // In the middle of a message's stay at some hop, so that it is in the middle of no dialogue of this one.
+    let at_us = |place: usize| untouched[place].1.left_us[hop] - traffic[place].1.min(1_000);
+    let mut clocks = clocks.clone();
+    clocks[which].set = steps
+        .iter()
+        .map(|(place, by)| (at_us(*place), *by))
+        .collect();
+    clocks[which].set.sort_unstable();
+    let set = &clocks[which].set;
+    let told = run(traffic, &clocks);
+    let in_a_dialogue = |truth: &Truth, at_us: i64| {
+        let dialogue = |left_us: i64| left_us - 2_600_000..left_us + 600_000;
+        truth
+            .left_us
+            .iter()
+            .any(|us| dialogue(*us).contains(&at_us))
+    };
+    // There may have been no mail between it and a neighbour any more, or before the clock is set again.
+    let pairs = [which.checked_sub(1), (which < 2).then_some(which)];
+    let is_seen = |n: usize| {
+        let at_us = set[n].0;
+        let last = n.checked_sub(1).map_or(i64::MIN, |n| set[n].0 + 3_000_000);
+        let next = set.get(n + 1).map_or(i64::MAX, |set| set.0 - 3_000_000);
+        pairs.into_iter().flatten().any(|pair| {
+            let left_us = || told.iter().map(|(_, truth)| truth.left_us[pair]);
+            left_us().any(|us| last < us && us < at_us - 3_000_000)
+                && left_us().any(|us| at_us + 3_000_000 < us && us < next)
+        })
+    };
+    let seen: Vec<bool> = (0..set.len()).map(is_seen).collect();
+    for (message, truth) in &told {
+        let all = || set.iter().zip(&seen);
+        let stayed = truth.came_us[which]..=truth.left_us[which];
+        let unseen = all().any(|((at_us, _), seen)| !seen && stayed.contains(at_us));
+        let torn = all().any(|((at_us, _), _)| in_a_dialogue(truth, *at_us));
+        if !torn && !unseen {
+            check(message, truth, &clocks)?;
+        }
+    }
+    let stays = || told.iter().flat_map(|(m, _)| &m.stays);
+    let jumps = || stays().filter_map(|s| Some((s, s.jump.as_ref()?)));
+    for (
+        stay,
+        Jump {
+            is_own, set: by, ..
+        },
+    ) in jumps()
+    {
+        let is_it = stay.host.as_deref() == Some(HOSTS[which]);
+        prop_assert!(is_it || !is_own, "it was {which}: {stay:#?}");
+        // Stamps of a dialogue in which it was set may fit by chance.
+        let torn = |(_, truth): &(_, Truth)| set.iter().any(|(us, _)| in_a_dialogue(truth, *us));
+        let by = by.wider(2);
+        prop_assert!(
+            !is_it || told.iter().any(torn) || set.iter().any(|(_, us)| holds(by, *us)),
+            "{by:?} is none of {set:?}"
+        );
+    }
+    Ok(())
+}
+
+/// What other neighbours show: the one in the middle agrees with the first as well before as behind.
+#[test]
+fn a_hop_that_another_one_agrees_with_is_cleared() {
+    let mut clocks = [Clock::right(), Clock::right(), Clock::right()];
+    let traffic = [(30_000_000, 200_000, [[(100, 1_000, 100); 5]; 4]); 12];
+    clocks[2].set = vec![(START_US + 200_000_000, -50_000_000)];
+    let told = run(&traffic, &clocks);
+    for (n, (message, truth)) in told.iter().enumerate() {
+        check(message, truth, &clocks).unwrap();
+        let jumps: Vec<_> = message.stays.iter().map(|s| s.jump.as_ref()).collect();
+        assert_eq!((jumps[0], jumps[1]), (None, None));
+        // It came back to times of its own at which it had had two messages.
+        assert_eq!(jumps[2].is_some(), n == 4 || n == 5, "{n}: {jumps:?}");
+        for jump in jumps.into_iter().flatten() {
+            assert!(jump.is_own && jump.against == HOSTS[1], "{jump:?}");
+            assert!(holds(jump.set, -50_000_000), "{jump:?}");
+            let left_us = [5, 6].map(|n: usize| told[n].1.left_us[1]);
+            assert_eq!([jump.seen_us.0, jump.seen_us.1], left_us);
         }
     }
 }

@@ -286,7 +286,7 @@ fn the_page_says_what_the_terminal_says() {
         &read(&reports),
         &[
             "its clock or that of mx3.example.net was set by 1.00 s",
-            "its clock was set meanwhile",
+            "its clock or that of mx3.example.net was set meanwhile<",
         ],
     );
     says(

@@ -114,8 +114,22 @@ fn figure(id: &str, picture: &Picture, message: &Message, view: &View) -> Markup
         figure {
             (svg::draw(picture, &format!("{id}-way"), "The way in time", &description))
             figcaption {
-                p { "The axis begins at " (from) ", when the first hop had the message." }
+                p { "The axis begins at " (from) ", when " (first(message)) " had the message." }
                 (svg::legend(picture))
+            }
+        }
+    }
+}
+
+/// Who had the message at the beginning of the axis, and whose clock it is.
+fn first(message: &Message) -> Markup {
+    let first = message.measure().and_then(|n| message.stays.get(n));
+    html! {
+        @match first.filter(|stay| stay.hop != 1) {
+            None => { "the first hop" }
+            Some(stay) => {
+                "by its own clock " (foreign(stay.host.as_deref().unwrap_or("(name unknown)")))
+                ", the first hop that reported,"
             }
         }
     }
@@ -141,7 +155,7 @@ fn hop(n: usize, stay: &Stay, message: &Message, view: &View) -> Markup {
     let from = stay.parent.and_then(|n| message.stays.get(n));
     let from = from.and_then(|stay| stay.host.as_deref());
     let margin_us = stay.margin_us().unwrap_or(0);
-    let remark = words::remark(stay);
+    let remark = words::remark(message, n);
     let sure = (remark.is_none() && margin_us > 0).then(|| duration_up(margin_us));
     let claims = stay.claims.iter();
     let claims = claims.map(|claim| words::claim(message, stay, claim, view));

@@ -22,19 +22,25 @@ pub struct ClockJson<'a> {
     pub offset_at_us: Option<i64>,
     /// How far it was ahead of the clock of the hop it came from, when the message left there, if known.
     pub link: Option<BoundsJson>,
-    /// It was set while the message was here.
+    /// It may have been set while the message was here.
     pub jump: Option<JumpJson<'a>>,
 }
 
 /// A clock was set, or a stamp is made up.
 #[derive(Debug, Serialize)]
 pub struct JumpJson<'a> {
-    /// The neighbour against whose clock it shows; it may be that one that was set.
+    /// The neighbour against whose clock it shows.
     pub against: &'a str,
+    /// It was this hop's clock, as others show; `false` if it may have been that neighbour's.
+    pub own: bool,
     /// By how much, the clock of the later hop of the two against that of the earlier.
     pub by: BoundsJson,
     /// Not before this, by this hop's clock, µs.
     pub from_us: i64,
     /// Not after this.
     pub to_us: i64,
+    /// The handovers between which it shows, by the neighbour's clock, µs.
+    pub seen_from_us: i64,
+    /// The one after it.
+    pub seen_to_us: i64,
 }

@@ -189,9 +189,12 @@ fn hop<'a>(message: &'a Message, n: usize, stay: &'a Stay) -> HopJson<'a> {
 fn jump(jump: &Jump) -> JumpJson<'_> {
     JumpJson {
         against: &jump.against,
+        own: jump.is_own,
         by: bounds(jump.by),
         from_us: jump.from_us,
         to_us: jump.to_us,
+        seen_from_us: jump.seen_us.0,
+        seen_to_us: jump.seen_us.1,
     }
 }
 
