@@ -106,6 +106,7 @@ fn periods_and_exit_codes() {
     for wrong in [
         &["--since", "yesterday-ish"][..],
         &["--compare", "7d"],
+        &["--compare", "7d", "--since", "14d"],
         &["--json", "--csv"],
     ] {
         assert_eq!(

@@ -87,7 +87,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         view.zone.clone()
     };
-    if args.compare.is_some_and(|from_us| Some(from_us) >= args.since) {
+    if args
+        .compare
+        .is_some_and(|from_us| Some(from_us) >= args.since)
+    {
         bail!("--compare names the older time: it has to begin before --since");
     }
     let period = |from_us: Option<i64>, until_us: Option<i64>| Period {

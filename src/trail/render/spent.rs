@@ -49,7 +49,8 @@ impl Spent {
         if parts.iter().all(|part| part.dwell_us.is_none()) {
             return None;
         }
-        let whole_us = known_us(&parts);
+        let waits_us = waits_us(message, recipient, view.now_us);
+        let whole_us = known_us(&parts).saturating_add(waits_us.unwrap_or(0));
         let hops = parts
             .iter()
             .flat_map(|part| hop(message, part, whole_us, view));
@@ -69,8 +70,14 @@ impl Spent {
             parts.last_mut()?.dwell_us = Some(0);
         }
         rows.extend(beyond(recipient, view));
-        let total = total(&parts);
-        rows.extend(total.filter(|_| parts.len() > 1).map(|total| {
+        rows.extend(waits_us.map(|us| Row {
+            us,
+            ..row("", "no news since, by your clock".to_owned(), duration(us))
+        }));
+        let waited = Bounds::measured(waits_us.unwrap_or(0));
+        let total = total(&parts).map(|total| total.plus(waited));
+        let is_sum = parts.len() > 1 || waits_us.is_some();
+        rows.extend(total.filter(|_| is_sum).map(|total| {
             let done = recipient.state.outcome() != Outcome::Open;
             let name = if done { "in all" } else { "so far" };
             let from = if is_before {
@@ -166,6 +173,17 @@ fn slowest(message: &Message) -> Option<&Recipient> {
     let worst = message.recipients.iter().map(|r| r.state).min()?;
     let worst = message.recipients.iter().filter(|r| r.state == worst);
     worst.max_by_key(|r| at_us(r))
+}
+
+/// How long nothing was heard of a message that is under way, µs.
+fn waits_us(message: &Message, recipient: &Recipient, now_us: i64) -> Option<i64> {
+    let is_awaited = matches!(
+        recipient.state,
+        State::OnItsWay | State::Accepted | State::Delayed | State::Held
+    );
+    let since_us = corrected_us(message, recipient.stay, recipient.at_us);
+    let waits_us = now_us.saturating_sub(since_us);
+    (is_awaited && waits_us > 0).then_some(waits_us)
 }
 
 /// All the time that is known of, µs.

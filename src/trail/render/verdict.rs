@@ -18,7 +18,7 @@ const LOOP_FROM: usize = 2;
 pub const TOLD_OF: i64 = 20;
 
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
-/// Fewer words where `short`, and hosts by their first label.
+/// Fewer words where `short`, and hosts by their first two labels.
 pub fn verdict(message: &Message, view: &View, short: bool) -> String {
     let mut parts = parts(message, view, short);
     if message.untold() > 0 {
@@ -68,9 +68,11 @@ fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
         let all = same.len() == message.recipients.len() && message.untold() == 0;
         let alone = all && same.len() == 1;
         let phrase = match word {
-            Some(word) if alone && !short => {
+            // What is known stands in front of what anybody can say.
+            Some(word) if alone => {
                 let phrase = phrase(first, message, view, alone, short);
-                format!("{phrase} and {}", said_to(word, false))
+                let and = if short { "," } else { " and" };
+                format!("{phrase}{and} {}", said_to(word, short))
             }
             Some(word) => said_to(word, true),
             None => phrase(first, message, view, alone, short),
@@ -92,7 +94,7 @@ fn phrase(
     alone: bool,
     short: bool,
 ) -> String {
-    let name = |host: &str| plain(if short { first_label(host) } else { host });
+    let name = |host: &str| plain(if short { short_name(host) } else { host });
     let host = name(&recipient.host);
     let custody = custody(message, recipient, view.now_us);
     let holder = custody.and_then(|c| c.host);
@@ -143,13 +145,14 @@ fn said_to(word: &Word, short: bool) -> String {
     }
 }
 
-/// The first label of a host's name; an IP address whole, also with a port or in brackets.
-fn first_label(host: &str) -> &str {
+/// The first two labels of a host's name, which mostly tell it from others; an IP address whole, also with a port or in
+/// brackets.
+fn short_name(host: &str) -> &str {
     let address = host.starts_with('[')
         || host.parse::<IpAddr>().is_ok()
         || host.parse::<SocketAddr>().is_ok();
-    match host.split('.').next() {
-        Some(label) if !address && !label.is_empty() => label,
+    match host.match_indices('.').nth(1) {
+        Some((end, _)) if !address => &host[..end],
         _ => host,
     }
 }
