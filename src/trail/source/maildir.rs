@@ -2,7 +2,7 @@
 //! is renamed, deleted, made or marked. Of a file's name only the part behind `:2,` has a meaning: flags, which
 //! may change.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -20,6 +20,9 @@ use super::{Key, SourceError};
 /// Room for the names that the system tells at a time, octets.
 const NAMES_OCTETS: usize = 64 * 1024;
 
+/// Mails that a thread takes at a time.
+const BATCH: usize = 256;
+
 /// A mail that is there.
 #[derive(Clone, Copy)]
 pub struct Seen<'a> {
@@ -30,12 +33,12 @@ pub struct Seen<'a> {
     name: &'a CStr,
 }
 
-/// The same, for later.
-pub struct Listed {
-    /// As in [`Seen`].
-    pub key: Key,
-    directory: Arc<Directory>,
-    name: CString,
+/// Some of the same directory, for later: their names stand one behind the other.
+#[derive(Default)]
+pub struct Batch {
+    directory: Option<Arc<Directory>>,
+    names: Vec<u8>,
+    mails: Vec<(Key, usize)>,
 }
 
 /// A `new` or `cur`, held open so that the way to it is not gone again for each mail.
@@ -52,33 +55,46 @@ impl Seen<'_> {
             .join(OsStr::from_bytes(self.name.to_bytes()))
     }
 
-    /// For later.
-    pub fn listed(&self) -> Listed {
-        Listed {
-            key: self.key,
-            directory: Arc::clone(self.directory),
-            name: self.name.to_owned(),
-        }
-    }
-}
-
-impl Listed {
-    /// Where it lay when it was listed.
-    pub fn path(&self) -> PathBuf {
-        let (key, directory, name) = (self.key, &self.directory, &*self.name);
-        let seen = Seen {
-            key,
-            directory,
-            name,
-        };
-        seen.path()
-    }
-
     /// Opens it.
     pub fn open(&self) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = openat(&self.directory.handle, &*self.name, flags, Mode::empty())?;
+        let file = openat(&self.directory.handle, self.name, flags, Mode::empty())?;
         Ok(file.into())
+    }
+}
+
+impl Batch {
+    /// Takes one more. What was taken before is given back if it is enough, or if this one lies elsewhere.
+    #[must_use]
+    pub fn push(&mut self, mail: Seen) -> Option<Self> {
+        let is_here = |directory| Arc::ptr_eq(directory, mail.directory);
+        let goes_on = self.directory.as_ref().is_some_and(is_here) && self.mails.len() < BATCH;
+        let full = (!goes_on).then(|| {
+            let next = Self {
+                directory: Some(Arc::clone(mail.directory)),
+                names: Vec::with_capacity(self.names.len()),
+                mails: Vec::with_capacity(self.mails.len()),
+            };
+            std::mem::replace(self, next)
+        });
+        self.mails.push((mail.key, self.names.len()));
+        self.names.extend_from_slice(mail.name.to_bytes_with_nul());
+        full.filter(|full| !full.mails.is_empty())
+    }
+
+    /// Those that were taken.
+    pub fn mails(&self) -> impl Iterator<Item = Seen<'_>> {
+        let directory = self.directory.iter();
+        directory.flat_map(move |directory| {
+            self.mails.iter().filter_map(move |(key, from)| {
+                let name = self.names.get(*from..)?;
+                Some(Seen {
+                    key: *key,
+                    directory,
+                    name: CStr::from_bytes_until_nul(name).ok()?,
+                })
+            })
+        })
     }
 }
 
