@@ -50,6 +50,7 @@ pub struct Kept {
 }
 
 /// Gists that were made together.
+#[derive(Clone)]
 pub struct Block {
     /// Their places.
     pub kept: Vec<Kept>,

@@ -61,12 +61,13 @@ impl<'a> Groups<'a> {
         self.by_message.is_empty()
     }
 
-    /// The tracking ids, each once.
+    /// The tracking ids, each once, in any order.
     pub fn ids(&self) -> Vec<&'a str> {
-        self.by_message
-            .iter()
-            .filter_map(|group| self.id(group))
-            .collect()
+        let mut groups: Vec<&Group> = self.by_message.iter().collect();
+        // Mostly as they stand in memory: at random each of them would be waited for.
+        groups.sort_unstable_by_key(|group| group.of.start);
+        let ids = groups.into_iter().filter_map(|group| self.id(group));
+        ids.collect()
     }
 
     fn sort(&mut self) {

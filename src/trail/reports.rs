@@ -146,11 +146,14 @@ impl Reports {
                 _ => rest.partition_point(|group| share_of(self.id(group)) <= share),
             };
             let (some, more) = rest.split_at_mut(end);
-            for block in seeing.see(self, some) {
-                self.gists.add(block);
-            }
+            let seen = seeing.see(self, some);
             for (_, stock) in &mut self.stocks {
                 stock.release();
+            }
+            for block in seeing.join(seen, some, self.gists.blocks().len()) {
+                // A copy, because what stays would stand between the records that are let go, in the memory of the
+                // thread that made it, and leave holes there.
+                self.gists.add(block.clone());
             }
             rest = more;
         }

@@ -32,7 +32,7 @@ const HELD_OCTETS: usize = if cfg!(test) { 32 << 10 } else { 8 << 20 };
 
 /// Reports are told apart by their messages, so that those on one lie near each other, if a thread reads more than
 /// this, octets.
-const FEW_OCTETS: usize = HELD_OCTETS / 8;
+const FEW_OCTETS: usize = HELD_OCTETS / 32;
 
 /// Into how many shares they are told apart: 2 to the power of this.
 const SHARES_BITS: u32 = 3;

@@ -1,6 +1,7 @@
 //! What only all messages together tell of each of them: every message is seen once, some at a time, by what is kept of
 //! it or else by its reports; and of those of which nothing is kept, what there is to keep is made.
 
+use std::convert::Infallible;
 use std::sync::Mutex;
 
 use super::gist::{self, Block, Place};
@@ -42,7 +43,7 @@ pub struct Seeing {
 
 /// What a thread saw.
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     sights: Sights,
     found: Found,
     told: Vec<Told>,
@@ -70,20 +71,25 @@ impl Seeing {
         }
     }
 
-    /// Sees some, and tells each group when its message was first seen, and what is kept of it. What is new of that comes
-    /// behind those blocks that are there.
-    pub fn see(&mut self, reports: &Reports, groups: &mut [Group]) -> Vec<Block> {
-        let (mut blocks, mut all) = (Vec::new(), Vec::new());
+    /// Sees some.
+    pub fn see(&self, reports: &Reports, groups: &[Group]) -> Vec<Seen> {
+        let mut all = Vec::new();
         let see = |part: &[Group]| see(reports, part, &self.together.heard);
         let Ok(()) = in_turn(groups, PART, see, |seen| {
             all.push(seen);
-            Ok::<(), std::convert::Infallible>(())
+            Ok::<(), Infallible>(())
         });
-        let mut groups = groups.iter_mut();
+        all
+    }
+
+    /// Tells each group when its message was first seen, and what is kept of it. What is new of that comes behind so many
+    /// blocks.
+    pub fn join(&mut self, all: Vec<Seen>, groups: &mut [Group], before: usize) -> Vec<Block> {
+        let (mut blocks, mut groups) = (Vec::new(), groups.iter_mut());
         for seen in all {
             self.sights.join(seen.sights);
             self.together.found.join(seen.found);
-            let n_of_block = reports.gists.blocks().len() + blocks.len();
+            let n_of_block = before + blocks.len();
             let new = |at| Some(Place::within(u32::try_from(n_of_block).ok()?, at));
             for (told, group) in seen.told.into_iter().zip(groups.by_ref()) {
                 group.when_us = told.when_us;
