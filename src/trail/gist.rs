@@ -50,6 +50,7 @@ pub struct Kept {
 }
 
 /// Gists that were made together.
+#[derive(Clone)]
 pub struct Block {
     /// Their places.
     pub kept: Vec<Kept>,
@@ -57,18 +58,34 @@ pub struct Block {
     pub octets: Vec<u8>,
 }
 
+/// Where a gist stands: in which block, and where it begins there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    block: u32,
+    at: u32,
+}
+
+impl Place {
+    /// In this block of all.
+    pub fn within(block: u32, at: u32) -> Self {
+        Self { block, at }
+    }
+}
+
 /// Gists by the reports they stand for.
 #[derive(Default)]
 pub struct Gists {
     blocks: Vec<Block>,
+    /// By the hash of the tracking id: in which block, and as which there.
     places: HashTable<(u32, u32)>,
 }
 
 impl Gists {
-    /// Takes more of them in; a later one goes before an earlier one.
-    pub fn add(&mut self, block: Block) {
+    /// Takes more of them in; a later one goes before an earlier one. Tells which block it is, which every block is
+    /// as long as there are not billions.
+    pub fn add(&mut self, block: Block) -> u32 {
         let Ok(n_of_block) = u32::try_from(self.blocks.len()) else {
-            return;
+            return u32::MAX;
         };
         self.blocks.push(block);
         let Self { blocks, places } = self;
@@ -83,23 +100,24 @@ impl Gists {
                 }
             }
         }
+        n_of_block
     }
 
-    /// What is kept of these reports.
-    pub fn find(&self, of: Of) -> Option<Gist<'_>> {
-        let gist = self.last(of.id)?;
-        (gist.0.of == of).then_some(())?;
-        let (kept, block) = gist;
-        Gist::read(&block.octets, kept.place)
-    }
-
-    fn last(&self, id: u64) -> Option<(&Kept, &Block)> {
+    /// Where the gist of these reports is.
+    pub fn find(&self, of: Of) -> Option<Place> {
         let same = |(block, n): &(u32, u32)| {
-            at(&self.blocks, *block, *n).is_some_and(|kept| kept.of.id == id)
+            at(&self.blocks, *block, *n).is_some_and(|kept| kept.of.id == of.id)
         };
-        let (block, n) = *self.places.find(id, same)?;
-        let block_of = self.blocks.get(usize::try_from(block).ok()?)?;
-        Some((at(&self.blocks, block, n)?, block_of))
+        let (block, n) = *self.places.find(of.id, same)?;
+        let kept = at(&self.blocks, block, n).filter(|kept| kept.of == of)?;
+        let at = kept.place;
+        Some(Place { block, at })
+    }
+
+    /// What stands there.
+    pub fn read(&self, place: Place) -> Option<Gist<'_>> {
+        let block = self.blocks.get(usize::try_from(place.block).ok()?)?;
+        Gist::read(&block.octets, place.at)
     }
 
     /// Later ones go before most of them.
@@ -113,11 +131,6 @@ impl Gists {
     /// What was added, in that order.
     pub fn blocks(&self) -> &[Block] {
         &self.blocks
-    }
-
-    /// The same.
-    pub fn into_blocks(self) -> Vec<Block> {
-        self.blocks
     }
 }
 
@@ -216,11 +229,10 @@ impl Default for Maker {
 
 impl Maker {
     /// Keeps what there is to keep of a message that has been told all that is known; by itself it showed these sights.
-    pub fn keep(&mut self, of: Of, when_us: i64, message: &Message, own: &[Sight]) {
+    /// Tells its place; `None` if there is no room for more.
+    pub fn keep(&mut self, of: Of, when_us: i64, message: &Message, own: &[Sight]) -> Option<u32> {
         let packer = &mut self.packer;
-        let Some(place) = packer.begin() else {
-            return;
-        };
+        let place = packer.begin()?;
         self.kept.push(Kept { of, place });
         packer.moment(when_us);
         packer.text(message.id.as_str());
@@ -259,6 +271,7 @@ impl Maker {
         if let Some(line) = line {
             self.line(&line);
         }
+        Some(place)
     }
 
     fn line(&mut self, line: &Line) {

@@ -46,8 +46,8 @@ use crate::track::{Event, Exchange, HopReport, RecipientStatus, Security, Stage,
 const TEXT_OCTETS_MIN: usize = 6;
 
 /// Room for records that is asked for at once, octets. What nobody writes to takes no memory, and what is so large
-/// the system makes larger without a copy.
-const ROOM_OCTETS: usize = 64 << 20;
+/// the system makes larger without a copy and has back as soon as it is let go.
+const ROOM_OCTETS: usize = 40 << 20;
 
 /// Records one behind the other.
 pub struct Packer {

@@ -4,18 +4,22 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::Trails;
 use super::gist::{Gists, Of};
-use super::groups::{Group, Groups, Member, Together};
+use super::groups::{Group, Groups, Member};
 use super::index::Index;
 use super::source::{Source, SourceError};
-use super::stock::{Entry, Kind, Stock};
+use super::stock::{Entry, Kind, Stock, share_of};
+use super::together::{Seeing, Together};
 use super::unpack;
 pub use super::unpack::About;
 use crate::report::notice::Notice;
 use crate::track::Secret;
+
+/// So few messages are seen without letting go of records meanwhile. Tests have fewer.
+const FEW: usize = if cfg!(test) { 64 } else { 16 << 10 };
 
 /// What was read so far.
 pub struct Reports {
@@ -24,10 +28,14 @@ pub struct Reports {
     /// Of each source, if its mails have keys.
     indexes: Vec<Option<Index>>,
     looking: Arc<AtomicUsize>,
+    /// All reports, by the hashes of their tracking ids.
+    members: Vec<Member>,
+    /// Those on each message, in the same order.
+    groups: Vec<Group>,
     /// What is kept of messages.
     pub(super) gists: Gists,
     /// What all of it tells of each message.
-    pub(super) together: OnceLock<Together>,
+    pub(super) together: Together,
 }
 
 impl Reports {
@@ -39,8 +47,10 @@ impl Reports {
             stocks: stocks.collect(),
             indexes: Vec::new(),
             looking: Arc::default(),
+            members: Vec::new(),
+            groups: Vec::new(),
             gists: Gists::default(),
-            together: OnceLock::new(),
+            together: Together::default(),
         }
     }
 
@@ -71,14 +81,24 @@ impl Reports {
     /// Reads what came since the last time and forgets what is gone. Whether anything did.
     pub fn update(&mut self) -> Result<bool, SourceError> {
         self.keep();
-        self.together = OnceLock::new();
+        (self.members, self.groups) = (Vec::new(), Vec::new());
+        self.together = Together::default();
+        let changed = self.read()?;
+        self.group();
+        self.see();
+        Ok(changed)
+    }
+
+    fn read(&mut self) -> Result<bool, SourceError> {
         self.looking.store(0, Ordering::Relaxed);
         let mut changed = false;
         for (n, (source, stock)) in self.stocks.iter_mut().enumerate() {
-            let is_other = stock.update(source, self.secret.as_ref(), &self.looking)?;
+            let mut index = self.indexes.get_mut(n).and_then(Option::as_mut);
+            let directory = index.as_deref().map(Index::directory);
+            let secret = self.secret.as_ref();
+            let is_other = stock.update(source, secret, &self.looking, directory)?;
             changed |= is_other;
-            let index = self.indexes.get_mut(n).and_then(Option::as_mut);
-            let is_new_file = index.is_some_and(|index| index.save(stock));
+            let is_new_file = index.as_mut().is_some_and(|index| index.save(stock));
             // What has no key cannot be told from what was there before.
             if is_new_file || is_other && !source.has_keys() {
                 self.gists = Gists::default();
@@ -87,22 +107,73 @@ impl Reports {
         Ok(changed)
     }
 
+    /// Puts the reports on each message side by side.
+    fn group(&mut self) {
+        for (stock, (_, of)) in (0..).zip(&self.stocks) {
+            let entries = (0..).zip(&of.entries);
+            let reports = entries.filter(|(_, entry)| entry.kind == Kind::Report);
+            let member = |(entry, of): (u32, &Entry)| Member {
+                id: of.id,
+                entry,
+                stock,
+            };
+            self.members.reserve(of.entries.len());
+            self.members.extend(reports.map(member));
+        }
+        self.members.sort_by_key(|member| member.id);
+        let mut start = 0;
+        let groups = self.members.chunk_by(|a, b| a.id == b.id).map(|of| {
+            let from = start;
+            start += u32::try_from(of.len()).unwrap_or(u32::MAX);
+            Group {
+                of: from..start,
+                when_us: None,
+                gist: None,
+            }
+        });
+        self.groups = groups.collect();
+    }
+
+    /// Sees every message once, so that each can be told what all of them show.
+    fn see(&mut self) {
+        let mut groups = std::mem::take(&mut self.groups);
+        let mut seeing = Seeing::among(self.notices());
+        let mut rest = &mut *groups;
+        while let Some(first) = rest.first() {
+            let share = share_of(self.hash_of(first));
+            let end = match rest.len() {
+                few @ ..=FEW => few,
+                _ => rest.partition_point(|group| share_of(self.hash_of(group)) <= share),
+            };
+            let (some, more) = rest.split_at_mut(end);
+            let seen = seeing.see(self, some);
+            for (_, stock) in &mut self.stocks {
+                stock.release();
+            }
+            for block in seeing.join(seen, some, self.gists.blocks().len()) {
+                // A copy, because what stays would stand between the records that are let go, in the memory of the
+                // thread that made it, and leave holes there.
+                self.gists.add(block.clone());
+            }
+            rest = more;
+        }
+        self.groups = groups;
+        self.together = seeing.settle();
+    }
+
     /// Keeps what is new of messages, in the index too if there is just one source.
     pub fn keep(&mut self) {
-        let Some(together) = self.together.get_mut() else {
-            return;
-        };
-        let anew = together.anew.get_mut();
+        let anew = self.together.anew.get_mut();
         let anew = std::mem::take(anew.unwrap_or_else(PoisonError::into_inner));
-        let new = std::mem::take(&mut together.new).into_blocks();
-        for block in new.into_iter().chain(anew) {
+        for block in anew {
             self.gists.add(block);
         }
-        let ([Some(index)], [(_, stock)]) = (&mut *self.indexes, &*self.stocks) else {
+        let ([Some(index)], [(_, stock)]) = (&mut *self.indexes, &mut *self.stocks) else {
             return;
         };
         if self.gists.are_mostly_old() {
             self.gists = Gists::default();
+            self.groups.iter_mut().for_each(|group| group.gist = None);
             index.renew(stock);
         } else {
             index.keep(&self.gists);
@@ -116,55 +187,22 @@ impl Reports {
 
     /// The reports on all messages.
     pub fn all(&self) -> Groups<'_> {
-        let when = |members: &[Member]| {
-            if let Some(gist) = self.gists.find(self.of_members(members)) {
-                return Some((gist.when_us, true));
-            }
-            let kept = members.iter().filter_map(|member| self.kept(member));
-            let when = kept.filter_map(|(octets, place)| unpack::when_us(octets, place));
-            Some((when.min()?, false))
-        };
-        self.groups_where(when).that_are_all()
+        self.groups_where(|_| true)
     }
 
     /// The reports on the messages of which at least one says what is `wanted`.
     pub fn groups(&self, wanted: impl Fn(&About) -> bool) -> Groups<'_> {
-        let when = |members: &[Member]| {
-            let about = || members.iter().filter_map(|member| self.about(member));
-            about().any(|about| wanted(&about)).then_some(())?;
-            Some((about().map(|about| about.when_us).min()?, false))
-        };
-        self.groups_where(when)
+        self.groups_where(|group| {
+            let members = self.members(group).iter();
+            let mut about = members.filter_map(|member| self.about(member));
+            about.any(|about| wanted(&about))
+        })
     }
 
-    /// The reports on messages, where `when` tells when one set out, and whether there is a gist of it.
-    fn groups_where(&self, when: impl Fn(&[Member]) -> Option<(i64, bool)>) -> Groups<'_> {
-        let mut members = Vec::new();
-        for (stock, (_, of)) in (0..).zip(&self.stocks) {
-            let entries = (0..).zip(&of.entries);
-            let reports = entries.filter(|(_, entry)| entry.kind == Kind::Report);
-            let member = |(entry, of): (u32, &Entry)| Member {
-                id: of.id,
-                entry,
-                stock,
-            };
-            members.extend(reports.map(member));
-        }
-        members.sort_unstable_by_key(|m| (m.id, m.stock, m.entry));
-        let mut start = 0;
-        let groups = members.chunk_by(|a, b| a.id == b.id).filter_map(|of| {
-            let from = start;
-            start += of.len();
-            let (when_us, known) = when(of)?;
-            Some(Group {
-                when_us,
-                from,
-                to: start,
-                known,
-            })
-        });
-        let groups = groups.collect();
-        Groups::new(self, members, groups)
+    fn groups_where(&self, wanted: impl Fn(&Group) -> bool) -> Groups<'_> {
+        let groups = self.groups.iter();
+        let wanted = groups.filter(|group| group.when_us.is_some() && wanted(group));
+        Groups::new(self, wanted.cloned().collect())
     }
 
     pub(super) fn notices(&self) -> Vec<Notice> {
@@ -209,14 +247,32 @@ impl Reports {
         unpack::about(octets, place)
     }
 
-    /// What a gist of these reports is of.
-    pub(super) fn of_members(&self, members: &[Member]) -> Of {
-        let keys = members
-            .iter()
-            .filter_map(|member| Some(self.entry(member)?.1.key.0));
+    pub(super) fn members(&self, group: &Group) -> &[Member] {
+        let place = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        let of = place(group.of.start)..place(group.of.end);
+        self.members.get(of).unwrap_or_default()
+    }
+
+    /// The hash of the tracking id.
+    fn hash_of(&self, group: &Group) -> u64 {
+        self.members(group).first().map_or(0, |first| first.id)
+    }
+
+    /// When the message of a group was first seen, µs, as its reports tell.
+    pub(super) fn when_us(&self, group: &Group) -> Option<i64> {
+        let members = self.members(group).iter();
+        let kept = members.filter_map(|member| self.kept(member));
+        let when = kept.filter_map(|(octets, place)| unpack::when_us(octets, place));
+        when.min()
+    }
+
+    /// What a gist of a group is of.
+    pub(super) fn reports_of(&self, group: &Group) -> Of {
+        let members = self.members(group);
+        let entries = members.iter().filter_map(|member| self.entry(member));
         Of {
-            id: members.first().map_or(0, |first| first.id),
-            keys: keys.fold(0, u64::wrapping_add),
+            id: self.hash_of(group),
+            keys: entries.fold(0, |sum, (_, entry)| entry.key.0.wrapping_add(sum)),
             reports: u32::try_from(members.len()).unwrap_or(u32::MAX),
         }
     }

@@ -1,10 +1,13 @@
 //! Packed records that stand one behind the other: in memory, or in a file until somebody looks at one of them. Must
 //! not know what a record is.
 
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
+
+use super::draft;
 
 /// Records, found by their places.
 pub enum Segment {
@@ -45,6 +48,21 @@ impl Segment {
             }),
         }
     }
+
+    /// How much they are, octets.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Here(octets) => octets.len(),
+            Self::Stored(stored) => stored.octets,
+        }
+    }
+
+    /// Lets go of what can be read again.
+    pub fn release(&mut self) {
+        if let Self::Stored(stored) = self {
+            stored.here = OnceLock::new();
+        }
+    }
 }
 
 impl Stored {
@@ -52,5 +70,25 @@ impl Stored {
         let mut octets = vec![0; self.octets];
         self.file.read_exact_at(&mut octets, self.from)?;
         Ok(octets)
+    }
+}
+
+/// A file without a name, for records that are too many for the memory. It is gone with the last of them.
+pub struct Scratch(Arc<File>);
+
+impl Scratch {
+    /// One in a directory, which is made if it is not there.
+    pub fn within(directory: &Path) -> io::Result<Self> {
+        let (path, file) = draft::create(directory)?;
+        fs::remove_file(path)?;
+        Ok(Self(Arc::new(file)))
+    }
+
+    /// Puts records there.
+    pub fn put(&self, octets: &[u8]) -> io::Result<Segment> {
+        let mut file = &*self.0;
+        let from = file.seek(SeekFrom::End(0))?;
+        file.write_all(octets)?;
+        Ok(Segment::stored(&self.0, from, octets.len()))
     }
 }

@@ -2,17 +2,17 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
 use hashbrown::HashTable;
 
 use super::pack::Packer;
 use super::reader::words_at;
-use super::segment::Segment;
+use super::segment::{Scratch, Segment};
 use super::source::imap::Folder;
 use super::source::maildir::{self, Batch, Seen};
 use super::source::{Found, Key, Room, Source, SourceError};
@@ -25,12 +25,24 @@ use crate::track::{Secret, TrackingId};
 /// How many threads read mails, and put messages together. Most of the work of reading is the system's.
 pub const THREADS: usize = 2;
 
-/// Mails that a thread takes at a time.
-const BATCH_MAILS: usize = 256;
+/// How many batches of mails are listed before somebody looks at them.
+const LISTED: usize = 128;
 
-/// Where a segment ends, octets: what has to be read of an index to see one of its records, and what its texts are
-/// told once in.
-const SEGMENT_OCTETS: usize = 64 << 20;
+/// How many records a thread holds, octets, until they become segments. Tests have fewer.
+const HELD_OCTETS: usize = if cfg!(test) { 32 << 10 } else { 8 << 20 };
+
+/// Reports are told apart by their messages, so that those on one lie near each other, if a thread reads more than
+/// this, octets.
+const FEW_OCTETS: usize = HELD_OCTETS / 32;
+
+/// Into how many shares they are told apart: 2 to the power of this.
+const SHARES_BITS: u32 = 3;
+
+/// The share of a report, by the hash of its tracking id: reports of other shares have their records elsewhere if there
+/// are many.
+pub fn share_of(id: u64) -> usize {
+    usize::try_from(id >> (u64::BITS - SHARES_BITS)).unwrap_or_default()
+}
 
 /// A mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +75,7 @@ pub enum Kind {
 /// The mails of a source.
 #[derive(Default)]
 pub struct Stock {
-    /// The mails.
+    /// The mails, by the hashes of tracking ids.
     pub entries: Vec<Entry>,
     /// What is kept of them.
     pub segments: Vec<Segment>,
@@ -80,14 +92,21 @@ impl Stock {
         segment.map_or(&[], Segment::octets)
     }
 
-    /// Reads what came into the source and forgets what is gone. Whether anything did.
+    /// Lets go of records that can be read again.
+    pub fn release(&mut self) {
+        self.segments.iter_mut().for_each(Segment::release);
+    }
+
+    /// Reads what came into the source and forgets what is gone. Whether anything did. A directory is for records
+    /// that are too many to be held.
     pub fn update(
         &mut self,
         source: &Source,
         secret: Option<&Secret>,
         looked_at: &Arc<AtomicUsize>,
+        directory: Option<&Path>,
     ) -> Result<bool, SourceError> {
-        let mut tray = Tray::new(secret, looked_at);
+        let mut tray = Tray::new(secret, looked_at, directory);
         match source {
             Source::Maildir(path) => {
                 let state = maildir::state(path);
@@ -117,6 +136,7 @@ impl Stock {
         }
         *self = Self::default();
         self.take(tray);
+        self.order();
         Ok(true)
     }
 
@@ -126,7 +146,8 @@ impl Stock {
         looked_at: &AtomicUsize,
         read: impl FnOnce(Unknown) -> Result<Vec<Tray>, SourceError>,
     ) -> Result<bool, SourceError> {
-        let known = self.table();
+        // Made while the first ones are listed.
+        let known = LazyLock::new(|| self.table());
         let mut seen = vec![false; self.entries.len()];
         let mut skipped = Vec::new();
         let trays = read(&mut |key, place| {
@@ -144,6 +165,7 @@ impl Stock {
             }
             false
         })?;
+        drop(known);
         let before = self.entries.len();
         let mut seen = seen.into_iter();
         self.entries.retain(|_| seen.next() == Some(true));
@@ -153,25 +175,23 @@ impl Stock {
             changed |= !tray.entries.is_empty();
             self.take(tray);
         }
+        self.order();
         self.skipped.sort();
         Ok(changed)
     }
 
-    /// Packs what is left anew, in one segment.
+    /// Packs what is left anew, in as few segments as can be.
     pub fn repack(&mut self) {
         let mut tray = Tray::default();
         for entry in &self.entries {
             let octets = self.octets(entry);
-            tray.make_room();
-            let kept = match entry.kind {
+            let place = entry.place;
+            tray.enter(entry.key, entry.kind, entry.id, |packer| match entry.kind {
                 Kind::Other => Some(0),
-                Kind::Report => unpack(octets, entry.place).and_then(|one| tray.packer.push(&one)),
-                Kind::Broken => tray.packer.push_words(words_at(octets, entry.place)),
-                Kind::Notice => {
-                    notice_at(octets, entry.place).and_then(|one| tray.packer.push_notice(&one))
-                }
-            };
-            tray.enter(entry.key, entry.kind, entry.id, kept);
+                Kind::Report => packer.push(&unpack(octets, place)?),
+                Kind::Broken => packer.push_words(words_at(octets, place)),
+                Kind::Notice => packer.push_notice(&notice_at(octets, place)?),
+            });
         }
         tray.skipped = std::mem::take(&mut self.skipped);
         *self = Self {
@@ -194,15 +214,16 @@ impl Stock {
         table
     }
 
-    /// Adds what was read.
-    fn take(&mut self, tray: Tray) {
-        if tray.entries.is_empty() {
-            return;
-        }
+    /// Puts the mails in their order.
+    pub fn order(&mut self) {
+        self.entries.sort_by_key(|entry| entry.id);
+    }
+
+    /// Adds what was read, in any order.
+    fn take(&mut self, mut tray: Tray) {
+        tray.close();
         let first = self.segments.len();
-        for packer in tray.full.into_iter().chain([tray.packer]) {
-            self.segments.push(Segment::Here(packer.into_octets()));
-        }
+        self.segments.append(&mut tray.segments);
         self.entries
             .extend(tray.entries.into_iter().filter_map(|entry| {
                 let segment = first + usize::from(entry.segment);
@@ -218,33 +239,41 @@ impl Stock {
 /// Whether the mail of this key is unknown; if it turns out to be a broken one, where it lies.
 type Unknown<'a> = &'a mut (dyn FnMut(Key, &dyn Fn() -> String) -> bool + Send);
 
-/// Reads the mails of a Maildir that are unknown, several at a time.
+/// Reads the mails of a Maildir that are unknown, several at a time, while others are looked up and listed.
 fn read_maildir(maildir: &Path, tray: &Tray, unknown: Unknown) -> Result<Vec<Tray>, SourceError> {
     let (give, take) = sync_channel::<Batch>(THREADS);
     let take = Mutex::new(take);
+    let (list, listed) = sync_channel::<Batch>(LISTED);
     thread::scope(|scope| {
         let work = || tray.another().fill(&take);
         let trays: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        let listing = scope.spawn(move || {
+            let mut batch = Batch::default();
+            let listed = maildir::list(maildir, |mail| send(&list, batch.push(mail)));
+            send(&list, Some(batch));
+            listed
+        });
         let mut batch = Batch::default();
-        let listed = maildir::list(maildir, |mail| {
-            if unknown(mail.key, &|| mail.path().display().to_string())
-                && (batch.count() == BATCH_MAILS || !batch.take(&mail))
-            {
-                // It fails where no thread is left, which joining tells.
-                let _ = give.send(std::mem::take(&mut batch));
-                batch.take(&mail);
+        for mails in listed {
+            for mail in mails.mails() {
+                if unknown(mail.key, &|| mail.path().display().to_string()) {
+                    send(&give, batch.push(mail));
+                }
             }
-        });
-        let _ = give.send(batch);
+        }
+        send(&give, Some(batch));
         drop(give);
-        let trays = trays.into_iter().map(|tray| {
-            let panicked = |_| io::Error::other("a thread that read it failed");
-            let tray = tray.join().map_err(panicked);
-            tray.map_err(SourceError::unreadable(maildir))
-        });
+        let panicked = |_| io::Error::other("a thread that read it failed");
+        let failed = |why| SourceError::unreadable(maildir)(panicked(why));
+        let trays = trays.into_iter().map(|tray| tray.join().map_err(failed));
         let trays = trays.collect::<Result<Vec<_>, _>>()?;
-        listed.map(|()| trays)
+        listing.join().map_err(failed)?.map(|()| trays)
     })
+}
+
+/// It fails where no thread is left to take it, which joining tells.
+fn send(to: &SyncSender<Batch>, batch: Option<Batch>) {
+    let _ = batch.map(|batch| to.send(batch));
 }
 
 /// Reads the mails of a folder on a server that are unknown.
@@ -292,24 +321,37 @@ struct Tray {
     secret: Option<Secret>,
     /// How many mails were looked at so far, by all threads.
     looked_at: Arc<AtomicUsize>,
-    full: Vec<Packer>,
-    packer: Packer,
+    /// Where there is room for more than can be held.
+    directory: Option<PathBuf>,
+    scratch: Option<Scratch>,
+    /// Those that are written at, each with its place among the segments.
+    open: [Option<(usize, Packer)>; 1 + (1 << SHARES_BITS)],
+    held_octets: usize,
+    /// There are enough reports to tell them apart.
+    are_many: bool,
+    segments: Vec<Segment>,
     entries: Vec<Entry>,
     skipped: Vec<(String, String)>,
 }
 
 impl Tray {
-    fn new(secret: Option<&Secret>, looked_at: &Arc<AtomicUsize>) -> Self {
+    fn new(
+        secret: Option<&Secret>,
+        looked_at: &Arc<AtomicUsize>,
+        directory: Option<&Path>,
+    ) -> Self {
         Self {
             secret: secret.cloned(),
             looked_at: Arc::clone(looked_at),
+            directory: directory.map(Path::to_owned),
             ..Self::default()
         }
     }
 
     /// An empty one for another thread.
     fn another(&self) -> Self {
-        Self::new(self.secret.as_ref(), &self.looked_at)
+        let (secret, directory) = (self.secret.as_ref(), self.directory.as_deref());
+        Self::new(secret, &self.looked_at, directory)
     }
 
     /// Reads files as long as there are any.
@@ -326,6 +368,7 @@ impl Tray {
             // All at once: the threads take this number from each other.
             self.looked_at.fetch_add(batch.count(), Ordering::Relaxed);
         }
+        self.close();
         self
     }
 
@@ -342,39 +385,57 @@ impl Tray {
     }
 
     fn keep(&mut self, key: Key, found: Found, place: impl FnOnce() -> String) {
-        self.make_room();
         let read = match found {
             Ok(None) => Ok(None),
             Ok(Some(octets)) => Read::of(octets),
             Err(why) => Err(why.to_string()),
         };
-        let mut id = 0;
-        let (kind, kept) = match read {
-            Ok(None) => (Kind::Other, Some(0)),
+        match read {
+            Ok(None) => self.enter(key, Kind::Other, 0, |_| Some(0)),
             Ok(Some(Read::Report(received))) => {
                 let judged = Judged::by(*received, self.secret.as_ref().into());
-                id = hash_of(&judged.report.id);
-                (Kind::Report, self.packer.push(&judged))
+                let id = hash_of(&judged.report.id);
+                self.enter(key, Kind::Report, id, |packer| packer.push(&judged));
             }
-            Ok(Some(Read::Notice(notice))) => (Kind::Notice, self.packer.push_notice(&notice)),
+            Ok(Some(Read::Notice(notice))) => {
+                self.enter(key, Kind::Notice, 0, |packer| packer.push_notice(&notice));
+            }
             Err(why) => {
-                let kept = self.packer.push_words(&why);
+                self.enter(key, Kind::Broken, 0, |packer| packer.push_words(&why));
                 self.skipped.push((place(), why));
-                (Kind::Broken, kept)
             }
-        };
-        self.enter(key, kind, id, kept);
-    }
-
-    fn make_room(&mut self) {
-        if self.packer.len() > SEGMENT_OCTETS {
-            self.full.push(std::mem::take(&mut self.packer));
         }
     }
 
-    /// A place is always there: a record is far smaller than what a segment may hold beyond its limit.
-    fn enter(&mut self, key: Key, kind: Kind, id: u64, kept: Option<u32>) {
-        let segment = u16::try_from(self.full.len()).unwrap_or(u16::MAX);
+    /// Enters a mail, of which `pack` keeps what there is to keep. A place is always there: a segment ends long before
+    /// there is no room for more.
+    fn enter(
+        &mut self,
+        key: Key,
+        kind: Kind,
+        id: u64,
+        pack: impl FnOnce(&mut Packer) -> Option<u32>,
+    ) {
+        if self.held_octets > HELD_OCTETS {
+            self.close();
+        }
+        let share = match kind {
+            Kind::Report if self.are_many => 1 + share_of(id),
+            _ => 0,
+        };
+        let Some(open) = self.open.get_mut(share) else {
+            return;
+        };
+        let segments = &mut self.segments;
+        let (segment, packer) = open.get_or_insert_with(|| {
+            segments.push(Segment::Here(Vec::new()));
+            (segments.len() - 1, Packer::default())
+        });
+        let before = packer.len();
+        let kept = pack(packer);
+        self.held_octets += packer.len() - before;
+        self.are_many |= self.held_octets > FEW_OCTETS;
+        let segment = u16::try_from(*segment).unwrap_or(u16::MAX);
         self.entries.extend(kept.map(|place| Entry {
             key,
             kind,
@@ -382,5 +443,23 @@ impl Tray {
             segment,
             place,
         }));
+    }
+
+    /// Makes segments of what is held: in a file if there are many and one can be had, else here.
+    fn close(&mut self) {
+        if self.held_octets > HELD_OCTETS && self.scratch.is_none() {
+            // Without one they are held.
+            let scratch = self.directory.take().map(|path| Scratch::within(&path));
+            self.scratch = scratch.and_then(Result::ok);
+        }
+        for (n, packer) in self.open.iter_mut().filter_map(Option::take) {
+            let octets = packer.into_octets();
+            let stored = self.scratch.as_ref().map(|scratch| scratch.put(&octets));
+            let segment = stored.and_then(Result::ok);
+            if let Some(place) = self.segments.get_mut(n) {
+                *place = segment.unwrap_or(Segment::Here(octets));
+            }
+        }
+        self.held_octets = 0;
     }
 }

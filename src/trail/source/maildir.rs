@@ -20,6 +20,9 @@ use super::{Key, SourceError};
 /// Room for the names that the system tells at a time, octets.
 const NAMES_OCTETS: usize = 64 * 1024;
 
+/// Mails that a thread takes at a time.
+const BATCH: usize = 256;
+
 /// A mail that is there.
 #[derive(Clone, Copy)]
 pub struct Seen<'a> {
@@ -30,13 +33,11 @@ pub struct Seen<'a> {
     name: &'a CStr,
 }
 
-/// Mails of one directory, for later.
+/// Some of the same directory, for later: their names stand one behind the other.
 #[derive(Default)]
 pub struct Batch {
     directory: Option<Arc<Directory>>,
-    /// One behind the other, each ended by NUL.
     names: Vec<u8>,
-    /// Of each mail its key, and where its name begins.
     mails: Vec<(Key, usize)>,
 }
 
@@ -63,15 +64,22 @@ impl Seen<'_> {
 }
 
 impl Batch {
-    /// Takes a mail in, if it lies where the others do.
-    pub fn take(&mut self, mail: &Seen) -> bool {
-        let directory = self.directory.get_or_insert_with(|| mail.directory.clone());
-        let is_here = Arc::ptr_eq(directory, mail.directory);
-        if is_here {
-            self.mails.push((mail.key, self.names.len()));
-            self.names.extend_from_slice(mail.name.to_bytes_with_nul());
-        }
-        is_here
+    /// Takes one more. What was taken before is given back if it is enough, or if this one lies elsewhere.
+    #[must_use]
+    pub fn push(&mut self, mail: Seen) -> Option<Self> {
+        let is_here = |directory| Arc::ptr_eq(directory, mail.directory);
+        let goes_on = self.directory.as_ref().is_some_and(is_here) && self.mails.len() < BATCH;
+        let full = (!goes_on).then(|| {
+            let next = Self {
+                directory: Some(Arc::clone(mail.directory)),
+                names: Vec::with_capacity(self.names.len()),
+                mails: Vec::with_capacity(self.mails.len()),
+            };
+            std::mem::replace(self, next)
+        });
+        self.mails.push((mail.key, self.names.len()));
+        self.names.extend_from_slice(mail.name.to_bytes_with_nul());
+        full.filter(|full| !full.mails.is_empty())
     }
 
     /// How many there are.
@@ -79,14 +87,17 @@ impl Batch {
         self.mails.len()
     }
 
-    /// The mails as they were seen.
+    /// Those that were taken.
     pub fn mails(&self) -> impl Iterator<Item = Seen<'_>> {
-        self.mails.iter().filter_map(|(key, start)| {
-            let name = CStr::from_bytes_until_nul(self.names.get(*start..)?);
-            Some(Seen {
-                key: *key,
-                directory: self.directory.as_ref()?,
-                name: name.ok()?,
+        let directory = self.directory.iter();
+        directory.flat_map(move |directory| {
+            self.mails.iter().filter_map(move |(key, from)| {
+                let name = self.names.get(*from..)?;
+                Some(Seen {
+                    key: *key,
+                    directory,
+                    name: CStr::from_bytes_until_nul(name).ok()?,
+                })
             })
         })
     }
@@ -244,14 +255,9 @@ mod tests {
     #[test]
     fn a_batch_opens_what_was_seen_of_one_directory() {
         let dir = made(&["cur/1:2,S", "cur/2", "new/3"]);
-        let mut batches = vec![Batch::default()];
-        list(dir.path(), |mail| {
-            if !batches.last_mut().unwrap().take(&mail) {
-                batches.push(Batch::default());
-                assert!(batches.last_mut().unwrap().take(&mail));
-            }
-        })
-        .unwrap();
+        let (mut batch, mut batches) = (Batch::default(), Vec::new());
+        list(dir.path(), |mail| batches.extend(batch.push(mail))).unwrap();
+        batches.push(batch);
         let counts: Vec<usize> = batches.iter().map(Batch::count).collect();
         assert_eq!(counts, [1, 2]);
         let known = seen(dir.path());

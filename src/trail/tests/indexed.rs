@@ -130,6 +130,35 @@ fn what_came_went_and_moved_is_seen() {
     assert_eq!(home.index().len(), 1, "no draft is left");
 }
 
+/// As many as threads take at a time, one less and one more, and several times as many.
+#[test]
+fn every_message_is_told_however_many_there_are() {
+    let ids = |reports: &Reports| -> Vec<String> {
+        let trails = reports.trails();
+        let mut ids: Vec<_> = trails.messages.iter().map(|m| m.id.to_string()).collect();
+        ids.sort();
+        ids
+    };
+    for mails in [1, 255, 256, 257, 900] {
+        let home = Home::with(mails);
+        let mut expected: Vec<_> = (0..mails).map(|n| read_id(&mail_of(n))).collect();
+        expected.sort();
+        for _ in 0..2 {
+            let source = Source::at(&home.maildir()).unwrap();
+            let mut reports = Reports::of([source], None).indexed_in(&home.cache());
+            reports.update().unwrap();
+            assert_eq!(ids(&reports), expected);
+            reports.keep();
+        }
+    }
+}
+
+/// The tracking id that a report bears.
+fn read_id(mail: &[u8]) -> String {
+    let received = crate::report::read(mail).unwrap().unwrap();
+    received.report.id.to_string()
+}
+
 #[test]
 fn a_few_mails_leave_no_trace() {
     let home = Home::with(20);

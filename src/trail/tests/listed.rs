@@ -183,7 +183,7 @@ proptest! {
     #[test]
     fn the_list_is_that_of_the_reports(
         mails in any_mails(),
-        batches in proptest::collection::vec(proptest::collection::vec((0usize..6, 0usize..6), 1..8), 1..4),
+        batches in proptest::collection::vec(proptest::collection::vec((0usize..6, 0usize..8), 1..8), 1..4),
     ) {
         let home = Home::new();
         home.listed();
@@ -196,8 +196,10 @@ proptest! {
                     3 => put(&name(3), mail.notice().as_bytes()),
                     // Of the same step, and says something else.
                     4 => put(&name(4), &write(&mail.contradiction(), &MAILING)),
-                    // It may not be there.
-                    _ => drop(fs::remove_file(name(2))),
+                    // These may not be there.
+                    5 => drop(fs::remove_file(name(2))),
+                    6 => drop(fs::rename(name(0), name(0).with_extension("0:2,S"))),
+                    _ => drop(fs::rename(name(1), home.maildir().join("new").join(name(1).file_name().unwrap()))),
                 }
             }
             is_the_same(&home)?;

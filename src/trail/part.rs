@@ -1,0 +1,266 @@
+//! The parts that the file of an [index](super::index) is made of, each with a sum that shows whether it is whole.
+//! Numbers are little endian:
+//!
+//! ```text
+//! part    = entries u32, kind u32, octets of records u32, CRC-32 of what follows u32, entry..., records
+//! kind    = 0 a segment | 1 a block of gists | 2 a state | 3 mails
+//! entry   = of mails: key u64, kind octet (0 other mail, 1 report, 2 broken, 3 notice), hash of the tracking id u64,
+//!           segment u16, place u32
+//!         | of gists: hash of the tracking id u64, sum of keys u64, reports u32, place u32
+//! ```
+//!
+//! A segment is nothing but records, and mails are nothing but entries, of which each says where in all segments of the
+//! file its record is. A state has one record of eight octets. Records are as in `pack` and `gist`; a place counts from
+//! the beginning of its part's.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
+
+use super::gist::{Block, Kept, Of};
+use super::segment::Segment;
+use super::source::Key;
+use super::stock::{Entry, Kind, Stock};
+
+/// Octets of an entry: of a mail, and of a gist.
+const ENTRY_OCTETS: usize = 23;
+const GIST_OCTETS: usize = 24;
+
+/// What a part is.
+const SEGMENT: u32 = 0;
+const BLOCK: u32 = 1;
+const STATE: u32 = 2;
+const MAILS: u32 = 3;
+
+/// Octets that are read at a time where nobody keeps them.
+const ROOM_OCTETS: usize = 128 * 1024;
+
+/// Why a file is of no use.
+pub fn damage() -> io::Error {
+    io::Error::other("damaged, or of another version")
+}
+
+/// A part of the file: entries, and where the records are that they point into.
+struct Part {
+    kind: u32,
+    entries: Vec<u8>,
+    /// Of a segment they stay in the file.
+    records: Vec<u8>,
+    from: u64,
+    octets: usize,
+}
+
+/// Reads the parts from here to the end.
+pub fn read_all(stored: &Arc<File>, end: u64) -> io::Result<(Stock, Vec<Block>)> {
+    let mut file = BufReader::with_capacity(ROOM_OCTETS, &**stored);
+    let (mut stock, mut blocks) = (Stock::default(), Vec::new());
+    let mut at = file.stream_position()?;
+    while at < end {
+        let part = Part::read(&mut file, at, end)?;
+        at = part.from + part.octets as u64;
+        match part.kind {
+            SEGMENT => {
+                let segment = Segment::stored(stored, part.from, part.octets);
+                stock.segments.push(segment);
+            }
+            MAILS => {
+                part.into_mails(&mut stock)?;
+                stock.state = None;
+            }
+            BLOCK => blocks.push(part.into_block()),
+            STATE => stock.state = part.state(),
+            _ => return Err(damage()),
+        }
+    }
+    stock.order();
+    Ok((stock, blocks))
+}
+
+impl Part {
+    /// Reads the next one of a file, which goes on to an end.
+    fn read(file: &mut BufReader<&File>, at: u64, end: u64) -> io::Result<Self> {
+        let mut numbers = [[0; 4]; 4];
+        file.read_exact(numbers.as_flattened_mut())?;
+        let from_entries = at + numbers.as_flattened().len() as u64;
+        let [count, kind, octets, sum] = numbers.map(u32::from_le_bytes);
+        let entries = u64::from(count) * entry_octets(kind) as u64;
+        let from = from_entries + entries;
+        if from + u64::from(octets) > end {
+            return Err(damage());
+        }
+        let mut part = Self {
+            kind,
+            entries: Vec::with_capacity(usize::try_from(entries).unwrap_or_default()),
+            records: Vec::new(),
+            from,
+            octets: usize::try_from(octets).unwrap_or_default(),
+        };
+        file.by_ref().take(entries).read_to_end(&mut part.entries)?;
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&part.entries);
+        if kind == SEGMENT {
+            add_up(file, part.octets, &mut hasher)?;
+        } else {
+            part.records.reserve_exact(part.octets);
+            file.by_ref()
+                .take(octets.into())
+                .read_to_end(&mut part.records)?;
+            hasher.update(&part.records);
+        }
+        if hasher.finalize() != sum {
+            return Err(damage());
+        }
+        Ok(part)
+    }
+
+    fn into_mails(self, stock: &mut Stock) -> io::Result<()> {
+        let entries = self.entries.as_chunks::<ENTRY_OCTETS>().0.iter();
+        stock.entries.reserve_exact(entries.len());
+        for entry in entries {
+            let entry = entry_of(entry).ok_or_else(damage)?;
+            if usize::from(entry.segment) >= stock.segments.len() {
+                return Err(damage());
+            }
+            stock.entries.push(entry);
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Option<u64> {
+        self.records.first_chunk().copied().map(u64::from_le_bytes)
+    }
+
+    fn into_block(self) -> Block {
+        let entries = self.entries.as_chunks::<GIST_OCTETS>().0.iter();
+        Block {
+            kept: entries.filter_map(kept_of).collect(),
+            octets: self.records,
+        }
+    }
+}
+
+/// Sums octets that nobody needs but for that.
+fn add_up(
+    file: &mut BufReader<&File>,
+    octets: usize,
+    hasher: &mut crc32fast::Hasher,
+) -> io::Result<()> {
+    let mut rest = octets;
+    while rest > 0 {
+        let room = file.fill_buf()?;
+        let some = room.get(..rest.min(room.len())).unwrap_or_default();
+        if some.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        hasher.update(some);
+        let count = some.len();
+        file.consume(count);
+        rest -= count;
+    }
+    Ok(())
+}
+
+/// Octets of an entry of such a part.
+fn entry_octets(kind: u32) -> usize {
+    if kind == BLOCK {
+        GIST_OCTETS
+    } else {
+        ENTRY_OCTETS
+    }
+}
+
+fn entry_of(octets: &[u8; ENTRY_OCTETS]) -> Option<Entry> {
+    let (key, rest) = octets.split_first_chunk()?;
+    let (kind, rest) = rest.split_first()?;
+    let (id, rest) = rest.split_first_chunk()?;
+    let (segment, place) = rest.split_first_chunk()?;
+    Some(Entry {
+        key: Key(u64::from_le_bytes(*key)),
+        kind: match kind {
+            0 => Kind::Other,
+            1 => Kind::Report,
+            2 => Kind::Broken,
+            3 => Kind::Notice,
+            _ => return None,
+        },
+        id: u64::from_le_bytes(*id),
+        segment: u16::from_le_bytes(*segment),
+        place: u32::from_le_bytes(place.try_into().ok()?),
+    })
+}
+
+fn kept_of(octets: &[u8; GIST_OCTETS]) -> Option<Kept> {
+    let (id, rest) = octets.split_first_chunk()?;
+    let (keys, rest) = rest.split_first_chunk()?;
+    let (reports, place) = rest.split_first_chunk()?;
+    Some(Kept {
+        of: Of {
+            id: u64::from_le_bytes(*id),
+            keys: u64::from_le_bytes(*keys),
+            reports: u32::from_le_bytes(*reports),
+        },
+        place: u32::from_le_bytes(place.try_into().ok()?),
+    })
+}
+
+/// Writes the segments from this one on at the end of a file, where they are from then on, and the mails that are in
+/// them.
+pub fn write_mails(file: &Arc<File>, stock: &mut Stock, first: usize) -> io::Result<()> {
+    let mut at = (&**file).seek(SeekFrom::End(0))?;
+    for segment in stock.segments.iter_mut().skip(first) {
+        at += write_part(&mut &**file, SEGMENT, &[], segment.octets())?;
+        let octets = segment.len();
+        *segment = Segment::stored(file, at - octets as u64, octets);
+    }
+    let new = || {
+        let entries = stock.entries.iter();
+        entries.filter(|e| usize::from(e.segment) >= first)
+    };
+    let mut entries = Vec::with_capacity(new().count() * ENTRY_OCTETS);
+    for entry in new() {
+        entries.extend_from_slice(&entry.key.0.to_le_bytes());
+        entries.push(entry.kind as u8);
+        entries.extend_from_slice(&entry.id.to_le_bytes());
+        entries.extend_from_slice(&entry.segment.to_le_bytes());
+        entries.extend_from_slice(&entry.place.to_le_bytes());
+    }
+    write_part(&mut &**file, MAILS, &entries, &[])?;
+    Ok(())
+}
+
+/// Writes blocks of gists.
+pub fn write_blocks(out: &mut impl Write, blocks: &[Block]) -> io::Result<()> {
+    for block in blocks {
+        let mut entries = Vec::with_capacity(block.kept.len() * GIST_OCTETS);
+        for kept in &block.kept {
+            entries.extend_from_slice(&kept.of.id.to_le_bytes());
+            entries.extend_from_slice(&kept.of.keys.to_le_bytes());
+            entries.extend_from_slice(&kept.of.reports.to_le_bytes());
+            entries.extend_from_slice(&kept.place.to_le_bytes());
+        }
+        write_part(out, BLOCK, &entries, &block.octets)?;
+    }
+    Ok(())
+}
+
+/// Writes what the source is like.
+pub fn write_state(out: &mut impl Write, state: u64) -> io::Result<()> {
+    write_part(out, STATE, &[], &state.to_le_bytes())?;
+    Ok(())
+}
+
+/// Writes a part, and tells how long it is.
+fn write_part(out: &mut impl Write, kind: u32, entries: &[u8], records: &[u8]) -> io::Result<u64> {
+    let too_long = |_| io::Error::other("too long");
+    let count = u32::try_from(entries.len() / entry_octets(kind)).map_err(too_long)?;
+    let octets = u32::try_from(records.len()).map_err(too_long)?;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(entries);
+    hasher.update(records);
+    let numbers = [count, kind, octets, hasher.finalize()].map(u32::to_le_bytes);
+    let numbers = numbers.as_flattened();
+    for octets in [numbers, entries, records] {
+        out.write_all(octets)?;
+    }
+    Ok((numbers.len() + entries.len() + records.len()) as u64)
+}

@@ -1,0 +1,165 @@
+//! What only all messages together tell of each of them: every message is seen once, some at a time, by what is kept of
+//! it or else by its reports; and of those of which nothing is kept, what there is to keep is made.
+
+use std::convert::Infallible;
+use std::sync::Mutex;
+
+use super::gist::{self, Block, Place};
+use super::groups::{Group, assemble, in_turn};
+use super::notices::{Found, Heard};
+use super::pairs::{self, Clocks, Sight, Sights, sights_of};
+use super::reports::Reports;
+use super::{Message, Trails};
+use crate::report::notice::Notice;
+
+/// Messages that are seen at a time by a thread.
+const PART: usize = 256;
+
+/// What only all reports together tell of a message: the clocks on its way, and which words of others are about it.
+#[derive(Default)]
+pub struct Together {
+    /// What is known of clocks.
+    pub clocks: Clocks,
+    /// What others say.
+    pub heard: Heard,
+    found: Found,
+    /// What is to be kept of messages instead of what was kept of them before.
+    pub anew: Mutex<Vec<Block>>,
+}
+
+impl Together {
+    /// Tells a message.
+    pub fn tell(&self, message: &mut Message) {
+        self.clocks.tell(message);
+        self.heard.tell(message, &self.found);
+    }
+}
+
+/// Sees messages until there are no more.
+pub struct Seeing {
+    together: Together,
+    sights: Sights,
+}
+
+/// What a thread saw.
+#[derive(Default)]
+pub struct Seen {
+    sights: Sights,
+    found: Found,
+    told: Vec<Told>,
+    new: Option<Block>,
+}
+
+/// What it saw of one message.
+struct Told {
+    /// When it was first seen, µs; not if its reports cannot be read.
+    when_us: Option<i64>,
+    known: Option<Place>,
+    /// The place in the new block.
+    new: Option<u32>,
+}
+
+impl Seeing {
+    /// Others say this of messages.
+    pub fn among(notices: Vec<Notice>) -> Self {
+        Self {
+            together: Together {
+                heard: Heard::new(notices),
+                ..Together::default()
+            },
+            sights: Sights::default(),
+        }
+    }
+
+    /// Sees some.
+    pub fn see(&self, reports: &Reports, groups: &[Group]) -> Vec<Seen> {
+        let mut all = Vec::new();
+        let see = |part: &[Group]| see(reports, part, &self.together.heard);
+        let Ok(()) = in_turn(groups, PART, see, |seen| {
+            all.push(seen);
+            Ok::<(), Infallible>(())
+        });
+        all
+    }
+
+    /// Tells each group when its message was first seen, and what is kept of it. What is new of that comes behind so many
+    /// blocks.
+    pub fn join(&mut self, all: Vec<Seen>, groups: &mut [Group], before: usize) -> Vec<Block> {
+        let (mut blocks, mut groups) = (Vec::new(), groups.iter_mut());
+        for seen in all {
+            self.sights.join(seen.sights);
+            self.together.found.join(seen.found);
+            let n_of_block = before + blocks.len();
+            let new = |at| Some(Place::within(u32::try_from(n_of_block).ok()?, at));
+            for (told, group) in seen.told.into_iter().zip(groups.by_ref()) {
+                group.when_us = told.when_us;
+                group.gist = told.known.or_else(|| new(told.new?));
+            }
+            blocks.extend(seen.new);
+        }
+        blocks
+    }
+
+    /// What all of them tell.
+    pub fn settle(self) -> Together {
+        Together {
+            clocks: self.sights.settle(),
+            ..self.together
+        }
+    }
+}
+
+fn see(reports: &Reports, part: &[Group], heard: &Heard) -> Seen {
+    let mut seen = Seen::default();
+    let mut new = gist::Maker::default();
+    for group in part {
+        let told = see_one(reports, group, heard, &mut seen, &mut new);
+        seen.told.push(told);
+    }
+    seen.new = new.block();
+    seen
+}
+
+fn see_one(
+    reports: &Reports,
+    group: &Group,
+    heard: &Heard,
+    seen: &mut Seen,
+    new: &mut gist::Maker,
+) -> Told {
+    let of = reports.reports_of(group);
+    let known = reports.gists.find(of);
+    let gist = known.and_then(|place| reports.gists.read(place));
+    let known = known.filter(|_| gist.is_some());
+    let mut when_us = gist.as_ref().map(|gist| gist.when_us);
+    let told = gist.filter(|gist| !gist.is_named_in(heard));
+    if told.and_then(|gist| gist.see(&mut seen.sights)).is_some() {
+        let new = None;
+        return Told {
+            when_us,
+            known,
+            new,
+        };
+    }
+    when_us = when_us.or_else(|| reports.when_us(group));
+    let mut trails = Trails::default();
+    assemble(reports, group, &mut trails);
+    for message in &trails.messages {
+        seen.sights.see(message);
+        heard.see(message, &mut seen.found);
+    }
+    let mut kept = None;
+    if let (None, Some(when_us), [message], []) =
+        (known, when_us, &mut *trails.messages, &*trails.not_ours)
+    {
+        let own: Vec<Sight> = sights_of(message).map(|(_, _, sight)| sight).collect();
+        // Mostly the others have nothing to add.
+        pairs::tell_alone(message);
+        kept = new.keep(of, when_us, message, &own);
+    }
+    Told {
+        when_us,
+        known,
+        new: kept,
+    }
+}
