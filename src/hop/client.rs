@@ -23,7 +23,7 @@ use crate::smtp::reply::Reply;
 use crate::track::Security;
 
 /// Octets of replies that may wait for the rest of a pipelined group; a client that does not read them waits too.
-const OWED_MAX: usize = 16 * 1024;
+const OWED_MAX: usize = 4 * 1024;
 
 /// How a command line begins that may be long.
 const AUTH: &[u8] = b"AUTH ";
@@ -349,6 +349,11 @@ impl Client {
     /// Takes it back.
     pub fn take_timer_back(&mut self, next: &mut Wire) {
         self.wire.take_timer_of(next);
+    }
+
+    /// Whether replies are due that are not written yet.
+    pub fn is_owed(&self) -> bool {
+        !self.out.is_empty()
     }
 
     /// Writes what is due. Kept small, because a session that waits holds the room for it.

@@ -287,7 +287,15 @@ impl Wire {
 
     /// The peer's next reply, read within `limit`.
     pub async fn reply(&mut self, octets_max: usize, limit: Duration) -> Result<Reply, WireError> {
-        let mut wait = Wait::For(limit);
+        self.reply_by(octets_max, &mut Wait::For(limit)).await
+    }
+
+    /// The same, read before `wait` ends; if it is not there by then it can be waited for again.
+    pub async fn reply_by(
+        &mut self,
+        octets_max: usize,
+        wait: &mut Wait,
+    ) -> Result<Reply, WireError> {
         let mut reader = ReplyReader::default();
         loop {
             match reader.next(self.buffered(), octets_max) {
@@ -295,7 +303,7 @@ impl Wire {
                     self.take(len);
                     return Ok(reply);
                 }
-                ReplyParse::Partial => self.fill_within(&mut wait).await?,
+                ReplyParse::Partial => self.fill_within(wait).await?,
                 ReplyParse::Malformed => return Err(WireError::Malformed),
                 ReplyParse::TooLong => return Err(WireError::TooLong),
             }

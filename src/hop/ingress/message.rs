@@ -12,6 +12,7 @@ use crate::hop::arriving::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
 use crate::hop::client::{End, bare_newline, early_message};
+use crate::hop::deadline::Wait;
 use crate::hop::log_step;
 use crate::hop::transaction::Envelope;
 use crate::smtp::command::Command;
@@ -131,7 +132,7 @@ impl Ingress<'_> {
 
     async fn final_reply(&mut self) -> Result<Reply, End> {
         let limit = self.site.hop.timeouts.final_reply();
-        match self.reply_within(limit).await {
+        match self.reply_within(&mut Wait::For(limit)).await {
             Ok(reply) => Ok(reply),
             Err(error) => {
                 // A duplicate is possible now, a loss is not (RFC 1047).
@@ -147,7 +148,10 @@ impl Ingress<'_> {
 
     /// What an MTA said before it went away in the middle of a message; never a success.
     async fn last_words(&mut self) -> Reply {
-        match self.reply_within(Duration::from_secs(1)).await {
+        match self
+            .reply_within(&mut Wait::For(Duration::from_secs(1)))
+            .await
+        {
             Ok(reply) if !reply.is_positive() => reply,
             _ => Reply::new(
                 421,
