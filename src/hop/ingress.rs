@@ -31,9 +31,10 @@ pub use offer::Offers;
 use offer::{Offer, Shown};
 
 use super::Site;
-use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
+use super::client::{Client, End, HELLO_FIRST, Heard, NOT_IMPLEMENTED};
 use super::deadline::Wait;
 use super::introduce::introduce;
+use super::tls::ServerTls;
 use super::transaction::{Envelope, Recipient, Times};
 use super::wire::{Wire, WireError};
 use crate::smtp::command::{Command, Verb};
@@ -41,12 +42,6 @@ use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 use crate::track::{Exchange, Stage};
 
-/// To MAIL and AUTH between STARTTLS and the hello that has to follow it.
-const HELLO_FIRST: Refusal = Refusal {
-    code: 503,
-    status: "5.5.1",
-    text: "say EHLO again after STARTTLS",
-};
 /// How long replies to a pipelined group wait for the next one, so as to leave in one write with it. More than an MTA
 /// takes that has nothing to ask of others, and next to nothing of a client's patience.
 const AT_ONCE: Duration = Duration::from_millis(20);
@@ -55,6 +50,11 @@ const TLS_FIRST: Refusal = Refusal {
     code: 538,
     status: "5.7.11",
     text: "encryption required for authentication",
+};
+/// The same, where it can be had.
+const STARTTLS_FIRST: Refusal = Refusal {
+    text: "encryption required for authentication, say STARTTLS first",
+    ..TLS_FIRST
 };
 
 /// Serves one client of an ingress.
@@ -120,8 +120,6 @@ struct Ingress<'a> {
     helo: Option<Box<str>>,
     /// What the MTA is told about the client before each transaction, if it wants that.
     xforward: Option<Box<[u8]>>,
-    /// The MTA still knows a hello from before STARTTLS, which no longer counts.
-    forgotten: bool,
     envelope: Option<Box<Envelope>>,
     /// A message that comes in chunks, from its first to its last.
     chunks: Option<Box<Chunks>>,
@@ -138,7 +136,6 @@ impl<'a> Ingress<'a> {
             hello: None,
             helo: None,
             xforward: None,
-            forgotten: false,
             envelope: None,
             chunks: None,
         }
@@ -180,7 +177,12 @@ impl Ingress<'_> {
             Err(refusal) => return self.refuse(&refusal),
         };
         match command.verb {
-            Verb::Mail | Verb::Auth if self.forgotten => self.refuse(&HELLO_FIRST),
+            // The MTA still knows the hello from before STARTTLS. A chunk is read and refused as one without a MAIL.
+            Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Auth | Verb::Other
+                if self.client.hello_due =>
+            {
+                self.refuse(&HELLO_FIRST)
+            }
             Verb::Starttls => self.starttls().await,
             Verb::Ehlo | Verb::Helo => self.hello(&command, line).await,
             Verb::Mail => self.mail(command, line).await,
@@ -279,7 +281,7 @@ impl Ingress<'_> {
             return self.answer(reply);
         }
         self.forget();
-        self.forgotten = false;
+        self.client.hello_due = false;
         let reply_us = self.site.hop.clock.now_us();
         self.hello = Some(Box::new(Exchange {
             stage: Stage::Ehlo,
@@ -324,11 +326,13 @@ impl Ingress<'_> {
 
     fn may_log_in(&self) -> bool {
         let (client, next) = (&self.client, &self.next);
-        login_is_private(
-            client.is_secure(),
-            next.is_secure(),
-            client.ends.client.ip(),
-        )
+        let waits_for_tls = |tls: &ServerTls| !tls.auth_in_clear;
+        !client.starttls(self.site).is_some_and(waits_for_tls)
+            && login_is_private(
+                client.is_secure(),
+                next.is_secure(),
+                client.ends.client.ip(),
+            )
     }
 
     async fn starttls(&mut self) -> Result<(), End> {
@@ -336,8 +340,9 @@ impl Ingress<'_> {
         if self.client.start_tls(self.site, in_transaction).await? {
             // What came in plaintext came from anybody (RFC 3207, 4.2).
             self.hello = None;
+            self.helo = None;
+            self.offer = None;
             self.track_offered = false;
-            self.forgotten = true;
         }
         Ok(())
     }
@@ -346,7 +351,9 @@ impl Ingress<'_> {
     /// ever logged.
     async fn auth(&mut self, line: &[u8]) -> Result<(), End> {
         if !self.may_log_in() {
-            return self.refuse(&TLS_FIRST);
+            let offered = self.client.starttls(self.site).is_some();
+            let refusal = if offered { STARTTLS_FIRST } else { TLS_FIRST };
+            return self.refuse(&refusal);
         }
         let mut code = self.exchange(line).await?;
         while code == 334 {
