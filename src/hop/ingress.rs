@@ -166,6 +166,10 @@ impl Ingress<'_> {
     async fn unasked(&mut self, heard: Result<(), WireError>) -> Result<(), End> {
         heard.map_err(End::NextHop)?;
         let reply = self.reply().await?;
+        if reply.is_positive() {
+            // It would be taken for the answer to the client's next command.
+            return Err(End::NextHop(WireError::OutOfStep));
+        }
         self.client.tell(reply.raw());
         Err(End::Done)
     }
@@ -237,6 +241,7 @@ impl Ingress<'_> {
     }
 
     async fn ask(&mut self, line: &[u8]) -> Result<Reply, End> {
+        self.next.in_step().map_err(End::NextHop)?;
         self.next.write(line).await.map_err(End::NextHop)?;
         self.reply().await
     }

@@ -131,8 +131,12 @@ impl Ingress<'_> {
     }
 
     async fn final_reply(&mut self) -> Result<Reply, End> {
+        let octets_max = self.site.hop.limits.reply_octets_max;
         let limit = self.site.hop.timeouts.final_reply();
-        match self.reply_within(&mut Wait::For(limit)).await {
+        self.client.lend_timer(&mut self.next);
+        let verdict = self.next.verdict(octets_max, limit).await;
+        self.client.take_timer_back(&mut self.next);
+        match verdict {
             Ok(reply) => Ok(reply),
             Err(error) => {
                 // A duplicate is possible now, a loss is not (RFC 1047).
