@@ -210,6 +210,9 @@ impl Ingress<'_> {
     /// One chunk to the MTA, and its reply.
     async fn chunk(&mut self, size: Size, line: &[u8]) -> Result<(Reply, Option<Arrival>), End> {
         let manner = self.manner(true);
+        if size.last && self.chunks.is_none() {
+            self.keep_to_size(size.octets);
+        }
         let mut chunk = self.client.chunk(&self.site.hop, size).await?;
         let start = if let Some(chunks) = &mut self.chunks {
             chunks.octets = chunks.octets.saturating_add(size.octets);
