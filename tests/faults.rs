@@ -126,11 +126,21 @@ fn faults() -> [(&'static str, String, &'static str); 8] {
     ]
 }
 
+/// The faults at this stage. At the dot a 250 counts however long its text is.
+fn faults_at(stage: &str) -> Vec<(&'static str, String, &'static str)> {
+    let long = ["100 KB of text", "one long line"];
+    let mut faults = Vec::from(faults());
+    faults.retain(|fault| stage != "DOT" || !long.contains(&fault.0));
+    faults
+}
+
 /// Every stage meets every fault once, in the order of the stages.
 fn faulty() -> Script {
-    let all = STAGES
-        .iter()
-        .flat_map(|stage| faults().map(|fault| (stage, fault.1)));
+    let all = STAGES.iter().flat_map(|stage| {
+        faults_at(stage)
+            .into_iter()
+            .map(move |fault| (stage, fault.1))
+    });
     all.fold(Sink::smtp(), |script, (stage, reply)| {
         script.once(stage, &reply)
     })
@@ -140,7 +150,7 @@ fn faulty() -> Script {
 fn whatever_an_mta_says_wrong_is_no_success_and_no_hang() {
     let hop = Hop::before(faulty());
     for stage in STAGES {
-        for (fault, _, told) in faults() {
+        for (fault, _, told) in faults_at(stage) {
             let (mut client, started) = (Dialogue::connect(hop.ingress), Instant::now());
             let reply = attempt(&mut client, "EHLO client.test");
             assert!(
@@ -168,7 +178,7 @@ fn whatever_an_mta_says_wrong_is_no_success_and_no_hang() {
 fn whatever_a_next_hop_says_wrong_is_a_delay() {
     let hop = Hop::before(faulty());
     for stage in STAGES {
-        for (fault, _, _) in faults() {
+        for (fault, _, _) in faults_at(stage) {
             let (mut mta, started) = (Dialogue::connect(hop.egress), Instant::now());
             let reply = attempt(&mut mta, "LHLO mta.test");
             assert!(
@@ -190,6 +200,64 @@ fn whatever_a_next_hop_says_wrong_is_a_delay() {
         attempt(&mut mta, "LHLO mta.test").starts_with("250"),
         "the faults are used up"
     );
+}
+
+/// Not to believe it would mean the same mail again, and again.
+#[test]
+fn a_250_to_the_dot_counts_however_it_is_written() {
+    let words = "250-2.0.0 words, words, words, words, words\r\n";
+    let (hundred, megabytes) = (words.repeat(2500), words.repeat(50_000));
+    let line = |octets| format!("250 2.0.0 {}", "x".repeat(octets));
+    for (reply, told, goes_on) in [
+        // The sink's own CR LF behind it is a reply to nothing.
+        ("250 2.0.0 queued\n".to_owned(), "250 2.0.0 queued", false),
+        (
+            "250-2.0.0 que\n250 2.0.0 ued".to_owned(),
+            "250 2.0.0 ued",
+            true,
+        ),
+        ("250 2.0.0 que\rued".to_owned(), "250 2.0.0 que?ued", true),
+        (
+            format!("{hundred}250 2.0.0 end"),
+            "250 2.0.0 words, words",
+            true,
+        ),
+        (line(100_000), "250 2.0.0 xxx", true),
+        (format!("{megabytes}250 2.0.0 end"), "250 (the rest", false),
+        (line(2_000_000), "250 (the rest", false),
+    ] {
+        let hop = Hop::before(Sink::smtp().always("DOT", &reply));
+        for (address, hello) in hop.doors() {
+            let mut client = Dialogue::connect(address);
+            let heard = attempt(&mut client, hello);
+            assert!(heard.starts_with(told), "{told}: {heard}");
+            if address == hop.ingress && !goes_on {
+                client.send("NOOP\r\n");
+                client.expect("421 4.4.2");
+                assert!(client.is_closed());
+            } else {
+                client.command("NOOP", "250");
+            }
+        }
+        assert_eq!(hop.next.wait_for(2).len(), 2, "{told}: each came once");
+    }
+}
+
+/// Octets behind a reply answer nothing that is said later.
+#[test]
+fn what_stands_behind_a_reply_answers_no_later_command() {
+    let hop = Hop::before(Sink::smtp().always("RCPT", "250 2.1.5 ok\n354 go\r\n250 2.0.0 ghost"));
+    let mut client = Dialogue::open(hop.ingress);
+    client.command("EHLO client.test", "250");
+    client.command("MAIL FROM:<alice@origin.test>", "250");
+    client.command("RCPT TO:<bob@dest.test>", "250 2.1.5 ok");
+    client.send("DATA\r\n");
+    client.expect("421 4.4.2");
+    assert!(client.is_closed());
+    let mut mta = Dialogue::connect(hop.egress);
+    let heard = attempt(&mut mta, "LHLO mta.test");
+    assert!(heard.starts_with('4'), "{heard}");
+    assert!(hop.next.transactions().is_empty());
 }
 
 #[test]

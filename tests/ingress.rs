@@ -296,6 +296,27 @@ fn no_room_for_the_carry_header_means_untracked() {
     assert!(seen.data.starts_with(b"Message-ID:"));
 }
 
+/// No SIZE=, but the one chunk says as much.
+#[test]
+fn no_room_for_the_carry_header_in_the_only_chunk_means_untracked() {
+    let hop = Ingress::before(postfix_like());
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    for (octets, tracked) in [(9950, false), (9000, true)] {
+        client.command(TRACKED, "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        let mut message = MESSAGE.to_vec();
+        message.resize(octets, b'x');
+        client.chunks(&[&message]);
+        client.expect("250 2.0.0 Ok: queued");
+        let seen = hop.mta.wait_for(1).pop().expect("a message").data;
+        assert_eq!(seen.starts_with(b"Hoptrail-Carry:"), tracked, "{octets}");
+        assert!(seen.ends_with(&message), "{octets}");
+        assert!(seen.len() <= 10_000, "{octets}");
+    }
+    hop.reports(1);
+}
+
 #[test]
 fn a_header_block_over_the_limit_means_untracked_and_unchanged() {
     let hop = Ingress::before(postfix_like());

@@ -133,7 +133,7 @@ fn a_client_has_no_more_sessions_than_it_may() {
 
 #[test]
 fn all_clients_together_have_no_more_sessions_than_there_may_be() {
-    let (_hoptrail, entrance, _mta) = hop("limits = { sessions_max = 1 }", Sink::smtp());
+    let (hoptrail, entrance, _mta) = hop("limits = { sessions_max = 1 }", Sink::smtp());
     let mut first = wait_until(PATIENCE, "a session", || {
         let mut client = Dialogue::connect(entrance);
         let greeting = client.reply().join("");
@@ -145,7 +145,13 @@ fn all_clients_together_have_no_more_sessions_than_there_may_be() {
     let mut second = Dialogue::connect(entrance);
     second.expect("421 4.3.2");
     assert!(second.is_closed());
+    let mut third = Dialogue::connect(entrance);
+    third.expect("421 4.3.2");
     first.command("EHLO client.test", "250");
+    let log = hoptrail.log();
+    let told = log.matches("refused: sessions_max").count();
+    // Not once for each of a crowd.
+    assert_eq!(told, 1, "{log}");
 }
 
 #[test]

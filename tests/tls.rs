@@ -21,14 +21,25 @@ use support::tls_hop::{NAME, SMALL, Setup, ingress, offers};
 
 #[test]
 fn starttls_is_ours_to_answer_and_all_said_before_is_void() {
-    let (mta, entrance, _hoptrail, setup) = ingress(Sink::smtp().offer("STARTTLS"), |setup| {
-        setup.tls("starttls")
-    });
+    let (mta, entrance, _hoptrail, setup) = ingress(
+        Sink::smtp()
+            .offer("STARTTLS")
+            .offer("CHUNKING")
+            .offer("ETRN"),
+        |setup| setup.tls("starttls"),
+    );
     let mut client = Dialogue::open(entrance);
     assert!(offers(&client.command("EHLO spy.test", "250"), "STARTTLS"));
     client.command("STARTTLS now", "501 5.5.4");
     client.start_tls(&setup.authority, NAME);
-    for early in ["MAIL FROM:<a@origin.test>", "AUTH PLAIN AGEAYg=="] {
+    for early in [
+        "MAIL FROM:<a@origin.test>",
+        "RCPT TO:<b@dest.test>",
+        "DATA",
+        "BDAT 0 LAST",
+        "AUTH PLAIN AGEAYg==",
+        "ETRN dest.test",
+    ] {
         client.command(early, "503 5.5.1");
     }
     assert!(!offers(
@@ -61,9 +72,12 @@ fn starttls_comes_before_login_and_transaction() {
     let mta = Sink::smtp()
         .offer("AUTH PLAIN")
         .always("AUTH", "235 2.7.0 in");
-    let (_mta, entrance, _hoptrail, setup) = ingress(mta, |setup| setup.tls("starttls"));
+    let (_mta, entrance, _hoptrail, setup) = ingress(mta, |setup| {
+        setup.tls_with("starttls", ", auth_in_clear = true")
+    });
     let mut client = Dialogue::open(entrance);
-    client.command("EHLO client.test", "250");
+    let offer = client.command("EHLO client.test", "250");
+    assert!(offers(&offer, "AUTH PLAIN"), "{offer:?}");
     client.command("MAIL FROM:<a@origin.test>", "250");
     client.command("STARTTLS", "503 5.5.1");
     client.command("RSET", "250");
@@ -74,6 +88,53 @@ fn starttls_comes_before_login_and_transaction() {
     other.start_tls(&setup.authority, NAME);
     other.command("EHLO client.test", "250");
     other.command("AUTH PLAIN AGEAYg==", "235");
+}
+
+/// An MTA that is spoken to in plaintext cannot keep AUTH for clients under TLS by itself.
+#[test]
+fn a_login_waits_for_tls() {
+    let mta = Sink::smtp()
+        .offer("AUTH PLAIN")
+        .always("AUTH", "235 2.7.0 in");
+    let (mta, entrance, _hoptrail, setup) = ingress(mta, |setup| setup.tls("starttls"));
+    let mut client = Dialogue::open(entrance);
+    let offer = client.command("EHLO client.test", "250");
+    assert!(!offers(&offer, "AUTH"), "{offer:?}");
+    let refusal = client.command("AUTH PLAIN AGEAYg==", "538 5.7.11").concat();
+    assert!(refusal.contains("STARTTLS"), "{refusal}");
+    client.start_tls(&setup.authority, NAME);
+    let offer = client.command("EHLO client.test", "250");
+    assert!(offers(&offer, "AUTH PLAIN"), "{offer:?}");
+    client.command("AUTH PLAIN AGEAYg==", "235");
+    assert_eq!(
+        mta.commands(),
+        [
+            "EHLO client.test",
+            "EHLO client.test",
+            "AUTH PLAIN AGEAYg=="
+        ]
+    );
+}
+
+#[test]
+fn nothing_said_before_tls_counts_at_an_egress() {
+    let next = Sink::smtp().start();
+    let exit = net::address();
+    let (_hoptrail, setup) = Setup::new()
+        .listener("egress", exit, next.next_hop())
+        .tls("starttls")
+        .start();
+    let mut mta = Dialogue::open(exit);
+    mta.command("EHLO spy.test", "250");
+    mta.command("MAIL FROM:<evil@origin.test>", "250");
+    mta.command("STARTTLS", "503 5.5.1");
+    mta.command("RSET", "250");
+    mta.start_tls(&setup.authority, NAME);
+    for early in ["MAIL FROM:<a@origin.test>", "RCPT TO:<b@dest.test>", "DATA"] {
+        mta.command(early, "503 5.5.1");
+    }
+    mta.submit("a@origin.test", &["b@dest.test"], SMALL);
+    assert_eq!(next.wait_for(1)[0].mail_from, "MAIL FROM:<a@origin.test>");
 }
 
 #[test]

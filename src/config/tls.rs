@@ -18,6 +18,8 @@ use crate::hop::tls::{
 #[serde(deny_unknown_fields)]
 pub struct RawServerTls {
     mode: ServerMode,
+    #[serde(default)]
+    auth_in_clear: bool,
     cert: Spanned<PathBuf>,
     key: Spanned<PathBuf>,
 }
@@ -36,7 +38,7 @@ impl RawServerTls {
         let chain = read_certificates(self.cert.get_ref()).map_err(&cert)?;
         let private = read_key(self.key.get_ref()).map_err(&key)?;
         let path = |path: &Spanned<PathBuf>| path.get_ref().display().to_string();
-        ServerTls::new(self.mode, chain, private).map_err(|error| match error {
+        ServerTls::new(self.mode, self.auth_in_clear, chain, private).map_err(|error| match error {
             rustls::Error::InvalidCertificate(_) => cert(format!("{}: {error}", path(&self.cert))),
             rustls::Error::InconsistentKeys(_) => key(format!(
                 "{}: not the key of the certificate in {}",

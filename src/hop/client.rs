@@ -23,7 +23,7 @@ use crate::smtp::reply::Reply;
 use crate::track::Security;
 
 /// Octets of replies that may wait for the rest of a pipelined group; a client that does not read them waits too.
-const OWED_MAX: usize = 16 * 1024;
+const OWED_MAX: usize = 4 * 1024;
 
 /// How a command line begins that may be long.
 const AUTH: &[u8] = b"AUTH ";
@@ -39,6 +39,12 @@ pub const MALFORMED_TRACK: Refusal = Refusal {
     code: 501,
     status: "5.5.4",
     text: "malformed TRACK parameter",
+};
+/// To what needs a hello between STARTTLS and the hello that has to follow it.
+pub const HELLO_FIRST: Refusal = Refusal {
+    code: 503,
+    status: "5.5.1",
+    text: "say hello again after STARTTLS",
 };
 const TLS_ALREADY: Refusal = Refusal {
     code: 503,
@@ -114,6 +120,8 @@ pub struct Client {
     pub ends: Box<Ends>,
     /// It passed AUTH.
     pub authenticated: bool,
+    /// What it said before STARTTLS is void, its hello too: the next one is still to come (RFC 3207, 4.2).
+    pub hello_due: bool,
     wire: Wire,
     /// Replies not yet written: those to a pipelined group leave together.
     out: Vec<u8>,
@@ -127,6 +135,7 @@ impl Client {
         Self {
             ends: Box::new(ends),
             authenticated: false,
+            hello_due: false,
             wire,
             out: Vec::new(),
             bad_commands: 0,
@@ -252,7 +261,9 @@ impl Client {
         self.flush().await?;
         let limit = site.hop.timeouts.handshake();
         let done = tls.accept(&mut self.wire, limit).await;
-        done.map(|()| true).map_err(End::Client)
+        done.map_err(End::Client)?;
+        self.hello_due = true;
+        Ok(true)
     }
 
     /// Goes over to TLS before the first word.
@@ -349,6 +360,11 @@ impl Client {
     /// Takes it back.
     pub fn take_timer_back(&mut self, next: &mut Wire) {
         self.wire.take_timer_of(next);
+    }
+
+    /// Whether replies are due that are not written yet.
+    pub fn is_owed(&self) -> bool {
+        !self.out.is_empty()
     }
 
     /// Writes what is due. Kept small, because a session that waits holds the room for it.

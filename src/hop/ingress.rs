@@ -31,8 +31,10 @@ pub use offer::Offers;
 use offer::{Offer, Shown};
 
 use super::Site;
-use super::client::{Client, End, Heard, NOT_IMPLEMENTED};
+use super::client::{Client, End, HELLO_FIRST, Heard, NOT_IMPLEMENTED};
+use super::deadline::Wait;
 use super::introduce::introduce;
+use super::tls::ServerTls;
 use super::transaction::{Envelope, Recipient, Times};
 use super::wire::{Wire, WireError};
 use crate::smtp::command::{Command, Verb};
@@ -40,17 +42,19 @@ use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 use crate::track::{Exchange, Stage};
 
-/// To MAIL and AUTH between STARTTLS and the hello that has to follow it.
-const HELLO_FIRST: Refusal = Refusal {
-    code: 503,
-    status: "5.5.1",
-    text: "say EHLO again after STARTTLS",
-};
+/// How long replies to a pipelined group wait for the next one, so as to leave in one write with it. More than an MTA
+/// takes that has nothing to ask of others, and next to nothing of a client's patience.
+const AT_ONCE: Duration = Duration::from_millis(20);
 /// RFC 4954, 6.
 const TLS_FIRST: Refusal = Refusal {
     code: 538,
     status: "5.7.11",
     text: "encryption required for authentication",
+};
+/// The same, where it can be had.
+const STARTTLS_FIRST: Refusal = Refusal {
+    text: "encryption required for authentication, say STARTTLS first",
+    ..TLS_FIRST
 };
 
 /// Serves one client of an ingress.
@@ -116,8 +120,6 @@ struct Ingress<'a> {
     helo: Option<Box<str>>,
     /// What the MTA is told about the client before each transaction, if it wants that.
     xforward: Option<Box<[u8]>>,
-    /// The MTA still knows a hello from before STARTTLS, which no longer counts.
-    forgotten: bool,
     envelope: Option<Box<Envelope>>,
     /// A message that comes in chunks, from its first to its last.
     chunks: Option<Box<Chunks>>,
@@ -134,7 +136,6 @@ impl<'a> Ingress<'a> {
             hello: None,
             helo: None,
             xforward: None,
-            forgotten: false,
             envelope: None,
             chunks: None,
         }
@@ -165,6 +166,10 @@ impl Ingress<'_> {
     async fn unasked(&mut self, heard: Result<(), WireError>) -> Result<(), End> {
         heard.map_err(End::NextHop)?;
         let reply = self.reply().await?;
+        if reply.is_positive() {
+            // It would be taken for the answer to the client's next command.
+            return Err(End::NextHop(WireError::OutOfStep));
+        }
         self.client.tell(reply.raw());
         Err(End::Done)
     }
@@ -176,7 +181,12 @@ impl Ingress<'_> {
             Err(refusal) => return self.refuse(&refusal),
         };
         match command.verb {
-            Verb::Mail | Verb::Auth if self.forgotten => self.refuse(&HELLO_FIRST),
+            // The MTA still knows the hello from before STARTTLS. A chunk is read and refused as one without a MAIL.
+            Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Auth | Verb::Other
+                if self.client.hello_due =>
+            {
+                self.refuse(&HELLO_FIRST)
+            }
             Verb::Starttls => self.starttls().await,
             Verb::Ehlo | Verb::Helo => self.hello(&command, line).await,
             Verb::Mail => self.mail(command, line).await,
@@ -231,20 +241,29 @@ impl Ingress<'_> {
     }
 
     async fn ask(&mut self, line: &[u8]) -> Result<Reply, End> {
+        self.next.in_step().map_err(End::NextHop)?;
         self.next.write(line).await.map_err(End::NextHop)?;
         self.reply().await
     }
 
+    /// The MTA's next reply. Those before it, which the client still has to get, wait for one that comes at once; an MTA
+    /// that takes its time for each of a pipelined group must not make the client wait for the last.
     async fn reply(&mut self) -> Result<Reply, End> {
-        let limit = self.site.hop.timeouts.reply();
-        self.reply_within(limit).await.map_err(End::NextHop)
+        if self.client.is_owed() {
+            match self.reply_within(&mut Wait::For(AT_ONCE)).await {
+                Err(WireError::TimedOut) => self.client.flush().await?,
+                reply => return reply.map_err(End::NextHop),
+            }
+        }
+        let mut wait = Wait::For(self.site.hop.timeouts.reply());
+        self.reply_within(&mut wait).await.map_err(End::NextHop)
     }
 
     /// The MTA's next reply. It is waited for with the client's timer, which has nothing else to do meanwhile.
-    async fn reply_within(&mut self, limit: Duration) -> Result<Reply, WireError> {
+    async fn reply_within(&mut self, wait: &mut Wait) -> Result<Reply, WireError> {
         let octets_max = self.site.hop.limits.reply_octets_max;
         self.client.lend_timer(&mut self.next);
-        let reply = self.next.reply(octets_max, limit).await;
+        let reply = self.next.reply_by(octets_max, wait).await;
         self.client.take_timer_back(&mut self.next);
         reply
     }
@@ -267,7 +286,7 @@ impl Ingress<'_> {
             return self.answer(reply);
         }
         self.forget();
-        self.forgotten = false;
+        self.client.hello_due = false;
         let reply_us = self.site.hop.clock.now_us();
         self.hello = Some(Box::new(Exchange {
             stage: Stage::Ehlo,
@@ -312,11 +331,13 @@ impl Ingress<'_> {
 
     fn may_log_in(&self) -> bool {
         let (client, next) = (&self.client, &self.next);
-        login_is_private(
-            client.is_secure(),
-            next.is_secure(),
-            client.ends.client.ip(),
-        )
+        let waits_for_tls = |tls: &ServerTls| !tls.auth_in_clear;
+        !client.starttls(self.site).is_some_and(waits_for_tls)
+            && login_is_private(
+                client.is_secure(),
+                next.is_secure(),
+                client.ends.client.ip(),
+            )
     }
 
     async fn starttls(&mut self) -> Result<(), End> {
@@ -324,8 +345,9 @@ impl Ingress<'_> {
         if self.client.start_tls(self.site, in_transaction).await? {
             // What came in plaintext came from anybody (RFC 3207, 4.2).
             self.hello = None;
+            self.helo = None;
+            self.offer = None;
             self.track_offered = false;
-            self.forgotten = true;
         }
         Ok(())
     }
@@ -334,7 +356,9 @@ impl Ingress<'_> {
     /// ever logged.
     async fn auth(&mut self, line: &[u8]) -> Result<(), End> {
         if !self.may_log_in() {
-            return self.refuse(&TLS_FIRST);
+            let offered = self.client.starttls(self.site).is_some();
+            let refusal = if offered { STARTTLS_FIRST } else { TLS_FIRST };
+            return self.refuse(&refusal);
         }
         let mut code = self.exchange(line).await?;
         while code == 334 {

@@ -38,7 +38,7 @@ const BACKLOG: u32 = 4096;
 /// A pause after an accept that failed (out of descriptors, most likely), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Trouble with accepting is told once in this time, or a log grows by what ails the machine anyway.
+/// Trouble with clients that come is told once in this time, or a log grows by what ails the machine anyway.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// More sessions than any limit allows: each holds one, so that the open ones can be counted and waited for.
@@ -123,24 +123,25 @@ async fn step_back() {
     .await;
 }
 
-/// Accepts that failed, told together.
+/// What happens again and again, told together.
 #[derive(Default)]
 struct Trouble {
     told: Option<Instant>,
-    failures: u32,
+    times: u32,
 }
 
 impl Trouble {
-    fn tell(&mut self, listen: SocketAddr, error: &io::Error) {
-        self.failures += 1;
+    /// It has happened; `tell` says how many times since it was told.
+    fn count(&mut self, tell: impl FnOnce(u32)) {
+        self.times += 1;
         if self
             .told
             .is_none_or(|told| told.elapsed() >= COMPLAINT_PAUSE)
         {
-            warn!(%listen, failures = self.failures, "cannot accept: {error}");
+            tell(self.times);
             *self = Self {
                 told: Some(Instant::now()),
-                failures: 0,
+                times: 0,
             };
         }
     }
@@ -157,7 +158,7 @@ pub async fn serve(
     let mut stopping = site.borrow().hop.stopping.clone();
     let places = Arc::new(Semaphore::new(PLACES as usize));
     let mut number: u64 = 0;
-    let mut trouble = Trouble::default();
+    let (mut failures, mut refusals) = (Trouble::default(), Trouble::default());
     loop {
         let worker = workers.next();
         let accepted = tokio::select! {
@@ -172,7 +173,8 @@ pub async fn serve(
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                trouble.tell(site.listener.listen, &error);
+                let listen = site.listener.listen;
+                failures.count(|failures| warn!(%listen, failures, "cannot accept: {error}"));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -180,6 +182,8 @@ pub async fn serve(
         let open = PLACES as usize - places.available_permits();
         let place = Arc::clone(&places).try_acquire_owned();
         let (true, Ok(place)) = (open < site.hop.limits.sessions_max, place) else {
+            let listen = site.listener.listen;
+            refusals.count(|clients| warn!(%listen, clients, "refused: sessions_max"));
             worker.spawn(async move { turn_away(stream, &site, busy(&site)).await });
             continue;
         };

@@ -160,6 +160,7 @@ impl Manners<'_> {
 
     /// Says hello.
     pub async fn hello(&self, verb: &str, wire: &mut Wire) -> Result<Reply, WireError> {
+        wire.in_step()?;
         wire.write(format!("{verb} {}\r\n", self.hostname).as_bytes())
             .await?;
         self.reply(wire).await

@@ -74,6 +74,7 @@ impl Peer {
 
     /// Sends one command line (without CRLF) and reads its reply.
     pub async fn command(&mut self, line: &[u8]) -> Result<Reply, WireError> {
+        self.wire.in_step()?;
         self.wire.write(&[line, b"\r\n"].concat()).await?;
         self.reply().await
     }
@@ -91,7 +92,7 @@ impl Peer {
         let (octets_max, limit) = (self.limits.reply_octets_max, self.timeouts.final_reply());
         let mut replies = Vec::with_capacity(accepted);
         while replies.len() < accepted {
-            match self.wire.reply(octets_max, limit).await {
+            match self.wire.verdict(octets_max, limit).await {
                 Ok(reply) if self.protocol == Protocol::Lmtp => replies.push(reply),
                 Ok(reply) => replies.resize(accepted, reply),
                 Err(error) => return (replies, Some(error)),

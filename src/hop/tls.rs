@@ -44,6 +44,8 @@ pub enum ServerMode {
 pub struct ServerTls {
     /// When it begins.
     pub mode: ServerMode,
+    /// AUTH is let through before the handshake, too.
+    pub auth_in_clear: bool,
     config: Arc<ServerConfig>,
 }
 
@@ -51,6 +53,7 @@ impl ServerTls {
     /// Fails if the key does not belong to the chain's first certificate, or one of them cannot be used.
     pub fn new(
         mode: ServerMode,
+        auth_in_clear: bool,
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, rustls::Error> {
@@ -60,6 +63,7 @@ impl ServerTls {
             .with_single_cert(chain, key)?;
         Ok(Self {
             mode,
+            auth_in_clear,
             config: Arc::new(config),
         })
     }

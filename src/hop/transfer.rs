@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::arriving::Arrival;
 use super::chunk::DATA_AFTER_BDAT;
-use super::client::{Client, End, Heard, NOT_IMPLEMENTED, early_message};
+use super::client::{Client, End, HELLO_FIRST, Heard, NOT_IMPLEMENTED, early_message};
 use super::dispatch::{Dispatch, Dispatched, Peers};
 use super::head::Head;
 use super::leg::Framing;
@@ -122,6 +122,7 @@ impl Transfer<'_> {
                 self.hello(false);
                 Ok(())
             }
+            Verb::Mail if self.client.hello_due => self.refuse(&HELLO_FIRST),
             Verb::Mail => self.mail(command),
             Verb::Rcpt => self.rcpt(command),
             Verb::Data => Box::pin(self.data()).await,
@@ -175,6 +176,7 @@ impl Transfer<'_> {
     fn hello(&mut self, extended: bool) {
         let command_us = self.site.hop.clock.now_us();
         self.forget();
+        self.client.hello_due = false;
         let hostname = self.site.hop.hostname.clone();
         if !extended {
             self.track_offered = false;

@@ -49,6 +49,9 @@ pub enum WireError {
     Io(#[from] io::Error),
 }
 
+/// Octets past its limit up to which the end of a reply is looked for, where its code counts for itself.
+const SURPLUS_MAX: usize = 1 << 20;
+
 /// What came where a command line was awaited.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Incoming {
@@ -181,7 +184,7 @@ impl Wire {
     }
 
     /// Whether the peer has said nothing ahead of what it is sent next: what waits here would be taken for the
-    /// reply to that.
+    /// reply to that. To be asked before each command.
     pub fn in_step(&self) -> Result<(), WireError> {
         if self.buffered().is_empty() {
             Ok(())
@@ -287,7 +290,15 @@ impl Wire {
 
     /// The peer's next reply, read within `limit`.
     pub async fn reply(&mut self, octets_max: usize, limit: Duration) -> Result<Reply, WireError> {
-        let mut wait = Wait::For(limit);
+        self.reply_by(octets_max, &mut Wait::For(limit)).await
+    }
+
+    /// The same, read before `wait` ends; if it is not there by then it can be waited for again.
+    pub async fn reply_by(
+        &mut self,
+        octets_max: usize,
+        wait: &mut Wait,
+    ) -> Result<Reply, WireError> {
         let mut reader = ReplyReader::default();
         loop {
             match reader.next(self.buffered(), octets_max) {
@@ -295,10 +306,30 @@ impl Wire {
                     self.take(len);
                     return Ok(reply);
                 }
-                ReplyParse::Partial => self.fill_within(&mut wait).await?,
+                ReplyParse::Partial => self.fill_within(wait).await?,
                 ReplyParse::Malformed => return Err(WireError::Malformed),
                 ReplyParse::TooLong => return Err(WireError::TooLong),
             }
+        }
+    }
+
+    /// The reply to the end of a message, read within `limit`. Not to believe it means the same mail again, so its code
+    /// counts however long its text is, which is cut to `octets_max`. One that seems to have no end is the last that is
+    /// read here: whatever came behind it could be a part of it.
+    pub async fn verdict(
+        &mut self,
+        octets_max: usize,
+        limit: Duration,
+    ) -> Result<Reply, WireError> {
+        match self.reply(octets_max + SURPLUS_MAX, limit).await {
+            Ok(reply) => Ok(reply.cut(octets_max)),
+            Err(WireError::TooLong) => {
+                let begun = Reply::begun(self.buffered());
+                self.take(self.buffered().len());
+                self.stream = Stream::Lost;
+                begun.ok_or(WireError::TooLong)
+            }
+            Err(error) => Err(error),
         }
     }
 

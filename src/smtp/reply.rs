@@ -1,18 +1,22 @@
 //! Replies (RFC 5321, 4.2): found in a stream of octets, kept as they came, and read for what a report
 //! needs. Decisions go by the code only; the text is a stranger's.
 
-use super::line::{Line, next_line};
+use memchr::{memchr, memrchr};
+
 use super::queue_id;
 
 /// Most octets of a reply that a report quotes.
 pub const TEXT_OCTETS_MAX: usize = 500;
+
+/// Octets of a line with nothing but a code, CRLF included.
+const CODE_OCTETS: usize = 5;
 
 /// One reply with all its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The three digits.
     pub code: u16,
-    /// Every line as it came, CRLF included.
+    /// Every line as it came, but with a CRLF.
     raw: Vec<u8>,
 }
 
@@ -35,10 +39,17 @@ pub enum ReplyParse {
 }
 
 /// Finds replies in a growing buffer and looks at every octet once, however slowly they come.
+///
+/// A line ends with LF, with or without a CR before it: whoever forgets that has still said what its code says, and
+/// not to believe a 250 means the same mail again.
 #[derive(Clone, Debug, Default)]
 pub struct ReplyReader {
     /// Octets of whole lines of the reply that have been looked at.
     scanned: usize,
+    /// Octets behind which the next line ends.
+    seen: usize,
+    /// A CR or LF stands alone in one of the lines.
+    bare: bool,
 }
 
 impl ReplyReader {
@@ -47,43 +58,63 @@ impl ReplyReader {
     pub fn next(&mut self, buf: &[u8], octets_max: usize) -> ReplyParse {
         let parse = self.scan(buf, octets_max);
         if parse != ReplyParse::Partial {
-            self.scanned = 0;
+            *self = Self::default();
         }
         parse
     }
 
     fn scan(&mut self, buf: &[u8], octets_max: usize) -> ReplyParse {
+        let allowed = buf.get(..octets_max).unwrap_or(buf);
         loop {
-            let rest = buf.get(self.scanned..).unwrap_or_default();
-            let len = match next_line(rest, octets_max.saturating_sub(self.scanned)) {
-                Line::Complete { len } => len,
-                Line::Partial => return ReplyParse::Partial,
-                Line::TooLong => return ReplyParse::TooLong,
-                Line::Bare => return ReplyParse::Malformed,
+            let Some(end) = memchr(b'\n', allowed.get(self.seen..).unwrap_or_default()) else {
+                self.seen = allowed.len();
+                return if buf.len() < octets_max {
+                    ReplyParse::Partial
+                } else {
+                    ReplyParse::TooLong
+                };
             };
-            let Some(code) = code_of(rest).filter(|code| code_of(buf) == Some(*code)) else {
+            let end = self.seen + end;
+            let line = &allowed[self.scanned..end];
+            let text = line.strip_suffix(b"\r");
+            self.bare |= text.is_none_or(|text| memchr(b'\r', text).is_some());
+            let text = text.unwrap_or(line);
+            let Some(code) = code_of(text).filter(|code| code_of(buf) == Some(*code)) else {
                 return ReplyParse::Malformed;
             };
-            self.scanned += len;
-            match rest[3] {
-                b'-' => {}
-                b' ' | b'\r' => return complete(code, &buf[..self.scanned]),
-                _ => return ReplyParse::Malformed,
+            (self.scanned, self.seen) = (end + 1, end + 1);
+            match text.get(3) {
+                Some(b'-') => {}
+                None | Some(b' ') => return self.complete(code, &buf[..=end]),
+                Some(_) => return ReplyParse::Malformed,
             }
         }
     }
+
+    fn complete(&self, code: u16, came: &[u8]) -> ReplyParse {
+        let raw = if self.bare {
+            as_lines(came)
+        } else {
+            came.to_vec()
+        };
+        let (reply, len) = (Reply { code, raw }, came.len());
+        ReplyParse::Complete { reply, len }
+    }
 }
 
-fn complete(code: u16, raw: &[u8]) -> ReplyParse {
-    let reply = Reply {
-        code,
-        raw: raw.to_vec(),
-    };
-    let len = raw.len();
-    ReplyParse::Complete { reply, len }
+/// What came as lines that end with CRLF and hold no other CR, which is what a client is owed (RFC 5321, 2.3.8).
+fn as_lines(came: &[u8]) -> Vec<u8> {
+    let mut raw = Vec::with_capacity(came.len() + 2);
+    for line in came.split_inclusive(|b| *b == b'\n') {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        raw.extend(text.iter().map(|b| if *b == b'\r' { b'?' } else { *b }));
+        raw.extend_from_slice(b"\r\n");
+    }
+    raw
 }
 
-/// The code at the start of a line that ends with CRLF.
+/// The code at the start of a line.
 ///
 /// RFC 5321 wants the second digit to be 0 to 5; real servers also say 571 and the like.
 fn code_of(line: &[u8]) -> Option<u16> {
@@ -104,10 +135,32 @@ fn code_of(line: &[u8]) -> Option<u16> {
 impl Reply {
     /// Looks at the reply that starts `buf`; it may have `octets_max` octets, all lines together.
     ///
-    /// Every line must bear the same code and end with CRLF; a bare code is accepted. For a reply that
-    /// comes in many pieces [`ReplyReader`] remembers what it has seen.
+    /// Every line must bear the same code; a bare code is accepted. For a reply that comes in many pieces [`ReplyReader`] remembers what it has seen.
     pub fn next(buf: &[u8], octets_max: usize) -> ReplyParse {
         ReplyReader::default().next(buf, octets_max)
+    }
+
+    /// The code at the start of `buf`, with a text of ours for the one that does not end.
+    pub fn begun(buf: &[u8]) -> Option<Self> {
+        let code = code_of(buf).filter(|_| matches!(buf.get(3), Some(b' ' | b'-')))?;
+        Some(Self::new(code, "", "(the rest was too long)"))
+    }
+
+    /// The same with no more text than fits into so many octets: whole lines, or the start of the first.
+    #[must_use]
+    pub fn cut(mut self, octets_max: usize) -> Self {
+        let octets_max = octets_max.max(CODE_OCTETS);
+        if self.raw.len() <= octets_max {
+            return self;
+        }
+        let whole = memrchr(b'\n', &self.raw[..octets_max]).map(|end| end - 1);
+        self.raw.truncate(whole.unwrap_or(octets_max - 2));
+        let last = memrchr(b'\n', &self.raw).map_or(0, |end| end + 1);
+        if let Some(separator) = self.raw.get_mut(last + 3) {
+            *separator = b' ';
+        }
+        self.raw.extend_from_slice(b"\r\n");
+        self
     }
 
     /// A reply of our own: one line. What is not printable ASCII in `text` becomes `?`.
@@ -149,7 +202,7 @@ impl Reply {
         self.raw.extend_from_slice(b"\r\n");
     }
 
-    /// Every line as it came, CRLF included.
+    /// Every line as it came, but with a CRLF.
     pub fn raw(&self) -> &[u8] {
         &self.raw
     }

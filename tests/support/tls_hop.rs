@@ -55,9 +55,14 @@ impl Setup {
     }
 
     pub fn tls(self, mode: &str) -> Self {
+        self.tls_with(mode, "")
+    }
+
+    /// The same with more in its table.
+    pub fn tls_with(self, mode: &str, keys: &str) -> Self {
         let [cert, key] = ["mx1.pem", "mx1.key"].map(|name| self.file(name));
         self.line(&format!(
-            "tls = {{ mode = '{mode}', cert = '{}', key = '{}' }}",
+            "tls = {{ mode = '{mode}', cert = '{}', key = '{}'{keys} }}",
             cert.display(),
             key.display()
         ))

@@ -87,6 +87,10 @@ fn certificates_of_no_use_are_mistakes_in_the_configuration() {
             "{ mode = 'starttls', cert = '/x', key = '/x', ciphers = 'x' }",
             "ciphers",
         ),
+        (
+            "{ mode = 'starttls', cert = '/x', key = '/x', auth_in_clear = 'yes' }",
+            "boolean",
+        ),
     ] {
         let error = with(&format!("tls = {table}")).unwrap_err();
         assert!(

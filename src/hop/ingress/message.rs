@@ -12,6 +12,7 @@ use crate::hop::arriving::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
 use crate::hop::client::{End, bare_newline, early_message};
+use crate::hop::deadline::Wait;
 use crate::hop::log_step;
 use crate::hop::transaction::Envelope;
 use crate::smtp::command::Command;
@@ -130,8 +131,12 @@ impl Ingress<'_> {
     }
 
     async fn final_reply(&mut self) -> Result<Reply, End> {
+        let octets_max = self.site.hop.limits.reply_octets_max;
         let limit = self.site.hop.timeouts.final_reply();
-        match self.reply_within(limit).await {
+        self.client.lend_timer(&mut self.next);
+        let verdict = self.next.verdict(octets_max, limit).await;
+        self.client.take_timer_back(&mut self.next);
+        match verdict {
             Ok(reply) => Ok(reply),
             Err(error) => {
                 // A duplicate is possible now, a loss is not (RFC 1047).
@@ -147,7 +152,10 @@ impl Ingress<'_> {
 
     /// What an MTA said before it went away in the middle of a message; never a success.
     async fn last_words(&mut self) -> Reply {
-        match self.reply_within(Duration::from_secs(1)).await {
+        match self
+            .reply_within(&mut Wait::For(Duration::from_secs(1)))
+            .await
+        {
             Ok(reply) if !reply.is_positive() => reply,
             _ => Reply::new(
                 421,
@@ -202,6 +210,9 @@ impl Ingress<'_> {
     /// One chunk to the MTA, and its reply.
     async fn chunk(&mut self, size: Size, line: &[u8]) -> Result<(Reply, Option<Arrival>), End> {
         let manner = self.manner(true);
+        if size.last && self.chunks.is_none() {
+            self.keep_to_size(size.octets);
+        }
         let mut chunk = self.client.chunk(&self.site.hop, size).await?;
         let start = if let Some(chunks) = &mut self.chunks {
             chunks.octets = chunks.octets.saturating_add(size.octets);

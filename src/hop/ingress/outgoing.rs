@@ -1,9 +1,14 @@
 //! The MAIL and RCPT lines for the MTA, where tracking changes what the client wrote. Nothing here speaks to it.
+//!
+//! A carry header makes a message larger, by some 300 octets, and no mail is to be too large for that: where its size is
+//! known before it goes (`SIZE=`, or one chunk that is all of it) and leaves no room, it goes untracked. Behind DATA, or
+//! in several chunks, a message without `SIZE=` is not known before its end, and one so close to the MTA's limit is refused.
 
 use tracing::info;
 
 use super::Ingress;
 use super::arrival::carry;
+use crate::hop::Tracking;
 use crate::hop::transaction::{Tracked, without};
 use crate::smtp::command::Command;
 use crate::smtp::envelope::EnvelopeCommand;
@@ -58,17 +63,42 @@ impl Ingress<'_> {
         let (Some(size), Some(tracking)) = (size, &self.site.hop.tracking) else {
             return (stripped, true);
         };
+        let Some(roomy) = self.with_carry(size, tracked, tracking) else {
+            return (stripped, false);
+        };
+        let line = Command::parse(&stripped)
+            .and_then(|command| Ok(command.envelope()?.with_value("SIZE", &roomy.to_string())));
+        line.map_or((stripped, false), |line| (line, true))
+    }
+
+    /// The size of a message with the carry header; `None` if the MTA takes no mail of that size.
+    fn with_carry(&self, size: u64, tracked: Option<&Tracked>, tracking: &Tracking) -> Option<u64> {
         let known = tracked.map(|tracked| carry(self.site, tracked).octets_max(&tracking.keys));
         let roomy = size.saturating_add(known.unwrap_or(CARRY_OCTETS_MAX));
         let offer = self.offer.as_ref();
         let size_max = offer.and_then(|offer| offer.keywords.size_max());
         if size_max.is_some_and(|max| roomy > max) {
             info!(hop = %self.site.hop.hostname, size, "no room for a carry header: untracked");
-            return (stripped, false);
+            return None;
         }
-        let line = Command::parse(&stripped)
-            .and_then(|command| Ok(command.envelope()?.with_value("SIZE", &roomy.to_string())));
-        line.map_or((stripped, false), |line| (line, true))
+        Some(roomy)
+    }
+
+    /// A message of this size is about to go: it goes untracked if the MTA takes none that is as large with its carry
+    /// header.
+    pub(super) fn keep_to_size(&mut self, size: u64) {
+        let (Some(envelope), Some(tracking)) = (&self.envelope, &self.site.hop.tracking) else {
+            return;
+        };
+        let tracked = envelope.tracked.as_deref();
+        let passed = tracked.is_some() && self.next_hop_tracks();
+        let asked = tracked.is_some() || envelope.wish.is_some();
+        if asked && !passed && self.with_carry(size, tracked, tracking).is_none() {
+            let envelope = self.envelope.as_mut();
+            if let Some(envelope) = envelope {
+                (envelope.tracked, envelope.wish) = (None, None);
+            }
+        }
     }
 
     /// The request for an MTA that tracks by itself. Its parent is the last step that is reported.

@@ -67,9 +67,8 @@ fn a_bare_code_is_a_reply() {
 fn what_is_no_reply_is_malformed() {
     for raw in [
         "250-a\r\n550 b\r\n",
-        "250 a\n",
-        "250 a\nb\r\n",
-        "250 a\rb\r\n",
+        "250-a\nb\r\n",
+        "250\ra\r\n",
         "250a\r\n",
         "250\ta\r\n",
         "25\r\n",
@@ -92,6 +91,57 @@ fn what_is_no_reply_is_malformed() {
         "250-a\r\n250 b",
     ] {
         assert_eq!(refused(raw), ReplyParse::Partial, "{raw:?}");
+    }
+}
+
+#[test]
+fn a_lone_lf_ends_a_line_and_goes_on_as_crlf() {
+    for (came, raw) in [
+        ("250 a\n", "250 a\r\n"),
+        ("250\n", "250\r\n"),
+        ("250-a\r\n250-\n250 b\n", "250-a\r\n250-\r\n250 b\r\n"),
+        ("250 a\rb\r\r\n", "250 a?b?\r\n"),
+        ("550-a\rb\n550 c\r\n", "550-a?b\r\n550 c\r\n"),
+    ] {
+        assert_eq!(reply(came).raw(), raw.as_bytes(), "{came:?}");
+    }
+    // What stands behind it is no part of the reply.
+    let ReplyParse::Complete { len, .. } = Reply::next(b"250 a\n250 b\r\n", 4096) else {
+        panic!("a reply");
+    };
+    assert_eq!(len, 6);
+}
+
+#[test]
+fn a_reply_is_cut_at_its_lines() {
+    let long = reply("250-ab\r\n250-cd\r\n250 ef\r\n");
+    for (octets_max, left) in [
+        (24, "250-ab\r\n250-cd\r\n250 ef\r\n"),
+        (23, "250-ab\r\n250 cd\r\n"),
+        (16, "250-ab\r\n250 cd\r\n"),
+        (15, "250 ab\r\n"),
+        (7, "250 a\r\n"),
+        (6, "250 \r\n"),
+        (0, "250\r\n"),
+    ] {
+        let cut = long.clone().cut(octets_max);
+        assert_eq!(cut.raw(), left.as_bytes(), "{octets_max}");
+        assert_eq!(reply(left), cut);
+    }
+}
+
+#[test]
+fn a_reply_without_an_end_has_a_code() {
+    for (buf, code) in [
+        ("250 aaa", Some(250)),
+        ("451-aaa\r\n451-", Some(451)),
+        ("250", None),
+        ("250aaa", None),
+        ("hello", None),
+        ("", None),
+    ] {
+        let begun = Reply::begun(buf.as_bytes()).map(|reply| reply.code);
+        assert_eq!(begun, code, "{buf:?}");
     }
 }
 
@@ -232,6 +282,25 @@ proptest! {
             prop_assert!(quoted.len() <= TEXT_OCTETS_MAX);
             prop_assert_eq!(reply.queue_id().filter(|id| !(4..=64).contains(&id.len())), None);
             let _ = reply.enhanced();
+        }
+    }
+
+    /// However it came, what goes on is a reply of clean lines; cut, too.
+    #[test]
+    fn what_goes_on_is_clean(
+        came in "(250-[a\r]{0,5}\r?\n){0,3}250( [a\r]{0,5})?\r?\n",
+        octets_max in 0usize..50,
+    ) {
+        if let ReplyParse::Complete { reply, len } = Reply::next(came.as_bytes(), 4096) {
+            prop_assert_eq!(len, came.len());
+            for reply in [reply.clone(), reply.cut(octets_max)] {
+                let raw = reply.raw().to_vec();
+                let lines = raw.strip_suffix(b"\r\n").map(|raw| raw.split(|b| *b == b'\n'));
+                let mut octets = lines.into_iter().flatten();
+                prop_assert!(octets.all(|line| !line.strip_suffix(b"\r").unwrap_or(line).contains(&b'\r')));
+                let len = raw.len();
+                prop_assert_eq!(Reply::next(&raw, 4096), ReplyParse::Complete { reply, len });
+            }
         }
     }
 
