@@ -68,8 +68,8 @@ const TROUBLE: [(&str, &str, &str, &str); 12] = [
     (
         "no-entry",
         "CONNECT",
-        "554 5.3.2 not for you",
-        "failed 5.3.2 554 5.3.2 not for you",
+        "521 5.3.2 takes no mail",
+        "failed 5.3.2 521 5.3.2 takes no mail",
     ),
     (
         "no-mail",
