@@ -25,6 +25,9 @@ use crate::track::{Secret, TrackingId};
 /// How many threads read mails, and put messages together. Most of the work of reading is the system's.
 pub const THREADS: usize = 2;
 
+/// How often a Maildir is read at most, in which mails are moved all the time. Only what is unknown is opened again.
+const READINGS_MAX: usize = 10;
+
 /// How many batches of mails are listed before somebody looks at them.
 const LISTED: usize = 128;
 
@@ -116,9 +119,9 @@ impl Stock {
                     return Ok(false);
                 }
                 self.state = None;
-                let changed = self.renew(looked_at, |unknown| read_maildir(path, &tray, unknown));
-                self.state = state.filter(|_| changed.is_ok());
-                return changed;
+                let changed = self.follow(path, &tray, looked_at)?;
+                self.state = state;
+                return Ok(changed);
             }
             Source::Imap(folder) => {
                 return self.renew(looked_at, |unknown| {
@@ -138,6 +141,25 @@ impl Stock {
         self.take(tray);
         self.order();
         Ok(true)
+    }
+
+    /// Reads a Maildir until nothing was moved in it meanwhile: what goes from `new` to `cur` is seen in neither by whoever
+    /// looks there in the wrong order.
+    fn follow(
+        &mut self,
+        maildir: &Path,
+        tray: &Tray,
+        looked_at: &AtomicUsize,
+    ) -> Result<bool, SourceError> {
+        let mut changed = false;
+        for _ in 0..READINGS_MAX {
+            let before = maildir::stamp(maildir);
+            changed |= self.renew(looked_at, |unknown| read_maildir(maildir, tray, unknown))?;
+            if before == maildir::stamp(maildir) {
+                break;
+            }
+        }
+        Ok(changed)
     }
 
     /// Forgets the mails that `read` does not ask about, and adds those that it reads since they are unknown.

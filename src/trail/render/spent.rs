@@ -72,7 +72,7 @@ impl Spent {
         rows.extend(beyond(recipient, view));
         rows.extend(waits_us.map(|us| Row {
             us,
-            ..row("", "no news since, by your clock".to_owned(), duration(us))
+            ..row("", "no news since".to_owned(), duration(us))
         }));
         let waited = Bounds::measured(waits_us.unwrap_or(0));
         let total = total(&parts).map(|total| total.plus(waited));

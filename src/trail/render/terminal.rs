@@ -47,8 +47,8 @@ pub fn unproved_remark(view: &View) -> String {
 
 /// Some lines of a list whose ids are so wide.
 pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
-    // 36 columns of 80.
-    let column = view.width.unwrap_or(TERMINAL_COLUMNS) * 9 / 20;
+    // 32 columns of 80.
+    let column = view.width.unwrap_or(TERMINAL_COLUMNS) * 2 / 5;
     let verdict_max = view.width.map_or(usize::MAX, |_| column);
     let verdicts = messages.iter().map(|m| fill_list(&m.verdict, verdict_max));
     let verdicts: Vec<_> = verdicts.collect();

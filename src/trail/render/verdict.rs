@@ -18,7 +18,7 @@ const LOOP_FROM: usize = 2;
 pub const TOLD_OF: i64 = 20;
 
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
-/// Fewer words where `short`, and hosts by their first two labels.
+/// Fewer words where `short`, and no more of a host's name than tells it from others.
 pub fn verdict(message: &Message, view: &View, short: bool) -> String {
     let mut parts = parts(message, view, short);
     if message.untold() > 0 {
@@ -94,7 +94,13 @@ fn phrase(
     alone: bool,
     short: bool,
 ) -> String {
-    let name = |host: &str| plain(if short { short_name(host) } else { host });
+    let name = |host: &str| {
+        plain(if short {
+            short_name(host, message)
+        } else {
+            host
+        })
+    };
     let host = name(&recipient.host);
     let custody = custody(message, recipient, view.now_us);
     let holder = custody.and_then(|c| c.host);
@@ -145,16 +151,30 @@ fn said_to(word: &Word, short: bool) -> String {
     }
 }
 
-/// The first two labels of a host's name, which mostly tell it from others; an IP address whole, also with a port or in
-/// brackets.
-fn short_name(host: &str) -> &str {
+/// As many labels of a host's name as tell it from the message's other hosts; an IP address whole, also with a port or
+/// in brackets.
+fn short_name<'h>(host: &'h str, message: &Message) -> &'h str {
     let address = host.starts_with('[')
         || host.parse::<IpAddr>().is_ok()
         || host.parse::<SocketAddr>().is_ok();
-    match host.match_indices('.').nth(1) {
-        Some((end, _)) if !address => &host[..end],
-        _ => host,
+    if address {
+        return host;
     }
+    let hops = message.stays.iter().map(|stay| stay.host.as_deref());
+    let ends = message.recipients.iter().map(|r| r.remote.as_deref());
+    let others: Vec<&str> = hops
+        .chain(ends)
+        .flatten()
+        .filter(|other| *other != host)
+        .collect();
+    let begins = |short: &str, other: &&str| {
+        let rest = other.strip_prefix(short);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let shorts = host.match_indices('.').map(|(end, _)| &host[..end]);
+    let mut tell = shorts.filter(|short| !short.is_empty());
+    tell.find(|short| !others.iter().any(|other| begins(short, other)))
+        .unwrap_or(host)
 }
 
 /// A time of a stay's clock as the first hop's clock had it; as it stands where that is not known.

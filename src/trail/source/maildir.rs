@@ -126,18 +126,32 @@ pub fn state(maildir: &Path) -> Option<u64> {
     const MOMENT_S: i64 = 2;
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
     let settled_s = i64::try_from(now_s).ok()? - MOMENT_S;
-    let mut state = DefaultHasher::new();
+    let stamp = stamp(maildir)?;
+    (stamp.newest_s <= settled_s).then_some(stamp.state)
+}
+
+/// What tells that mails came, went or were moved, but for what is done within a moment of the file system.
+#[derive(PartialEq, Eq)]
+pub struct Stamp {
+    state: u64,
+    newest_s: i64,
+}
+
+/// The one of now.
+pub fn stamp(maildir: &Path) -> Option<Stamp> {
+    let (mut state, mut newest_s) = (DefaultHasher::new(), i64::MIN);
     for place in places(maildir).ok()? {
         let meta = match fs::metadata(&place) {
             Err(why) if why.kind() == io::ErrorKind::NotFound => continue,
             other => other.ok()?,
         };
-        if meta.ctime() > settled_s {
-            return None;
-        }
+        newest_s = newest_s.max(meta.ctime());
         (place, meta.ino(), meta.ctime(), meta.ctime_nsec()).hash(&mut state);
     }
-    Some(state.finish())
+    Some(Stamp {
+        state: state.finish(),
+        newest_s,
+    })
 }
 
 /// The `new` and `cur` of every folder.

@@ -129,6 +129,30 @@ fn only_what_is_new_in_a_maildir_is_opened() {
     );
 }
 
+/// Mail programs move mail from `new` to `cur` and rename it there whenever they like.
+#[test]
+fn mails_that_are_moved_while_they_are_read_are_all_read() {
+    const MAILS: usize = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let places = ["new", "cur"].map(|place| dir.path().join(place));
+    for n in 0..MAILS {
+        put(&places[0].join(n.to_string()), &mail(n));
+    }
+    fs::create_dir(&places[1]).unwrap();
+    for round in 0..40 {
+        let (from, to) = (&places[round % 2], &places[1 - round % 2]);
+        let counted = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in (0..MAILS).map(|n| n.to_string()) {
+                    fs::rename(from.join(&n), to.join(&n)).unwrap();
+                }
+            });
+            load(dir.path(), None).unwrap().counts.reports
+        });
+        assert_eq!(counted, MAILS, "round {round}");
+    }
+}
+
 #[test]
 fn what_is_no_source_is_explained() {
     let dir = tempfile::tempdir().unwrap();
