@@ -116,7 +116,9 @@ impl Sights {
     /// What all of it comes to.
     pub fn settle(mut self) -> Clocks {
         for pair in &mut self.pairs {
-            pair.sights.sort_by_key(|s| (s.left_us, s.of));
+            // They are many: no room beside them is taken to sort them, nor kept for more.
+            pair.sights.sort_unstable_by_key(|s| (s.left_us, s.of));
+            pair.sights.shrink_to_fit();
         }
         let doubts = Doubts::of(self.pairs.iter());
         let mut links = HashMap::new();
@@ -221,10 +223,10 @@ pub fn hand_over(stays: &mut [Stay]) {
 
 /// Carries what each sight of a pair shows to those before and behind it.
 fn sharpen(links: &mut HashMap<u64, Bounds>, sights: &[Sight]) {
-    let forward = run(sights.iter());
-    let mut backward = run(sights.iter().rev());
-    backward.reverse();
-    for (sight, (known, back)) in sights.iter().zip(forward.into_iter().zip(backward)) {
+    let forward: Vec<Bounds> = run(sights.iter()).collect();
+    let backward = run(sights.iter().rev());
+    let both = forward.into_iter().rev().zip(backward);
+    for (sight, (known, back)) in sights.iter().rev().zip(both) {
         // Stamps that are made up may fit to either side and not to both; then one side has to do.
         let bounds = known.and(back).unwrap_or(known);
         if bounds != sight.bounds {
@@ -234,9 +236,9 @@ fn sharpen(links: &mut HashMap<u64, Bounds>, sights: &[Sight]) {
 }
 
 /// The bounds at each sight, out of it and those on one side of it.
-fn run<'a>(sights: impl Iterator<Item = &'a Sight>) -> Vec<Bounds> {
+fn run<'a>(sights: impl Iterator<Item = &'a Sight>) -> impl Iterator<Item = Bounds> {
     let mut last: Option<(i64, Bounds)> = None;
-    let known = sights.map(|sight| {
+    sights.map(move |sight| {
         let joined = last.map(|(at_us, bounds)| {
             let gap_us = sight.left_us.saturating_sub(at_us);
             join(bounds, gap_us, sight.bounds)
@@ -247,8 +249,7 @@ fn run<'a>(sights: impl Iterator<Item = &'a Sight>) -> Vec<Bounds> {
         };
         last = Some((sight.left_us, bounds));
         bounds
-    });
-    known.collect()
+    })
 }
 
 /// What the bounds of two sights come to.
