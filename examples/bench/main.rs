@@ -8,7 +8,7 @@
 //! `FILTER` is a part of a scenario's name (`untracked/2K`, `memory`). `--quick` makes the rounds
 //! short, `--rounds` sets their number (5).
 //! What needs minutes and gigabytes of disk runs only where its name is given: `reader/1M`, `reader/100K/peers`.
-//! So does `order`, which writes `build/serve.ld`.
+//! So does `order`, which writes `.cargo/serve.ld`.
 //! `--against` lets another build of hoptrail take part in the untracked scenarios.
 //!
 //! It measures and does not judge: goals and results stand side by side, and it ends with 0. What is

@@ -1,4 +1,4 @@
-//! The functions that a hop runs to start and to hold sessions, written down for the linker (`build/serve.ld`). Not a
+//! The functions that a hop runs to start and to hold sessions, written down for the linker (`.cargo/serve.ld`). Not a
 //! measurement, but to be made anew where `memory/idle` has grown without a reason: what is not written down, because
 //! it is new or has another name, costs an idle hop up to 64 KiB.
 
@@ -25,7 +25,7 @@ const SESSIONS: usize = 50;
 const LIMIT: Duration = Duration::from_mins(1);
 
 const HEAD: &str = "\
-/* What `hoptrail serve` runs to start and to hold sessions; build/build.rs says what for.
+/* What `hoptrail serve` runs to start and to hold sessions; .cargo/build.rs says what for.
    Written by `cargo run --release --example bench -- order`. */
 SECTIONS
 {
@@ -45,7 +45,7 @@ pub fn write(bench: &Bench) -> Result<()> {
     let run = run_by(&profile);
     ensure!(!run.is_empty(), "callgrind names no function of hoptrail");
     let script = script(&run, &functions(&symbols));
-    Ok(fs::write(Path::new(ROOT).join("build/serve.ld"), script)?)
+    Ok(fs::write(Path::new(ROOT).join(".cargo/serve.ld"), script)?)
 }
 
 /// What callgrind sees of a hop that starts and holds sessions.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The order, as GNU ld and LLVM's lld read it.
-const ORDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/build/serve.ld");
+const ORDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.cargo/serve.ld");
 
 fn main() {
     println!("cargo::rerun-if-changed={ORDER}");
