@@ -72,15 +72,10 @@ pub struct Record {
     /// The TXT record at `SELECTOR._domainkey.DOMAIN`; `None` if there was none or nobody answered.
     pub text: Option<String>,
     /// Nobody answered: whether there is one is not known.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unanswered: bool,
     /// When it was asked for, µs since 1970-01-01 UTC.
     pub looked_up_us: i64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// Keys by the name of their record, in lower case without a final dot.

@@ -233,16 +233,11 @@ pub struct Step {
     pub received: Option<String>,
     /// Not all recipients that the message came for are in it: the MTA sends it out in parts, so steps may follow
     /// that can be told in the same mail.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
     /// What it is to the stay of its message at this hop, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stay: Option<Stay>,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 impl Step {

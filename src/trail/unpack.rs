@@ -19,15 +19,12 @@ pub struct About<'a> {
     pub id: &'a str,
     /// Message-ID without angle brackets.
     pub message_id: Option<&'a str>,
-    /// When it was sent, or came to the hop if that is not known, µs.
-    pub when_us: i64,
 }
 
 /// What the record at a place is about.
 pub fn about(octets: &[u8], place: u32) -> Option<About<'_>> {
     let head = first_head(octets, place)?;
     Some(About {
-        when_us: head.when_us(),
         id: head.id.words()?,
         message_id: match head.message_id {
             Some(id) => Some(id.words()?),
@@ -41,7 +38,8 @@ pub fn id(octets: &[u8], place: u32) -> Option<&str> {
     first_head(octets, place)?.id.words()
 }
 
-/// When the message of [`about`] was sent, as there. It is asked for of every report, so no text is looked for.
+/// When the message of [`about`] was sent, or came to the hop if that is not known, µs. It is asked for of every report,
+/// so no text is looked for.
 pub fn when_us(octets: &[u8], place: u32) -> Option<i64> {
     Some(first_head(octets, place)?.when_us())
 }
@@ -386,7 +384,10 @@ mod tests {
                 let about = about(&octets, *place).unwrap();
                 prop_assert_eq!(about.message_id, one.report.message_id.as_deref());
                 prop_assert_eq!(id(&octets, *place), Some(about.id));
-                prop_assert_eq!(when_us(&octets, *place), Some(about.when_us));
+                let in_us = |ms| i64::try_from(ms).ok()?.checked_mul(1000);
+                let sent_us = one.report.sent_ms.and_then(in_us);
+                let when = sent_us.unwrap_or(one.report.arrival_us);
+                prop_assert_eq!(when_us(&octets, *place), Some(when));
             }
         }
 
