@@ -156,13 +156,21 @@ fn all_clients_together_have_no_more_sessions_than_there_may_be() {
 
 #[test]
 fn a_hop_out_of_descriptors_serves_again_when_it_has_some() {
-    let (mta, entrance) = (Sink::smtp().start(), net::address());
-    let hoptrail = Hoptrail::serve_with_files(&config("", entrance, &mta, ""), 64);
+    let (mta, entrance, balanced) = (Sink::smtp().start(), net::address(), net::address());
+    let behind_a_balancer = format!(
+        "[[listener]]\nrole = 'ingress'\nlisten = '{balanced}'\nprotocol = 'smtp'\nnext_hop = '{}'\n\
+         proxy_from = ['127.0.0.0/8']\nmta_trusts_proxy_address = false\n",
+        mta.next_hop()
+    );
+    let config = config("", entrance, &mta, &behind_a_balancer);
+    let hoptrail = Hoptrail::serve_with_files(&config, 64);
     let mut old = Dialogue::open(entrance);
     old.command("EHLO client.test", "250");
+    // One that has not yet said who it is has no next hop: it takes a single descriptor, so that in the end
+    // there is none, be their number even or odd.
     let mut crowd = Vec::new();
     wait_until(PATIENCE, "there are no more descriptors", || {
-        crowd.push(TcpStream::connect(entrance).expect("the kernel accepts"));
+        crowd.push(TcpStream::connect(balanced).expect("the kernel accepts"));
         if hoptrail.log().contains("cannot accept") {
             Ok(())
         } else {
