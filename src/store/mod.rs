@@ -249,8 +249,8 @@ impl Store {
     async fn enter(&self, entry: Result<Entry, BodyError>) -> Result<Put, StoreError> {
         let work = Work::Put(entry?);
         let (asker, answered) = Asker::waiting();
-        let asleep = self.shared.queue.push(Order { work, asker })?;
-        if asleep {
+        let wakes = self.shared.queue.push(Order { work, asker })?;
+        if wakes {
             // What else is ready in this turn of the event loop comes along, and what is dropped still wakes.
             let _wake = Wake(&self.shared.queue);
             yield_now().await;
