@@ -49,7 +49,7 @@ pub struct Args {
 /// code 2 before a port is opened.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config::load(&args.config)?;
-    observe::log::start();
+    let _log = observe::log::start();
     // The mailer lives here; sessions have threads of their own.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

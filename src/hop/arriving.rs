@@ -1,11 +1,11 @@
 //! The steps under way to the journal, and the wait for one: an MTA may pass a message on before the ingress has
 //! answered for it.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 

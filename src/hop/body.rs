@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::buffer;
 use super::deadline::Wait;
 use super::digest::Digest;
 use super::head::Head;
@@ -214,8 +215,8 @@ impl<'a> Body<'a> {
 
     /// Moves what passes out of the client's buffer.
     fn settle(&mut self) {
-        if self.changed.is_empty() {
-            self.changed.reserve(self.same + FIELD_OCTETS);
+        if self.changed.capacity() == 0 {
+            self.changed = buffer::for_start(self.same + FIELD_OCTETS);
         }
         self.changed
             .extend_from_slice(&self.client.buffered()[..self.same]);
@@ -234,7 +235,7 @@ impl<'a> Body<'a> {
     }
 
     fn drop_held(&mut self) {
-        self.changed.clear();
+        buffer::give(mem::take(&mut self.changed));
         self.client.take(self.same);
         self.seen -= self.same;
         self.same = 0;

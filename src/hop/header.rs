@@ -25,23 +25,29 @@ pub fn message_id(header: &[u8]) -> Option<&[u8]> {
 /// by those that answering machines set before it and still do. What a machine sends of itself (RFC 3834, 5:
 /// `auto-generated`) was caused by none, and no more was mail to many (`Precedence: bulk`, `list`).
 pub fn is_caused(header: &[u8]) -> Option<&'static str> {
-    if is_report(header) {
-        return Some("a tracking report itself");
+    let mut automatic = None;
+    // All in one go: a header can be long.
+    for field in header_fields(header).map(|field| &header[field]) {
+        if is_report(field) {
+            return Some("a tracking report itself");
+        }
+        if is_automatic(field) {
+            automatic = Some("an automatic reply");
+        }
     }
-    let is_automatic = |field: &[u8]| {
-        let says = |name: &str, judge: fn(&[u8]) -> bool| {
-            field_value(field, name).is_some_and(|value| judge(first_word(value)))
-        };
-        says("Auto-Submitted", |word| {
-            !word.eq_ignore_ascii_case(b"no") && !word.eq_ignore_ascii_case(b"auto-generated")
-        }) || says("Precedence", |word| {
-            word.eq_ignore_ascii_case(b"auto_reply")
-        }) || says("X-Autoreply", |word| !word.eq_ignore_ascii_case(b"no"))
-            || says("X-Autorespond", |word| !word.eq_ignore_ascii_case(b"no"))
+    automatic
+}
+
+fn is_automatic(field: &[u8]) -> bool {
+    let says = |name: &str, judge: fn(&[u8]) -> bool| {
+        field_value(field, name).is_some_and(|value| judge(first_word(value)))
     };
-    header_fields(header)
-        .any(|field| is_automatic(&header[field]))
-        .then_some("an automatic reply")
+    says("Auto-Submitted", |word| {
+        !word.eq_ignore_ascii_case(b"no") && !word.eq_ignore_ascii_case(b"auto-generated")
+    }) || says("Precedence", |word| {
+        word.eq_ignore_ascii_case(b"auto_reply")
+    }) || says("X-Autoreply", |word| !word.eq_ignore_ascii_case(b"no"))
+        || says("X-Autorespond", |word| !word.eq_ignore_ascii_case(b"no"))
 }
 
 fn first_word(value: &[u8]) -> &[u8] {
@@ -49,14 +55,12 @@ fn first_word(value: &[u8]) -> &[u8] {
     words.find(|word| !word.is_empty()).unwrap_or_default()
 }
 
-fn is_report(header: &[u8]) -> bool {
-    header_fields(header)
-        .filter_map(|field| field_value(&header[field], "Content-Type"))
-        .any(|value| {
-            let value = value.to_ascii_lowercase();
-            let holds = |word: &[u8]| memchr::memmem::find(&value, word).is_some();
-            holds(b"multipart/report") && holds(b"tracking-status")
-        })
+fn is_report(field: &[u8]) -> bool {
+    field_value(field, "Content-Type").is_some_and(|value| {
+        let value = value.to_ascii_lowercase();
+        let holds = |word: &[u8]| memchr::memmem::find(&value, word).is_some();
+        holds(b"multipart/report") && holds(b"tracking-status")
+    })
 }
 
 /// The Received fields of a header block as they stand there, the newest first, as far as a report takes them: in

@@ -68,6 +68,7 @@ use tokio::time::timeout;
 use tracing::{debug, error, info};
 
 use crate::clock::Clock;
+use crate::observe::turn;
 use crate::store::{Put, Staying, Store};
 use crate::track::carry::Keyring;
 use crate::track::{Step, StepId};
@@ -135,7 +136,10 @@ impl Hop {
         // Each future around it would have room for it twice.
         let put = store.map(|store| Box::pin(store.put(step)));
         async move {
-            let why = match timer.within(self.timeouts.store(), put?).await {
+            let put = timer.within(self.timeouts.store(), put?).await;
+            // What was logged of it is out before anybody hears of it.
+            turn::end();
+            let why = match put {
                 Some(Ok(put)) => {
                     debug!(hop = %self.hostname, envid = %envid, step = %id, "step recorded");
                     return Some(put);

@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
 use super::deadline::keep_spares;
+use crate::observe::turn;
 
 /// Running workers. Dropped, they end, and with them what they still had to do.
 pub struct Workers {
@@ -41,12 +42,16 @@ impl Workers {
 }
 
 fn worker(mut end: watch::Receiver<()>) -> io::Result<Handle> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(turn::end)
+        .build()?;
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name("sessions".to_owned())
         .spawn(move || {
             keep_spares();
+            turn::begin();
             // Ends when the sender is gone, which is all it is for.
             runtime.block_on(async { while end.changed().await.is_ok() {} });
         })?;

@@ -16,17 +16,28 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::json;
 use super::session::Session;
+use super::turn;
 
 /// Room for a line as most are.
 const LINE_OCTETS_USUAL: usize = 512;
 
+/// The log of a process. Dropped, it has written all that was logged.
+#[must_use]
+pub struct Log(());
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        turn::flush();
+    }
+}
+
 /// Starts logging for the whole process.
-pub fn start() {
+pub fn start() -> Log {
     let wanted = std::env::var("HOPTRAIL_LOG").ok();
     let wanted = wanted.and_then(|words| words.parse().ok());
     let shown = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(turn::Ways)
         .event_format(Lines {
             for_people: std::io::stderr().is_terminal(),
         });
@@ -34,6 +45,7 @@ pub fn start() {
         .with(lines)
         .with(shown)
         .init();
+    Log(())
 }
 
 /// One line for each event, with the session it happened in.

@@ -4,3 +4,4 @@ mod json;
 pub mod log;
 pub mod session;
 mod stamp;
+pub mod turn;

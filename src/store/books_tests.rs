@@ -12,7 +12,7 @@ use super::tests::{DAY_US, a_step, all_due, open, step_at};
 use super::*;
 use crate::clock::Clock;
 use crate::track::stay::Part;
-use crate::track::{Event, Exchange, Stage, Stay};
+use crate::track::{Event, Exchange, HopReport, Stage, Stay};
 
 /// Another process that looks into the file.
 fn other(dir: &TempDir) -> Connection {
@@ -343,4 +343,52 @@ async fn a_file_of_the_first_layout_is_taken_over() {
         ),
         (3, 3, 1)
     );
+}
+
+/// A step of a day to come, as the fourth layout had it.
+const STEP_4: &str = r#"{"report":{"id":"m1","step":"0000000000000001","hop":1,"role":"ingress",
+    "reporting_mta":"mx1","arrival_us":5,"message_id":"m1@b","sent_ms":4,"size":2109,
+    "times_in":[["mail",1,2],["dot",5,6]],
+    "tls_in":{"tls":{"version":"1.3","cipher":"TLS_AES_256_GCM_SHA384","verified":false}},"tls_out":null,
+    "recipients":[{"original":"b@c","recipient":"b@c","event":"accepted","status":"2.0.0","remote_mta":"mx1",
+        "attempted_us":4000000000000000,"reply":"250 2.0.0 Ok"}]},
+    "originator":"a@b","certificate":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8","told":"report",
+    "asked":{"by":"network","from":"127.0.0.1"},"stay":"begins"}"#;
+
+/// A file as the fourth layout had it, where steps were text: one that has been booked, and one that was to be.
+#[tokio::test]
+async fn a_file_of_the_fourth_layout_goes_on_with_its_rows() {
+    const LAYOUT_4: &str = "DROP TABLE journal;
+        CREATE TABLE journal (row INTEGER PRIMARY KEY, step INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+            queued INTEGER NOT NULL, body TEXT NOT NULL);
+        INSERT INTO journal SELECT value, value, 4000000000000, 1,
+            replace('STEP', '0000000000000001', format('%016x', value)) FROM json_each('[1, 2]');
+        INSERT INTO steps VALUES (1, 1);
+        INSERT INTO outbox VALUES (1, 1, 100, 0, 0, 0, NULL, NULL);";
+    let dir = TempDir::new().unwrap();
+    drop(open(&dir));
+    let db = other(&dir);
+    db.execute_batch(&LAYOUT_4.replace("STEP", STEP_4)).unwrap();
+    db.pragma_update(None, "user_version", 4).unwrap();
+
+    let store = open(&dir);
+    let old = store.step(StepId(1)).await.unwrap().unwrap();
+    assert_eq!(old.originator, "a@b");
+    assert_eq!(old.report.times_in[1].reply_us, 6);
+    assert_eq!(old.stay, Some(Stay::Begins));
+    let numbered = |number| Step {
+        report: HopReport {
+            step: StepId(number),
+            ..old.report.clone()
+        },
+        ..old.clone()
+    };
+    assert_eq!(store.put(numbered(3)).await.unwrap(), Put::Queued);
+    store.book().await.unwrap();
+    assert_eq!(store.step(StepId(3)).await.unwrap(), Some(numbered(3)));
+    let due = all_due(&store, 0).await;
+    let due: Vec<Step> = due.into_iter().map(|due| due.content.unwrap()).collect();
+    assert_eq!(due, [1, 2, 3].map(numbered));
+    let watched = rows(&db, "stays");
+    assert_eq!(watched, 2, "the one that was to be booked, and the new one");
 }

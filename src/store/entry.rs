@@ -1,14 +1,22 @@
-//! A step on its way into the store, from the put to the books: as JSON, with what the writer has to know of it. Made by
-//! the caller of a put, so that the writer's thread has less to do and frees nothing that another thread has made.
+//! A step on its way into the store, from the put to the books: as it is stored, with what the writer has to know of it.
+//! Made by the caller of a put, so that the writer's thread has less to do and frees nothing that another thread has made.
+//!
+//! A step is stored as `MessagePack`, where each field is known by its place: later versions add fields at the end, with a
+//! default for the rows that were there before. Up to layout 4 it was JSON, which is still read.
 
+use std::error::Error;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Put, once};
 use crate::track::{Event, Stay, Step, StepId};
 
-/// Room for the JSON of most steps.
-const BODY_OCTETS_USUAL: usize = 1024;
+/// Room for most steps.
+const BODY_OCTETS_USUAL: usize = 512;
+
+/// Why a step cannot be written, or read.
+pub(super) type BodyError = Box<dyn Error + Send + Sync>;
 
 /// A step to be written.
 #[derive(Debug)]
@@ -24,8 +32,8 @@ pub(super) struct Entry {
     pub(super) delayed: Option<Box<Step>>,
     /// What the books note of it.
     pub(super) marks: Arc<Marks>,
-    /// The step, JSON.
-    pub(super) body: Arc<str>,
+    /// The step, as stored.
+    pub(super) body: Arc<[u8]>,
 }
 
 /// What the books note of a step beside the way to it.
@@ -50,8 +58,8 @@ pub(super) struct Fact {
     /// What its put came to.
     pub(super) outcome: Put,
     pub(super) marks: Arc<Marks>,
-    /// JSON.
-    pub(super) body: Arc<str>,
+    /// The step, as stored.
+    pub(super) body: Arc<[u8]>,
     pub(super) since: Instant,
 }
 
@@ -63,10 +71,10 @@ pub(super) struct Unbooked {
     pub(super) at_ms: i64,
     /// Its report is still to be mailed.
     pub(super) waits: bool,
-    /// What is mailed, JSON, where that is not the step.
-    pub(super) own_body: Option<String>,
-    /// The step, JSON.
-    pub(super) body: Arc<str>,
+    /// What is mailed, as stored, where that is not the step.
+    pub(super) own_body: Option<Vec<u8>>,
+    /// The step, as stored.
+    pub(super) body: Arc<[u8]>,
     pub(super) marks: Arc<Marks>,
 }
 
@@ -80,13 +88,13 @@ impl Marks {
     }
 
     /// Those of a stored step. One that cannot be read has none; it is found out when it is to be mailed.
-    pub(super) fn in_json(body: &str) -> Self {
-        from_json(body).map_or_else(|_| Self::default(), |step| Self::of(&step))
+    pub(super) fn in_body(body: &[u8]) -> Self {
+        read(body).map_or_else(|_| Self::default(), |step| Self::of(&step))
     }
 }
 
 impl Entry {
-    pub(super) fn of(step: Step) -> serde_json::Result<Self> {
+    pub(super) fn of(step: Step) -> Result<Self, BodyError> {
         let groups = &step.report.recipients;
         let asks = step.told.is_some();
         let delayed = asks && groups.iter().any(|group| group.event == Event::Delayed);
@@ -96,7 +104,7 @@ impl Entry {
             asks,
             told: asks && !groups.is_empty(),
             marks: Arc::new(Marks::of(&step)),
-            body: to_json(&step)?.into(),
+            body: write(&step)?.into(),
             delayed: delayed.then(|| Box::new(step)),
         })
     }
@@ -120,12 +128,35 @@ fn happened_ms(step: &Step) -> i64 {
         .div_euclid(1000)
 }
 
-pub(super) fn to_json(step: &Step) -> serde_json::Result<String> {
-    let mut text = Vec::with_capacity(BODY_OCTETS_USUAL);
-    serde_json::to_writer(&mut text, step)?;
-    String::from_utf8(text).map_err(serde::ser::Error::custom)
+/// A step as it is stored.
+pub(super) fn write(step: &Step) -> Result<Vec<u8>, BodyError> {
+    let mut body = Body(Vec::with_capacity(BODY_OCTETS_USUAL));
+    rmp_serde::encode::write(&mut body, step)?;
+    Ok(body.0)
 }
 
-pub(super) fn from_json(body: &str) -> serde_json::Result<Step> {
-    serde_json::from_str(body)
+/// A step as far as it is written. Every other piece is one octet, which needs no copying.
+struct Body(Vec<u8>);
+
+impl Write for Body {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match octets {
+            [octet] => self.0.push(*octet),
+            _ => self.0.extend_from_slice(octets),
+        }
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The step that was stored so, by this version or an earlier one.
+pub(super) fn read(body: &[u8]) -> Result<Step, BodyError> {
+    // No MessagePack of a struct begins so: it is an array.
+    if body.starts_with(b"{") {
+        return Ok(serde_json::from_slice(body)?);
+    }
+    Ok(rmp_serde::from_slice(body)?)
 }

@@ -34,7 +34,7 @@ impl From<Fact> for Due {
             step: fact.id,
             first_ms: fact.at_ms,
             failures: 0,
-            content: entry::from_json(&fact.body).map_err(unreadable),
+            content: entry::read(&fact.body).map_err(unreadable),
         }
     }
 }
@@ -116,11 +116,11 @@ pub(super) fn put(
 }
 
 /// Whether anything of a step is to be told now, and what, if not all of it.
-fn worth_telling(db: &Connection, entry: &Entry) -> rusqlite::Result<(bool, Option<String>)> {
+fn worth_telling(db: &Connection, entry: &Entry) -> rusqlite::Result<(bool, Option<Vec<u8>>)> {
     let step = match &entry.delayed {
         Some(step) => Some(Cow::Borrowed(&**step)),
         None if once::any_told(db, &entry.marks.news)? => {
-            entry::from_json(&entry.body).map(Cow::Owned).ok()
+            entry::read(&entry.body).map(Cow::Owned).ok()
         }
         None => None,
     };
@@ -132,8 +132,7 @@ fn worth_telling(db: &Connection, entry: &Entry) -> rusqlite::Result<(bool, Opti
         return Ok((!told.is_empty(), None));
     }
     step.to_mut().report.recipients = told;
-    let body = entry::to_json(&step);
-    let body = body.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    let body = entry::write(&step).map_err(rusqlite::Error::ToSqlConversionFailure)?;
     Ok((true, Some(body)))
 }
 
@@ -154,8 +153,8 @@ fn groups_worth_telling(db: &Connection, step: &Step) -> rusqlite::Result<Vec<Re
 }
 
 /// Forgets the delays that a step puts an end to. One that cannot be read ends none.
-fn forget_ended(db: &Connection, body: &str) -> rusqlite::Result<()> {
-    entry::from_json(body).map_or(Ok(()), |step| delays::forget_ended(db, &step))
+fn forget_ended(db: &Connection, body: &[u8]) -> rusqlite::Result<()> {
+    entry::read(body).map_or(Ok(()), |step| delays::forget_ended(db, &step))
 }
 
 /// Takes rows into the books: the index by step, the outbox where the report waits, and their marks.
@@ -206,14 +205,14 @@ pub(super) fn unbooked(db: &Connection) -> rusqlite::Result<Vec<Unbooked>> {
     db.prepare("SELECT row, step, at_ms, queued, body FROM journal WHERE row > ?1")?
         .query_map([booked_to.unwrap_or(0)], |row| {
             // One that cannot be read is found out when it is to be mailed.
-            let body: Arc<str> = row.get(4).unwrap_or_default();
+            let body: Arc<[u8]> = body_of(row, 4).unwrap_or_default().into();
             Ok(Unbooked {
                 row: row.get(0)?,
                 id: id(row.get(1)?),
                 at_ms: row.get(2)?,
                 waits: row.get(3)?,
                 own_body: None,
-                marks: Arc::new(Marks::in_json(&body)),
+                marks: Arc::new(Marks::in_body(&body)),
                 body,
             })
         })?
@@ -308,12 +307,14 @@ pub(super) fn prune(
 ) -> rusqlite::Result<bool> {
     let old = old_rows(db, before_ms, now_ms, rows_max)?;
     for (row, step) in &old {
-        let body: String = db
+        let marks = db
             .prepare_cached("DELETE FROM journal WHERE row = ?1 RETURNING body")?
-            .query_row([row], |row| Ok(row.get(0).unwrap_or_default()))?;
+            .query_row([row], |row| {
+                Ok(Marks::in_body(body_of(row, 0).unwrap_or_default()))
+            })?;
         db.prepare_cached("DELETE FROM steps WHERE step = ?1 AND row = ?2")?
             .execute([step, row])?;
-        once::forget(db, &Marks::in_json(&body).news, *row)?;
+        once::forget(db, &marks.news, *row)?;
         stays::forget(db, *row)?;
     }
     let delays = delays::prune(db, before_ms, rows_max)?;
@@ -348,9 +349,13 @@ fn old_rows(
 }
 
 fn step_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Step> {
-    let body = row.get_ref(column)?.as_str()?;
-    entry::from_json(body).map_err(|cause| {
-        let text = rusqlite::types::Type::Text;
-        rusqlite::Error::FromSqlConversionFailure(column, text, Box::new(cause))
+    entry::read(body_of(row, column)?).map_err(|cause| {
+        let blob = rusqlite::types::Type::Blob;
+        rusqlite::Error::FromSqlConversionFailure(column, blob, cause)
     })
+}
+
+/// What is stored of a step: JSON is text, which `SQLite` tells from octets.
+fn body_of<'row>(row: &'row Row<'_>, column: usize) -> rusqlite::Result<&'row [u8]> {
+    Ok(row.get_ref(column)?.as_bytes()?)
 }

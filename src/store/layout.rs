@@ -13,7 +13,7 @@ use super::StoreError;
 use crate::track::StepId;
 
 /// The layout below, kept in `user_version`.
-const LAYOUT: i64 = 4;
+const LAYOUT: i64 = 5;
 
 const TABLES: &str = "
     CREATE TABLE journal (
@@ -21,7 +21,7 @@ const TABLES: &str = "
         step      INTEGER NOT NULL,         -- the step id's 64 bits
         at_ms     INTEGER NOT NULL,         -- when it happened, by the hop's clock
         queued    INTEGER NOT NULL,         -- whether a report was to be mailed
-        body      TEXT NOT NULL             -- the step, JSON
+        body      BLOB NOT NULL             -- the step; JSON, as text, where layout 4 wrote it
     );
     CREATE TABLE steps (
         step      INTEGER PRIMARY KEY,
@@ -35,7 +35,7 @@ const TABLES: &str = "
         failures  INTEGER NOT NULL,         -- attempts so far
         held      INTEGER NOT NULL,         -- 1: given up, kept for a person
         reason    TEXT,                     -- why the last attempt failed
-        body      TEXT                      -- the step as mailed, where it is not the journal's
+        body      BLOB                      -- the step as mailed, where it is not the journal's
     );
     CREATE INDEX outbox_due ON outbox (next_ms) WHERE held = 0;";
 
@@ -129,10 +129,11 @@ pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
         1 => format!("{before} {TABLES} {MARKS} {after}"),
         2 => MARKS.to_owned(),
         3 => FROM_LAYOUT_3.to_owned(),
-        LAYOUT => String::new(),
+        // The rows of layout 4 are read as they are.
+        4 | LAYOUT => String::new(),
         newer => return Err(StoreError::Newer(newer)),
     };
-    if !change.is_empty() {
+    if layout != LAYOUT {
         db.execute_batch(&format!(
             "BEGIN IMMEDIATE; {change} PRAGMA user_version = {LAYOUT}; COMMIT;"
         ))?;

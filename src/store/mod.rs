@@ -36,6 +36,7 @@ mod wal;
 mod writer;
 
 use std::collections::HashSet;
+use std::error::Error;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::future::Future;
 use std::io;
@@ -51,7 +52,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 
 use answer::{Answer, Asker, Outcome};
-use entry::Entry;
+use entry::{BodyError, Entry};
 use fresh::{Fresh, Note};
 pub use journal::{Due, DueReports};
 use queue::{ORDERS_MAX, Order, Queue, Work};
@@ -91,9 +92,9 @@ pub enum StoreError {
     /// The database engine says no: a full or failing disk, a damaged file, a lock held too long.
     #[error("the store's database: {0}{cure}", cure = cure(.0))]
     Database(#[from] Arc<rusqlite::Error>),
-    /// A step cannot be written as JSON, or read as such.
+    /// A step cannot be written, or read.
     #[error("the stored step: {0}")]
-    Json(#[from] Arc<serde_json::Error>),
+    Step(Arc<dyn Error + Send + Sync>),
     /// The file was made by a later hoptrail.
     #[error("the store's database has layout {0}, which only a newer hoptrail can read")]
     Newer(i64),
@@ -119,6 +120,12 @@ fn cure(error: &rusqlite::Error) -> &'static str {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(Arc::new(error))
+    }
+}
+
+impl From<BodyError> for StoreError {
+    fn from(error: BodyError) -> Self {
+        Self::Step(error.into())
     }
 }
 
@@ -239,11 +246,11 @@ impl Store {
         }
     }
 
-    async fn enter(&self, entry: serde_json::Result<Entry>) -> Result<Put, StoreError> {
-        let work = Work::Put(entry.map_err(Arc::new)?);
+    async fn enter(&self, entry: Result<Entry, BodyError>) -> Result<Put, StoreError> {
+        let work = Work::Put(entry?);
         let (asker, answered) = Asker::waiting();
-        let asleep = self.shared.queue.push(Order { work, asker })?;
-        if asleep {
+        let wakes = self.shared.queue.push(Order { work, asker })?;
+        if wakes {
             // What else is ready in this turn of the event loop comes along, and what is dropped still wakes.
             let _wake = Wake(&self.shared.queue);
             yield_now().await;
@@ -259,7 +266,7 @@ impl Store {
             .get(id)
             .map(|fact| Arc::clone(&fact.body));
         match fresh {
-            Some(body) => Ok(Some(entry::from_json(&body).map_err(Arc::new)?)),
+            Some(body) => Ok(Some(entry::read(&body)?)),
             None => self.read(move |db| journal::step(db, id)).await,
         }
     }

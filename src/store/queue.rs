@@ -4,6 +4,7 @@
 //! that the orders of one turn of an event loop can come before one wake, and into one commit.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,11 +55,13 @@ struct State {
     orders: VecDeque<Order>,
     /// The writer waits to be woken.
     asleep: bool,
+    /// Somebody is about to wake it.
+    to_be_woken: bool,
     closed: bool,
 }
 
 impl Queue {
-    /// Adds an order; says whether the writer has to be woken for it.
+    /// Adds an order; says whether the writer is to be woken for it, as nobody else is about to.
     pub(super) fn push(&self, order: Order) -> Result<bool, StoreError> {
         let mut state = self.state();
         if state.closed {
@@ -68,12 +71,13 @@ impl Queue {
             return Err(StoreError::Full);
         }
         state.orders.push_back(order);
-        Ok(state.asleep)
+        Ok(state.asleep && !mem::replace(&mut state.to_be_woken, true))
     }
 
     /// Wakes the writer, unless somebody has done so or it has found the orders by itself.
     pub(super) fn wake(&self) {
         let mut state = self.state();
+        state.to_be_woken = false;
         if state.asleep && !state.orders.is_empty() {
             state.asleep = false;
             self.wake.notify_one();
@@ -108,5 +112,35 @@ impl Queue {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn one_of_those_that_come_together_wakes_the_writer() {
+        let queue = Queue::default();
+        let push = || {
+            let (work, (asker, _)) = (Work::Book, Asker::new());
+            queue.push(Order { work, asker }).unwrap()
+        };
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                let writer = scope.spawn(|| queue.take(Duration::from_secs(10)));
+                while !queue.state().asleep {
+                    thread::yield_now();
+                }
+                assert_eq!([push(), push(), push()], [true, false, false]);
+                queue.wake();
+                assert_eq!(writer.join().unwrap().unwrap().len(), 3);
+            }
+        });
+        assert!(!push(), "it is awake");
     }
 }

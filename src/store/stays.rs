@@ -227,7 +227,7 @@ mod tests {
             at_ms: 0,
             waits: false,
             own_body: None,
-            body: "".into(),
+            body: [].into(),
             marks: Arc::new(Marks {
                 stay: Some(stay),
                 ..Marks::default()

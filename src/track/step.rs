@@ -67,9 +67,8 @@ impl Stage {
 
 /// When this hop saw an exchange: the command and the reply, in microseconds since 1970-01-01 UTC of the
 /// hop's own clock. Towards a client that is (command received, reply sent), towards a next hop
-/// (command sent, reply received). Stored without the names of its fields: five of them stand in every step.
+/// (command sent, reply received).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(into = "(Stage, i64, i64)")]
 pub struct Exchange {
     /// Which exchange.
     pub stage: Stage,
@@ -138,7 +137,6 @@ pub struct HopReport {
     /// This report's own id.
     pub step: StepId,
     /// The step that handed the message over; `None` at the first hop.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<StepId>,
     /// The number of this hop among the tracking-aware ones, 1 for the first.
     pub hop: u8,
@@ -149,32 +147,28 @@ pub struct HopReport {
     /// Arrival-Date: when the hop got the message, µs.
     pub arrival_us: i64,
     /// The message's own Message-ID, without angle brackets.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
     /// The originator's time stamp, input of A, ms.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_ms: Option<u64>,
     /// The queue id the hop's own MTA gave the message.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_id: Option<String>,
     /// Size of the message as it came, octets.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// For how many recipients the message came to this hop, if this report does not tell of them all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub came_for: Option<usize>,
     /// When the hop's content filter began to hand the message back, µs; to the ms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub filtered_us: Option<i64>,
     /// The ring in which a message that was here before came back: its hops, this one first and last, [`UNSEEN`] for
     /// any between that this hop does not know.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub ring: Vec<String>,
     /// The exchanges in which the message came into this hop.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub times_in: Vec<Exchange>,
     /// The exchanges in which it left this hop.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub times_out: Vec<Exchange>,
     /// What protected the connection in which it came, if that is known.
     pub tls_in: Option<Security>,
@@ -196,20 +190,17 @@ pub struct RecipientStatus {
     /// The enhanced status code.
     pub status: Status,
     /// Remote-MTA: the name the next hop greeted with, or as configured.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_mta: Option<String>,
     /// Last-Attempt-Date: when the last attempt ended, µs. Always there when something was attempted.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub attempted_us: Option<i64>,
     /// The peer's own words: its reply, one line, printable.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
     /// The queue id the next hop gave the message, read out of its reply.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_queue_id: Option<String>,
 }
 
-/// A report and what the hop alone needs to get it to the originator. What the store keeps.
+/// A report and what the hop alone needs to get it to the originator. What the store keeps, each field by its place: new
+/// ones come last, with a default, here and in all that this holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// What will be told.
@@ -217,26 +208,24 @@ pub struct Step {
     /// The reverse-path of the request: where the report goes. Never empty.
     pub originator: String,
     /// B, the key of the report's Auth, if the request brought one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
     /// The mail that tells it; without one the step is only remembered, for what later steps tell.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub told: Option<Form>,
     /// Who asked for it; `None` where nobody asked for tracking.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub asked: Option<Asked>,
     /// The name in which it is told, with nothing but what happened when; `None` for all of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub organisation: Option<String>,
     /// The Received fields seen here, with their line ends, if they are told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub received: Option<String>,
     /// Not all recipients that the message came for are in it: the MTA sends it out in parts, so steps may follow
     /// that can be told in the same mail.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub partial: bool,
     /// What it is to the stay of its message at this hop, if that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub stay: Option<Stay>,
 }
 

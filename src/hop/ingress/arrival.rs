@@ -9,12 +9,12 @@ use super::carried::Carried;
 use super::stranger::settle;
 use super::wish::{grant, take_request};
 use super::{filter, ring};
-use crate::hop::Site;
 use crate::hop::arriving::Arrival;
 use crate::hop::claim::Start;
 use crate::hop::head::Head;
 use crate::hop::header::field_value;
 use crate::hop::transaction::{Envelope, Recipient, Tracked, fared};
+use crate::hop::{Site, Tracking};
 use crate::smtp::data::{header_fields, takes_field_before};
 use crate::smtp::reply::Reply;
 use crate::track::carry::{CARRY, Carry};
@@ -273,7 +273,8 @@ fn groups(recipients: Vec<Recipient>, told: RecipientStatus) -> Vec<RecipientSta
 
 /// Whether the message will be seen leaving, and has not been already: an MTA may hand it on before it answers for it.
 fn watched(site: &Site, tracked: &Tracked) -> bool {
-    let tracking = site.hop.tracking.as_ref();
-    let has_left = tracking.is_some_and(|tracking| tracking.arriving.is_missed(tracked.step));
-    site.hop.held_after.is_some() && tracked.crosses && !has_left
+    let has_left = |tracking: &Tracking| tracking.arriving.is_missed(tracked.step);
+    site.hop.held_after.is_some()
+        && tracked.crosses
+        && !site.hop.tracking.as_ref().is_some_and(has_left)
 }
