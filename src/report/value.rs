@@ -57,9 +57,9 @@ fn eight_digits(octets: [u8; 8]) -> Option<u64> {
     if more & u64::from_le_bytes([0x80; 8]) != 0 {
         return None;
     }
-    let twos = digits * 10 + (digits >> 8) & 0x00ff_00ff_00ff_00ff;
-    let fours = twos * 100 + (twos >> 16) & 0x0000_ffff_0000_ffff;
-    Some(fours * 10_000 + (fours >> 32) & 0xffff_ffff)
+    let twos = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (twos * 100 + (twos >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
 }
 
 /// Where in the hop a report was made.
