@@ -1,5 +1,4 @@
-//! The fields of a tracking report: one table of names for writer and reader, the group they stand in,
-//! and the canonical form that Auth covers.
+//! The fields of a tracking report: what they are, the group they stand in, and the canonical form that Auth covers.
 //!
 //! A report is a mail of type `multipart/report; report-type=tracking-status` (RFC 6522): text for people, then a
 //! part `message/tracking-status`, 7bit, which holds groups of fields (RFC 3886, 3): one about the message, then
@@ -82,49 +81,7 @@
 
 use std::borrow::Cow;
 
-/// Field names, as written. Reading ignores case.
-pub mod name {
-    #![allow(missing_docs)] // Each is its own text.
-
-    // Per message (RFC 3886, 3.2), in the RFC's order, then ours.
-    pub const ORIGINAL_ENVELOPE_ID: &str = "Original-Envelope-Id";
-    pub const REPORTING_MTA: &str = "Reporting-MTA";
-    pub const ARRIVAL_DATE: &str = "Arrival-Date";
-    pub const VERSION: &str = "X-Hoptrail-Version";
-    /// In a recipient's group: from here on it is another step of the hop with this message, told together.
-    pub const STEP: &str = "X-Hoptrail-Step";
-    pub const PARENT: &str = "X-Hoptrail-Parent";
-    pub const HOP: &str = "X-Hoptrail-Hop";
-    pub const ROLE: &str = "X-Hoptrail-Role";
-    pub const ARRIVED: &str = "X-Hoptrail-Arrived";
-    pub const MESSAGE_ID: &str = "X-Hoptrail-Message-Id";
-    pub const SENT: &str = "X-Hoptrail-Sent";
-    /// In a message's group the hop's own queue id, in a recipient's group the next hop's.
-    pub const QUEUE_ID: &str = "X-Hoptrail-Queue-Id";
-    pub const SIZE: &str = "X-Hoptrail-Size";
-    pub const CAME_FOR: &str = "X-Hoptrail-Came-For";
-    pub const FILTERED: &str = "X-Hoptrail-Filtered";
-    pub const RING: &str = "X-Hoptrail-Ring";
-    pub const TIMES_IN: &str = "X-Hoptrail-Times-In";
-    /// In a message's group those of its step, in a recipient's group those of the step that begins there.
-    pub const TIMES_OUT: &str = "X-Hoptrail-Times-Out";
-    pub const TLS_IN: &str = "X-Hoptrail-TLS-In";
-    /// Where the exchanges out stand.
-    pub const TLS_OUT: &str = "X-Hoptrail-TLS-Out";
-    pub const AUTH: &str = "X-Hoptrail-Auth";
-
-    // Per recipient (RFC 3886, 3.3), in the RFC's order, then ours. Will-Retry-Until is left out: the
-    // message waits in the MTA's queue, whose lifetime a proxy does not know.
-    pub const ORIGINAL_RECIPIENT: &str = "Original-Recipient";
-    pub const FINAL_RECIPIENT: &str = "Final-Recipient";
-    pub const ACTION: &str = "Action";
-    pub const STATUS: &str = "Status";
-    pub const REMOTE_MTA: &str = "Remote-MTA";
-    pub const LAST_ATTEMPT_DATE: &str = "Last-Attempt-Date";
-    pub const EVENT: &str = "X-Hoptrail-Event";
-    pub const ATTEMPTED: &str = "X-Hoptrail-Attempted";
-    pub const REPLY: &str = "X-Hoptrail-Reply";
-}
+use super::name::Name;
 
 /// The version of our fields that this code writes and reads.
 pub const VERSION: &str = "1";
@@ -176,7 +133,7 @@ pub fn canonical(groups: &[Group]) -> Vec<u8> {
             text.push(b'\n');
         }
         for (name, value) in &group.0 {
-            if !name.eq_ignore_ascii_case(name::AUTH) {
+            if !name.eq_ignore_ascii_case(Name::Auth.as_str()) {
                 let start = text.len();
                 text.extend_from_slice(name.as_bytes());
                 text.get_mut(start..)

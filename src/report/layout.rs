@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use crate::track::clean::all;
+
 /// What a report is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout<'a> {
@@ -75,9 +77,9 @@ impl<'a> Header<'a> {
     }
 }
 
+/// A name with a blank in it, or in front of the colon, is for the long way.
 fn name_and_value(field: &[u8]) -> Option<(&[u8], &[u8])> {
-    let token = |octet: &u8| octet.is_ascii_alphanumeric() || *octet == b'-';
-    let colon = field.iter().position(|octet| !token(octet))?;
+    let colon = field.iter().position(|o| *o == b':' || *o <= b' ')?;
     let (name, value) = (field.get(..colon)?, field.get(colon..)?);
     let value = value.strip_prefix(b":")?;
     (!name.is_empty()).then(|| (name, value.trim_ascii()))
@@ -107,7 +109,7 @@ fn boundary(content_type: &[u8]) -> Option<&[u8]> {
             }
             is_tracking = true;
         } else if name.eq_ignore_ascii_case(b"boundary") {
-            let plain = !value.is_empty() && value.iter().all(u8::is_ascii_alphanumeric);
+            let plain = !value.is_empty() && all(value, u8::is_ascii_alphanumeric);
             if !plain || boundary.replace(value).is_some() {
                 return None;
             }
@@ -217,10 +219,10 @@ fn address(from: &[u8]) -> Option<&str> {
     let (name, address) = (from.get(..open)?.trim_ascii_end(), from.get(open + 1..)?);
     let plain = |o: &u8| o.is_ascii_alphanumeric() || matches!(o, b' ' | b'.' | b'-' | b'_');
     let inner = name.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\""));
-    let named = name.is_empty() || inner.is_some_and(|n| !n.is_empty() && n.iter().all(plain));
+    let named = name.is_empty() || inner.is_some_and(|n| !n.is_empty() && all(n, plain));
     let atom = |half: &[u8]| {
         let addr = |o: &u8| o.is_ascii_alphanumeric() || matches!(o, b'.' | b'-' | b'_' | b'+');
-        !half.is_empty() && half.iter().all(addr)
+        !half.is_empty() && all(half, addr)
     };
     let at = address.iter().position(|octet| *octet == b'@')?;
     let whole = atom(address.get(..at)?) && atom(address.get(at + 1..)?);

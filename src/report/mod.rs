@@ -8,6 +8,7 @@ mod address;
 mod date;
 pub mod field;
 mod layout;
+mod name;
 pub mod notice;
 pub mod notification;
 pub mod origin;

@@ -6,7 +6,7 @@
 use mail_parser::{DateTime, Message, MessageParser, MessagePart, MimeHeaders};
 
 use super::address;
-use super::field::name;
+use super::name::Name;
 use super::split::{Fields, Part};
 use crate::track::{Status, clean};
 
@@ -118,7 +118,7 @@ pub fn read(mail: &[u8]) -> Option<Notice> {
         Some(_) => of_delivery(&part)?,
         None => of_disposition(&part)?,
     };
-    let original = head.get("Original-Message-ID").map(bare);
+    let original = head.get(Name::OriginalMessageId).map(bare);
     let returned = parts.iter().find_map(|part| returned_id(&message, part));
     let answered = [message.in_reply_to(), message.references()];
     let answered = answered
@@ -132,10 +132,10 @@ pub fn read(mail: &[u8]) -> Option<Notice> {
         .collect();
     message_ids.dedup();
     let speaker = head
-        .get(name::REPORTING_MTA)
-        .or_else(|| head.get("Reporting-UA"));
+        .get(Name::ReportingMta)
+        .or_else(|| head.get(Name::ReportingUa));
     (!fates.is_empty()).then(|| Notice {
-        envid: head.get(name::ORIGINAL_ENVELOPE_ID).map(clean::line),
+        envid: head.get(Name::OriginalEnvelopeId).map(clean::line),
         message_ids,
         host: speaker.and_then(host),
         from: message
@@ -150,14 +150,14 @@ pub fn read(mail: &[u8]) -> Option<Notice> {
 fn of_delivery(part: &Part) -> Option<(Fields<'_>, Vec<Fate>)> {
     let mut groups = part.groups();
     let head = groups.next()?;
-    let fates = groups.filter_map(|group| fate(&group, Said::read(group.get(name::ACTION)?)?));
+    let fates = groups.filter_map(|group| fate(&group, Said::read(group.get(Name::Action)?)?));
     Some((head, fates.take(FATES_MAX).collect()))
 }
 
 /// The one group of a disposition: `Disposition: manual-action/MDN-sent-manually; displayed`.
 fn of_disposition(part: &Part) -> Option<(Fields<'_>, Vec<Fate>)> {
     let head = part.groups().next()?;
-    let (_, word) = head.get("Disposition")?.split_once(';')?;
+    let (_, word) = head.get(Name::Disposition)?.split_once(';')?;
     // Modifiers stand behind a slash.
     let said = Said::read(word.split('/').next()?)?;
     let fate = fate(&head, said)?;
@@ -166,10 +166,10 @@ fn of_disposition(part: &Part) -> Option<(Fields<'_>, Vec<Fate>)> {
 
 fn fate(group: &Fields, said: Said) -> Option<Fate> {
     let address = |field| group.get(field).and_then(address::read);
-    let recipient = address(name::FINAL_RECIPIENT);
-    let original = address(name::ORIGINAL_RECIPIENT);
-    let status = group.get(name::STATUS).unwrap_or_default();
-    let attempted = group.get(name::LAST_ATTEMPT_DATE);
+    let recipient = address(Name::FinalRecipient);
+    let original = address(Name::OriginalRecipient);
+    let status = group.get(Name::Status).unwrap_or_default();
+    let attempted = group.get(Name::LastAttemptDate);
     Some(Fate {
         address: original.clone().or_else(|| recipient.clone())?,
         recipient: recipient.or(original)?,
@@ -181,8 +181,8 @@ fn fate(group: &Fields, said: Said) -> Option<Fate> {
             .trim()
             .parse()
             .ok(),
-        remote: group.get(name::REMOTE_MTA).and_then(host),
-        reply: group.get("Diagnostic-Code").and_then(host),
+        remote: group.get(Name::RemoteMta).and_then(host),
+        reply: group.get(Name::DiagnosticCode).and_then(host),
         attempted_us: attempted.and_then(|date| moment_us(&DateTime::parse_rfc822(date)?)),
     })
 }

@@ -1,7 +1,8 @@
 //! A delivery status notification (RFC 3464): what a sender who said NOTIFY=SUCCESS is told where the next
 //! hop cannot take over that duty (RFC 3461, 5.2.2). Has nothing to do with tracking, but for its make.
 
-use super::field::{Group, name};
+use super::field::Group;
+use super::name::Name;
 use super::write::{Mailing, Words, fields, mail, unheld};
 use super::{address, date};
 use crate::track::{Event, HopReport, clean};
@@ -37,35 +38,29 @@ fn groups<'a>(
     with_orcpt: &[bool],
 ) -> Vec<Group<'a>> {
     let mut message = Group::default();
-    message.push_some(name::ORIGINAL_ENVELOPE_ID, envid.map(clean::line));
-    message.push(
-        name::REPORTING_MTA,
-        format!("dns; {}", report.reporting_mta),
-    );
-    message.push(name::ARRIVAL_DATE, date::mail_date(report.arrival_us));
+    message.push_some(Name::OriginalEnvelopeId, envid.map(clean::line));
+    message.push(Name::ReportingMta, format!("dns; {}", report.reporting_mta));
+    message.push(Name::ArrivalDate, date::mail_date(report.arrival_us));
     let mut groups = vec![message];
     for (recipient, with_orcpt) in report.recipients.iter().zip(with_orcpt) {
         let mut group = Group::default();
         if *with_orcpt {
-            group.push(
-                name::ORIGINAL_RECIPIENT,
-                address::write(&recipient.original),
-            );
+            group.push(Name::OriginalRecipient, address::write(&recipient.original));
         }
-        group.push(name::FINAL_RECIPIENT, address::write(&recipient.recipient));
-        group.push(name::ACTION, recipient.event.action());
+        group.push(Name::FinalRecipient, address::write(&recipient.recipient));
+        group.push(Name::Action, recipient.event.action());
         // 2.1.9 is tracking's word (RFC 3886, 3.3.4); a notification says that all went well so far.
-        group.push(name::STATUS, "2.0.0");
+        group.push(Name::Status, "2.0.0");
         group.push_some(
-            name::REMOTE_MTA,
+            Name::RemoteMta,
             recipient.remote_mta.as_ref().map(|r| format!("dns; {r}")),
         );
         group.push_some(
-            "Diagnostic-Code",
+            Name::DiagnosticCode,
             recipient.reply.as_ref().map(|r| format!("smtp; {r}")),
         );
         group.push_some(
-            name::LAST_ATTEMPT_DATE,
+            Name::LastAttemptDate,
             recipient.attempted_us.map(date::mail_date),
         );
         groups.push(group);

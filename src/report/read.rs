@@ -11,7 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mail_parser::{Address, HeaderName, Host, Message, MessageParser, MessagePart, MimeHeaders};
 use thiserror::Error;
 
-use super::field::{AUTH_ALGORITHM, VERSION, name};
+use super::field::{AUTH_ALGORITHM, VERSION};
+use super::name::Name;
 use super::notice::moment_us;
 use super::split::{Fields, Part};
 use super::value::{self, typed, uncommented};
@@ -104,7 +105,7 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
         let addresses = [Some(usual.from), usual.to].map(|a| a.map(clean::address));
         return received(usual.tracking, addresses, usual.header).map(Some);
     }
-    if !says(mail, &REPORT) {
+    if !says(header_block(mail), &REPORT) {
         return Ok(None);
     }
     if is_big {
@@ -133,12 +134,12 @@ fn received(
     let part = Part::cut(part)?;
     let groups: Vec<Fields> = part.groups().collect();
     let Some((head, recipients)) = groups.split_first() else {
-        return Err(ReadError::Missing(name::ORIGINAL_ENVELOPE_ID));
+        return Err(ReadError::Missing(Name::OriginalEnvelopeId.as_str()));
     };
     let further = recipients
         .iter()
         .skip(1)
-        .position(|g| g.get(name::STEP).is_some());
+        .position(|g| g.get(Name::Step).is_some());
     let (of_first, of_others) = recipients.split_at(further.map_or(recipients.len(), |at| at + 1));
     let report = report(head, of_first)?.clean();
     let others = others(&report, of_others)?;
@@ -172,21 +173,18 @@ const DISPOSITION: Words<1> = Words {
 /// The cheap test on the beginning of a mail: its header block holds a word that reports do, or notices of other mail
 /// systems.
 pub fn may_be_report(head: &[u8]) -> bool {
-    says(head, &REPORT) || {
-        let header = header_block(head);
-        says(header, &DELIVERY) || says(header, &DISPOSITION)
-    }
+    let header = header_block(head);
+    says(header, &REPORT) || says(header, &DELIVERY) || says(header, &DISPOSITION)
 }
 
-fn header_block(head: &[u8]) -> &[u8] {
-    let end = memchr::memchr_iter(b'\n', head).find(|at| is_gap(head, *at));
-    head.get(..end.unwrap_or(head.len())).unwrap_or_default()
-}
-
-/// Whether an empty line follows on the end of a line.
-fn is_gap(text: &[u8], end: usize) -> bool {
-    let next = text.get(end + 1..).unwrap_or_default();
-    next.starts_with(b"\n") || next.starts_with(b"\r\n")
+/// What stands in front of the first empty line.
+fn header_block(mail: &[u8]) -> &[u8] {
+    let is_gap = |end: &usize| {
+        let next = mail.get(end + 1..).unwrap_or_default();
+        next.starts_with(b"\n") || next.starts_with(b"\r\n")
+    };
+    let end = memchr::memchr_iter(b'\n', mail).find(is_gap);
+    mail.get(..end.unwrap_or(mail.len())).unwrap_or_default()
 }
 
 /// Words, and where in all of them stands a letter that is rare in a header.
@@ -195,7 +193,7 @@ struct Words<const N: usize> {
     rare: usize,
 }
 
-/// Whether the header block that a text begins with holds one of some words, in any case.
+/// Whether a text holds one of some words, in any case.
 fn says<const N: usize>(text: &[u8], wanted: &Words<N>) -> bool {
     let letter = wanted.words.iter().find_map(|word| word.get(wanted.rare));
     let letter = letter.copied().unwrap_or_default();
@@ -204,16 +202,8 @@ fn says<const N: usize>(text: &[u8], wanted: &Words<N>) -> bool {
         let here = from.and_then(|from| text.get(from..from + word.len()));
         here.is_some_and(|here| here.eq_ignore_ascii_case(word))
     };
-    for at in memchr::memchr3_iter(b'\n', letter, letter.to_ascii_uppercase(), text) {
-        if text.get(at) == Some(&b'\n') {
-            if is_gap(text, at) {
-                return false;
-            }
-        } else if wanted.words.iter().any(|word| stands(at, word)) {
-            return true;
-        }
-    }
-    false
+    memchr::memchr2_iter(letter, letter.to_ascii_uppercase(), text)
+        .any(|at| wanted.words.iter().any(|word| stands(at, word)))
 }
 
 fn is_report(message: &Message) -> bool {
@@ -278,24 +268,26 @@ fn address_in(field: Option<&Address>) -> Option<String> {
 }
 
 /// The tag of the algorithm we know; another one is as good as none.
-fn tag(auth: &str) -> Option<Vec<u8>> {
-    let (algorithm, tag) = auth.split_once(';')?;
-    let known = algorithm.trim().eq_ignore_ascii_case(AUTH_ALGORITHM);
-    known
-        .then(|| URL_SAFE_NO_PAD.decode(tag.trim()).ok())
-        .flatten()
+fn tag(auth: &[u8]) -> Option<Vec<u8>> {
+    let (algorithm, tag) = value::halves(std::str::from_utf8(auth).ok()?, b';')?;
+    if !algorithm.trim().eq_ignore_ascii_case(AUTH_ALGORITHM) {
+        return None;
+    }
+    let mut octets = Vec::with_capacity(tag.len());
+    URL_SAFE_NO_PAD.decode_vec(tag.trim(), &mut octets).ok()?;
+    Some(octets)
 }
 
 /// The further steps of a mail: a recipient's group that names a step begins one, which is like the first in all
 /// but what stands there.
 fn others(first: &HopReport, recipients: &[Fields]) -> Result<Vec<HopReport>, ReadError> {
-    let of_steps = recipients.chunk_by(|_, next| next.get(name::STEP).is_none());
+    let of_steps = recipients.chunk_by(|_, next| next.get(Name::Step).is_none());
     let other = |of_step: &[Fields]| {
         let begins = of_step.first().ok_or(ReadError::NoRecipient)?;
         Ok(HopReport {
-            step: required(begins, name::STEP, parsed)?,
-            times_out: times(begins, name::TIMES_OUT)?,
-            tls_out: optional(begins, name::TLS_OUT, value::security)?,
+            step: required(begins, Name::Step, parsed)?,
+            times_out: times(begins, Name::TimesOut)?,
+            tls_out: optional(begins, Name::TlsOut, value::security)?,
             recipients: of_step.iter().map(recipient).collect::<Result<_, _>>()?,
             ..first.clone()
         })
@@ -304,7 +296,7 @@ fn others(first: &HopReport, recipients: &[Fields]) -> Result<Vec<HopReport>, Re
 }
 
 fn report(head: &Fields, recipients: &[Fields]) -> Result<HopReport, ReadError> {
-    required(head, name::VERSION, |version| {
+    required(head, Name::Version, |version| {
         (version == VERSION).then_some(())
     })?;
     if recipients.is_empty() {
@@ -313,74 +305,76 @@ fn report(head: &Fields, recipients: &[Fields]) -> Result<HopReport, ReadError> 
     let text = |field| head.get(field).map(str::to_owned);
     let hop = |text: &str| number(text).filter(|hop| *hop > 0);
     Ok(HopReport {
-        id: required(head, name::ORIGINAL_ENVELOPE_ID, TrackingId::new)?,
-        hop: required(head, name::HOP, hop)?,
-        step: required(head, name::STEP, parsed)?,
-        parent: optional(head, name::PARENT, parsed)?,
-        role: required(head, name::ROLE, value::role)?,
-        reporting_mta: required(head, name::REPORTING_MTA, |mta| Some(typed(mta).to_owned()))?,
-        arrival_us: required(head, name::ARRIVED, number)?,
-        message_id: text(name::MESSAGE_ID),
-        sent_ms: optional(head, name::SENT, number)?,
-        queue_id: text(name::QUEUE_ID),
-        size: optional(head, name::SIZE, number)?,
-        came_for: optional(head, name::CAME_FOR, number)?,
-        filtered_us: optional(head, name::FILTERED, number)?,
-        ring: head.get(name::RING).map_or_else(Vec::new, value::ring),
-        times_in: times(head, name::TIMES_IN)?,
-        times_out: times(head, name::TIMES_OUT)?,
-        tls_in: optional(head, name::TLS_IN, value::security)?,
-        tls_out: optional(head, name::TLS_OUT, value::security)?,
+        id: required(head, Name::OriginalEnvelopeId, TrackingId::new)?,
+        hop: required(head, Name::Hop, hop)?,
+        step: required(head, Name::Step, parsed)?,
+        parent: optional(head, Name::Parent, parsed)?,
+        role: required(head, Name::Role, value::role)?,
+        reporting_mta: required(head, Name::ReportingMta, |mta| Some(typed(mta).to_owned()))?,
+        arrival_us: required(head, Name::Arrived, number)?,
+        message_id: text(Name::MessageId),
+        sent_ms: optional(head, Name::Sent, number)?,
+        queue_id: text(Name::QueueId),
+        size: optional(head, Name::Size, number)?,
+        came_for: optional(head, Name::CameFor, number)?,
+        filtered_us: optional(head, Name::Filtered, number)?,
+        ring: head.get(Name::Ring).map_or_else(Vec::new, value::ring),
+        times_in: times(head, Name::TimesIn)?,
+        times_out: times(head, Name::TimesOut)?,
+        tls_in: optional(head, Name::TlsIn, value::security)?,
+        tls_out: optional(head, Name::TlsOut, value::security)?,
         recipients: recipients.iter().map(recipient).collect::<Result<_, _>>()?,
     })
 }
 
 fn recipient(group: &Fields) -> Result<RecipientStatus, ReadError> {
-    let recipient = required(group, name::FINAL_RECIPIENT, address::read)?;
-    let original = optional(group, name::ORIGINAL_RECIPIENT, address::read)?;
+    let recipient = required(group, Name::FinalRecipient, address::read)?;
+    let original = optional(group, Name::OriginalRecipient, address::read)?;
     let text = |field| group.get(field).map(str::to_owned);
     Ok(RecipientStatus {
         original: original.unwrap_or_else(|| recipient.clone()),
         recipient,
-        event: required(group, name::EVENT, parsed)?,
-        status: required(group, name::STATUS, parsed)?,
-        remote_mta: group.get(name::REMOTE_MTA).map(|mta| typed(mta).to_owned()),
-        attempted_us: optional(group, name::ATTEMPTED, number)?,
-        reply: text(name::REPLY),
-        remote_queue_id: text(name::QUEUE_ID),
+        event: required(group, Name::Event, parsed)?,
+        status: required(group, Name::Status, parsed)?,
+        remote_mta: group.get(Name::RemoteMta).map(|mta| typed(mta).to_owned()),
+        attempted_us: optional(group, Name::Attempted, number)?,
+        reply: text(Name::Reply),
+        remote_queue_id: text(Name::QueueId),
     })
 }
 
 /// The exchanges of a leg, none where it is not told of.
-fn times(group: &Fields, field: &'static str) -> Result<Vec<Exchange>, ReadError> {
+fn times(group: &Fields, field: Name) -> Result<Vec<Exchange>, ReadError> {
     Ok(optional(group, field, value::exchanges)?.unwrap_or_default())
 }
 
 /// What a field says that has to be there.
 fn required<T>(
     group: &Fields,
-    field: &'static str,
+    field: Name,
     read: impl FnOnce(&str) -> Option<T>,
 ) -> Result<T, ReadError> {
-    optional(group, field, read)?.ok_or(ReadError::Missing(field))
+    optional(group, field, read)?.ok_or(ReadError::Missing(field.as_str()))
 }
 
 /// What a field says, if it is there.
 fn optional<T>(
     group: &Fields,
-    field: &'static str,
+    field: Name,
     read: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>, ReadError> {
     let value = group.get(field);
     value
-        .map(|value| read(value).ok_or(ReadError::Invalid(field)))
+        .map(|value| read(value).ok_or(ReadError::Invalid(field.as_str())))
         .transpose()
 }
 
+/// What a value says. Mostly no comment stands behind it.
 fn parsed<T: FromStr>(value: &str) -> Option<T> {
-    uncommented(value).parse().ok()
+    let parse = |text: &str| text.parse().ok();
+    parse(value).or_else(|| parse(uncommented(value)))
 }
 
 fn number<T: TryFrom<i128>>(value: &str) -> Option<T> {
-    value::number(uncommented(value))
+    value::number(value).or_else(|| value::number(uncommented(value)))
 }

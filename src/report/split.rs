@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use super::field::name;
+use super::name::Name;
 
 /// Most field groups of one report: a message's and its recipients'.
 pub const GROUPS_MAX: usize = 10_001;
@@ -23,50 +23,37 @@ pub enum SplitError {
     FieldTooLong(String),
 }
 
-/// Room for the fields of most reports.
-const FIELDS_USUAL: usize = 40;
+/// Room for what is folded in most reports: the exchanges of a leg.
+const FOLDED_USUAL: usize = 512;
+
+/// Under how many names, the next in the order of writing, a field is looked for before any other: most reports leave
+/// out fewer between two.
+const AHEAD: usize = 5;
 
 /// A part cut up.
 #[derive(Debug, Default)]
 pub struct Part {
     /// As [`canonical`](super::field::canonical).
     text: String,
-    /// The fields in it.
-    fields: Vec<Place>,
-    /// Where among the fields each group begins.
-    groups: Vec<usize>,
-    auth: Option<String>,
+    groups: Vec<Places>,
+    auth: Option<Vec<u8>>,
 }
 
-/// Where in the text a field begins, its value begins, and that ends.
+/// Where in the text the values of a group are, by their names: of each name the first.
+type Places = [Place; Name::ALL.len()];
+
+/// Where a value begins and ends.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Of its name.
-    mark: u32,
-    name: usize,
-    value: usize,
-    end: usize,
-}
-
-/// What tells most names apart: how long they are, and their last three letters.
-fn mark(name: &[u8]) -> u32 {
-    let long = name.len().to_le_bytes()[0];
-    match name {
-        [.., a, b, c] => u32::from_le_bytes([long, lower(*a), lower(*b), lower(*c)]),
-        _ => long.into(),
-    }
-}
-
-/// The lower case of what a known name is made of: letters and dashes.
-fn lower(octet: u8) -> u8 {
-    octet | 0x20
+    from: u32,
+    end: u32,
 }
 
 /// The fields of a group, but for Auth.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'a> {
     text: &'a str,
-    places: &'a [Place],
+    places: &'a Places,
 }
 
 impl Part {
@@ -85,18 +72,12 @@ impl Part {
 
     /// The groups in order, empty ones left out.
     pub fn groups(&self) -> impl Iterator<Item = Fields<'_>> {
-        let ends = self.groups.iter().skip(1).chain([&usize::MAX]);
-        self.groups.iter().zip(ends).map(|(from, to)| Fields {
-            text: &self.text,
-            places: self
-                .fields
-                .get(*from..self.fields.len().min(*to))
-                .unwrap_or_default(),
-        })
+        let text = &self.text;
+        self.groups.iter().map(|places| Fields { text, places })
     }
 
     /// The value of the first Auth in the first group.
-    pub fn auth(&self) -> Option<&str> {
+    pub fn auth(&self) -> Option<&[u8]> {
         self.auth.as_deref()
     }
 
@@ -108,17 +89,11 @@ impl Part {
 
 impl<'a> Fields<'a> {
     /// The first field of that name.
-    pub fn get(&self, name: &str) -> Option<&'a str> {
-        let mark = mark(name.as_bytes());
-        let text = self.text.as_bytes();
-        let named = |place: &Place| {
-            // The octet between is the colon.
-            let own = text.get(place.name..place.value - 1);
-            own.is_some_and(|own| is(own, name))
-        };
-        let mut places = self.places.iter();
-        let place = places.find(|place| place.mark == mark && named(place))?;
-        self.text.get(place.value..place.end)
+    pub fn get(&self, name: Name) -> Option<&'a str> {
+        let at = |octets: u32| usize::try_from(octets).ok();
+        let place = self.places.get(name as usize)?;
+        let value = || self.text.get(at(place.from)?..at(place.end)?);
+        place.is_there().then(value)?
     }
 }
 
@@ -128,6 +103,8 @@ struct Cutter {
     part: Part,
     /// There was no empty line since the last field.
     in_group: bool,
+    /// The place among all names of the one that comes next if the fields stand in the order of writing.
+    next: usize,
 }
 
 impl Cutter {
@@ -135,22 +112,23 @@ impl Cutter {
         Self {
             text: Vec::with_capacity(octets),
             part: Part {
-                fields: Vec::with_capacity(FIELDS_USUAL),
                 groups: Vec::with_capacity(2),
                 ..Part::default()
             },
             in_group: false,
+            next: 0,
         }
     }
 
     fn part(&mut self, part: &[u8]) -> Result<(), SplitError> {
-        let mut unfolded = Vec::new();
+        let mut unfolded = Vec::with_capacity(FOLDED_USUAL);
         let mut rest = part;
         while !rest.is_empty() {
             let (line, behind) = first_line(rest);
             rest = behind;
             if is_blank(line) {
                 self.in_group = false;
+                self.next = Name::OriginalRecipient as usize;
                 continue;
             }
             if !is_folded(rest) {
@@ -178,50 +156,93 @@ impl Cutter {
         if !groups.is_empty() {
             self.text.push(b'\n');
         }
-        groups.push(self.part.fields.len());
+        groups.push([Place::NOWHERE; Name::ALL.len()]);
         self.in_group = true;
         Ok(())
     }
 
     fn field(&mut self, field: &[u8]) -> Result<(), SplitError> {
         limit(field)?;
-        let Some((name, value)) = halves(field) else {
+        let Some((name, value)) = self.expected(field).or_else(|| any(field)) else {
             return Ok(());
         };
         if !self.in_group {
             self.group()?;
         }
-        let Self { text, part, .. } = self;
-        let start = text.len();
-        text.extend_from_slice(name);
-        let own = text.get_mut(start..).unwrap_or_default();
-        own.make_ascii_lowercase();
-        let mark_of_own = mark(own);
-        if is(own, name::AUTH) {
-            if part.groups.len() == 1 && part.auth.is_none() {
-                part.auth = Some(String::from_utf8_lossy(value).into_owned());
-            }
-            text.truncate(start);
-            return Ok(());
+        match name {
+            Written::Known(Name::Auth) => self.auth(value),
+            Written::Known(known) => self.known(known, value),
+            Written::Other(name) => self.other(name, value),
         }
-        text.push(b':');
-        let place = Place {
-            mark: mark_of_own,
-            name: start,
-            value: text.len(),
-            end: text.len() + value.len(),
-        };
-        text.extend_from_slice(value);
-        text.push(b'\n');
-        part.fields.push(place);
         Ok(())
+    }
+
+    /// A field that stands where and as the writer puts it, which costs no search.
+    fn expected<'a>(&self, field: &'a [u8]) -> Option<(Written<'a>, &'a [u8])> {
+        let mut names = Name::ALL.iter().skip(self.next).take(AHEAD);
+        names.find_map(|name| {
+            let behind = field.strip_prefix(name.as_str().as_bytes())?;
+            let value = behind.strip_prefix(b":")?;
+            Some((Written::Known(*name), value.trim_ascii()))
+        })
+    }
+
+    fn auth(&mut self, value: &[u8]) {
+        if self.part.groups.len() == 1 {
+            self.part.auth.get_or_insert_with(|| value.to_vec());
+        }
+    }
+
+    fn known(&mut self, name: Name, value: &[u8]) {
+        self.next = name as usize + 1;
+        self.text.extend_from_slice(name.lower());
+        let place = self.value(value);
+        let group = self.part.groups.last_mut();
+        let first = group.and_then(|group| group.get_mut(name as usize));
+        if let Some(first) = first.filter(|first| !first.is_there()) {
+            *first = place;
+        }
+    }
+
+    fn other(&mut self, name: &[u8], value: &[u8]) {
+        self.text.extend(name.iter().map(u8::to_ascii_lowercase));
+        self.value(value);
+    }
+
+    /// Appends what stands behind a name.
+    fn value(&mut self, value: &[u8]) -> Place {
+        let octets = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        self.text.push(b':');
+        let from = octets(self.text.len());
+        self.text.extend_from_slice(value);
+        let end = octets(self.text.len());
+        self.text.push(b'\n');
+        Place { from, end }
     }
 }
 
-/// Whether a name in lower case is this known one.
-fn is(own: &[u8], name: &str) -> bool {
-    let mut pairs = own.iter().zip(name.bytes());
-    own.len() == name.len() && pairs.all(|(own, octet)| *own == lower(octet))
+impl Place {
+    /// Of a field that is not there: every value stands behind a name.
+    const NOWHERE: Self = Self { from: 0, end: 0 };
+
+    fn is_there(self) -> bool {
+        self.end > 0
+    }
+}
+
+/// The name of a field.
+enum Written<'a> {
+    Known(Name),
+    Other(&'a [u8]),
+}
+
+/// Name and value of any field.
+fn any(field: &[u8]) -> Option<(Written<'_>, &[u8])> {
+    let colon = memchr::memchr(b':', field)?;
+    let (name, value) = (field.get(..colon)?, field.get(colon + 1..)?);
+    let name = name.trim_ascii();
+    let written = Name::of(name).map_or(Written::Other(name), Written::Known);
+    Some((written, value.trim_ascii()))
 }
 
 /// The first line without its end, and what stands behind it.
@@ -238,7 +259,12 @@ fn is_blank(line: &[u8]) -> bool {
 
 /// Whether the first line goes on with the field before it.
 fn is_folded(text: &[u8]) -> bool {
-    matches!(text.first(), Some(b' ' | b'\t')) && !is_blank(first_line(text).0)
+    let is_in_line = |octet: &&u8| **octet != b'\n';
+    matches!(text.first(), Some(b' ' | b'\t'))
+        && !text
+            .iter()
+            .take_while(is_in_line)
+            .all(u8::is_ascii_whitespace)
 }
 
 fn limit(field: &[u8]) -> Result<(), SplitError> {
@@ -250,11 +276,4 @@ fn limit(field: &[u8]) -> Result<(), SplitError> {
     Err(SplitError::FieldTooLong(
         String::from_utf8_lossy(shown).into_owned(),
     ))
-}
-
-/// Name and value.
-fn halves(field: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = field.iter().position(|octet| *octet == b':')?;
-    let (name, value) = (field.get(..colon)?, field.get(colon + 1..)?);
-    Some((name.trim_ascii(), value.trim_ascii()))
 }

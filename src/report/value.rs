@@ -7,7 +7,7 @@ use crate::track::{Exchange, Role, Security, Stage};
 
 /// The name in `dns; name`.
 pub fn typed(value: &str) -> &str {
-    halves(value, b';').map_or(value, |(_, name)| name.trim())
+    halves(value, b';').map_or(value, |(_, name)| name.trim_ascii())
 }
 
 /// A value up to a trailing `(comment)`.
@@ -17,9 +17,9 @@ pub fn uncommented(value: &str) -> &str {
         .trim_ascii()
 }
 
-/// What stands in front of an ASCII octet and behind it. For values, which are short.
+/// What stands in front of an ASCII octet and behind it.
 pub fn halves(value: &str, octet: u8) -> Option<(&str, &str)> {
-    let at = value.bytes().position(|other| other == octet)?;
+    let at = memchr::memchr(octet, value.as_bytes())?;
     Some((value.get(..at)?, value.get(at + 1..)?))
 }
 
@@ -31,23 +31,35 @@ pub fn number<T: TryFrom<i128>>(text: &str) -> Option<T> {
 
 /// The number that a text begins with, and what stands behind it.
 fn leading(text: &[u8]) -> Option<(i128, &[u8])> {
-    /// So many digits are never too large.
-    const FIT: usize = 19;
     let unsigned = text.strip_prefix(b"-");
     let digits = unsigned.unwrap_or(text);
-    let (mut size, mut count) = (0_u64, 0);
-    while let Some(octet @ b'0'..=b'9') = digits.get(count) {
-        let digit = u64::from(octet - b'0');
-        size = if count < FIT {
-            size * 10 + digit
-        } else {
-            size.checked_mul(10)?.checked_add(digit)?
-        };
-        count += 1;
+    let (mut size, mut rest) = (0_u64, digits);
+    // A moment has sixteen digits, and a report two dozen moments.
+    while let Some((eight, behind)) = rest.split_first_chunk()
+        && let Some(number) = eight_digits(*eight)
+    {
+        size = size.checked_mul(100_000_000)?.checked_add(number)?;
+        rest = behind;
+    }
+    while let Some((octet @ b'0'..=b'9', behind)) = rest.split_first() {
+        size = size.checked_mul(10)?.checked_add((octet - b'0').into())?;
+        rest = behind;
     }
     let size = i128::from(size);
-    let rest = digits.get(count..).filter(|_| count > 0)?;
-    Some((if unsigned.is_some() { -size } else { size }, rest))
+    (rest.len() < digits.len()).then_some((if unsigned.is_some() { -size } else { size }, rest))
+}
+
+/// The number of eight digits, computed side by side: of two each, then of four, then of all.
+fn eight_digits(octets: [u8; 8]) -> Option<u64> {
+    let digits = u64::from_le_bytes(octets) ^ u64::from_le_bytes([b'0'; 8]);
+    // The highest bit of an octet gets set where that is more than 9.
+    let more = digits.wrapping_add(u64::from_le_bytes([0x7f - 9; 8])) | digits;
+    if more & u64::from_le_bytes([0x80; 8]) != 0 {
+        return None;
+    }
+    let twos = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (twos * 100 + (twos >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
 }
 
 /// Where in the hop a report was made.
@@ -101,7 +113,7 @@ pub fn security(value: &str) -> Option<Security> {
     }
     let (version, rest) = halves(value, b';')?;
     let (cipher, word) = halves(rest, b';')?;
-    let (version, cipher, word) = (version.trim(), cipher.trim(), word.trim());
+    let (version, cipher, word) = (version.trim_ascii(), cipher.trim_ascii(), word.trim());
     let is = |known: &str| word.eq_ignore_ascii_case(known);
     let verified = is(VERIFIED);
     (verified || is(UNVERIFIED)).then(|| Security::tls(version, cipher, verified))

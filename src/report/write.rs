@@ -14,7 +14,8 @@ use mail_builder::headers::message_id::MessageId;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 
-use super::field::{self, AUTH_ALGORITHM, Group, PLAIN, UNVERIFIED, VERIFIED, canonical, name};
+use super::field::{self, AUTH_ALGORITHM, Group, PLAIN, UNVERIFIED, VERIFIED, canonical};
+use super::name::Name;
 use super::{address, date, words};
 use crate::track::{Certificate, Exchange, HopReport, RecipientStatus, Security};
 
@@ -140,15 +141,15 @@ fn groups<'a>(reports: &'a [HopReport], certificate: Option<&Certificate>) -> Ve
         let first = groups.len();
         groups.extend(report.recipients.iter().map(recipient_group));
         if let Some(group) = groups.get_mut(first).filter(|_| n > 0) {
-            group.push(name::STEP, report.step.to_string());
-            group.push_some(name::TIMES_OUT, times(&report.times_out));
-            group.push_some(name::TLS_OUT, report.tls_out.as_ref().map(security));
+            group.push(Name::Step, report.step.to_string());
+            group.push_some(Name::TimesOut, times(&report.times_out));
+            group.push_some(Name::TlsOut, report.tls_out.as_ref().map(security));
         }
     }
     if let Some(certificate) = certificate {
         let tag = URL_SAFE_NO_PAD.encode(certificate.authenticate(&canonical(&groups)));
         if let Some(message) = groups.first_mut() {
-            message.push(name::AUTH, format!("{AUTH_ALGORITHM}; {tag}"));
+            message.push(Name::Auth, format!("{AUTH_ALGORITHM}; {tag}"));
         }
     }
     groups
@@ -156,55 +157,49 @@ fn groups<'a>(reports: &'a [HopReport], certificate: Option<&Certificate>) -> Ve
 
 fn message_group(report: &HopReport) -> Group<'_> {
     let mut group = Group::default();
-    group.push(name::ORIGINAL_ENVELOPE_ID, report.id.as_str());
-    group.push(
-        name::REPORTING_MTA,
-        format!("dns; {}", report.reporting_mta),
-    );
-    group.push(name::ARRIVAL_DATE, date::mail_date(report.arrival_us));
-    group.push(name::VERSION, field::VERSION);
-    group.push(name::STEP, report.step.to_string());
-    group.push_some(name::PARENT, report.parent.map(|p| p.to_string()));
-    group.push(name::HOP, report.hop.to_string());
-    group.push(name::ROLE, report.role.as_str());
-    group.push(name::ARRIVED, report.arrival_us.to_string());
-    group.push_some(name::MESSAGE_ID, report.message_id.as_deref());
-    group.push_some(name::SENT, report.sent_ms.map(|t| t.to_string()));
-    group.push_some(name::QUEUE_ID, report.queue_id.as_deref());
-    group.push_some(name::SIZE, report.size.map(|s| s.to_string()));
-    group.push_some(name::CAME_FOR, report.came_for.map(|n| n.to_string()));
-    group.push_some(name::FILTERED, report.filtered_us.map(|t| t.to_string()));
+    group.push(Name::OriginalEnvelopeId, report.id.as_str());
+    group.push(Name::ReportingMta, format!("dns; {}", report.reporting_mta));
+    group.push(Name::ArrivalDate, date::mail_date(report.arrival_us));
+    group.push(Name::Version, field::VERSION);
+    group.push(Name::Step, report.step.to_string());
+    group.push_some(Name::Parent, report.parent.map(|p| p.to_string()));
+    group.push(Name::Hop, report.hop.to_string());
+    group.push(Name::Role, report.role.as_str());
+    group.push(Name::Arrived, report.arrival_us.to_string());
+    group.push_some(Name::MessageId, report.message_id.as_deref());
+    group.push_some(Name::Sent, report.sent_ms.map(|t| t.to_string()));
+    group.push_some(Name::QueueId, report.queue_id.as_deref());
+    group.push_some(Name::Size, report.size.map(|s| s.to_string()));
+    group.push_some(Name::CameFor, report.came_for.map(|n| n.to_string()));
+    group.push_some(Name::Filtered, report.filtered_us.map(|t| t.to_string()));
     let ring = (!report.ring.is_empty()).then(|| report.ring.join(" "));
-    group.push_some(name::RING, ring);
-    group.push_some(name::TIMES_IN, times(&report.times_in));
-    group.push_some(name::TIMES_OUT, times(&report.times_out));
-    group.push_some(name::TLS_IN, report.tls_in.as_ref().map(security));
-    group.push_some(name::TLS_OUT, report.tls_out.as_ref().map(security));
+    group.push_some(Name::Ring, ring);
+    group.push_some(Name::TimesIn, times(&report.times_in));
+    group.push_some(Name::TimesOut, times(&report.times_out));
+    group.push_some(Name::TlsIn, report.tls_in.as_ref().map(security));
+    group.push_some(Name::TlsOut, report.tls_out.as_ref().map(security));
     group
 }
 
 fn recipient_group(recipient: &RecipientStatus) -> Group<'_> {
     let mut group = Group::default();
-    group.push(
-        name::ORIGINAL_RECIPIENT,
-        address::write(&recipient.original),
-    );
-    group.push(name::FINAL_RECIPIENT, address::write(&recipient.recipient));
-    group.push(name::ACTION, recipient.event.action());
-    group.push(name::STATUS, recipient.status.to_string());
+    group.push(Name::OriginalRecipient, address::write(&recipient.original));
+    group.push(Name::FinalRecipient, address::write(&recipient.recipient));
+    group.push(Name::Action, recipient.event.action());
+    group.push(Name::Status, recipient.status.to_string());
     let remote = recipient.remote_mta.as_ref().map(|r| format!("dns; {r}"));
-    group.push_some(name::REMOTE_MTA, remote);
+    group.push_some(Name::RemoteMta, remote);
     group.push_some(
-        name::LAST_ATTEMPT_DATE,
+        Name::LastAttemptDate,
         recipient.attempted_us.map(date::mail_date),
     );
-    group.push(name::EVENT, recipient.event.as_str());
+    group.push(Name::Event, recipient.event.as_str());
     group.push_some(
-        name::ATTEMPTED,
+        Name::Attempted,
         recipient.attempted_us.map(|t| t.to_string()),
     );
-    group.push_some(name::REPLY, recipient.reply.as_deref());
-    group.push_some(name::QUEUE_ID, recipient.remote_queue_id.as_deref());
+    group.push_some(Name::Reply, recipient.reply.as_deref());
+    group.push_some(Name::QueueId, recipient.remote_queue_id.as_deref());
     group
 }
 

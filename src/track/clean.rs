@@ -55,12 +55,20 @@ pub fn line(text: &str) -> String {
 
 /// Whether [`line`] has nothing to do.
 fn is_line(text: &str) -> bool {
-    let mut before = b' ';
-    let stands = |octet: u8| {
-        let pair = (std::mem::replace(&mut before, octet), octet);
-        matches!(octet, b' '..=b'~') && pair != (b' ', b' ')
-    };
-    text.len() <= TEXT_OCTETS_MAX && text.bytes().all(stands) && !text.ends_with(' ')
+    let octets = text.as_bytes();
+    let pairs = octets.iter().zip(octets.get(1..).unwrap_or_default());
+    let is_blank = |octet: &u8| *octet == b' ';
+    let doubled = pairs.fold(false, |some, (a, b)| some | (is_blank(a) & is_blank(b)));
+    let printable = |octet: &u8| matches!(octet, b' '..=b'~');
+    let trimmed = !text.starts_with(' ') && !text.ends_with(' ');
+    text.len() <= TEXT_OCTETS_MAX && trimmed && !doubled && all(octets, printable)
+}
+
+/// Whether all octets are like that. Without a way out in between, many are looked at together.
+pub fn all(octets: &[u8], like_that: impl Fn(&u8) -> bool) -> bool {
+    octets
+        .iter()
+        .fold(true, |all, octet| all & like_that(octet))
 }
 
 /// An address without anything that could end its line: controls become `?`, blanks at the ends go.
@@ -88,7 +96,7 @@ pub fn address(text: &str) -> String {
 /// Whether [`address`] has nothing to do; it may have nothing to do with others too.
 fn is_plain_address(text: &str) -> bool {
     (1..=ASCII_ADDRESS_OCTETS_MAX).contains(&text.len())
-        && text.bytes().all(|octet| octet.is_ascii_graphic())
+        && all(text.as_bytes(), u8::is_ascii_graphic)
 }
 
 /// Whether a character steers a terminal or a reader's eye instead of showing: controls, line and
@@ -123,11 +131,11 @@ fn or_unknown(text: String) -> String {
 
 /// A technical name: letters, digits and what joins them.
 fn token(text: Cow<'static, str>) -> Cow<'static, str> {
-    let known = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'_');
-    if (1..=TOKEN_OCTETS_MAX).contains(&text.len()) && text.bytes().all(known) {
+    let known = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'_');
+    if (1..=TOKEN_OCTETS_MAX).contains(&text.len()) && all(text.as_bytes(), known) {
         return text;
     }
-    let known = |c: &char| u8::try_from(*c).is_ok_and(known);
+    let known = |c: &char| u8::try_from(*c).is_ok_and(|octet| known(&octet));
     or_unknown(text.chars().filter(known).take(TOKEN_OCTETS_MAX).collect()).into()
 }
 

@@ -111,16 +111,15 @@ impl fmt::Display for StepId {
 impl FromStr for StepId {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let canonical = text.len() == 16
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if !canonical {
-            return Err("a step id is 16 lower-case hex digits");
-        }
-        u64::from_str_radix(text, 16)
-            .map(Self)
-            .map_err(|_| "a step id is 16 lower-case hex digits")
+        let digit = |octet| match octet {
+            b'0'..=b'9' => Some(octet - b'0'),
+            b'a'..=b'f' => Some(octet - b'a' + 10),
+            _ => None,
+        };
+        let add = |number: u64, octet| Some(number << 4 | u64::from(digit(octet)?));
+        let number = text.bytes().try_fold(0, add);
+        let id = number.filter(|_| text.len() == 16).map(Self);
+        id.ok_or("a step id is 16 lower-case hex digits")
     }
 }
 
