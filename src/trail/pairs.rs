@@ -121,7 +121,9 @@ impl Sights {
             pair.sights.shrink_to_fit();
         }
         let doubts = Doubts::of(self.pairs.iter());
-        let mut links = HashMap::new();
+        // Mostly others tell more of each.
+        let sights = self.pairs.iter().map(|pair| pair.sights.len()).sum();
+        let mut links = HashMap::with_capacity(sights);
         for pair in self.pairs {
             sharpen(&mut links, &pair.sights);
         }
