@@ -3,7 +3,7 @@
 //! A stay is a message at a hop: the steps one host reported of it (a delay, then the departure; two
 //! transactions for two recipients). Order comes from parent links, then hop numbers, then clocks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use hashbrown::HashSet;
 
@@ -17,7 +17,12 @@ use crate::track::{HopReport, Role, Secret, StepId, TrackingId};
 
 /// What makes reports one message. A proof covers Message-ID and time stamp, not the tracking id; so a
 /// report proved for another message cannot slip in under this one's id.
-type Key = (TrackingId, Option<(String, u64)>);
+type Key<'a> = (&'a TrackingId, Option<(&'a str, u64)>);
+
+fn key(report: &HopReport, is_proved: bool) -> Key<'_> {
+    let proof = report.message_id.as_deref().zip(report.sent_ms);
+    (&report.id, proof.filter(|_| is_proved))
+}
 
 /// Judges reports and puts them together. Messages come in the order of their sending.
 pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Message>, Vec<NotOurs>) {
@@ -33,44 +38,62 @@ pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Messag
 pub fn put_together(
     judged: impl Iterator<Item = (Judged, Origin)>,
 ) -> (Vec<Message>, Vec<NotOurs>) {
-    let judged: Vec<(Judged, Origin)> = judged.collect();
-    let vouched = vouched(&judged);
-    let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
-    let mut apart = Vec::new();
-    let mut without_proof = Truth::Unproved;
-    for (one, origin) in judged {
-        let report = &one.report;
-        let key = (
-            report.id.clone(),
-            report.message_id.clone().zip(report.sent_ms),
-        );
-        if one.truth == Truth::Unverifiable {
-            without_proof = one.truth;
-        }
-        match (one.truth, &origin) {
-            (Truth::NotOurs, _) => apart.push((key, set_apart(one, Why::WrongProof))),
-            (_, Origin::Altered { .. }) => {
-                apart.push((key, set_apart(one, Why::BrokenSignature)));
-            }
-            _ if contradicts(&one.report, &vouched) => {
-                apart.push((key, set_apart(one, Why::Contradicted)));
-            }
-            (Truth::Verified, _) => groups.entry(key).or_default().take(one, &origin),
-            _ => groups.entry((key.0, None)).or_default().take(one, &origin),
-        }
-    }
-    let name_altered = |(key, report): (Key, NotOurs)| match report.why {
-        // The message is this user's: others proved it.
-        Why::WrongProof if groups.contains_key(&key) && key.1.is_some() => NotOurs {
-            why: Why::Altered,
-            ..report
-        },
-        _ => report,
+    let mut judged: Vec<(Judged, Origin)> = judged.collect();
+    let is_unverifiable = |(one, _): &(Judged, _)| one.truth == Truth::Unverifiable;
+    let without_proof = if judged.iter().any(is_unverifiable) {
+        Truth::Unverifiable
+    } else {
+        Truth::Unproved
     };
-    let not_ours = apart.into_iter().map(name_altered).collect();
+    let vouched = vouched(&judged);
+    let is_apart = |(one, origin): &mut _| why_apart(one, origin, &vouched).is_some();
+    let apart: Vec<(Judged, Origin)> = judged.extract_if(.., is_apart).collect();
+    let groups = grouped(judged);
+    let set_apart = |(one, origin): (Judged, Origin)| {
+        let why = match why_apart(&one, &origin, &vouched)? {
+            // The message is this user's: others proved it.
+            Why::WrongProof if is_proved(key(&one.report, true), &groups) => Why::Altered,
+            why => why,
+        };
+        Some(set_apart(one, why))
+    };
+    let not_ours = apart.into_iter().filter_map(set_apart).collect();
     let mut messages = set_unproved_aside(groups, without_proof);
     messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
     (messages, not_ours)
+}
+
+/// Why a report is part of no message, if it is not.
+fn why_apart(one: &Judged, origin: &Origin, vouched: &HashMap<Claim, HopReport>) -> Option<Why> {
+    match (one.truth, origin) {
+        (Truth::NotOurs, _) => Some(Why::WrongProof),
+        (_, Origin::Altered { .. }) => Some(Why::BrokenSignature),
+        _ => contradicts(&one.report, vouched).then_some(Why::Contradicted),
+    }
+}
+
+/// Puts those on one message side by side, in the order of their keys.
+fn grouped(mut judged: Vec<(Judged, Origin)>) -> Vec<Group> {
+    fn of(one: &Judged) -> Key<'_> {
+        key(&one.report, one.truth == Truth::Verified)
+    }
+    judged.sort_by(|(a, _), (b, _)| of(a).cmp(&of(b)));
+    let mut groups: Vec<Group> = Vec::new();
+    for (one, origin) in judged {
+        if groups.last().is_none_or(|group| group.key() != of(&one)) {
+            groups.push(Group::of(of(&one)));
+        }
+        if let Some(group) = groups.last_mut() {
+            group.take(one, &origin);
+        }
+    }
+    groups
+}
+
+/// Whether a message is among those that were proved.
+fn is_proved(key: Key, groups: &[Group]) -> bool {
+    let known = groups.binary_search_by(|group| group.key().cmp(&key));
+    key.1.is_some() && known.is_ok()
 }
 
 /// A step as a host tells of it.
@@ -111,8 +134,10 @@ fn set_apart(one: Judged, why: Why) -> NotOurs {
 }
 
 /// What is told of one message.
-#[derive(Default)]
 struct Group {
+    id: TrackingId,
+    /// What the proof of its reports covers; of those that have none, nothing.
+    proof: Option<(String, u64)>,
     originator: Option<String>,
     client: Option<String>,
     reports: Vec<HopReport>,
@@ -122,6 +147,23 @@ struct Group {
 }
 
 impl Group {
+    fn of((id, proof): Key) -> Self {
+        Self {
+            id: id.clone(),
+            proof: proof.map(|(message_id, sent_ms)| (message_id.to_owned(), sent_ms)),
+            originator: None,
+            client: None,
+            reports: Vec::new(),
+            origins: HashMap::new(),
+            traces: HashMap::new(),
+        }
+    }
+
+    fn key(&self) -> Key<'_> {
+        let proof = self.proof.as_ref();
+        (&self.id, proof.map(|(id, sent_ms)| (id.as_str(), *sent_ms)))
+    }
+
     /// Takes a mail's steps in; of several copies of a step, the origin of a signed one counts.
     fn take(&mut self, one: Judged, origin: &Origin) {
         let signed = matches!(origin, Origin::Signed { vouches: true, .. });
@@ -142,35 +184,33 @@ impl Group {
 }
 
 /// Reports without proof tell nothing of a message that has proved ones.
-fn set_unproved_aside(mut groups: BTreeMap<Key, Group>, without_proof: Truth) -> Vec<Message> {
+fn set_unproved_aside(mut groups: Vec<Group>, without_proof: Truth) -> Vec<Message> {
     let mut aside = HashMap::new();
-    let is_proved = |key: &Key| key.1.is_some();
-    if groups.keys().any(is_proved) && !groups.keys().all(is_proved) {
-        let proved = groups.keys().filter(|key| is_proved(key));
-        let proved: HashSet<_> = proved.map(|key| key.0.clone()).collect();
-        groups.retain(|(id, proof), group| {
-            let keep = proof.is_some() || !proved.contains(id);
+    let is_proved = |group: &Group| group.proof.is_some();
+    if groups.iter().any(is_proved) && !groups.iter().all(is_proved) {
+        let proved = groups.iter().filter(|group| is_proved(group));
+        let proved: HashSet<_> = proved.map(|group| group.id.clone()).collect();
+        groups.retain(|group| {
+            let keep = is_proved(group) || !proved.contains(&group.id);
             if !keep {
-                aside.insert(id.clone(), group.reports.len());
+                aside.insert(group.id.clone(), group.reports.len());
             }
             keep
         });
     }
-    groups
-        .into_iter()
-        .map(|((id, proof), group)| {
-            let unproved = aside.get(&id).copied().unwrap_or(0);
-            let truth = if proof.is_some() {
-                Truth::Verified
-            } else {
-                without_proof
-            };
-            message(id, truth, group, unproved)
-        })
-        .collect()
+    let message = |group: Group| {
+        let unproved = aside.get(&group.id).copied().unwrap_or(0);
+        let truth = if is_proved(&group) {
+            Truth::Verified
+        } else {
+            without_proof
+        };
+        message(truth, group, unproved)
+    };
+    groups.into_iter().map(message).collect()
 }
 
-fn message(id: TrackingId, truth: Truth, group: Group, unproved: usize) -> Message {
+fn message(truth: Truth, group: Group, unproved: usize) -> Message {
     let (steps, doubles) = in_order(group.reports);
     let contradicted = contradicted(&steps, &doubles);
     let message_id = steps.iter().find_map(|s| s.message_id.clone());
@@ -179,7 +219,7 @@ fn message(id: TrackingId, truth: Truth, group: Group, unproved: usize) -> Messa
     ghosts::place(&mut stays, group.traces);
     pairs::hand_over(&mut stays);
     Message {
-        id,
+        id: group.id,
         originator: group.originator,
         client: group.client,
         message_id,

@@ -26,19 +26,30 @@ impl Forest {
     /// Links steps that come in order.
     pub fn grow(steps: Vec<HopReport>) -> Self {
         let mut forest = Self::default();
-        let known: HashSet<_> = steps.iter().map(|s| s.step).collect();
-        let parents = steps.iter().filter_map(|s| s.parent);
-        forest.followed = parents.filter(|p| known.contains(p)).collect();
+        let mut known = HashSet::with_capacity(steps.len());
+        let mut in_order = true;
         for step in &steps {
-            if let Some(giver) = step.parent.filter(|p| known.contains(p)) {
-                let place = (step.hop, step.reporting_mta.clone());
-                forest.givers.entry(place).or_insert(giver);
-            }
+            in_order &= step.parent.is_none_or(|parent| known.contains(&parent));
+            known.insert(step.step);
+        }
+        // Mostly every parent is there, and nobody asks who else it may be.
+        if !in_order {
+            forest.know_givers(&steps, &known);
         }
         for step in steps {
             forest.add(step);
         }
         forest
+    }
+
+    fn know_givers(&mut self, steps: &[HopReport], known: &HashSet<StepId>) {
+        for step in steps {
+            if let Some(giver) = step.parent.filter(|p| known.contains(p)) {
+                self.followed.insert(giver);
+                let place = (step.hop, step.reporting_mta.clone());
+                self.givers.entry(place).or_insert(giver);
+            }
+        }
     }
 
     fn add(&mut self, step: HopReport) {
@@ -82,7 +93,8 @@ impl Forest {
             hop,
             host,
             parent,
-            steps: Vec::new(),
+            // Mostly it is just one.
+            steps: Vec::with_capacity(1),
             handovers: Vec::new(),
             link: Offset::Unknown,
             offset: Offset::Unknown,

@@ -222,7 +222,7 @@ impl Default for Maker {
     fn default() -> Self {
         Self {
             kept: Vec::new(),
-            packer: Packer::with_room(BLOCK_OCTETS),
+            packer: Packer::within(Vec::with_capacity(BLOCK_OCTETS)),
         }
     }
 }

@@ -41,21 +41,11 @@ pub struct Group {
 
 /// Reports, those on one message side by side, the oldest message first.
 pub struct Groups<'a> {
-    reports: &'a Reports,
-    by_message: Vec<Group>,
+    pub(super) reports: &'a Reports,
+    pub(super) by_message: Vec<Group>,
 }
 
 impl<'a> Groups<'a> {
-    /// These groups, whatever the order.
-    pub fn new(reports: &'a Reports, groups: Vec<Group>) -> Self {
-        let mut groups = Self {
-            reports,
-            by_message: groups,
-        };
-        groups.sort();
-        groups
-    }
-
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.by_message.is_empty()
@@ -66,24 +56,10 @@ impl<'a> Groups<'a> {
         let mut groups: Vec<&Group> = self.by_message.iter().collect();
         // Mostly as they stand in memory: at random each of them would be waited for.
         groups.sort_unstable_by_key(|group| group.of.start);
-        let ids = groups.into_iter().filter_map(|group| self.id(group));
+        let ids = groups
+            .into_iter()
+            .filter_map(|group| self.reports.id_of(group));
         ids.collect()
-    }
-
-    fn sort(&mut self) {
-        let mut groups = std::mem::take(&mut self.by_message);
-        groups.sort_by(|a, b| {
-            let by_time = a.when_us.cmp(&b.when_us);
-            by_time.then_with(|| self.id(a).cmp(&self.id(b)))
-        });
-        self.by_message = groups;
-    }
-
-    fn id(&self, group: &Group) -> Option<&'a str> {
-        match group.gist.and_then(|place| self.reports.gists.read(place)) {
-            Some(gist) => Some(gist.id),
-            None => self.reports.id(self.reports.members(group).first()?),
-        }
     }
 
     /// What they tell, all at once.

@@ -37,6 +37,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::codes::{ROLES, SUITES, TRUTHS};
 use super::reader::{octets_at, words_behind};
+use super::segment;
 use super::verify::Judged;
 use crate::report::Trace;
 use crate::report::notice::{Fate, Notice, Said};
@@ -44,10 +45,6 @@ use crate::track::{Event, Exchange, HopReport, RecipientStatus, Security, Stage,
 
 /// The shortest text that a place is shorter than, octets.
 const TEXT_OCTETS_MIN: usize = 6;
-
-/// Room for records that is asked for at once, octets. What nobody writes to takes no memory, and what is so large
-/// the system makes larger without a copy and has back as soon as it is let go.
-const ROOM_OCTETS: usize = 40 << 20;
 
 /// Records one behind the other.
 pub struct Packer {
@@ -60,15 +57,15 @@ pub struct Packer {
 
 impl Default for Packer {
     fn default() -> Self {
-        Self::with_room(ROOM_OCTETS)
+        Self::within(segment::room())
     }
 }
 
 impl Packer {
-    /// With room for so many octets at first.
-    pub fn with_room(octets: usize) -> Self {
+    /// Writes into this room, which is empty.
+    pub fn within(octets: Vec<u8>) -> Self {
         Self {
-            octets: Vec::with_capacity(octets),
+            octets,
             texts: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             moment: 0,

@@ -68,15 +68,18 @@ pub fn set_clocks(messages: &mut [Message]) {
 pub fn tell_alone(message: &mut Message) {
     /// Sights that are looked through for pairs.
     const FEW: usize = 8;
-    let mut sights = Sights::default();
     // Those of one pair sharpen each other, and mostly there is just one of each.
-    let pair = |(parent, stay, _): (Option<_>, _, _)| (parent.map_or("", name), name(stay));
-    let pairs: Vec<_> = sights_of(message).map(pair).take(FEW + 1).collect();
+    let pair =
+        |(_, parent, stay, ..): (_, Option<_>, _, _, _)| (parent.map_or("", name), name(stay));
+    let pairs: Vec<_> = shown_by(message).map(pair).take(FEW + 1).collect();
     let is_again = |(n, pair)| pairs.iter().take(n).any(|before| before == pair);
     if pairs.len() > FEW || pairs.iter().enumerate().any(is_again) {
+        let mut sights = Sights::default();
         sights.see(message);
+        sights.settle().tell(message);
+    } else {
+        carry(message);
     }
-    sights.settle().tell(message);
 }
 
 impl Sights {
@@ -121,7 +124,9 @@ impl Sights {
             pair.sights.shrink_to_fit();
         }
         let doubts = Doubts::of(self.pairs.iter());
-        let mut links = HashMap::new();
+        // Mostly others tell more of each.
+        let sights = self.pairs.iter().map(|pair| pair.sights.len()).sum();
+        let mut links = HashMap::with_capacity(sights);
         for pair in self.pairs {
             sharpen(&mut links, &pair.sights);
         }
@@ -164,21 +169,28 @@ impl Clocks {
 /// What a message shows of clocks, with the stay at the parent, if there is one, and that at the child.
 pub fn sights_of(message: &Message) -> impl Iterator<Item = (Option<&Stay>, &Stay, Sight)> {
     let first = name_of(message);
+    shown_by(message).map(move |(n, parent, stay, handover, bounds)| {
+        let sight = Sight {
+            of: first.wrapping_add(n),
+            left_us: handover.left_us,
+            arrived_us: handover.arrived_us,
+            bounds,
+        };
+        (parent, stay, sight)
+    })
+}
+
+/// The same, by the numbers of the handovers in the message.
+fn shown_by(
+    message: &Message,
+) -> impl Iterator<Item = (u64, Option<&Stay>, &Stay, &Handover, Bounds)> {
     let stays = message.stays.iter();
     let proved = stays.filter(|_| message.truth != Truth::Unproved);
     let handovers = proved.flat_map(|stay| stay.handovers.iter().map(move |h| (stay, h)));
-    (0..)
-        .zip(handovers)
-        .filter_map(move |(n, (stay, handover))| {
-            let sight = Sight {
-                of: first.wrapping_add(n),
-                left_us: handover.left_us,
-                arrived_us: handover.arrived_us,
-                bounds: handover.link.bounds()?,
-            };
-            let parent = stay.parent.and_then(|p| message.stays.get(p));
-            Some((parent, stay, sight))
-        })
+    (0..).zip(handovers).filter_map(|(n, (stay, handover))| {
+        let parent = stay.parent.and_then(|p| message.stays.get(p));
+        Some((n, parent, stay, handover, handover.link.bounds()?))
+    })
 }
 
 fn name(stay: &Stay) -> &str {

@@ -177,7 +177,13 @@ impl<'a> Reader<'a> {
         count: usize,
         mut read: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<Vec<T>> {
-        (0..count).map(|_| read(self)).collect()
+        /// There are rarely more; what is damaged may say so.
+        const MANY: usize = 8;
+        let mut values = Vec::with_capacity(count.min(MANY));
+        for _ in 0..count {
+            values.push(read(self)?);
+        }
+        Some(values)
     }
 
     /// Their number, and values.

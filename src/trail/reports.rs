@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::thread;
 
 use super::Trails;
 use super::gist::{Gists, Of};
@@ -19,7 +20,7 @@ use crate::report::notice::Notice;
 use crate::track::Secret;
 
 /// So few messages are seen without letting go of records meanwhile. Tests have fewer.
-const FEW: usize = if cfg!(test) { 64 } else { 16 << 10 };
+const FEW: usize = if cfg!(test) { 64 } else { 4 << 10 };
 
 /// What was read so far.
 pub struct Reports {
@@ -30,7 +31,7 @@ pub struct Reports {
     looking: Arc<AtomicUsize>,
     /// All reports, by the hashes of their tracking ids.
     members: Vec<Member>,
-    /// Those on each message, in the same order.
+    /// Those on each message, the oldest first.
     groups: Vec<Group>,
     /// What is kept of messages.
     pub(super) gists: Gists,
@@ -146,19 +147,28 @@ impl Reports {
                 _ => rest.partition_point(|group| share_of(self.hash_of(group)) <= share),
             };
             let (some, more) = rest.split_at_mut(end);
-            let seen = seeing.see(self, some);
+            let blocks = seeing.see(self, some);
             for (_, stock) in &mut self.stocks {
                 stock.release();
             }
-            for block in seeing.join(seen, some, self.gists.blocks().len()) {
-                // A copy, because what stays would stand between the records that are let go, in the memory of the
-                // thread that made it, and leave holes there.
-                self.gists.add(block.clone());
+            for block in blocks {
+                self.gists.add(block);
             }
             rest = more;
         }
+        self.together = thread::scope(|scope| {
+            scope.spawn(|| self.sort(&mut groups));
+            seeing.settle()
+        });
         self.groups = groups;
-        self.together = seeing.settle();
+    }
+
+    /// Puts the oldest message first.
+    fn sort(&self, groups: &mut [Group]) {
+        groups.sort_by(|a, b| {
+            let by_time = a.when_us.cmp(&b.when_us);
+            by_time.then_with(|| self.id_of(a).cmp(&self.id_of(b)))
+        });
     }
 
     /// Keeps what is new of messages, in the index too if there is just one source.
@@ -202,7 +212,10 @@ impl Reports {
     fn groups_where(&self, wanted: impl Fn(&Group) -> bool) -> Groups<'_> {
         let groups = self.groups.iter();
         let wanted = groups.filter(|group| group.when_us.is_some() && wanted(group));
-        Groups::new(self, wanted.cloned().collect())
+        Groups {
+            reports: self,
+            by_message: wanted.cloned().collect(),
+        }
     }
 
     pub(super) fn notices(&self) -> Vec<Notice> {
@@ -236,9 +249,12 @@ impl Reports {
         Some((stock.octets(entry), entry.place))
     }
 
-    /// The tracking id that a report claims.
-    pub(super) fn id(&self, member: &Member) -> Option<&str> {
-        let (octets, place) = self.kept(member)?;
+    /// The tracking id of the message of a group.
+    pub(super) fn id_of(&self, group: &Group) -> Option<&str> {
+        if let Some(gist) = group.gist.and_then(|place| self.gists.read(place)) {
+            return Some(gist.id);
+        }
+        let (octets, place) = self.kept(self.members(group).first()?)?;
         unpack::id(octets, place)
     }
 

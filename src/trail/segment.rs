@@ -9,6 +9,12 @@ use std::sync::{Arc, OnceLock};
 
 use super::draft;
 
+/// Room for records, mostly more than there will be. What nobody writes to takes no memory, and what is so large the system
+/// makes larger or smaller without a copy, beside all other memory, and has back as soon as it is let go.
+pub fn room() -> Vec<u8> {
+    Vec::with_capacity(40 << 20)
+}
+
 /// Records, found by their places.
 pub enum Segment {
     /// They are here.
@@ -67,8 +73,11 @@ impl Segment {
 
 impl Stored {
     fn read(&self) -> io::Result<Vec<u8>> {
-        let mut octets = vec![0; self.octets];
+        // Not among what stays when they are released: that would leave holes.
+        let mut octets = room();
+        octets.resize(self.octets, 0);
         self.file.read_exact_at(&mut octets, self.from)?;
+        octets.shrink_to_fit();
         Ok(octets)
     }
 }

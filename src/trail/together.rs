@@ -12,8 +12,8 @@ use super::reports::Reports;
 use super::{Message, Trails};
 use crate::report::notice::Notice;
 
-/// Messages that are seen at a time by a thread.
-const PART: usize = 256;
+/// Messages that are seen at a time by a thread: few, so that none waits long for another at the end.
+const PART: usize = 128;
 
 /// What only all reports together tell of a message: the clocks on its way, and which words of others are about it.
 #[derive(Default)]
@@ -43,7 +43,7 @@ pub struct Seeing {
 
 /// What a thread saw.
 #[derive(Default)]
-pub struct Seen {
+struct Seen {
     sights: Sights,
     found: Found,
     told: Vec<Told>,
@@ -71,31 +71,26 @@ impl Seeing {
         }
     }
 
-    /// Sees some.
-    pub fn see(&self, reports: &Reports, groups: &[Group]) -> Vec<Seen> {
-        let mut all = Vec::new();
-        let see = |part: &[Group]| see(reports, part, &self.together.heard);
+    /// Sees some, and tells each group when its message was first seen, and what is kept of it. What is new of that comes
+    /// behind the blocks that are there.
+    pub fn see(&mut self, reports: &Reports, groups: &mut [Group]) -> Vec<Block> {
+        let Together { heard, found, .. } = &mut self.together;
+        let sights = &mut self.sights;
+        let (mut told, mut blocks) = (Vec::with_capacity(groups.len()), Vec::new());
+        let before = reports.gists.blocks().len();
+        let see = |part: &[Group]| see(reports, part, heard);
         let Ok(()) = in_turn(groups, PART, see, |seen| {
-            all.push(seen);
-            Ok::<(), Infallible>(())
-        });
-        all
-    }
-
-    /// Tells each group when its message was first seen, and what is kept of it. What is new of that comes behind so many
-    /// blocks.
-    pub fn join(&mut self, all: Vec<Seen>, groups: &mut [Group], before: usize) -> Vec<Block> {
-        let (mut blocks, mut groups) = (Vec::new(), groups.iter_mut());
-        for seen in all {
-            self.sights.join(seen.sights);
-            self.together.found.join(seen.found);
+            sights.join(seen.sights);
+            found.join(seen.found);
             let n_of_block = before + blocks.len();
             let new = |at| Some(Place::within(u32::try_from(n_of_block).ok()?, at));
-            for (told, group) in seen.told.into_iter().zip(groups.by_ref()) {
-                group.when_us = told.when_us;
-                group.gist = told.known.or_else(|| new(told.new?));
-            }
+            let gist = |told: &Told| told.known.or_else(|| new(told.new?));
+            told.extend(seen.told.iter().map(|told| (told.when_us, gist(told))));
             blocks.extend(seen.new);
+            Ok::<(), Infallible>(())
+        });
+        for (group, told) in groups.iter_mut().zip(told) {
+            (group.when_us, group.gist) = told;
         }
         blocks
     }

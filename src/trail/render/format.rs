@@ -236,6 +236,11 @@ pub fn fill(text: &str, width: usize) -> Vec<String> {
 
 /// The same for a list with commas, broken behind one of them if possible.
 pub fn fill_list(text: &str, width: usize) -> Vec<String> {
+    let is_even = text.split(' ').all(|word| !word.is_empty()) && text.trim_end() == text;
+    // Mostly it is a line already. No octet is more than a character.
+    if is_even && text.len() <= width {
+        return vec![text.to_owned()];
+    }
     let mut lines: Vec<String> = Vec::new();
     for part in text.split_inclusive(", ") {
         let length = part.trim_end().chars().count();
