@@ -324,7 +324,7 @@ fn a_real_postfix_logs_the_client_of_each_transaction_by_xforward() {
         transaction(&mut client);
     }
     sink.wait_for(4);
-    let log = mta.daemon().wait_for_log("orig_client=");
+    let log = mta.daemon().wait_for_log_times("orig_client=", 4);
     assert_eq!(
         log.matches("orig_client=unknown[192.0.2.77]").count(),
         4,

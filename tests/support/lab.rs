@@ -156,11 +156,16 @@ impl Daemon {
 
     /// Waits until its logs hold these words, and gives them.
     pub fn wait_for_log(&self, words: &str) -> String {
-        let what = format!("{} logs {words:?}", self.hostname);
+        self.wait_for_log_times(words, 1)
+    }
+
+    /// The same for words that come so often: a daemon may log what it did some time after it.
+    pub fn wait_for_log_times(&self, words: &str, count: usize) -> String {
+        let what = format!("{} logs {words:?} {count} times", self.hostname);
         wait_until(PATIENCE, &what, || {
             let logs = self.logs.iter().map(fs::read_to_string);
             let log: String = logs.filter_map(Result::ok).collect();
-            if log.contains(words) {
+            if log.matches(words).count() >= count {
                 Ok(log)
             } else {
                 Err(log)
