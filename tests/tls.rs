@@ -208,7 +208,12 @@ fn tls_from_the_first_octet() {
 #[test]
 fn what_is_no_handshake_costs_its_session_only() {
     for mode in ["starttls", "implicit"] {
-        let (_mta, entrance, _hoptrail, setup) = ingress(Sink::smtp(), |setup| setup.tls(mode));
+        let (_mta, entrance, _hoptrail, setup) = ingress(Sink::smtp(), |mut setup| {
+            setup
+                .config
+                .insert_str(0, "timeouts = { handshake_s = 1 }\n");
+            setup.tls(mode)
+        });
         let shake = |octets: &[u8]| {
             let began = Instant::now();
             let mut client = Dialogue::connect(entrance);
