@@ -23,8 +23,8 @@ pub struct Hoptrail {
 }
 
 impl Hoptrail {
-    /// Runs `serve` with this configuration (all but `state_dir`, which is put in front) and waits until
-    /// every listener answers.
+    /// Runs `serve` with this configuration (all but `state_dir`, which is put in front, and the store's time, if
+    /// there is none in it) and waits until every listener answers.
     pub fn serve(config: &str) -> Self {
         Self::start(config, None)
     }
@@ -38,7 +38,7 @@ impl Hoptrail {
         let home = TempDir::with_prefix("hoptrail-hop-").expect("a temporary directory");
         let state_dir = home.path().join("state");
         fs::create_dir(&state_dir).expect("a directory can be made");
-        let text = format!("state_dir = '{}'\n{config}", state_dir.display());
+        let text = format!("state_dir = '{}'\n{}", state_dir.display(), patient(config));
         fs::write(home.path().join("hoptrail.toml"), &text).expect("a file can be written");
         let mut hop = Self {
             child: spawn(home.path(), files_max),
@@ -191,6 +191,21 @@ fn spawn(home: &Path, files_max: Option<u32>) -> Child {
         .stderr(log)
         .spawn()
         .expect("the binary can be run")
+}
+
+/// The configuration with time enough for the store: what a test is told of must not hang on how long the disk has to
+/// write for others.
+fn patient(config: &str) -> String {
+    let key = format!("store_ms = {}", PATIENCE.as_millis());
+    if config.contains("store_ms") {
+        config.to_owned()
+    } else if config.contains("[timeouts]\n") {
+        config.replacen("[timeouts]\n", &format!("[timeouts]\n{key}\n"), 1)
+    } else if config.contains("timeouts = { ") {
+        config.replacen("timeouts = { ", &format!("timeouts = {{ {key}, "), 1)
+    } else {
+        format!("timeouts = {{ {key} }}\n{config}")
+    }
 }
 
 fn listeners(config: &str) -> Vec<SocketAddr> {
