@@ -161,9 +161,10 @@ fn a_hop_out_of_descriptors_serves_again_when_it_has_some() {
         mta.next_hop()
     );
     let config = config("", entrance, &mta, &behind_a_balancer);
-    let hoptrail = Hoptrail::serve_with_files(&config, 64);
+    let hoptrail = Hoptrail::serve(&config);
     let mut old = Dialogue::open(entrance);
     old.command("EHLO client.test", "250");
+    hoptrail.leave_descriptors(20);
     // One that has not yet said who it is has no next hop: it takes a single descriptor, so that in the end
     // there is none, be their number even or odd.
     let begun = Instant::now();
