@@ -485,7 +485,10 @@ fn a_next_hop_that_takes_no_more_of_a_message_is_given_up() {
     // More than the system holds for it.
     let line = b"0123456789abcdefghijklmnopqrstuvwxyz\r\n";
     let message = [b"\r\n", &line.repeat(200_000)[..]].concat();
-    for manners in ["deaf", "gone", "early"] {
-        gives_up("DATA", manners, &message);
-    }
+    std::thread::scope(|scope| {
+        for manners in ["deaf", "gone", "early"] {
+            let message = &message;
+            scope.spawn(move || gives_up("DATA", manners, message));
+        }
+    });
 }
