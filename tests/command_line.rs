@@ -646,6 +646,9 @@ fn a_mail_of_any_size_is_read_in_bounded_memory() {
         .args(args)
         .args([mailbox.path(), &mbox])
         .env("HOPTRAIL_HOME", mailbox.path())
+        // Each of many cores would have threads, and they room to grow into.
+        .env("TOKIO_WORKER_THREADS", "2")
+        .env("MALLOC_ARENA_MAX", "2")
         .output()
         .expect("bash can be run");
     let json: serde_json::Value =

@@ -126,11 +126,8 @@ fn a_name_server_is_asked_when_the_user_asks() {
 #[test]
 fn a_name_server_that_does_not_answer_says_nothing_of_a_domain() {
     let reported = Reported::new();
-    // A port on which nobody listens.
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("its address").port();
-    drop(free);
-    let nowhere = format!("--dns=127.0.0.1:{port}");
+    // Nobody listens there.
+    let nowhere = at(net::address());
     let archive = reported.mailbox.path().join("evidence.tar");
     let to = archive.display().to_string();
     let told = reported.timeline(&["--bundle".to_owned(), to, nowhere.clone()]);

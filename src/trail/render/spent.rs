@@ -127,14 +127,21 @@ fn table(spent: &Spent, view: &View) -> String {
     let rows = &spent.rows;
     let name = |row: &Row| format!("{}{}", if row.is_part { "  " } else { "" }, row.name);
     let last = rows.iter().rposition(|r| r.us > 0);
-    let width = |of: fn(&Row) -> &str| rows.iter().map(|r| of(r).chars().count()).max();
-    let hops = width(|r| &r.hop).unwrap_or(0);
-    let names = rows.iter().map(|r| name(r).chars().count()).max();
-    let names = names.unwrap_or(0);
-    let times = width(|r| &r.time).unwrap_or(0);
+    let width = |text: &str| text.chars().count();
+    let hops = rows.iter().map(|r| width(&r.hop)).max().unwrap_or(0);
+    let names = rows.iter().map(|r| width(&name(r))).max().unwrap_or(0);
     let shares = spent.whole_us.map_or(0, |_| "100 %".len());
     // With the blanks between.
-    let columns = view.room(hops + names + times + shares + 10).min(BAR);
+    let used = hops + names + shares + 10;
+    let all = rows.iter().map(|r| width(&r.time)).max().unwrap_or(0);
+    let barred = rows.iter().filter(|r| r.us > 0).map(|r| width(&r.time));
+    // What has no bar sticks out to where that would be, if there is no room for any otherwise.
+    let times = if view.room(used + all) > 0 {
+        all
+    } else {
+        barred.max().unwrap_or(0)
+    };
+    let columns = view.room(used + times).min(BAR);
     let eighths = i64::try_from(columns * 8).unwrap_or(0);
     let mut out = String::new();
     for (n, row) in rows.iter().enumerate() {

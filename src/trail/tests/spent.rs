@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 
 use super::shown::delayed;
-use super::world::{HOP1, HOP2, HOP3, Leg, read, three_hops};
+use super::world::{HOP1, HOP2, HOP3, Leg, read, three_hops, view};
 use crate::track::{Event, HopReport};
 use crate::trail::Message;
+use crate::trail::render::{View, terminal};
 use crate::trail::spent::Kind::{self, Attempt, Filter, Greylisted, PutOff, Queue};
 use crate::trail::spent::{Leg as Spent, is_greylisting, spent};
 
@@ -39,6 +40,28 @@ fn each_hop_has_its_part() {
         [(Filter, 1200), (Queue, 1043), (Attempt, 6)]
     );
     assert!(legs[0].wire.is_none() && legs[1].wire.is_some_and(|w| w.high_us <= 2_000));
+}
+
+/// The longer the silence, the less exactly is known how long it was, which needs columns.
+#[test]
+fn what_is_silent_for_years_keeps_to_few_columns() {
+    let bob = HOP1.report(1, None, &[("bob@example.net", Event::Delayed)]);
+    let trails = read(&[bob]);
+    for (days, bounded) in [(0, false), (60, false), (100, true), (10_000, true)] {
+        let view = View {
+            now_us: view().now_us + days * 86_400_000_000,
+            width: Some(50),
+            ..view()
+        };
+        let text = terminal::message(&trails.messages[0], &view);
+        let text = anstream::adapter::strip_str(&text).to_string();
+        let (_, spent) = text.split_once("where the time went\n").unwrap();
+        let (spent, _) = spent.split_once("\n\n").unwrap();
+        let fits = |line: &str| line.chars().count() <= 50;
+        assert!(spent.lines().all(fits), "{spent}");
+        assert_eq!(spent.contains(" ± "), bounded, "{spent}");
+        assert!(spent.contains('█'), "{spent}");
+    }
 }
 
 #[test]
