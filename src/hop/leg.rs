@@ -3,15 +3,17 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tracing::{debug, warn};
 
 use super::Site;
+use super::deadline::Wait;
 use super::next_hop::{ConnectError, NextHopAddr};
 use super::onward::{mail_line, obstacle, rcpt_line};
 use super::passage::{Onward, Passage};
 use super::peer::Peer;
 use super::route::Destination;
-use super::transaction::{Mail, Outcome, Times};
+use super::transaction::{Fate, Mail, Outcome, Times};
 use super::wire::{Wire, WireError};
 use crate::smtp::reply::Reply;
 use crate::track::{Stage, own};
@@ -28,14 +30,6 @@ pub enum Framing {
     Chunks,
 }
 
-/// What a leg came to.
-pub struct Done {
-    /// The recipients' places in `Mail::rcpts`, and how they fared.
-    pub fates: Vec<(usize, Outcome)>,
-    /// The connection, if it can be used again.
-    pub kept: Option<(Destination, Peer)>,
-}
-
 /// One leg under way.
 pub struct Leg<'a> {
     site: &'a Site,
@@ -47,8 +41,12 @@ pub struct Leg<'a> {
     fates: Vec<Option<Outcome>>,
     /// How the message goes to it.
     framing: Framing,
+    /// The transaction is open, or has come to nothing.
+    opened: bool,
     /// The moment just before the end of the message went out, µs.
     end_us: i64,
+    /// How long the next reply to it is waited for.
+    patience: Wait,
     /// The exchanges with the next hop.
     pub times: Times,
     /// The next hop was given the request: it will report by itself.
@@ -66,7 +64,9 @@ impl<'a> Leg<'a> {
             members,
             fates,
             framing: Framing::Data,
+            opened: false,
             end_us: 0,
+            patience: Wait::For(site.hop.timeouts.final_reply()),
             times: Times::default(),
             tracks: false,
         }
@@ -75,6 +75,20 @@ impl<'a> Leg<'a> {
     /// MAIL, RCPT and, unless the message came in chunks and can go on so, DATA. Afterwards the next hop
     /// awaits the message ([`sink`](Self::sink)), or every member's fate is sealed.
     pub async fn open(&mut self, mail: &Mail, passage: Option<&Passage>, came: Framing) {
+        self.begin(mail, passage, came).await;
+        self.opened = true;
+    }
+
+    /// The time to open the transaction is over: one that is not open is given up, and nothing of the message goes
+    /// there.
+    pub fn cease_opening(&mut self) {
+        if !self.opened {
+            warn!(next_hop = %self.to, "not ready for the message in time");
+            self.give_up(Reply::new(451, "4.4.1", own::NOT_READY));
+        }
+    }
+
+    async fn begin(&mut self, mail: &Mail, passage: Option<&Passage>, came: Framing) {
         if let Err(outcome) = self.mail_accepted(mail, passage).await {
             return self.seal(&outcome);
         }
@@ -169,43 +183,66 @@ impl<'a> Leg<'a> {
         self.peer = None;
     }
 
-    /// The end of the message goes out at `end_us`: the dot, or the last chunk from its command on.
-    pub fn ends(&mut self, end_us: i64) {
+    /// The end of the message goes out at `end_us`: the dot, or the last chunk from its command on. The first reply
+    /// to it is waited for no longer than `patience`.
+    pub fn ends(&mut self, end_us: i64, patience: Duration) {
         self.end_us = end_us;
+        self.patience = Wait::For(patience);
     }
 
-    /// The message is over: reads the replies to its end. Each holds for its recipient, whatever becomes of the
-    /// others: one who is told to send again what was taken gets it twice.
-    pub async fn finish(&mut self) {
-        let waiting = self.fates.iter().filter(|fate| fate.is_none()).count();
-        let clock = self.site.hop.clock;
-        let Some(peer) = self.peer.as_mut().filter(|_| waiting > 0) else {
-            return;
-        };
-        let (replies, error) = peer.final_replies(waiting).await;
-        self.times.record(Stage::Dot, self.end_us, clock.now_us());
-        let outcomes: Vec<_> = replies.into_iter().map(|r| self.outcome(r)).collect();
-        let open = self.fates.iter_mut().filter(|fate| fate.is_none());
-        for (fate, outcome) in open.zip(outcomes) {
-            *fate = Some(outcome);
-        }
-        if let Some(error) = error {
-            self.broke(&error);
+    /// The message is over: reads the next reply to its end, and what has come with that. Each holds for its
+    /// recipient, whatever becomes of the others: one who is told to send again what was taken gets it twice.
+    /// Cancel-safe.
+    pub async fn hear(&mut self) {
+        let reply = self.verdict().await;
+        self.heard(reply);
+        while self.awaits().is_some()
+            && let Some(reply) = self.verdict().now_or_never()
+        {
+            self.heard(reply);
         }
     }
 
-    /// The members with their fates, and the connection if it can be used again.
-    pub fn done(mut self) -> Done {
-        let lost = self.outcome(broken());
-        let fates = self.members.iter().copied().zip(self.fates.drain(..));
-        let fates = fates
-            .map(|(n, fate)| (n, fate.unwrap_or_else(|| lost.clone())))
-            .collect();
-        let kept = self.peer.filter(|peer| peer.wire.in_step().is_ok());
-        Done {
-            fates,
-            kept: kept.map(|peer| (self.to, peer)),
+    async fn verdict(&mut self) -> Result<Reply, WireError> {
+        match self.peer.as_mut() {
+            Some(peer) => peer.verdict(&mut self.patience).await,
+            None => Err(WireError::Closed),
         }
+    }
+
+    fn heard(&mut self, reply: Result<Reply, WireError>) {
+        let now_us = self.site.hop.clock.now_us();
+        self.times.record(Stage::Dot, self.end_us, now_us);
+        self.patience = Wait::For(self.site.hop.timeouts.final_reply());
+        match reply {
+            Ok(reply) => {
+                let outcome = self.outcome(reply);
+                if !self.peer.as_ref().is_some_and(Peer::answers_each) {
+                    self.seal(&outcome);
+                } else if let Some(next) = self.fates.iter_mut().find(|fate| fate.is_none()) {
+                    *next = Some(outcome);
+                }
+            }
+            Err(error) => self.broke(&error),
+        }
+    }
+
+    /// How this member fared, if that is known.
+    pub fn fate(&self, member: usize) -> Option<Fate> {
+        let lost = || self.peer.is_none().then(|| self.outcome(broken()));
+        let outcome = self.fates.get(member)?.clone().or_else(lost)?;
+        Some(Fate {
+            outcome,
+            tracks: self.tracks,
+            notifies: self.offers("DSN"),
+        })
+    }
+
+    /// The connection, if it can be used again.
+    pub fn kept(self) -> Option<(Destination, Peer)> {
+        let unused = |peer: &Peer| peer.wire.in_step().is_ok();
+        let peer = self.peer.filter(unused)?;
+        Some((self.to, peer))
     }
 
     /// What the next hop offers; nothing is known of one that was not reached.

@@ -257,6 +257,21 @@ pub struct Fate {
     pub notifies: bool,
 }
 
+/// Recipients of a transaction who are answered together: one behind the other in the client's order.
+pub struct Batch {
+    /// The place of the first.
+    pub from: usize,
+    /// How they fared; never empty.
+    pub fates: Vec<Fate>,
+}
+
+impl Batch {
+    /// The place behind the last.
+    pub fn end(&self) -> usize {
+        self.from + self.fates.len()
+    }
+}
+
 /// The status of an event: 2.1.9 exactly for `relayed` (RFC 3886, 3.3.4), 4.4.6 for a message in a ring, else the reply's own enhanced
 /// code, else x.0.0 of its class.
 pub fn status_of(event: Event, reply: &Reply) -> Status {

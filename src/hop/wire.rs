@@ -321,7 +321,16 @@ impl Wire {
         octets_max: usize,
         limit: Duration,
     ) -> Result<Reply, WireError> {
-        match self.reply(octets_max + SURPLUS_MAX, limit).await {
+        self.verdict_by(octets_max, &mut Wait::For(limit)).await
+    }
+
+    /// The same, read before `wait` ends; cancel-safe.
+    pub async fn verdict_by(
+        &mut self,
+        octets_max: usize,
+        wait: &mut Wait,
+    ) -> Result<Reply, WireError> {
+        match self.reply_by(octets_max + SURPLUS_MAX, wait).await {
             Ok(reply) => Ok(reply.cut(octets_max)),
             Err(WireError::TooLong) => {
                 let begun = Reply::begun(self.buffered());
