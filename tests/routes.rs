@@ -234,6 +234,37 @@ fn a_host_without_service_is_passed_over_and_bounces_nothing() {
     }
 }
 
+/// No host may be called so, and mail goes there all the same: name servers know names of any octets (RFC 2181, 11).
+#[test]
+fn names_with_an_underscore_can_be_reached() {
+    let up = on_port_25(Sink::smtp());
+    let route = Sink::smtp().start();
+    let dns = Zone::default()
+        .mx("des_t.test", 10, "mx_1.dest.test")
+        .a("mx_1.dest.test", up.1)
+        .a("_own.test", up.1)
+        .start();
+    let routes = format!("'rout_ed.test' = '{}'", route.next_hop());
+    let egress = Egress::with("lmtp", Some(&dns), "mx", &routes);
+    let replies = egress.send(&["a@des_t.test", "b@_own.test", "c@Rout_ed.test"]);
+    assert_eq!(replies, ["250 2.0.0 ok, taken"; 3]);
+    assert_eq!(up.0.wait_for(2).len(), 2);
+    assert_eq!(route.wait_for(1).len(), 1);
+}
+
+/// Nobody can ever be reached there, so nobody is to try again for days.
+#[test]
+fn what_is_no_domain_is_refused_for_good() {
+    let dns = Zone::default().start();
+    let egress = Egress::with("lmtp", Some(&dns), "mx", "");
+    let long = format!("c@{}.test", "a".repeat(64));
+    let rcpts = ["a@[127.0.0.1", "b@x..test", &long, "d@[nonsense]"];
+    for reply in egress.send(&rcpts) {
+        assert!(reply.starts_with("501 5.1.3 domain "), "{reply}");
+    }
+    assert_eq!(dns.asked("x..test") + dns.asked("x"), 0);
+}
+
 #[test]
 fn a_domain_without_mx_is_its_own_host() {
     let up = on_port_25(Sink::smtp());

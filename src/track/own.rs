@@ -13,7 +13,7 @@ pub const LOST: &str = "connection to the next hop lost";
 pub const NOT_TAKEN: &str = "the next hop does not take ";
 
 /// How each begins and ends; the ways of a domain to have no host are told by `hop::route`.
-const OWN: [(&str, &str); 10] = [
+const OWN: [(&str, &str); 11] = [
     (NEXT_HOP, ""),
     (NO_NEXT_HOP, ""),
     (NOT_READY, ""),
@@ -21,6 +21,7 @@ const OWN: [(&str, &str); 10] = [
     (NOT_TAKEN, ""),
     ("domain ", " does not exist or has no mail server"),
     ("domain ", " does not accept mail"),
+    ("domain ", " is malformed"),
     ("an address without a domain goes nowhere from here", ""),
     ("mail for ", " loops back to this host"),
     ("no answer from the name servers for ", ""),
