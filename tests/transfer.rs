@@ -430,6 +430,22 @@ fn mail_that_needs_no_smtputf8_goes_without() {
     assert_eq!(hop.next.transactions().len(), 1);
 }
 
+/// Only his own name needs it.
+#[test]
+fn one_whom_the_next_hop_cannot_name_keeps_nobody_else_from_the_mail() {
+    let hop = Hop::egress(Sink::smtp());
+    let replies = hop.leave(
+        "MAIL FROM:<alice@origin.test> SMTPUTF8",
+        &["RCPT TO:<b\u{fc}b@dest.test>", "RCPT TO:<bob@dest.test>"],
+        b"x: y\r\n\r\nz\r\n",
+    );
+    let refused = "550 5.6.7 the next hop does not take internationalised mail";
+    assert_eq!(replies, [refused, "250 2.0.0 ok, taken"]);
+    let seen = &hop.next.wait_for(1)[0];
+    assert_eq!(seen.mail_from, "MAIL FROM:<alice@origin.test>");
+    assert_eq!(seen.recipients, ["RCPT TO:<bob@dest.test>"]);
+}
+
 #[test]
 fn internationalised_mail_does_not_go_where_it_is_not_offered() {
     let hop = Hop::egress(Sink::smtp());

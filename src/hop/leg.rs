@@ -1,19 +1,18 @@
 //! One leg of a transaction at an egress or a delivery: the recipients that go to one destination, from
 //! MAIL to the last reply. Whatever goes wrong becomes a recipient's reply; nothing is ever accepted here.
 
+mod opening;
+
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::Site;
 use super::deadline::Wait;
-use super::next_hop::{ConnectError, NextHopAddr};
-use super::onward::{mail_line, obstacle, rcpt_line};
-use super::passage::{Onward, Passage};
 use super::peer::Peer;
 use super::route::Destination;
-use super::transaction::{Fate, Mail, Outcome, Times};
+use super::transaction::{Fate, Outcome, Times};
 use super::wire::{Wire, WireError};
 use crate::smtp::reply::Reply;
 use crate::track::{Stage, own};
@@ -72,13 +71,6 @@ impl<'a> Leg<'a> {
         }
     }
 
-    /// MAIL, RCPT and, unless the message came in chunks and can go on so, DATA. Afterwards the next hop
-    /// awaits the message ([`sink`](Self::sink)), or every member's fate is sealed.
-    pub async fn open(&mut self, mail: &Mail, passage: Option<&Passage>, came: Framing) {
-        self.begin(mail, passage, came).await;
-        self.opened = true;
-    }
-
     /// The time to open the transaction is over: one that is not open is given up, and nothing of the message goes
     /// there.
     pub fn cease_opening(&mut self) {
@@ -88,42 +80,11 @@ impl<'a> Leg<'a> {
         }
     }
 
-    async fn begin(&mut self, mail: &Mail, passage: Option<&Passage>, came: Framing) {
-        if let Err(outcome) = self.mail_accepted(mail, passage).await {
-            return self.seal(&outcome);
-        }
-        self.recipients(mail).await;
-        if self.fates.iter().all(Option::is_some) {
-            return self.reset().await;
-        }
-        if came == Framing::Chunks && self.offers("CHUNKING") {
-            self.framing = Framing::Chunks;
-        } else {
-            self.data().await;
-        }
-        self.stay_in_step();
-    }
-
     /// What the next hop says ahead of the message is not its word about it; one that does cannot be followed.
     fn stay_in_step(&mut self) {
         let step = self.peer.as_ref().map(|peer| peer.wire.in_step());
         if let Some(Err(error)) = step {
             self.broke(&error);
-        }
-    }
-
-    async fn data(&mut self) {
-        let Some(peer) = self.peer.as_mut() else {
-            return;
-        };
-        let clock = self.site.hop.clock;
-        let command_us = clock.now_us();
-        let reply = peer.command(b"DATA").await;
-        self.times.record(Stage::Data, command_us, clock.now_us());
-        match reply {
-            Ok(reply) if reply.code == 354 => {}
-            Ok(reply) => self.refused(reply).await,
-            Err(error) => self.broke(&error),
         }
     }
 
@@ -227,6 +188,11 @@ impl<'a> Leg<'a> {
         }
     }
 
+    /// Whether it is known how this member fared.
+    pub fn knows(&self, member: usize) -> bool {
+        self.peer.is_none() || self.fates.get(member).is_some_and(Option::is_some)
+    }
+
     /// How this member fared, if that is known.
     pub fn fate(&self, member: usize) -> Option<Fate> {
         let lost = || self.peer.is_none().then(|| self.outcome(broken()));
@@ -250,140 +216,6 @@ impl<'a> Leg<'a> {
         self.peer
             .as_ref()
             .is_some_and(|peer| peer.capabilities.offers(keyword))
-    }
-
-    /// MAIL, on the connection that is there or on a new one: one that was used before may have been
-    /// closed meanwhile, which is no failure.
-    async fn mail_accepted(
-        &mut self,
-        mail: &Mail,
-        passage: Option<&Passage>,
-    ) -> Result<(), Outcome> {
-        loop {
-            let reused = self.peer.as_ref().is_some_and(|peer| peer.used);
-            if self.peer.is_none() {
-                self.peer = Some(self.connect().await?);
-            }
-            let reply = match self.mail(mail, passage).await {
-                Ok(reply) => reply,
-                Err(refusal) => return Err(self.outcome(refusal)),
-            };
-            match reply {
-                Ok(reply) if reply.is_positive() => return Ok(()),
-                Ok(reply) if !(reused && reply.code == 421) => {
-                    return Err(self.outcome(not_positive(reply)));
-                }
-                Err(error) if !reused => {
-                    warn!(next_hop = %self.to, "at MAIL: {error}");
-                    let outcome = self.outcome(broken());
-                    self.peer = None;
-                    return Err(outcome);
-                }
-                _ => self.peer = None,
-            }
-        }
-    }
-
-    /// A connection to the destination: to the first of its hosts that can be used.
-    async fn connect(&self) -> Result<Peer, Outcome> {
-        let hosts: Vec<NextHopAddr> = match &self.to {
-            Destination::Fixed(next_hop) => vec![next_hop.clone()],
-            Destination::Domain(domain) => {
-                let found = self
-                    .site
-                    .hop
-                    .names
-                    .hosts(domain, &self.site.hop.hostname)
-                    .await;
-                found.map_err(|error| self.outcome(error.reply()))?
-            }
-        };
-        let mut last = None;
-        for host in hosts {
-            match Peer::connect(&host, self.site.manners(&host)).await {
-                Ok(peer) => return Ok(peer),
-                // One that greets with 5xx has no service now (RFC 5321, 3.1): that says nothing of the mail.
-                Err(error) => {
-                    debug!(next_hop = %host, "{error}");
-                    last = Some((host, error));
-                }
-            }
-        }
-        Err(self.outcome(match last {
-            // Or never will (RFC 7504, 3).
-            Some((_, ConnectError::Refused(reply)))
-                if reply.is_transient() || reply.code == 521 =>
-            {
-                reply
-            }
-            Some((host, error)) => Reply::new(
-                451,
-                error.status(),
-                &format!("{}{host}: {error}", own::NEXT_HOP),
-            ),
-            None => Reply::new(451, "4.4.1", own::NO_NEXT_HOP),
-        }))
-    }
-
-    /// Sends MAIL with what the next hop takes; the outer error is a refusal of our own.
-    async fn mail(
-        &mut self,
-        mail: &Mail,
-        passage: Option<&Passage>,
-    ) -> Result<Result<Reply, WireError>, Reply> {
-        let Some(peer) = self.peer.as_mut() else {
-            return Ok(Err(WireError::Closed));
-        };
-        let clock = self.site.hop.clock;
-        let members = self
-            .members
-            .iter()
-            .filter_map(|place| mail.envelope.recipients.get(*place));
-        let onward = passage.map(|p| p.onward(members, &peer.capabilities, clock.now_ms()));
-        let onward = onward.unwrap_or_default();
-        let rcpts = self
-            .members
-            .iter()
-            .filter_map(|place| mail.rcpts.get(*place));
-        if let Some(refusal) = obstacle(mail, rcpts.map(Vec::as_slice), &peer.capabilities) {
-            return Err(refusal);
-        }
-        let line = mail_line(mail, passage, &onward, &peer.capabilities);
-        peer.used = true;
-        self.tracks = onward.track.is_some();
-        self.times = Times::after(Some(peer.hello), peer.wire.security());
-        let command_us = clock.now_us();
-        let mut reply = peer.command(&line).await;
-        if self.tracks && matches!(&reply, Ok(refusal) if refusal.is_permanent()) {
-            // Mail outranks tracking: it may be the request that is refused, offered or not.
-            self.tracks = false;
-            let line = mail_line(mail, passage, &Onward::default(), &peer.capabilities);
-            reply = peer.command(&line).await;
-        }
-        self.times.record(Stage::Mail, command_us, clock.now_us());
-        Ok(reply)
-    }
-
-    /// RCPT for each member; the fate of those the next hop does not take is sealed.
-    async fn recipients(&mut self, mail: &Mail) {
-        let clock = self.site.hop.clock;
-        for place in 0..self.members.len() {
-            let (Some(peer), Some(rcpt)) =
-                (self.peer.as_mut(), mail.rcpts.get(self.members[place]))
-            else {
-                return;
-            };
-            let line = rcpt_line(rcpt, &peer.capabilities);
-            let command_us = clock.now_us();
-            let reply = peer.command(&line).await;
-            self.times.record(Stage::Rcpt, command_us, clock.now_us());
-            match reply {
-                Ok(reply) if reply.is_positive() => {}
-                Ok(reply) => self.fates[place] = Some(self.outcome(not_positive(reply))),
-                // Those it had taken are lost with the connection.
-                Err(error) => return self.broke(&error),
-            }
-        }
     }
 
     /// Gives everybody whose fate is open this one.

@@ -23,7 +23,8 @@ pub struct Peer {
     pub hello: Exchange,
     /// A transaction went over this connection before, so it may have been closed meanwhile.
     pub used: bool,
-    protocol: Protocol,
+    /// Who it is.
+    pub to: NextHopAddr,
     limits: Limits,
     timeouts: Timeouts,
 }
@@ -56,7 +57,7 @@ impl Peer {
                         reply_us,
                     },
                     used: false,
-                    protocol: to.protocol,
+                    to: to.clone(),
                     limits: *manners.limits,
                     timeouts: *manners.timeouts,
                 });
@@ -94,7 +95,7 @@ impl Peer {
 
     /// Whether each recipient has a reply of his own to the end of a message (RFC 2033, 4.2).
     pub fn answers_each(&self) -> bool {
-        self.protocol == Protocol::Lmtp
+        self.to.protocol == Protocol::Lmtp
     }
 
     /// Says goodbye. A courtesy: the next hop may be gone, and nothing hangs on its answer.
