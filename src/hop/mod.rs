@@ -13,7 +13,7 @@
 //! - `passage`, `origin`, `notify`: what is told of it, and of whom. `budget`: how much of that is mailed.
 //! - `arriving`: what is on its way to the journal. `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
-//! - `client`, `wire`, `buffer`, `deadline`, `random`, `stopping`, `tls`, `head`, `header`, `body`, `chunk`, `digest`,
+//! - `client`, `wire`, `buffer`, `deadline`, `random`, `stopping`, `trouble`, `tls`, `head`, `header`, `body`, `chunk`, `digest`,
 //!   `transaction`, `next_hop`, `connect`, `peer`, `limits`: what both dialogues
 //!   are made of.
 //!
@@ -56,6 +56,7 @@ mod stopping;
 pub mod tls;
 mod transaction;
 mod transfer;
+mod trouble;
 mod wire;
 pub mod workers;
 
