@@ -222,6 +222,34 @@ fn mail_that_goes_in_plaintext_though_tls_was_offered_is_warned_of() {
     }
 }
 
+/// The TLS layer has other words for it, which send the reader to a manual for programmers.
+#[test]
+fn a_next_hop_that_is_cut_off_under_tls_is_told_of_in_our_words() {
+    let authority = Authority::new();
+    let next = Sink::smtp()
+        .starttls(authority.issue("relay.test").server())
+        .once("EHLO", "250-relay.test\r\n250 STARTTLS")
+        .always("EHLO", "close")
+        .start();
+    let exit = net::address();
+    let setup = Setup::new();
+    std::fs::write(setup.file("ca.pem"), authority.pem()).expect("a file can be written");
+    let (_hoptrail, _setup) = setup
+        .listener("egress", exit, next.next_hop())
+        .verified("required", "relay.test")
+        .start();
+    let mut client = Dialogue::open(exit);
+    client.command("EHLO client.test", "250");
+    client.command("MAIL FROM:<a@origin.test>", "250");
+    client.command("RCPT TO:<b@dest.test>", "250");
+    client.data(SMALL);
+    let told = client.expect("451 4.4.1 next hop ").concat();
+    assert!(
+        told.ends_with("no SMTP dialogue: connection cut off under TLS"),
+        "{told}"
+    );
+}
+
 #[test]
 fn an_egress_delivers_under_tls_or_says_why_not() {
     let authority = Authority::new();

@@ -12,7 +12,7 @@ use super::Site;
 use super::deadline::Wait;
 use super::peer::Peer;
 use super::route::Destination;
-use super::transaction::{Fate, Outcome, Times};
+use super::transaction::{Fate, Outcome, Times, no_verdict};
 use super::wire::{Wire, WireError};
 use crate::smtp::reply::Reply;
 use crate::track::{Stage, own};
@@ -176,6 +176,7 @@ impl<'a> Leg<'a> {
         self.times.record(Stage::Dot, self.end_us, now_us);
         self.patience = Wait::For(self.site.hop.timeouts.final_reply());
         match reply {
+            Ok(reply) if !matches!(reply.class(), 2 | 4 | 5) => self.give_up(no_verdict(&reply)),
             Ok(reply) => {
                 let outcome = self.outcome(reply);
                 if !self.peer.as_ref().is_some_and(Peer::answers_each) {

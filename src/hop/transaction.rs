@@ -12,7 +12,7 @@ use crate::track::mtrk::Mtrk;
 use crate::track::wish::Wish;
 use crate::track::{
     Asked, Event, Exchange, RecipientStatus, Security, Stage, Status, StepId, TrackRequest,
-    TrackingId,
+    TrackingId, own,
 };
 
 const MALFORMED_MTRK: Refusal = Refusal::new(501, "5.5.4", "malformed MTRK parameter");
@@ -231,6 +231,16 @@ impl Outcome {
             ..fared(event, &self.reply, &self.remote_mta, self.at_us)
         }
     }
+}
+
+/// What a message is answered with whose end got a reply that says neither yes nor no.
+pub fn no_verdict(reply: &Reply) -> Reply {
+    let text = format!(
+        "{}answered the end of the message with {}",
+        own::NEXT_HOP,
+        reply.code
+    );
+    Reply::new(451, "4.5.0", &text)
 }
 
 /// The per-recipient group of whoever it is that fared so; `at_us` is when the reply was there, µs.

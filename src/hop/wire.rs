@@ -44,9 +44,24 @@ pub enum WireError {
     /// (RFC 3207, 5).
     #[error("plaintext behind STARTTLS")]
     Injected,
+    /// The peer closed the connection under TLS and did not say so, which an attacker could have done as well
+    /// (RFC 8446, 6.1).
+    #[error("connection cut off under TLS")]
+    Cut,
     /// The system's own error, or that of the TLS layer.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> Self {
+        // The TLS layer's words for it are for who programs with it.
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            Self::Cut
+        } else {
+            Self::Io(error)
+        }
+    }
 }
 
 /// Octets past its limit up to which the end of a reply is looked for, where its code counts for itself.
