@@ -105,6 +105,31 @@ fn who_was_answered_before_a_crash_is_not_sent_to_again_and_is_told_of() {
     assert_eq!(told, [delivered(all[0]), delivered(all[1])]);
 }
 
+/// Nobody is there any more to be answered; the store has the mail of all the same, and says so.
+#[test]
+fn what_is_heard_behind_a_client_that_goes_away_is_told() {
+    let hop = Hop::with("delivery", "lmtp", Sink::lmtp().apart(GAP));
+    let all = ["r1@dest.test", "r2@dest.test", "r3@dest.test"];
+    let message = hop.arrive(TRACKED, &all);
+    let mut mta = envelope(hop.exit, &all);
+    mta.command("DATA", "354");
+    mta.send([&message[..], b".\r\n"].concat());
+    pauses(&mut mta, 1);
+    drop(mta);
+    let told = wait_until(PATIENCE, "all are told of", || {
+        let told = events(&hop.mails());
+        if told.len() == all.len() {
+            Ok(told)
+        } else {
+            Err(format!("{told:?}"))
+        }
+    });
+    assert!(
+        told.iter().all(|(_, event)| event == "delivered"),
+        "{told:?}"
+    );
+}
+
 /// Every recipient told of, with what happened, in order.
 fn events(mails: &[Mail]) -> Vec<(String, String)> {
     let reports = mails

@@ -120,16 +120,18 @@ impl<'a> Dispatch<'a> {
     }
 
     /// How long the first reply to a message may take whose end went out at `end_us`. What it took to open the
-    /// transaction is taken off: the client may have sent all of it before.
+    /// transaction is taken off: the client may have sent all of it before. But a next hop that has a message is not
+    /// left without time for its reply, whatever the configuration says.
     fn patience(&self, end_us: i64) -> Duration {
+        let limit = self.site.hop.timeouts.final_reply();
         let passed = self.opening.saturating_add(since(end_us, self.site));
-        self.site.hop.timeouts.final_reply().saturating_sub(passed)
+        limit.saturating_sub(passed).max(limit / 2)
     }
 
     /// The message is over: how those fared who come next in the client's order, from this place on, as soon as that is
     /// known of the first. `gathers` waits a moment for more of them.
     pub async fn next(&mut self, from: usize, gathers: bool) -> Batch {
-        while self.fate(from).is_none() && self.is_awaited() {
+        while !self.is_known(from) {
             self.hear().await;
         }
         if gathers && self.is_awaited() {
@@ -150,6 +152,9 @@ impl<'a> Dispatch<'a> {
 
     /// Waits until more is known. Cancel-safe.
     async fn hear(&mut self) {
+        if let [only] = self.legs.as_mut_slice() {
+            return only.hear().await;
+        }
         let awaited = self.legs.iter_mut().filter(|leg| leg.awaits().is_some());
         let mut heard: FuturesUnordered<_> = awaited.map(Leg::hear).collect();
         heard.next().await;
@@ -157,6 +162,11 @@ impl<'a> Dispatch<'a> {
 
     fn is_awaited(&self) -> bool {
         self.legs.iter().any(|leg| leg.awaits().is_some())
+    }
+
+    fn is_known(&self, place: usize) -> bool {
+        let (leg, member) = self.places.get(place).copied().unwrap_or_default();
+        self.legs.get(leg).is_none_or(|leg| leg.knows(member))
     }
 
     fn fate(&self, place: usize) -> Option<Fate> {

@@ -98,7 +98,7 @@ pub struct Timeouts {
     #[serde(deserialize_with = "within::<1, WEEK_S, _, _>")]
     pub open_s: u64,
     /// For the next hop's reply to the end of data; at an egress or a delivery less what it took until the message was
-    /// awaited. Less than a client waits for it (RFC 5321, 4.5.3.2.6).
+    /// awaited, but no less than half of it. Less than a client waits for it (RFC 5321, 4.5.3.2.6).
     #[serde(deserialize_with = "within::<1, WEEK_S, _, _>")]
     pub final_reply_s: u64,
     /// For a peer to take what we write.
