@@ -105,6 +105,36 @@ fn who_was_answered_before_a_crash_is_not_sent_to_again_and_is_told_of() {
     assert_eq!(told, [delivered(all[0]), delivered(all[1])]);
 }
 
+/// Postfix waits three seconds where it would wait ten minutes, and so for each reply.
+#[test]
+fn postfix_sends_once_to_a_store_that_takes_its_time_for_each() {
+    let store = Sink::lmtp().apart(Duration::from_secs(2)).start();
+    let exit = net::address();
+    let _hoptrail = Hoptrail::serve(&format!(
+        "hostname = 'mx1.test'\n[reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:/nonexistent'\n\
+         [[listener]]\nrole = 'delivery'\nlisten = '{exit}'\nprotocol = 'lmtp'\nnext_hop = '{}'\n",
+        store.next_hop()
+    ));
+    let mta = Mta::postfix("mx1.test")
+        .next_hop(NextHop::Lmtp(exit))
+        .setting("lmtp_data_done_timeout = 3s")
+        .start();
+    let to = [
+        "r1@dest.test",
+        "r2@dest.test",
+        "r3@dest.test",
+        "r4@dest.test",
+    ];
+    Dialogue::open(mta.address()).submit("alice@origin.test", &to, MESSAGE);
+    let log = mta.daemon().wait_for_log("to=<r4@dest.test>");
+    for rcpt in to {
+        let of_him: Vec<_> = log.lines().filter(|line| line.contains(rcpt)).collect();
+        assert_eq!(of_him.len(), 1, "{of_him:?}");
+        assert!(of_him[0].contains("status=sent"), "{of_him:?}");
+    }
+    assert_eq!(store.transactions().len(), 1);
+}
+
 /// Nobody is there any more to be answered; the store has the mail of all the same, and says so.
 #[test]
 fn what_is_heard_behind_a_client_that_goes_away_is_told() {
