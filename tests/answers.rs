@@ -233,7 +233,7 @@ fn a_slow_next_hop_takes_no_others_reply_away_and_the_trail_is_whole() {
     assert_eq!(message["hops"].as_array().map(Vec::len), Some(1), "{json}");
 }
 
-/// A domain whose best hosts take connections and never greet.
+/// Domains whose best hosts take connections and never greet, or never answer MAIL.
 struct Silence {
     _hosts: Vec<Sink>,
     ok: Sink,
@@ -247,8 +247,15 @@ impl Silence {
             (script.listen(address).start(), *address.ip())
         };
         let (ok, ip) = on_port_25(Sink::smtp());
-        let mut zone = Zone::default().a("ok.test", ip);
-        let mut silent = Vec::new();
+        let (mute, mute_ip) = on_port_25(Sink::smtp().always("MAIL", "silence"));
+        let mut zone = Zone::default()
+            .a("ok.test", ip)
+            .a("mute.test", mute_ip)
+            .mx("first-silent.test", 10, "mx0.silent.test")
+            .mx("first-silent.test", 20, "ok.test")
+            .mx("first-mute.test", 10, "mute.test")
+            .mx("first-mute.test", 20, "ok.test");
+        let mut silent = vec![mute];
         for (n, preference) in (0..hosts).zip((10..).step_by(10)) {
             let (host, ip): (Sink, Ipv4Addr) = on_port_25(Sink::smtp().greet("silence"));
             let name = format!("mx{n}.silent.test");
@@ -297,6 +304,19 @@ fn all_hosts_of_a_domain_together_have_a_bound() {
     mta.command("RCPT TO:<u@ok.test>", "250");
     mta.command("DATA", "354");
     mta.send([MESSAGE, b".\r\n"].concat());
+    mta.expect("250 2.0.0 ok, taken");
+    assert_eq!(silence.ok.transactions().len(), 2);
+}
+
+/// However long it may be waited for by itself.
+#[test]
+fn a_silent_host_leaves_time_for_the_next() {
+    let silence = Silence::of(1);
+    let (_hoptrail, exit) = silence.egress("open_s = 6");
+    let mut mta = envelope(exit, &["u@first-silent.test", "v@first-mute.test"]);
+    mta.command("DATA", "354");
+    mta.send([MESSAGE, b".\r\n"].concat());
+    mta.expect("250 2.0.0 ok, taken");
     mta.expect("250 2.0.0 ok, taken");
     assert_eq!(silence.ok.transactions().len(), 2);
 }

@@ -94,7 +94,8 @@ pub struct Timeouts {
     #[serde(deserialize_with = "within::<1, WEEK_S, _, _>")]
     pub reply_s: u64,
     /// For a message to be awaited by its next hop, at an egress or a delivery: over all hosts of a domain, from the look
-    /// for their names to the answer to DATA. Less than a client waits for any of its writes (RFC 5321, 4.5.3.2.5).
+    /// for their names to the answer to DATA; one that is silent up to its answer to MAIL has no more than its share. Less
+    /// than a client waits for any of its writes (RFC 5321, 4.5.3.2.5).
     #[serde(deserialize_with = "within::<1, WEEK_S, _, _>")]
     pub open_s: u64,
     /// For the next hop's reply to the end of data; at an egress or a delivery less what it took until the message was

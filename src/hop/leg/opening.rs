@@ -1,8 +1,10 @@
 //! How the transaction of a leg is opened, at the first host of its destination that does not put it off. Until one
 //! awaits the message nothing of that has gone anywhere, so the next one can be tried (RFC 5321, 5.1).
 
+use std::time::Duration;
 use std::{mem, vec};
 
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::{Framing, Leg, broken, not_positive};
@@ -16,16 +18,43 @@ use crate::hop::wire::WireError;
 use crate::smtp::reply::Reply;
 use crate::track::{Stage, own};
 
-/// The hosts of a destination.
-#[derive(Default)]
+/// The hosts of a destination, and the time there is for all of them.
 struct Hosts {
     /// Those that were not tried, the best first; `None` before they were looked up.
     left: Option<vec::IntoIter<NextHopAddr>>,
     /// One that was tried before that, over a connection that was there.
     tried: Option<NextHopAddr>,
+    /// There are others than one.
+    several: bool,
+    end: Instant,
 }
 
 impl Hosts {
+    fn of(to: &Destination, limit: Duration) -> Self {
+        Self {
+            left: None,
+            tried: None,
+            several: matches!(to, Destination::Domain(_)),
+            end: Instant::now() + limit,
+        }
+    }
+
+    /// How many can be tried behind the one that is, as far as that is known.
+    fn others(&self) -> usize {
+        let left = self.left.as_ref().map_or(1, ExactSizeIterator::len);
+        if self.several { left } else { 0 }
+    }
+
+    /// What `work` at one host comes to, if it does in that host's share of the time: one that is silent must leave some
+    /// to those behind it, and the last has all that is left.
+    async fn in_share<T>(&self, work: impl Future<Output = T>) -> Result<T, WireError> {
+        let Ok(others @ 1..) = u32::try_from(self.others()) else {
+            return Ok(work.await);
+        };
+        let share = self.end.saturating_duration_since(Instant::now()) / (others + 1);
+        timeout(share, work).await.map_err(|_| WireError::TimedOut)
+    }
+
     fn next(&mut self) -> Option<NextHopAddr> {
         let tried = self.tried.as_ref();
         self.left.as_mut()?.find(|host| Some(host) != tried)
@@ -36,7 +65,7 @@ impl Leg<'_> {
     /// MAIL, RCPT and, unless the message came in chunks and can go on so, DATA. Afterwards the next hop
     /// awaits the message ([`sink`](Self::sink)), or every member's fate is sealed.
     pub async fn open(&mut self, mail: &Mail, passage: Option<&Passage>, came: Framing) {
-        let mut hosts = Hosts::default();
+        let mut hosts = Hosts::of(&self.to, self.site.hop.timeouts.open());
         let mut put_off = None;
         loop {
             if self.peer.is_none()
@@ -49,8 +78,8 @@ impl Leg<'_> {
                 }
                 break;
             }
-            self.begin(mail, passage, came).await;
-            if self.is_put_off() && self.has_more(&hosts) {
+            self.begin(mail, passage, came, &hosts).await;
+            if self.is_put_off() && hosts.others() > 0 {
                 debug!(next_hop = %self.to, "put off by a host, the next one is tried");
                 let nobody = vec![None; self.members.len()];
                 put_off = Some(mem::replace(&mut self.fates, nobody));
@@ -69,11 +98,6 @@ impl Leg<'_> {
         fates.all(|fate| fate.as_ref().is_some_and(transient))
     }
 
-    fn has_more(&self, hosts: &Hosts) -> bool {
-        let left = hosts.left.as_ref().is_none_or(|left| left.len() > 0);
-        left && matches!(self.to, Destination::Domain(_))
-    }
-
     async fn leave(&mut self, hosts: &mut Hosts) {
         if let Some(peer) = self.peer.take() {
             hosts.tried = hosts.tried.take().or_else(|| Some(peer.to.clone()));
@@ -83,10 +107,21 @@ impl Leg<'_> {
 
     /// All of it at one host. One whose connection was there before may have closed it meanwhile, which is no failure:
     /// then there is no connection any more, and nobody's fate is sealed.
-    async fn begin(&mut self, mail: &Mail, passage: Option<&Passage>, came: Framing) {
+    async fn begin(
+        &mut self,
+        mail: &Mail,
+        passage: Option<&Passage>,
+        came: Framing,
+        hosts: &Hosts,
+    ) {
         self.refuse_those_it_cannot_name(mail);
-        if self.fates.iter().all(Option::is_some) || !self.mail_accepted(mail, passage).await {
+        if self.fates.iter().all(Option::is_some) {
             return;
+        }
+        match hosts.in_share(self.mail_accepted(mail, passage)).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return self.broke(&error),
         }
         self.recipients(mail).await;
         if self.fates.iter().all(Option::is_some) {
@@ -142,7 +177,9 @@ impl Leg<'_> {
         }
         let mut last = None;
         while let Some(host) = hosts.next() {
-            match Peer::connect(&host, self.site.manners(&host)).await {
+            let connecting = Peer::connect(&host, self.site.manners(&host));
+            let connected = hosts.in_share(connecting).await;
+            match connected.unwrap_or_else(|error| Err(error.into())) {
                 Ok(peer) => {
                     self.peer = Some(peer);
                     return Ok(());
