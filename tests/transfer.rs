@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use support::dialogue::Dialogue;
 use support::hop::{FROM, Hop, MESSAGE, TRACKED};
 use support::mail::Mail;
-use support::sink::{Script, Sink};
+use support::sink::Sink;
 use support::wait_until;
 
 /// The message as it should leave the hop: the MTA's own line, no carry header.
@@ -449,7 +449,7 @@ fn one_whom_the_next_hop_cannot_name_keeps_nobody_else_from_the_mail() {
 /// It says neither yes nor no; what is passed on as it is would be final for some clients and a puzzle for others.
 #[test]
 fn a_reply_to_the_end_of_data_that_is_no_verdict_is_a_delay() {
-    let strange = |script: Script| script.always("DOT", "354 go on");
+    let strange = |script: support::sink::Script| script.always("DOT", "354 go on");
     let ours = "451 4.5.0 next hop answered the end of the message with 354";
     let hop = Hop::around(
         strange(Sink::smtp()),
