@@ -404,7 +404,8 @@ fn route_domain(key: &Spanned<String>) -> Result<String, Wrong> {
         None => ("", written.as_str()),
     };
     let name = in_ascii(name.strip_suffix('.').unwrap_or(name));
-    if is_domain(&name) {
+    // Mail goes to domains with an underscore, too.
+    if is_domain(&name.replace('_', "-")) {
         return Ok(format!("{dot}{name}"));
     }
     let cure = "write \"example.net\", or \".example.net\" for all names below it";

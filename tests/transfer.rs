@@ -430,6 +430,43 @@ fn mail_that_needs_no_smtputf8_goes_without() {
     assert_eq!(hop.next.transactions().len(), 1);
 }
 
+/// Only his own name needs it.
+#[test]
+fn one_whom_the_next_hop_cannot_name_keeps_nobody_else_from_the_mail() {
+    let hop = Hop::egress(Sink::smtp());
+    let replies = hop.leave(
+        "MAIL FROM:<alice@origin.test> SMTPUTF8",
+        &["RCPT TO:<b\u{fc}b@dest.test>", "RCPT TO:<bob@dest.test>"],
+        b"x: y\r\n\r\nz\r\n",
+    );
+    let refused = "550 5.6.7 the next hop does not take internationalised mail";
+    assert_eq!(replies, [refused, "250 2.0.0 ok, taken"]);
+    let seen = &hop.next.wait_for(1)[0];
+    assert_eq!(seen.mail_from, "MAIL FROM:<alice@origin.test>");
+    assert_eq!(seen.recipients, ["RCPT TO:<bob@dest.test>"]);
+}
+
+/// It says neither yes nor no; what is passed on as it is would be final for some clients and a puzzle for others.
+#[test]
+fn a_reply_to_the_end_of_data_that_is_no_verdict_is_a_delay() {
+    let strange = |script: support::sink::Script| script.always("DOT", "354 go on");
+    let ours = "451 4.5.0 next hop answered the end of the message with 354";
+    let hop = Hop::around(
+        strange(Sink::smtp()),
+        "delivery",
+        "lmtp",
+        strange(Sink::lmtp()),
+    );
+    let rcpts = ["RCPT TO:<bob@dest.test>", "RCPT TO:<carol@dest.test>"];
+    assert_eq!(hop.leave(FROM, &rcpts, MESSAGE), [ours; 2]);
+    let mut client = Dialogue::open(hop.entrance);
+    client.command("EHLO client.test", "250");
+    client.command(FROM, "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect(ours);
+}
+
 #[test]
 fn internationalised_mail_does_not_go_where_it_is_not_offered() {
     let hop = Hop::egress(Sink::smtp());

@@ -4,6 +4,7 @@
 use std::mem;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use thiserror::Error;
 
 use super::buffer;
@@ -258,17 +259,34 @@ fn see(digest: &mut Option<&mut Digest>, text: &[u8]) {
     }
 }
 
-/// Writes to every sink that is left; one that breaks off is left no more.
+/// Writes to every sink that is left, side by side; one that breaks off is left no more.
 async fn write_all(
     sinks: &mut [Option<&mut Wire>],
     octets: &[u8],
     broken: &mut Vec<(usize, WireError)>,
 ) {
-    for (place, sink) in sinks.iter_mut().enumerate() {
-        let Some(wire) = sink else { continue };
-        if let Err(error) = wire.write(octets).await {
-            broken.push((place, error));
-            *sink = None;
-        }
+    if let [Some(only)] = sinks {
+        let written = only.write(octets).await;
+        return note(sinks, broken, 0, written);
+    }
+    let places = sinks.iter_mut().enumerate();
+    let writes = places.filter_map(|(place, sink)| {
+        let wire = sink.as_mut()?;
+        Some(async move { (place, wire.write(octets).await) })
+    });
+    for (place, written) in join_all(writes).await {
+        note(sinks, broken, place, written);
+    }
+}
+
+fn note(
+    sinks: &mut [Option<&mut Wire>],
+    broken: &mut Vec<(usize, WireError)>,
+    place: usize,
+    written: Result<(), WireError>,
+) {
+    if let Err(error) = written {
+        broken.push((place, error));
+        sinks[place] = None;
     }
 }

@@ -93,7 +93,13 @@ pub struct Timeouts {
     /// For the next hop's greeting and for its reply to a command.
     #[serde(deserialize_with = "within::<1, WEEK_S, _, _>")]
     pub reply_s: u64,
-    /// For the next hop's reply to the end of data.
+    /// For a message to be awaited by its next hop, at an egress or a delivery: over all hosts of a domain, from the look
+    /// for their names to the answer to DATA; one that is silent up to its answer to MAIL has no more than its share. Less
+    /// than a client waits for any of its writes (RFC 5321, 4.5.3.2.5).
+    #[serde(deserialize_with = "within::<1, WEEK_S, _, _>")]
+    pub open_s: u64,
+    /// For the next hop's reply to the end of data; at an egress or a delivery less what it took until the message was
+    /// awaited, but no less than half of it. Less than a client waits for it (RFC 5321, 4.5.3.2.6).
     #[serde(deserialize_with = "within::<1, WEEK_S, _, _>")]
     pub final_reply_s: u64,
     /// For a peer to take what we write.
@@ -120,7 +126,8 @@ impl Default for Timeouts {
             client_s: 300,
             session_s: 86_400,
             reply_s: 300,
-            final_reply_s: 600,
+            open_s: 150,
+            final_reply_s: 570,
             write_s: 180,
             store_ms: 500,
             verify_ms: 1000,
@@ -153,6 +160,10 @@ impl Timeouts {
     /// For a reply of the next hop.
     pub fn reply(&self) -> Duration {
         Duration::from_secs(self.reply_s)
+    }
+    /// For the next hop to await a message.
+    pub fn open(&self) -> Duration {
+        Duration::from_secs(self.open_s)
     }
     /// For the reply to the end of data.
     pub fn final_reply(&self) -> Duration {

@@ -13,9 +13,8 @@
 //! - `passage`, `origin`, `notify`: what is told of it, and of whom. `budget`: how much of that is mailed.
 //! - `arriving`: what is on its way to the journal. `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
-//! - `client`, `wire`, `buffer`, `deadline`, `random`, `stopping`, `tls`, `head`, `header`, `body`, `chunk`, `digest`,
-//!   `transaction`, `next_hop`, `connect`, `peer`, `limits`: what both dialogues
-//!   are made of.
+//! - `client`, `wire`, `buffer`, `deadline`, `random`, `stopping`, `trouble`, `tls`, `head`, `header`, `body`, `chunk`,
+//!   `digest`, `transaction`, `next_hop`, `connect`, `peer`, `limits`: what both dialogues are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
 //! whatever fails on the tracking side costs a report and a log line.
@@ -56,6 +55,7 @@ mod stopping;
 pub mod tls;
 mod transaction;
 mod transfer;
+mod trouble;
 mod wire;
 pub mod workers;
 

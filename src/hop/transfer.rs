@@ -15,14 +15,14 @@ use tokio::time::timeout;
 use super::arriving::Arrival;
 use super::chunk::DATA_AFTER_BDAT;
 use super::client::{Client, End, HELLO_FIRST, Heard, NOT_IMPLEMENTED, early_message};
-use super::dispatch::{Dispatch, Dispatched, Peers};
+use super::dispatch::{Dispatch, Peers};
 use super::head::Head;
 use super::leg::Framing;
 use super::next_hop::Protocol;
-use super::notify::notification;
+use super::notify::{notification, wants_success};
 use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
 use super::passage::{Passage, Wired, leaves_unfollowed};
-use super::transaction::{Envelope, Fate, Mail, Recipient, Times, mtrk};
+use super::transaction::{Batch, Envelope, Mail, Recipient, Times, mtrk};
 use super::{Site, log_step};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::{Command, Verb};
@@ -329,54 +329,79 @@ impl Transfer<'_> {
             Dispatch::open(site, &mut self.peers, &mail, passage, Framing::Data).await;
         dispatch.body(head.text, &mut body).await?;
         let octets = body.octets;
-        let dispatched = dispatch.finish(&mut self.peers).await;
-        self.conclude(mail, known, octets, dispatched).await
+        self.conclude(mail, known, octets, dispatch).await
     }
 
-    /// What is to be told of a message of so many octets that is over, and the replies to the client.
+    /// Answers for each recipient of a message of so many octets that is over, as soon as his reply is known and what
+    /// is to be told of it is on record: what a client has heard of is not sent again, whatever becomes of the rest
+    /// (RFC 1047). One that goes away is no reason not to hear the rest, which is told too.
     async fn conclude(
         &mut self,
         mail: Mail,
-        known: Known,
+        mut known: Known,
         octets: u64,
-        dispatched: Dispatched,
+        mut dispatch: Dispatch<'_>,
     ) -> Result<(), End> {
-        let (site, Dispatched { fates, times }) = (self.site, dispatched);
-        let message_id = known.message_id;
-        let notification = notification(
-            site,
-            &mail,
-            known.passage.as_ref(),
-            message_id.as_deref(),
-            &fates,
-            known.arrival_us,
-        );
+        let several = mail.rcpts.len() > 1;
+        let notified = || mail.rcpts.iter().any(|line| wants_success(line));
+        let gathers = several && (known.passage.is_some() || notified());
+        let (mut from, mut answered) = (0, Ok(()));
+        while from < mail.rcpts.len() {
+            let batch = dispatch.next(from, gathers).await;
+            let times = dispatch.times();
+            self.record(&mail, &mut known, octets, &batch, times).await;
+            if answered.is_ok() {
+                answered = self.answer_each(&batch, mail.rcpts.len()).await;
+            }
+            from = batch.end();
+        }
+        dispatch.keep(&mut self.peers);
+        answered
+    }
+
+    /// What is to be told of some recipients, made durable.
+    async fn record(
+        &mut self,
+        mail: &Mail,
+        known: &mut Known,
+        octets: u64,
+        batch: &Batch,
+        times_out: Times,
+    ) {
+        let (site, arrival_us) = (self.site, known.arrival_us);
+        let (passage, message_id) = (known.passage.as_ref(), known.message_id.as_deref());
+        let notification = notification(site, mail, passage, message_id, batch, arrival_us);
         if let Some(step) = notification {
             site.record(step, self.client.timer()).await;
         }
-        if let Some(passage) = known.passage {
-            let wired = Wired {
-                arrival_us: known.arrival_us,
-                octets: octets - known.removed,
-                times_out: times,
-            };
-            let step = passage.step(site, mail.envelope, message_id, &fates, wired);
+        let Some(passage) = &mut known.passage else {
+            return;
+        };
+        let wired = Wired {
+            arrival_us,
+            octets: octets - known.removed,
+            times_out,
+        };
+        let message_id = known.message_id.clone();
+        if let Some(step) = passage.step(site, &mail.envelope, message_id, batch, wired) {
             log_step(&site.hop, &step);
             site.record(step, self.client.timer()).await;
         }
-        self.answer_each(&fates).await
     }
 
-    /// The reply for each recipient.
-    async fn answer_each(&mut self, fates: &[Fate]) -> Result<(), End> {
-        let replies = u32::try_from(fates.len()).unwrap_or(u32::MAX);
+    /// The reply for each recipient of a batch, of a transaction with so many. It is on its way before more is waited for.
+    async fn answer_each(&mut self, batch: &Batch, recipients: usize) -> Result<(), End> {
+        let replies = u32::try_from(recipients).unwrap_or(u32::MAX);
         let gap = REPLY_GAP.min(REPLY_GAPS_MAX / replies.max(1));
-        for (place, fate) in fates.iter().enumerate() {
+        for (place, fate) in (batch.from..).zip(&batch.fates) {
             if place > 0 && !self.pipelines {
                 self.client.flush().await?;
                 self.pause(gap).await;
             }
             self.client.tell(fate.outcome.reply.raw());
+        }
+        if batch.end() < recipients {
+            self.client.flush().await?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
 use crate::hop::client::{End, bare_newline, early_message};
 use crate::hop::deadline::Wait;
 use crate::hop::log_step;
-use crate::hop::transaction::Envelope;
+use crate::hop::transaction::{Envelope, no_verdict};
 use crate::smtp::command::Command;
 use crate::smtp::reply::Reply;
 use crate::track::{Stage, Step};
@@ -137,6 +137,7 @@ impl Ingress<'_> {
         let verdict = self.next.verdict(octets_max, limit).await;
         self.client.take_timer_back(&mut self.next);
         match verdict {
+            Ok(reply) if reply.class() == 3 => Err(End::Refuse(no_verdict(&reply))),
             Ok(reply) => Ok(reply),
             Err(error) => {
                 // A duplicate is possible now, a loss is not (RFC 1047).

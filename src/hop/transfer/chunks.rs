@@ -146,11 +146,14 @@ impl<'a> Transfer<'a> {
             self.client.say(250, "2.0.0", "Ok");
             return Ok(());
         }
-        let dispatched = flow.dispatch.finish(&mut self.peers).await;
         let Some(mail) = self.mail.take() else {
             return Ok(());
         };
-        self.conclude(mail, flow.known, flow.octets, dispatched)
-            .await
+        let Flow {
+            dispatch,
+            known,
+            octets,
+        } = *flow;
+        self.conclude(mail, known, octets, dispatch).await
     }
 }

@@ -1,0 +1,32 @@
+//! What happens again and again, told together. Knows nothing of what it is.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// It is told once in this time, or a log grows by what ails the machine, or a peer, anyway.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+
+/// One kind of trouble.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    told: Option<Instant>,
+    times: u32,
+}
+
+impl Trouble {
+    /// It has happened; `tell` says how many times since it was told.
+    pub fn count(&mut self, tell: impl FnOnce(u32)) {
+        self.times += 1;
+        if self
+            .told
+            .is_none_or(|told| told.elapsed() >= COMPLAINT_PAUSE)
+        {
+            tell(self.times);
+            *self = Self {
+                told: Some(Instant::now()),
+                times: 0,
+            };
+        }
+    }
+}
