@@ -97,8 +97,7 @@ impl<'a> Chunk<'a> {
             let found = block_end(&text);
             if found.is_some() || self.left == 0 || text.len() > octets_max {
                 let all = (last && self.left == 0).then_some(text.len());
-                let header = found.or(all).filter(|end| *end <= octets_max);
-                return Ok(Head { text, header });
+                return Ok(Head::new(text, found.or(all), octets_max));
             }
             self.read(&mut text).await?;
         }

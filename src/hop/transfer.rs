@@ -11,6 +11,7 @@ mod chunks;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tracing::info;
 
 use super::arriving::Arrival;
 use super::chunk::DATA_AFTER_BDAT;
@@ -322,7 +323,9 @@ impl Transfer<'_> {
             .client
             .body(&site.hop, site.listener.bare_newline)
             .await?;
-        let mut head = body.head(site.hop.limits.header_octets_max).await?;
+        let mut head = body
+            .head(site.hop.limits.leaving_header_octets_max())
+            .await?;
         let known = Known::of(site, &mut mail, &mut head, arrival_us).await;
         let passage = known.passage.as_ref();
         let mut dispatch =
@@ -404,14 +407,15 @@ struct Known {
 impl Known {
     async fn of(site: &Site, mail: &mut Mail, head: &mut Head, arrival_us: i64) -> Self {
         let whole = head.text.len();
-        let carried = site.take_carry(head);
-        if head.header.is_none()
-            // Its header block has grown over the limit.
-            && let Some((_, opened)) = site.carries(&head.text).next()
+        let mut carried = site.take_carry(head);
+        if !head.is_whole()
+            && let Some(opened) = carried.take()
         {
+            let (hop, envid) = (&site.hop.hostname, &opened.carry.id);
+            info!(%hop, %envid, "header block grown over the limit: untracked");
             leaves_unfollowed(site, &opened).await;
         }
-        mail.plain_header = head.header.is_some() && head.block().is_ascii();
+        mail.plain_header = head.is_whole() && head.block().is_ascii();
         let message_id = head.message_id();
         let removed = (whole - head.text.len()) as u64;
         let envelope = &mut mail.envelope;
