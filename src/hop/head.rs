@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
+
 use super::header::message_id;
 use crate::smtp::data::header_fields;
 
@@ -35,6 +37,11 @@ impl Head {
     /// Whether all of the header block is here, and no longer than the limit.
     pub fn is_whole(&self) -> bool {
         self.whole
+    }
+
+    /// Whether its first line is here, or is known not to come.
+    pub fn has_begun(&self) -> bool {
+        self.whole || memmem::find(&self.text, b"\r\n").is_some()
     }
 
     /// What of the body came with a header block that is whole.

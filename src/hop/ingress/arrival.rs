@@ -174,7 +174,7 @@ fn untrackable(site: &Site, envelope: &Envelope, head: &Head) -> Option<&'static
     if envelope.overflown {
         return Some("more recipients than the limit");
     }
-    if !takes_field_before(&head.text) {
+    if !head.has_begun() || !takes_field_before(&head.text) {
         return Some("begins with no header field");
     }
     site.caused(head.block(), &envelope.recipients)

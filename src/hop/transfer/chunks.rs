@@ -114,7 +114,7 @@ impl<'a> Transfer<'a> {
         let (hop, arrival_us) = (&self.site.hop, start.arrival_us);
         let octets_max = hop.limits.leaving_header_octets_max();
         let mut chunk = self.client.chunk(hop, size).await?;
-        let head = chunk.head_behind(start.text, octets_max, size.last).await?;
+        let head = chunk.head(start.text, octets_max, size.last).await?;
         let octets = chunk.left();
         let more_to_come = !head.is_whole() && head.text.len() <= octets_max;
         if more_to_come {
