@@ -205,11 +205,7 @@ impl Server {
         self.letterhead.send_replace(self.config.reports.clone());
         let tracking = self.store.clone().zip(keys);
         Ok(self.serve(
-            tracking.map(|(store, keys)| Tracking {
-                store,
-                keys,
-                arriving: self.arriving.clone(),
-            }),
+            tracking.map(|(store, keys)| Tracking::new(store, keys, self.arriving.clone())),
             sockets,
         ))
     }
@@ -360,11 +356,7 @@ fn open_state(config: &Config) -> anyhow::Result<Option<(Tracking, Claim)>> {
 fn open_tracking(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking> {
     let store = Store::open(state_dir, retention_days)?;
     let keys = keys::load_or_create(state_dir)?;
-    Ok(Tracking {
-        store,
-        keys,
-        arriving: Arriving::default(),
-    })
+    Ok(Tracking::new(store, keys, Arriving::default()))
 }
 
 /// How stored steps that share a mail become one: composed and signed when it is sent, not before.
