@@ -14,7 +14,7 @@
 //! - `arriving`: what is on its way to the journal. `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
 //! - `client`, `wire`, `buffer`, `deadline`, `random`, `stopping`, `tls`, `head`, `header`, `body`, `chunk`, `digest`,
-//!   `transaction`, `next_hop`, `connect`, `peer`, `limits`, `trouble`: what both dialogues
+//!   `transaction`, `next_hop`, `connect`, `peer`, `limits`, `dsn`, `trouble`: what both dialogues
 //!   are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
@@ -33,6 +33,7 @@ mod connect;
 mod deadline;
 mod digest;
 mod dispatch;
+mod dsn;
 mod head;
 mod header;
 pub mod held;

@@ -24,7 +24,7 @@ use super::notify::notification;
 use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
 use super::passage::{Passage, Wired, leaves_unfollowed};
 use super::transaction::{Envelope, Fate, Mail, Recipient, Times, mtrk};
-use super::{Site, log_step};
+use super::{Site, dsn, log_step};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::{Command, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
@@ -233,7 +233,7 @@ impl Transfer<'_> {
         if let Some(refusal) = unknown_parameter(&mail, &MAIL_PARAMETERS) {
             return self.refuse(&refusal);
         }
-        if let Err(refusal) = mtrk(&mail) {
+        if let Err(refusal) = mtrk(&mail).and(dsn::check(&mail)) {
             return self.refuse(&refusal);
         }
         let tracked = match self.site.request(self.client, &mail, self.track_offered) {
@@ -263,6 +263,9 @@ impl Transfer<'_> {
             Err(refusal) => return self.refuse(&refusal),
         };
         if let Some(refusal) = unknown_parameter(&rcpt, &RCPT_PARAMETERS) {
+            return self.refuse(&refusal);
+        }
+        if let Err(refusal) = dsn::check(&rcpt) {
             return self.refuse(&refusal);
         }
         let recipients_max = match self.site.listener.protocol {
