@@ -5,12 +5,14 @@
 
 mod support;
 
+use std::fs;
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
 use support::dialogue::Dialogue;
 use support::hoptrail::Hoptrail;
-use support::net;
+use support::mta::{Mta, start_all};
+use support::net::{self, NextHop};
 use support::sink::{Script, Sink};
 use support::{PATIENCE, wait_until};
 
@@ -222,12 +224,45 @@ fn what_is_not_the_mtas_network_is_refused_at_an_egress() {
         "TCP6 2001:db8::7 ::1 4321",
     ] {
         let mut stranger = behind(stranger, egress);
-        stranger.expect("554 5.7.1 mx1.test takes no mail from your address");
+        stranger.expect("421 4.7.1 mx1.test takes no mail from your address");
         assert!(stranger.is_closed());
     }
     let mut local = Dialogue::connect(other);
-    local.expect("554 5.7.1");
+    local.expect("421 4.7.1");
     assert!(local.is_closed());
     assert!(hoptrail.log().contains("clients"), "{}", hoptrail.log());
     assert!(next.commands().is_empty());
+}
+
+/// Most likely it is the hop's own, at a new address: a 5yz would have it send its mail back.
+#[test]
+fn mail_of_an_mta_that_is_no_client_waits_until_it_is_one() {
+    let (next, egress) = (Sink::smtp().offer("8BITMIME").start(), net::address());
+    let mtas = start_all([
+        Mta::postfix("postfix.test").next_hop(NextHop::Lmtp(egress)),
+        Mta::exim("exim.test").next_hop(NextHop::Lmtp(egress)),
+    ]);
+    let hoptrail = Hoptrail::serve(&format!(
+        "hostname = 'mx1.test'\n[reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:/nonexistent'\n\
+         [[listener]]\nrole = 'egress'\nlisten = '{egress}'\nprotocol = 'lmtp'\nnext_hop = '{}'\n\
+         clients = ['192.0.2.0/24']\n",
+        next.next_hop()
+    ));
+    for mta in &mtas {
+        let before = hoptrail.log().matches("refused: not in").count();
+        Dialogue::open(mta.address()).submit("alice@origin.test", &["bob@dest.test"], MESSAGE);
+        wait_until(PATIENCE, "it is turned away", || {
+            let log = hoptrail.log();
+            let more = log.matches("refused: not in").count() > before;
+            more.then_some(()).ok_or(log)
+        });
+    }
+    let text = fs::read_to_string(hoptrail.config()).expect("its configuration");
+    let known = text.replace("192.0.2.0/24", "127.0.0.0/8");
+    fs::write(hoptrail.config(), known).expect("it can be written");
+    hoptrail.reload();
+    let seen = next.wait_for(2);
+    let hosts = ["postfix.test", "exim.test"];
+    let passed = |host: &&str| seen.iter().any(|seen| seen.mail().passed(host));
+    assert!(hosts.iter().all(passed), "{seen:?}");
 }
