@@ -5,8 +5,9 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{SocketAddrV4, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use support::dialogue::Dialogue;
@@ -196,6 +197,38 @@ fn a_hop_out_of_descriptors_serves_again_when_it_has_some() {
         Ok(())
     });
     assert_eq!(mta.wait_for(2).len(), 2);
+}
+
+#[test]
+fn what_costs_reports_or_secrets_is_said_at_the_start_and_mail_goes_on() {
+    let (mta, entrance) = (Sink::smtp().start(), net::address());
+    let config = config("", entrance, &mta, "").replace("/nonexistent", "/proc/none");
+    let mut hoptrail = Hoptrail::serve(&config);
+    let mut client = Dialogue::open(entrance);
+    client.command("EHLO client.test", "250");
+    client.command("MAIL FROM:<alice@origin.test> TRACK=NOW", "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect("250");
+    assert!(mta.wait_for(1)[0].data.starts_with(b"Hoptrail-Carry: "));
+    let place = hoptrail.config().display().to_string();
+    let told = format!("{place}: reports.via: no Maildir can be made: /proc/none: ");
+    assert!(hoptrail.log().contains(&told), "{}", hoptrail.log());
+    let state = hoptrail.state_dir().display().to_string();
+    let warned = |hoptrail: &Hoptrail| {
+        let told = format!("{place}:1: state_dir: chmod 700 {state}");
+        hoptrail.log().matches(&told).count()
+    };
+    let before = warned(&hoptrail);
+    for (bits, more) in [(0o700, 0), (0o710, 1), (0o702, 1)] {
+        let mode = Permissions::from_mode(bits);
+        fs::set_permissions(hoptrail.state_dir(), mode).expect("it is ours");
+        let before = warned(&hoptrail);
+        hoptrail.kill();
+        hoptrail.start_again();
+        assert_eq!(warned(&hoptrail), before + more, "{bits:o}");
+    }
+    assert_eq!(before, 1, "the test makes it for all to read");
 }
 
 #[test]

@@ -326,6 +326,7 @@ fn no_listener_is_a_mistake() {
 }
 
 mod dkim;
+mod keywords;
 mod mistakes;
 mod policy;
 mod tls;
