@@ -248,6 +248,31 @@ fn a_broken_configuration_is_named_before_a_port_is_opened() {
     );
 }
 
+/// As `postfix check` and `nginx -t`: also while the hop runs.
+#[test]
+fn a_configuration_is_checked_without_touching_anything() {
+    let home = TempDir::new().expect("a temporary directory");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let good = config(home.path(), taken.local_addr().expect("an address"));
+    let file = home.path().join("hop.toml");
+    let check = |config: &str| {
+        fs::write(&file, config).expect("a file can be written");
+        let args = ["serve", "--check", "--config", shown(&file)];
+        let output = hoptrail(home.path(), &args, b"");
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, said) = check(&good);
+    assert_eq!(said, format!("hoptrail: {}: ok\n", file.display()));
+    assert_eq!(code, Some(0));
+    let (code, said) = check(&good.replacen("'ingress'", "'entrance'", 1));
+    let place = format!("hoptrail: {}:7: role: ", file.display());
+    assert!(
+        code == Some(1) && said.starts_with(&place),
+        "{code:?} {said}"
+    );
+    assert!(!home.path().join("state").exists(), "something was made");
+}
+
 #[test]
 fn a_port_in_use_is_named() {
     let home = TempDir::new().expect("a temporary directory");

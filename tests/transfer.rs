@@ -181,6 +181,45 @@ fn a_refusal_that_is_not_about_the_request_stands() {
     assert_eq!(hop.report().of_recipients("X-Hoptrail-Event"), ["failed"]);
 }
 
+/// Both answer for MAIL and RCPT themselves; behind their 250 the next hop's refusal would come too late.
+#[test]
+fn parameters_of_dsn_that_cannot_be_meant_are_refused() {
+    for (role, next) in [("egress", Sink::smtp()), ("delivery", Sink::lmtp())] {
+        let hop = Hop::with(role, "lmtp", next.offer("DSN"));
+        let mut mta = Dialogue::open(hop.exit);
+        mta.command("LHLO mta.test", "250");
+        for wrong in [
+            "RET=FOO",
+            "RET",
+            "RET=FULL RET=HDRS",
+            "ENVID=a ENVID=b",
+            "ENVID",
+        ] {
+            mta.command(&format!("{FROM} {wrong}"), "501 5.5.4");
+        }
+        mta.command(&format!("{FROM} ret=hdrs ENVID=E9"), "250");
+        for wrong in [
+            "NOTIFY=SUCCESS,NEVER",
+            "NOTIFY=NEVER,NEVER",
+            "NOTIFY=SUCCESS,",
+            "NOTIFY=FOO",
+            "NOTIFY",
+            "NOTIFY=NEVER NOTIFY=NEVER",
+            "ORCPT=foo",
+            "ORCPT=;foo",
+            "ORCPT",
+            "ORCPT=rfc822;a@x.test ORCPT=rfc822;b@x.test",
+        ] {
+            mta.command(&format!("RCPT TO:<bob@dest.test> {wrong}"), "501 5.5.4");
+        }
+        let sound = "RCPT TO:<bob@dest.test> NOTIFY=Success,DELAY,failure ORCPT=x-odd;b+2Bx";
+        mta.command(sound, "250");
+        mta.data(b"Subject: x\r\n\r\ntext\r\n");
+        mta.expect("250 2.0.0 ok, taken");
+        assert_eq!(hop.next.wait_for(1)[0].recipients, [sound], "{role}");
+    }
+}
+
 #[test]
 fn untracked_mail_passes_without_a_trace() {
     let hop = Hop::tracking(Sink::smtp(), "");

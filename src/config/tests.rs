@@ -331,6 +331,7 @@ fn no_listener_is_a_mistake() {
 }
 
 mod dkim;
+mod keywords;
 mod mistakes;
 mod policy;
 mod tls;

@@ -83,30 +83,35 @@ impl<'a> Body<'a> {
     /// Waits for the header block: until it is whole, the message ends, or it is longer than `octets_max`; in
     /// the last case there is `None`.
     pub async fn header(&mut self, octets_max: usize) -> Result<Option<&[u8]>, BodyError> {
-        let header = self.header_len(octets_max).await?;
-        Ok(header.and_then(|len| self.held().get(..len)))
+        let end = self.header_end(octets_max).await?;
+        let within = end.filter(|end| *end <= octets_max);
+        Ok(within.and_then(|end| self.held().get(..end)))
     }
 
     /// Takes the start of the message out: the header block and whatever of the body came with it.
     pub async fn head(&mut self, octets_max: usize) -> Result<Head, BodyError> {
-        let header = self.header_len(octets_max).await?;
+        let end = self.header_end(octets_max).await?;
         self.settle();
         let ending = self.changed.len() - self.ending();
         let ending = self.changed.split_off(ending);
         let text = mem::replace(&mut self.changed, ending);
-        Ok(Head { text, header })
+        Ok(Head::new(text, end, octets_max))
     }
 
-    async fn header_len(&mut self, octets_max: usize) -> Result<Option<usize>, BodyError> {
+    /// Where the header block ends, if that is here once more than `octets_max` are.
+    async fn header_end(&mut self, octets_max: usize) -> Result<Option<usize>, BodyError> {
         loop {
             self.scan();
             let held = self.held();
-            let (end, whole) = (header_end(held), held.len());
-            if end.is_some() || whole > octets_max {
-                return Ok(end.filter(|end| *end <= octets_max));
+            let (end, len) = (header_end(held), held.len());
+            if end.is_some() {
+                return Ok(end);
             }
             if self.ended {
-                return Ok(Some(whole - self.ending()));
+                return Ok(Some(len - self.ending()));
+            }
+            if len > octets_max {
+                return Ok(None);
             }
             self.fill().await?;
         }

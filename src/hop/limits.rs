@@ -45,7 +45,8 @@ pub struct Limits {
     /// Octets in one reply of the next hop, all its lines together.
     #[serde(deserialize_with = "within::<512, OCTETS, _, _>")]
     pub reply_octets_max: usize,
-    /// Octets in the header block of a message that can be tracked; past it the mail goes on untracked.
+    /// Octets in the header block of a message that can be tracked; past it the mail goes on untracked. See
+    /// [`leaving_header_octets_max`](Self::leaving_header_octets_max) for what the MTA adds.
     #[serde(deserialize_with = "within::<512, OCTETS, _, _>")]
     pub header_octets_max: usize,
     /// Recipients in one transaction at an egress or a delivery (RFC 5321, 4.5.3.1.8 asks for 100).
@@ -53,6 +54,14 @@ pub struct Limits {
     pub recipients_max: usize,
     /// Commands we had to refuse ourselves before the session is closed.
     pub bad_commands_max: u32,
+}
+
+impl Limits {
+    /// Octets of a header block that are looked at where mail leaves the MTA. The carry header is in it by then, and
+    /// whatever the MTA and its filters added: as much again as the message may have come with.
+    pub fn leaving_header_octets_max(&self) -> usize {
+        self.header_octets_max * 2
+    }
 }
 
 impl Default for Limits {

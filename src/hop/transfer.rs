@@ -11,6 +11,7 @@ mod chunks;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tracing::info;
 
 use super::arriving::Arrival;
 use super::chunk::DATA_AFTER_BDAT;
@@ -23,7 +24,7 @@ use super::notify::{notification, wants_success};
 use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
 use super::passage::{Passage, Wired, leaves_unfollowed};
 use super::transaction::{Batch, Envelope, Mail, Recipient, Times, mtrk};
-use super::{Site, log_step};
+use super::{Site, dsn, log_step};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::{Command, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
@@ -232,7 +233,7 @@ impl Transfer<'_> {
         if let Some(refusal) = unknown_parameter(&mail, &MAIL_PARAMETERS) {
             return self.refuse(&refusal);
         }
-        if let Err(refusal) = mtrk(&mail) {
+        if let Err(refusal) = mtrk(&mail).and(dsn::check(&mail)) {
             return self.refuse(&refusal);
         }
         let tracked = match self.site.request(self.client, &mail, self.track_offered) {
@@ -262,6 +263,9 @@ impl Transfer<'_> {
             Err(refusal) => return self.refuse(&refusal),
         };
         if let Some(refusal) = unknown_parameter(&rcpt, &RCPT_PARAMETERS) {
+            return self.refuse(&refusal);
+        }
+        if let Err(refusal) = dsn::check(&rcpt) {
             return self.refuse(&refusal);
         }
         let recipients_max = match self.site.listener.protocol {
@@ -322,7 +326,9 @@ impl Transfer<'_> {
             .client
             .body(&site.hop, site.listener.bare_newline)
             .await?;
-        let mut head = body.head(site.hop.limits.header_octets_max).await?;
+        let mut head = body
+            .head(site.hop.limits.leaving_header_octets_max())
+            .await?;
         let known = Known::of(site, &mut mail, &mut head, arrival_us).await;
         let passage = known.passage.as_ref();
         let mut dispatch =
@@ -429,14 +435,15 @@ struct Known {
 impl Known {
     async fn of(site: &Site, mail: &mut Mail, head: &mut Head, arrival_us: i64) -> Self {
         let whole = head.text.len();
-        let carried = site.take_carry(head);
-        if head.header.is_none()
-            // Its header block has grown over the limit.
-            && let Some((_, opened)) = site.carries(&head.text).next()
+        let mut carried = site.take_carry(head);
+        if !head.is_whole()
+            && let Some(opened) = carried.take()
         {
+            let (hop, envid) = (&site.hop.hostname, &opened.carry.id);
+            info!(%hop, %envid, "header block grown over the limit: untracked");
             leaves_unfollowed(site, &opened).await;
         }
-        mail.plain_header = head.header.is_some() && head.block().is_ascii();
+        mail.plain_header = head.is_whole() && head.block().is_ascii();
         let message_id = head.message_id();
         let removed = (whole - head.text.len()) as u64;
         let envelope = &mut mail.envelope;

@@ -1,13 +1,14 @@
-//! What happens again and again, told together. Knows nothing of what it is.
+//! What happens again and again, told once and then counted: a log that grows with every mail is one more trouble. Must
+//! not know what it is.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// It is told once in this time, or a log grows by what ails the machine, or a peer, anyway.
-const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+/// It is told once in this time.
+const PAUSE: Duration = Duration::from_secs(10);
 
-/// One kind of trouble.
+/// What happens again and again, told together.
 #[derive(Debug, Default)]
 pub struct Trouble {
     told: Option<Instant>,
@@ -18,10 +19,7 @@ impl Trouble {
     /// It has happened; `tell` says how many times since it was told.
     pub fn count(&mut self, tell: impl FnOnce(u32)) {
         self.times += 1;
-        if self
-            .told
-            .is_none_or(|told| told.elapsed() >= COMPLAINT_PAUSE)
-        {
+        if self.told.is_none_or(|told| told.elapsed() >= PAUSE) {
             tell(self.times);
             *self = Self {
                 told: Some(Instant::now()),
