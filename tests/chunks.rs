@@ -152,41 +152,6 @@ fn exims_chunks_reach_postfix_as_it_takes_them() {
     assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["relayed"; 3]);
 }
 
-/// What is held of a first line goes with the next chunk. An empty one in its place would cost the mail (Postfix: 551).
-#[test]
-fn a_first_line_in_pieces_is_what_postfix_and_exim_take() {
-    let next = Sink::smtp().offer("8BITMIME").start();
-    let mtas = start_all([
-        Mta::postfix("postfix.test").next_hop(next.next_hop()),
-        Mta::exim("exim.test").next_hop(next.next_hop()),
-    ]);
-    let (entrances, reports) = ([net::address(), net::address()], reports());
-    let ingresses = [0, 1].map(|n| {
-        let to = format!(
-            "protocol = 'smtp'\nnext_hop = 'smtp://{}'",
-            mtas[n].address()
-        );
-        ("ingress", entrances[n], to)
-    });
-    let _hoptrail = serve(&reports, &ingresses);
-    let text = b"Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\nbody\r\n";
-    for (count, entrance) in entrances.into_iter().enumerate() {
-        let mut client = Dialogue::open(entrance);
-        client.command("EHLO client.test", "250");
-        client.command("MAIL FROM:<alice@origin.test> TRACK=NOW", "250");
-        client.command("RCPT TO:<bob@dest.test>", "250");
-        client.chunks(&[b"", &text[..4], &text[4..7], &text[7..40], &text[40..]]);
-        client.expect("250");
-        let seen = next.wait_for(count + 1).remove(count);
-        assert_eq!(seen.mail().hoptrail_fields().len(), 1, "{seen:?}");
-        let whole = |part: &[u8]| seen.data.windows(part.len()).any(|w| w == part);
-        assert!(
-            whole(&text[..42]) && seen.data.ends_with(b"\r\n\r\nbody\r\n"),
-            "{seen:?}"
-        );
-    }
-}
-
 #[test]
 fn a_long_chunk_streams_on() {
     const OCTETS: usize = 48 << 20;

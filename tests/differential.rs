@@ -120,8 +120,6 @@ struct Model {
     rcpts: usize,
     /// Chunks have come, and whether one was refused.
     chunks: Option<bool>,
-    /// The start of a tracked message in chunks, until its first line is whole.
-    held: Option<String>,
     ended: bool,
 }
 
@@ -135,7 +133,6 @@ impl Model {
             mail: None,
             rcpts: 0,
             chunks: None,
-            held: None,
             ended: false,
         };
         let greeting = reply(&mut model.direct);
@@ -175,8 +172,7 @@ impl Model {
     }
 
     fn forget(&mut self) {
-        (self.mail, self.rcpts) = (None, 0);
-        (self.chunks, self.held) = (None, None);
+        (self.mail, self.rcpts, self.chunks) = (None, 0, None);
     }
 
     fn say(&mut self, say: &Say) {
@@ -254,21 +250,14 @@ impl Model {
         if !self.extended || self.rcpts == 0 || self.chunks == Some(true) {
             return self.answered(sent.as_bytes(), "503 5.5.1");
         }
-        let held = self.held.take();
-        let first = self.chunks.is_none() || held.is_some();
-        let text = held.unwrap_or_default() + octets;
-        let begun = last || text.contains("\r\n") || format!("\n{text}").contains("\n\n");
-        if first && self.mail == Some(true) && !begun {
-            (self.held, self.chunks) = (Some(text), Some(false));
-            return self.answered(sent.as_bytes(), "250 2.0.0 Ok");
-        }
-        if first && !begins_soundly(&text) {
+        let first = self.chunks.is_none();
+        let begun = last || octets.contains("\r\n") || format!("\n{octets}").contains("\n\n");
+        if first && !(begun && begins_soundly(octets)) {
             self.mail = Some(false);
         }
         self.tracked.push(first && self.mail == Some(true));
-        let passed = format!("BDAT {}{word}\r\n{text}", text.len());
         let yes = self
-            .passes(sent.as_bytes(), passed.as_bytes())
+            .passes(sent.as_bytes(), sent.as_bytes())
             .starts_with('2');
         self.chunks = Some(!yes);
         if last {

@@ -1,7 +1,6 @@
 //! The message itself at an ingress, by DATA or in chunks, from behind its command to the MTA's last word
 //! about it.
 
-use std::mem;
 use std::time::Duration;
 
 use tracing::{debug, warn};
@@ -9,10 +8,9 @@ use tracing::{debug, warn};
 use super::Ingress;
 use super::arrival::{Coming, Manner, arrived, arriving, concerns_us, prepare};
 use super::stranger::{conclude, digest};
-use crate::hop::Site;
 use crate::hop::arriving::Arrival;
 use crate::hop::body::BodyError;
-use crate::hop::chunk::{Chunk, DATA_AFTER_BDAT, STRAY_CHUNK, Size};
+use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
 use crate::hop::client::{End, bare_newline, early_message};
 use crate::hop::deadline::Wait;
 use crate::hop::log_step;
@@ -22,42 +20,12 @@ use crate::smtp::reply::Reply;
 use crate::track::{Stage, Step};
 
 /// A message that comes in chunks.
-#[derive(Default)]
 pub(super) struct Chunks {
-    /// Its start has gone on.
-    begun: bool,
-    /// Its start, as far as it came, until then.
-    held: Vec<u8>,
     message_id: Option<String>,
     /// Octets so far.
     octets: u64,
     /// A chunk was refused: nothing of this message is wanted any more (RFC 3030, 2).
     failed: bool,
-}
-
-impl Chunks {
-    /// What goes on before those octets of the next chunk that it leaves there; `None` while all is held, because the
-    /// message asks for tracking and its first line, before which a field may have to go, is not whole.
-    async fn start(
-        &mut self,
-        chunk: &mut Chunk<'_>,
-        last: bool,
-        (site, manner): (&Site, Manner),
-        envelope: Option<&mut Envelope>,
-    ) -> Result<Option<Vec<u8>>, BodyError> {
-        let octets_max = site.hop.limits.header_octets_max;
-        let start = mem::take(&mut self.held);
-        let head = chunk.head(start, octets_max, last).await?;
-        let asks = |envelope: &&mut Envelope| envelope.tracked.is_some() || envelope.wish.is_some();
-        if envelope.as_ref().is_some_and(asks) && !head.has_begun() && chunk.left() == 0 {
-            self.held = head.text;
-            return Ok(None);
-        }
-        self.begun = true;
-        let (text, message_id) = prepare(site, manner, head, envelope).await;
-        self.message_id = message_id;
-        Ok(Some(text))
-    }
 }
 
 impl Ingress<'_> {
@@ -198,8 +166,9 @@ impl Ingress<'_> {
         }
     }
 
-    /// BDAT: the command with what the carry header adds to its count, the octets, and the MTA's reply. One whose octets
-    /// are held is answered here, which accepts nothing; Postfix would not take an empty one in its place.
+    /// BDAT: the command with what the carry header adds to its count, the octets, and the MTA's reply. A message whose
+    /// first line is not whole in its first chunk goes untracked: whether a field may go before it is not known yet, and
+    /// to await the next chunk would take a reply that the MTA did not give.
     pub(super) async fn bdat(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
         let Some(size) = Size::parse(command.argument()) else {
             return Err(End::Refuse(Size::unreadable()));
@@ -244,23 +213,24 @@ impl Ingress<'_> {
     /// One chunk to the MTA, and its reply.
     async fn chunk(&mut self, size: Size, line: &[u8]) -> Result<(Reply, Option<Arrival>), End> {
         let manner = self.manner(true);
-        let mut chunks = self.chunks.take().unwrap_or_default();
-        chunks.octets = chunks.octets.saturating_add(size.octets);
-        if size.last && !chunks.begun {
-            self.keep_to_size(chunks.octets);
+        if size.last && self.chunks.is_none() {
+            self.keep_to_size(size.octets);
         }
         let mut chunk = self.client.chunk(&self.site.hop, size).await?;
-        let text = if chunks.begun {
-            Some(Vec::new())
+        let text = if let Some(chunks) = &mut self.chunks {
+            chunks.octets = chunks.octets.saturating_add(size.octets);
+            Vec::new()
         } else {
-            let envelope = self.envelope.as_deref_mut();
-            chunks
-                .start(&mut chunk, size.last, (self.site, manner), envelope)
-                .await?
-        };
-        self.chunks = Some(chunks);
-        let Some(text) = text else {
-            return Ok((Reply::new(250, "2.0.0", "Ok"), None));
+            let octets_max = self.site.hop.limits.header_octets_max;
+            let head = chunk.head(Vec::new(), octets_max, size.last).await?;
+            let (text, message_id) =
+                prepare(self.site, manner, head, self.envelope.as_deref_mut()).await;
+            self.chunks = Some(Box::new(Chunks {
+                message_id,
+                octets: size.octets,
+                failed: false,
+            }));
+            text
         };
         let octets = chunk.left() + text.len() as u64;
         let command = if octets == size.octets {
