@@ -3,7 +3,7 @@
 //! A stay is a message at a hop: the steps one host reported of it (a delay, then the departure; two
 //! transactions for two recipients). Order comes from parent links, then hop numbers, then clocks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hashbrown::HashSet;
 
@@ -49,7 +49,8 @@ pub fn put_together(
         }
         match (one.truth, &origin) {
             (Truth::NotOurs, _) => apart.push((key, set_apart(one, Why::WrongProof))),
-            (_, Origin::Altered { .. }) => {
+            // Whoever proves that he knew the request need not sign, so a signature that does not fit takes nothing off.
+            (truth, Origin::Altered { .. }) if truth != Truth::Verified => {
                 apart.push((key, set_apart(one, Why::BrokenSignature)));
             }
             _ if contradicts(&one.report, &vouched) => {
@@ -67,10 +68,20 @@ pub fn put_together(
         },
         _ => report,
     };
-    let not_ours = apart.into_iter().map(name_altered).collect();
+    let not_ours: Vec<NotOurs> = apart.into_iter().map(name_altered).collect();
     let mut messages = set_unproved_aside(groups, without_proof);
     messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
+    note_left_out(&mut messages, &not_ours);
     (messages, not_ours)
+}
+
+/// Notes with each message in whose names reports on it are set apart: nobody can say that such a host told nothing.
+pub fn note_left_out(messages: &mut [Message], not_ours: &[NotOurs]) {
+    for report in not_ours {
+        for message in messages.iter_mut().filter(|m| m.id == report.id) {
+            message.left_out.insert(report.host.to_lowercase());
+        }
+    }
 }
 
 /// A step as a host tells of it.
@@ -83,9 +94,7 @@ fn claim(report: &HopReport) -> Claim {
 
 /// What hosts tell under the signature of their own domain.
 fn vouched(received: &[(Judged, Origin)]) -> HashMap<Claim, HopReport> {
-    let signed = received
-        .iter()
-        .filter(|(_, origin)| matches!(origin, Origin::Signed { vouches: true, .. }));
+    let signed = received.iter().filter(|(_, origin)| origin.is_shown());
     signed
         .map(|(one, _)| (claim(&one.report), one.report.clone()))
         .collect()
@@ -124,7 +133,7 @@ struct Group {
 impl Group {
     /// Takes a mail's steps in; of several copies of a step, the origin of a signed one counts.
     fn take(&mut self, one: Judged, origin: &Origin) {
-        let signed = matches!(origin, Origin::Signed { vouches: true, .. });
+        let signed = origin.is_shown();
         if one.report.hop == 1 && self.client.is_none() {
             self.client = one.client().map(str::to_owned);
         }
@@ -185,10 +194,11 @@ fn message(id: TrackingId, truth: Truth, group: Group, unproved: usize) -> Messa
         message_id,
         sent_ms,
         truth,
-        recipients: state::recipients(&stays),
+        recipients: state::recipients(&stays, &group.origins),
         stays,
         words: Vec::new(),
         unproved,
+        left_out: BTreeSet::new(),
         origins: group.origins,
         contradicted,
     }
