@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if args.json_lines {
             lines(&groups, &view)?
         } else {
-            list(&groups, &view, print)?
+            list(&groups, reports.unread(), &view, print)?
         }
     } else {
         let mut trails = groups.trails();
@@ -130,6 +130,7 @@ pub const PART: usize = 200;
 /// Shows every message in a line, while others are still being put together.
 pub fn list(
     groups: &Groups,
+    unread: usize,
     view: &View,
     mut show: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<Told> {
@@ -147,6 +148,7 @@ pub fn list(
         show(&terminal::unproved_remark(view))?;
     }
     show(&terminal::not_ours(&told.not_ours, view))?;
+    show(&terminal::unread(unread, view))?;
     Ok(told)
 }
 
@@ -218,8 +220,12 @@ fn remark(trails: &Trails) {
     const SHOWN: usize = 5;
     let skipped = trails.skipped.len();
     if skipped > 0 {
-        let mails = if skipped == 1 { "mail" } else { "mails" };
-        eprintln!("{skipped} {mails} skipped: unreadable, though marked as tracking reports");
+        let of = if skipped == 1 {
+            "file or folder"
+        } else {
+            "files or folders"
+        };
+        eprintln!("{skipped} {of} skipped, not read or not understood:");
     }
     for (place, why) in trails.skipped.iter().take(SHOWN) {
         eprintln!("  {}: {}", plain(place), plain(why));
@@ -299,7 +305,8 @@ pub fn people(trails: &Trails, hops: bool, view: &View) -> String {
     } else {
         text.push_str(&terminal::list(trails, view));
     }
-    text + &terminal::not_ours(&trails.not_ours, view)
+    text.push_str(&terminal::not_ours(&trails.not_ours, view));
+    text + &terminal::unread(trails.skipped.len(), view)
 }
 
 /// The exit code that tells the worst.

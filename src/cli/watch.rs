@@ -260,7 +260,7 @@ impl Live {
             answer = people(&trails, true, &view);
             Told::of(&trails)
         } else {
-            list(groups, &view, |lines| {
+            list(groups, reports.unread(), &view, |lines| {
                 answer.push_str(lines);
                 Ok(())
             })?

@@ -195,6 +195,19 @@ impl Source {
         }
     }
 
+    /// What is left unread in it, and why: folders that nobody may look into, and what no mail is read from.
+    pub fn unread(&self) -> Vec<(String, String)> {
+        let unread = match self {
+            Self::Maildir(path) => maildir::closed_folders(path),
+            Self::Directory(path) => directory::below(path),
+            Self::File(_) | Self::Stdin | Self::Imap(_) => Ok(Vec::new()),
+        };
+        let unread = unread.unwrap_or_default().into_iter();
+        unread
+            .map(|(path, why)| (path.display().to_string(), why))
+            .collect()
+    }
+
     /// The files and directories whose time changes when a mail comes.
     pub fn places(&self) -> Vec<PathBuf> {
         match self {
