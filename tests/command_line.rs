@@ -619,6 +619,26 @@ fn the_timeline_survives_a_hostile_mailbox() {
     }
 }
 
+/// Asked for what cannot be had, it says what to do, and waits for nothing.
+#[test]
+fn what_makes_no_sense_is_refused_in_words() {
+    let mailbox = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir(mailbox.path().join("new")).expect("a directory");
+    let pipe = mailbox.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.is_ok_and(|status| status.success()), "mkfifo");
+    for (source, args, why) in [
+        (pipe.as_path(), &[][..], "is a pipe"),
+        (mailbox.path(), &[""], "an empty word names no source"),
+        (mailbox.path(), &["--html", "-"], "needs the name of a file"),
+    ] {
+        let output = timeline(source, args);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains(why), "{said}");
+    }
+}
+
 /// A gigabyte of mail, as a file of its own, in an mbox and as one line of it, is not held in memory.
 #[test]
 fn a_mail_of_any_size_is_read_in_bounded_memory() {

@@ -202,6 +202,9 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
 fn whole(trails: &Trails, hops: bool, args: &Args) -> anyhow::Result<()> {
     let view = view();
     if let Some(file) = &args.html {
+        if file.as_os_str() == "-" {
+            bail!("--html needs the name of a file; the page is not printed");
+        }
         let failed = || format!("cannot write {}", file.display());
         write_whole(file, &html::page(trails, &view)).with_context(failed)?;
     }
