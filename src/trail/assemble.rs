@@ -11,7 +11,7 @@ use super::forest::Forest;
 use super::ghosts;
 use super::message::{Message, Truth, last_us};
 use super::verify::{Judged, Known, contradicted};
-use super::{NotOurs, Why, pairs, state};
+use super::{NotOurs, Why, pairs, starts, state};
 use crate::report::{Origin, Received, Trace};
 use crate::track::{HopReport, Role, Secret, StepId, TrackingId};
 
@@ -77,9 +77,14 @@ pub fn put_together(
 
 /// Notes with each message in whose names reports on it are set apart: nobody can say that such a host told nothing.
 pub fn note_left_out(messages: &mut [Message], not_ours: &[NotOurs]) {
+    let mut hosts: HashMap<&TrackingId, BTreeSet<String>> = HashMap::new();
     for report in not_ours {
-        for message in messages.iter_mut().filter(|m| m.id == report.id) {
-            message.left_out.insert(report.host.to_lowercase());
+        let of_message = hosts.entry(&report.id).or_default();
+        of_message.insert(report.host.to_lowercase());
+    }
+    for message in messages {
+        if let Some(hosts) = hosts.get(&message.id) {
+            message.left_out.extend(hosts.iter().cloned());
         }
     }
 }
@@ -185,6 +190,7 @@ fn message(id: TrackingId, truth: Truth, group: Group, unproved: usize) -> Messa
     let message_id = steps.iter().find_map(|s| s.message_id.clone());
     let sent_ms = steps.iter().find_map(|s| s.sent_ms);
     let mut stays = Forest::grow(steps).into_stays();
+    starts::lead(&mut stays, sent_ms);
     ghosts::place(&mut stays, group.traces);
     pairs::hand_over(&mut stays);
     Message {

@@ -10,6 +10,7 @@ use hashbrown::HashSet;
 use serde::Serialize;
 
 use super::clock::{Bounds, Offset};
+use super::starts::is_apart;
 use crate::report::notice::Fate;
 use crate::report::{Origin, Trace};
 use crate::track::{Event, HopReport, RecipientStatus, Status, StepId, TrackingId};
@@ -369,7 +370,7 @@ pub struct Recipient {
 /// What a hop tells of a recipient that nobody is known to have handed the message to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Apart {
-    /// How far it came there.
+    /// That it was delivered there, or failed.
     pub state: State,
     /// The stay that tells.
     pub stay: usize,
@@ -440,12 +441,6 @@ pub enum Truth {
 pub(super) fn last_us(report: &HopReport) -> i64 {
     let attempts = report.recipients.iter().filter_map(|r| r.attempted_us);
     attempts.max().unwrap_or_else(|| report.arrived_us())
-}
-
-/// Whether a start is another one than the first, where a step says that nobody reported in front of it.
-pub(super) fn is_apart(stays: &[Stay], start: usize) -> bool {
-    let alone = |stay: &Stay| stay.steps.iter().any(|step| step.parent.is_none());
-    start > 0 && stays.get(start).is_some_and(alone)
 }
 
 /// Whether two addresses differ in the case of their letters at most.

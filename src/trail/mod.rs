@@ -28,6 +28,7 @@ pub mod ring;
 mod segment;
 pub mod source;
 pub mod spent;
+mod starts;
 pub mod state;
 pub mod stats;
 mod stock;

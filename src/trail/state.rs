@@ -2,7 +2,8 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::message::{Apart, Message, Outcome, Recipient, State, Stay, Truth, is_apart};
+use super::message::{Apart, Message, Outcome, Recipient, State, Stay, Truth};
+use super::starts::{is_apart, starts};
 use crate::report::Origin;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
@@ -152,16 +153,6 @@ pub fn recipients(stays: &[Stay], origins: &Origins) -> Vec<Recipient> {
     told.iter().filter_map(|all| recipient(all)).collect()
 }
 
-/// For each stay the one at which its way begins; a parent stands before its children.
-fn starts(stays: &[Stay]) -> Vec<usize> {
-    let mut starts: Vec<usize> = Vec::with_capacity(stays.len());
-    for (n, stay) in stays.iter().enumerate() {
-        let start = stay.parent.and_then(|parent| starts.get(parent).copied());
-        starts.push(start.unwrap_or(n));
-    }
-    starts
-}
-
 /// What counts of all that is told of a recipient, and what else is told by a hop that had it from nobody known.
 fn choose<'t, 'a>(told: &'t [Told<'a>]) -> Option<(&'t Told<'a>, Option<&'t Told<'a>>)> {
     let last = |apart: bool| {
@@ -183,7 +174,8 @@ fn recipient(told: &[Told]) -> Option<Recipient> {
     let deliveries = told
         .iter()
         .filter(|t| t.group.event == Event::Delivered && t.is_apart == last.is_apart);
-    let apart = apart.map(|told| Apart {
+    let ends = |told: &&Told| matches!(told.group.event, Event::Delivered | Event::Failed);
+    let apart = apart.filter(ends).map(|told| Apart {
         state: State::of(told.group.event),
         stay: told.stay,
         host: told.step.reporting_mta.clone(),

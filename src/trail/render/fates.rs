@@ -27,8 +27,7 @@ fn doubt(told: &mut String, recipient: &Recipient, message: &Message, view: &Vie
         let at = moment(message, apart.stay, apart.at_us, view);
         let what = match apart.state {
             State::Failed => "failed",
-            State::Delivered => "delivered",
-            _ => "seen",
+            _ => "delivered",
         };
         let host = plain(&apart.host);
         put(

@@ -301,7 +301,7 @@ pub struct RecipientJson<'a> {
 /// What a hop tells of a recipient that nobody is known to have handed the message to.
 #[derive(Debug, Serialize)]
 pub struct ApartJson<'a> {
-    /// As `state` of the recipient.
+    /// `delivered` or `failed`.
     pub state: State,
     /// The host that tells.
     pub host: &'a str,

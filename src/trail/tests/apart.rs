@@ -63,6 +63,21 @@ fn a_second_start_settles_nothing_that_the_chain_tells() {
     assert!(json.contains(r#""agreement": "apart""#), "{json}");
     assert!(json.contains(r#""apart": {"#), "{json}");
 
+    // A clock by which it was there before it was sent makes it no first hop.
+    let before = Leg {
+        clock_us: -300_000_000,
+        ..AGAIN
+    };
+    let mut reports = delivered_and_waiting();
+    reports.push(before.report(9, None, &[(BOB, Event::Failed), (CAROL, Event::Failed)]));
+    let trails = read(&reports);
+    let hosts = trails.messages[0].stays.iter().map(|s| s.host.as_deref());
+    let hosts: Vec<&str> = hosts.flatten().collect();
+    assert_eq!(hosts, [HOP1.host, HOP2.host, HOP3.host, HOP2.host]);
+    let parents = trails.messages[0].stays.iter().map(|s| s.parent);
+    assert_eq!(parents.collect::<Vec<_>>(), [None, Some(0), Some(1), None]);
+    assert_eq!(trails.messages[0].outcome(), Outcome::Open);
+
     // For a recipient of whom the chain tells nothing, it is all there is: marked, and of no known duration.
     let mut reports = three_hops(&[BOB]);
     reports.push(AGAIN.report(9, None, &[(CAROL, Event::Delivered)]));
