@@ -638,9 +638,29 @@ fn the_timeline_survives_a_hostile_mailbox() {
         let output = timeline(mailbox.path(), args);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let all = text(&output.stdout) + &text(&output.stderr);
-        assert!(all.contains("5 mails skipped"), "{all}");
+        assert!(all.contains("5 files or folders skipped"), "{all}");
         let steers = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
         assert!(!all.contains(steers), "{all:?}");
+    }
+}
+
+/// Asked for what cannot be had, it says what to do, and waits for nothing.
+#[test]
+fn what_makes_no_sense_is_refused_in_words() {
+    let mailbox = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir(mailbox.path().join("new")).expect("a directory");
+    let pipe = mailbox.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.is_ok_and(|status| status.success()), "mkfifo");
+    for (source, args, why) in [
+        (pipe.as_path(), &[][..], "is a pipe"),
+        (mailbox.path(), &[""], "an empty word names no source"),
+        (mailbox.path(), &["--html", "-"], "needs the name of a file"),
+    ] {
+        let output = timeline(source, args);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains(why), "{said}");
     }
 }
 

@@ -6,6 +6,7 @@ use super::format::{bounded, duration, put};
 use super::paint::{DIM, outcome_style, paint};
 use super::verdict::{TOLD_OF, before_us, corrected_us};
 use crate::trail::clock::Bounds;
+use crate::trail::custody::{Silence, Since, custody};
 use crate::trail::spent::{self, Kind};
 use crate::trail::way::{Part, total, way};
 use crate::trail::{Message, Outcome, Recipient, State};
@@ -69,13 +70,22 @@ impl Spent {
             // It goes no further, so this is the end of its way.
             parts.last_mut()?.dwell_us = Some(0);
         }
-        rows.extend(beyond(recipient, view));
+        let silence = custody(message, recipient, view.now_us).and_then(|custody| custody.silence);
+        rows.extend(beyond(recipient, silence, view));
+        let no_news = match (silence, since(message, recipient, view.now_us)) {
+            (Some(Silence::LeftOut), _) => "nothing proved since",
+            (_, Since::Claimed(_)) => "no news, by its clock",
+            _ => "no news since",
+        };
         rows.extend(waits_us.map(|us| Row {
             us,
-            ..row("", "no news since".to_owned(), duration(us))
+            ..row("", no_news.to_owned(), duration(us))
         }));
         let waited = Bounds::measured(waits_us.unwrap_or(0));
-        let total = total(&parts).map(|total| total.plus(waited));
+        // Nobody knows how long it has waited where clocks disagree.
+        let is_known = !is_awaited(recipient) || waits_us.is_some();
+        let total = total(&parts).filter(|_| is_known);
+        let total = total.map(|total| total.plus(waited));
         let is_sum = parts.len() > 1 || waits_us.is_some();
         rows.extend(total.filter(|_| is_sum).map(|total| {
             let done = recipient.state.outcome() != Outcome::Open;
@@ -184,13 +194,22 @@ fn slowest(message: &Message) -> Option<&Recipient> {
 
 /// How long nothing was heard of a message that is under way, µs.
 fn waits_us(message: &Message, recipient: &Recipient, now_us: i64) -> Option<i64> {
-    let is_awaited = matches!(
+    let since_us = since(message, recipient, now_us).us()?;
+    let waits_us = now_us.saturating_sub(since_us);
+    (is_awaited(recipient) && waits_us > 0).then_some(waits_us)
+}
+
+/// Whether news of it may still come.
+fn is_awaited(recipient: &Recipient) -> bool {
+    matches!(
         recipient.state,
         State::OnItsWay | State::Accepted | State::Delayed | State::Held
-    );
-    let since_us = corrected_us(message, recipient.stay, recipient.at_us);
-    let waits_us = now_us.saturating_sub(since_us);
-    (is_awaited && waits_us > 0).then_some(waits_us)
+    )
+}
+
+/// Since when nothing was heard.
+fn since(message: &Message, recipient: &Recipient, now_us: i64) -> Since {
+    Since::of(message, recipient.stay, recipient.at_us, now_us)
 }
 
 /// All the time that is known of, µs.
@@ -264,8 +283,9 @@ fn name(kind: Kind) -> &'static str {
 }
 
 /// The hop nothing is known of yet.
-fn beyond(recipient: &Recipient, view: &View) -> Option<Row> {
+fn beyond(recipient: &Recipient, silence: Option<Silence>, view: &View) -> Option<Row> {
     let word = match recipient.state {
+        State::OnItsWay if silence == Some(Silence::LeftOut) => "report left out",
         State::OnItsWay => "no report yet",
         State::Relayed => "does not report",
         _ => return None,

@@ -179,6 +179,24 @@ fn folders(maildir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
+/// Folders of Maildir++ that nobody may look into, and why.
+pub fn closed_folders(maildir: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+    let mut closed = Vec::new();
+    for entry in fs::read_dir(maildir)? {
+        let path = entry?.path();
+        let is_hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_bytes().starts_with(b"."));
+        if is_hidden && path.is_dir() {
+            let refused = |why: &io::Error| why.kind() == io::ErrorKind::PermissionDenied;
+            let why = fs::metadata(path.join("cur")).err().filter(refused);
+            closed.extend(why.map(|why| (path, format!("this folder cannot be read: {why}"))));
+        }
+    }
+    closed.sort();
+    Ok(closed)
+}
+
 /// Hidden files and what is no file are no mails.
 fn list_place(place: &Path, found: &mut impl FnMut(Seen)) -> io::Result<()> {
     let handle = match File::open(place) {

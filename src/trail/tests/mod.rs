@@ -1,7 +1,9 @@
 //! Trails made by hand, from mails in a Maildir to what people and programs read.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod apart;
 mod clocks;
+mod doubted;
 mod drawn;
 mod figures;
 mod heard;
