@@ -17,6 +17,8 @@ pub struct Part {
     pub dwell_us: Option<i64>,
     /// What the time inside was made of.
     pub parts: Vec<spent::Part>,
+    /// The next hop, as this one names it.
+    pub next: Option<String>,
 }
 
 /// The way to a recipient, the first hop first, as far as it is known.
@@ -31,6 +33,7 @@ pub fn way(message: &Message, recipient: &Recipient) -> Vec<Part> {
             wire: at.wire(message),
             dwell_us: leg.as_ref().and_then(|leg| leg.dwell_us),
             parts: leg.map(|leg| leg.parts).unwrap_or_default(),
+            next: at.left_in.and_then(|(_, group)| group.remote_mta.clone()),
         });
         Some(())
     });

@@ -113,6 +113,14 @@ pub fn fate(
         }
     } else if let Some(dwell) = step.dwell_us(first).filter(|_| sure) {
         put(&mut text, format_args!(" after {}", duration(dwell)));
+        let arrived_us = step.arrived_us();
+        let awaited_us = step.awaited_us(arrived_us, arrived_us.saturating_add(dwell));
+        if let Some(awaited) = told_pause(Some(awaited_us)) {
+            put(
+                &mut text,
+                format_args!(", {awaited} of that waiting for answers"),
+            );
+        }
     }
     if first.event == Event::Expanded {
         text.push_str(", where the trail ends");

@@ -24,7 +24,7 @@ pub fn draw(stats: Stats, left_out: usize, view: &View) -> String {
     let lines = stats.lines();
     let of = |table| lines.iter().filter(move |(key, _)| key.table == table);
     let hops: Vec<&Line> = of(Table::Hop).collect();
-    inside(&mut out, &hops);
+    inside(&mut out, &hops, view);
     burden(&mut out, &hops, all_reports);
     pairs(&mut out, &of(Table::Pair).collect::<Vec<_>>(), view);
     for (table, title) in [
@@ -87,7 +87,7 @@ fn summary(stats: &Stats, left_out: usize, view: &View) -> String {
     out
 }
 
-fn inside(out: &mut String, hops: &[&Line]) {
+fn inside(out: &mut String, hops: &[&Line], view: &View) {
     title(
         out,
         hops,
@@ -108,6 +108,18 @@ fn inside(out: &mut String, hops: &[&Line]) {
             (14, p99),
         ])
     });
+    for (key, tally) in hops
+        .iter()
+        .filter(|(_, tally)| tally.unsure > 0)
+        .take(SHOWN)
+    {
+        let times = counted(tally.unsure, "time");
+        let why = "a clock may have been set meanwhile";
+        let text = format!("? {}: {times} not counted: {why}", known(&key.name));
+        for line in fill_list(&text, view.room(0)) {
+            put(out, format_args!("{}\n", paint(YELLOW, &line)));
+        }
+    }
 }
 
 fn burden(out: &mut String, hops: &[&Line], all_reports: u64) {
