@@ -1,6 +1,7 @@
 //! Trails made by hand, from mails in a Maildir to what people and programs read.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod blamed;
 mod clocks;
 mod drawn;
 mod figures;
