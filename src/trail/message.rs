@@ -380,8 +380,3 @@ pub(super) fn last_us(report: &HopReport) -> i64 {
     let attempts = report.recipients.iter().filter_map(|r| r.attempted_us);
     attempts.max().unwrap_or_else(|| report.arrived_us())
 }
-
-/// Whether two addresses differ in the case of their letters at most.
-pub fn is_same(a: &str, b: &str) -> bool {
-    a == b || a.to_lowercase() == b.to_lowercase()
-}

@@ -7,8 +7,8 @@
 use serde::Serialize;
 
 use super::clock::Bounds;
-use super::message::is_same;
 use super::{Message, Stay};
+use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
 /// A hop's part in the time of a message.

@@ -1,8 +1,11 @@
 //! What became of a message for each recipient, and the outcome of it all.
 
+use std::borrow::Cow;
+
 use hashbrown::{HashMap, HashSet};
 
 use super::message::{Message, Outcome, Recipient, State, Stay, Truth};
+use crate::track::address::key;
 use crate::track::{Event, HopReport, RecipientStatus};
 
 impl Message {
@@ -28,15 +31,15 @@ impl Message {
         }
         let stays = self.stays.iter();
         let first = stays.filter(|stay| !self.is_told_before(stay));
-        let mut arrivals: HashMap<(&str, i64), (usize, HashSet<String>)> = HashMap::new();
+        let mut arrivals: HashMap<_, (usize, HashSet<Cow<str>>)> = HashMap::new();
         for step in first.flat_map(|stay| &stay.steps) {
             let arrival = (step.reporting_mta.as_str(), step.arrival_us);
             let (came_for, told) = arrivals.entry(arrival).or_default();
             *came_for = step.came_for.unwrap_or(0).max(*came_for);
-            told.extend(step.recipients.iter().map(|r| r.original.to_lowercase()));
+            told.extend(step.recipients.iter().map(|r| key(&r.original)));
         }
         let untold =
-            |(came_for, told): &(usize, HashSet<String>)| came_for.saturating_sub(told.len());
+            |(came_for, told): &(usize, HashSet<Cow<str>>)| came_for.saturating_sub(told.len());
         arrivals.values().map(untold).sum()
     }
 
@@ -96,16 +99,14 @@ impl Told<'_> {
 /// The recipients in the order they were first named.
 pub fn recipients(stays: &[Stay]) -> Vec<Recipient> {
     let mut told: Vec<Vec<Told>> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut places: HashMap<Cow<str>, usize> = HashMap::new();
     for (stay, step) in stays
         .iter()
         .enumerate()
         .flat_map(|(n, s)| s.steps.iter().map(move |t| (n, t)))
     {
         for group in &step.recipients {
-            let place = *places
-                .entry(group.original.to_lowercase())
-                .or_insert(told.len());
+            let place = *places.entry(key(&group.original)).or_insert(told.len());
             if place == told.len() {
                 told.push(Vec::new());
             }
@@ -120,6 +121,9 @@ pub fn recipients(stays: &[Stay]) -> Vec<Recipient> {
 fn recipient(told: &[Told]) -> Option<Recipient> {
     let address = &told.first()?.group.original;
     let last = told.iter().max_by_key(|t| t.rank())?;
+    // One that was named twice has not got what was refused to either.
+    let refused = |t: &&Told| t.step.step == last.step.step && t.group.event == Event::Failed;
+    let last = told.iter().find(refused).unwrap_or(last);
     let delayed = told
         .iter()
         .filter(|t| t.stay == last.stay && t.group.event == Event::Delayed);

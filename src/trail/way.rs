@@ -2,8 +2,8 @@
 //! and between hops, within the bounds of their clocks.
 
 use super::clock::Bounds;
-use super::message::is_same;
 use super::{Message, Recipient, Stay, spent};
+use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus};
 
 /// A hop on the way to a recipient, as far as it is known.

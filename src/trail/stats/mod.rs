@@ -15,6 +15,7 @@ use super::clock::Bounds;
 use super::spent::own_us;
 use super::way::{total, way};
 use super::{Message, Outcome, Recipient, State, Stay, Truth};
+use crate::track::address::key;
 use crate::track::{Event, HopReport};
 pub use compare::{Change, News, compare};
 pub use sample::{Percentiles, Sample};
@@ -185,7 +186,7 @@ impl Stats {
                 .iter()
                 .flat_map(|s| s.recipients.iter().map(move |r| (s, r)))
         };
-        let recipients: HashSet<_> = groups().map(|(_, r)| r.original.to_lowercase()).collect();
+        let recipients: HashSet<_> = groups().map(|(_, r)| key(&r.original)).collect();
         let departures = stay.steps.iter().filter(|step| leaves(step)).count();
         let tally = self.tally(
             Table::Hop,
