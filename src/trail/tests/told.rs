@@ -397,3 +397,29 @@ fn a_recipient_named_twice_and_refused_once_has_failed() {
         assert_eq!(message.outcome(), Outcome::Failed);
     }
 }
+
+/// A host whose clock is five minutes slow tells of the message, and of no hop that it had it from.
+#[test]
+fn the_clock_of_an_unconnected_report_is_not_the_measure() {
+    let bob = [("bob@example.net", Event::Transferred)];
+    let stranger = Leg {
+        host: "mx.example.info",
+        clock_us: -300_000_000,
+        ..HOP1
+    };
+    let stranger = stranger.report(9, None, &[("bob@example.net", Event::Delayed)]);
+    let chain = three_hops(&["bob@example.net"]);
+    for chain in [chain, vec![HOP1.report(1, None, &bob)]] {
+        let hops = chain.len();
+        let trails = read(&[chain, vec![stranger.clone()]].concat());
+        let message = &trails.messages[0];
+        assert_eq!(message.measure(), Some(0));
+        assert_eq!(message.stays[0].host.as_deref(), Some(HOP1.host));
+        let known = message
+            .stays
+            .iter()
+            .filter(|stay| stay.offset.bounds().is_some());
+        assert_eq!((message.stays.len(), known.count()), (hops + 1, hops));
+        assert_eq!(verdict::total(message).is_some(), hops == 3);
+    }
+}
