@@ -2,7 +2,7 @@
 //! are told on the first hop's clock where the offset is known.
 
 use super::View;
-use super::format::{bounded, clock, duration, plain, put, unsure};
+use super::format::{bounded, clock, duration, nearest, plain, put, unsure};
 use super::moments::{fate_us, over_us};
 use super::verdict::corrected_us;
 use crate::report::Trace;
@@ -227,7 +227,7 @@ fn later(stay: &Stay) -> String {
 pub fn set(stay: &Stay, view: &View) -> Option<String> {
     let jump = stay.jump.as_ref()?;
     let middle_us = jump.set.middle_us();
-    let by = duration(i64::try_from(middle_us.unsigned_abs()).unwrap_or(i64::MAX));
+    let by = nearest(i64::try_from(middle_us.unsigned_abs()).unwrap_or(i64::MAX));
     let way = match (jump.is_own, middle_us < 0) {
         (false, _) => "",
         (true, true) => "back ",

@@ -12,6 +12,9 @@ const SHOWN: usize = 15;
 /// Columns of a name in front of figures.
 const NAME: usize = 27;
 
+/// A sender's clock that is so far ahead of the reader's is worth a word, µs.
+const AHEAD_US: i64 = 60_000_000;
+
 /// Columns of a name that has a line for itself.
 const NAME_MAX: usize = 80;
 
@@ -71,6 +74,12 @@ fn summary(stats: &Stats, left_out: usize, view: &View) -> String {
         );
     }
     let mut remarks = Vec::new();
+    if stats
+        .sent_us
+        .is_some_and(|(_, last)| last.saturating_sub(view.now_us) > AHEAD_US)
+    {
+        remarks.push("? sent later than now: the clock of a sender is ahead".to_owned());
+    }
     if stats.unproved > 0 {
         let messages = counted(stats.unproved, "message");
         remarks.push(format!("? {messages} of these not proved to be yours"));
