@@ -3,6 +3,7 @@
 //! whether it is there.
 
 mod addresses;
+mod keywords;
 mod mistake;
 mod reports;
 mod tls;
@@ -185,7 +186,7 @@ struct RawListener {
     #[serde(default)]
     bare_newline: BareNewline,
     #[serde(default)]
-    safe_keywords: Vec<String>,
+    safe_keywords: Vec<Spanned<String>>,
     policy: Option<Spanned<PolicyTable>>,
     request_header: Option<Spanned<String>>,
     track: Option<Spanned<Vec<Rule>>>,
@@ -386,7 +387,7 @@ impl RawListener {
                 .clients
                 .map_or_else(Networks::loopback, Spanned::into_inner),
             bare_newline: self.bare_newline,
-            safe_keywords: self.safe_keywords,
+            safe_keywords: keywords::check(self.safe_keywords)?,
             policy: match self.policy {
                 Some(own) => own.into_inner().over(policy),
                 None => policy.clone(),
@@ -404,7 +405,8 @@ fn route_domain(key: &Spanned<String>) -> Result<String, Wrong> {
         None => ("", written.as_str()),
     };
     let name = in_ascii(name.strip_suffix('.').unwrap_or(name));
-    if is_domain(&name) {
+    // Mail goes to domains with an underscore, too.
+    if is_domain(&name.replace('_', "-")) {
         return Ok(format!("{dot}{name}"));
     }
     let cure = "write \"example.net\", or \".example.net\" for all names below it";

@@ -124,6 +124,95 @@ fn a_header_of_another_hop_goes_on_as_it_came() {
     assert_eq!(hop.mta.wait_for(before + 1)[before].data, theirs);
 }
 
+/// `limits.header_octets_max`, the default.
+const HEADER_MAX: usize = 65_536;
+
+/// A message whose header block has so many octets.
+fn headed(octets: usize) -> Vec<u8> {
+    let id = format!("Message-ID: <h{octets}@origin.test>\r\n");
+    let block = filling(octets - id.len() - 2);
+    [id.as_bytes(), &block, b"\r\nbody\r\n"].concat()
+}
+
+/// Fields of so many octets together.
+fn filling(octets: usize) -> Vec<u8> {
+    let line = format!("X-Fill: {}\r\n", "f".repeat(60));
+    let mut text = line.repeat(octets / line.len() - 1).into_bytes();
+    let last = octets - text.len();
+    text.extend(format!("X-L: {}\r\n", "l".repeat(last - 7)).bytes());
+    text
+}
+
+/// What the next hop gets of a message that the MTA hands on as `wire`: by DATA, and by chunks cut anywhere.
+fn assert_leaves_as(hop: &Hop, wire: &[u8], expected: &[u8], what: &str) {
+    assert!(left(hop, wire) == [RECEIVED, expected].concat(), "{what}");
+    let chunk = [RECEIVED, wire].concat();
+    for cut in [chunk.len(), 30, 70_000.min(chunk.len())] {
+        let (first, rest) = chunk.split_at(cut);
+        let before = hop.next.transactions().len();
+        hop.leave_in_chunks(&[first, rest]);
+        let seen = hop.next.wait_for(before + 1).remove(before).data;
+        assert!(
+            seen == [RECEIVED, expected].concat(),
+            "{what}, cut at {cut}"
+        );
+    }
+}
+
+#[test]
+fn a_header_block_near_the_limit_leaves_as_it_came() {
+    for (role, next) in [("egress", Sink::smtp()), ("delivery", Sink::lmtp())] {
+        let hop = Hop::with(role, "lmtp", next.offer("CHUNKING"));
+        for octets in [
+            HEADER_MAX - 400,
+            HEADER_MAX - 100,
+            HEADER_MAX,
+            HEADER_MAX + 1,
+        ] {
+            let message = headed(octets);
+            let seen = hop.arrive_with(&format!("{TRACKED}{octets}"), &["bob@dest.test"], &message);
+            let tracked = seen.data.starts_with(b"Hoptrail-Carry: ");
+            assert_eq!(tracked, octets <= HEADER_MAX, "{role}, {octets}");
+            assert_leaves_as(&hop, &seen.data, &message, &format!("{role}, {octets}"));
+        }
+        // Nothing is told of the last one.
+        let reports = hop.wait_for_mails(3);
+        assert!(reports.iter().all(|mail| mail.report().is_some()));
+    }
+}
+
+/// Filters write reports of their own into a header, above the carry header or below.
+#[test]
+fn nor_does_it_go_out_of_a_header_block_that_has_grown() {
+    let hop = Hop::with("egress", "lmtp", Sink::smtp().offer("CHUNKING"));
+    for (above, below) in [(66_000, 0), (0, 66_000), (0, 500_000), (130_000, 500_000)] {
+        let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+        assert!(wire.starts_with(b"Hoptrail-Carry: "), "{wire:?}");
+        let text = dotted(MESSAGE);
+        let carry = &wire[..wire.len() - text.len()];
+        let filled = |octets| {
+            if octets == 0 {
+                Vec::new()
+            } else {
+                filling(octets)
+            }
+        };
+        let (above, below) = (filled(above), filled(below));
+        let wire = [&above, carry, &below, &text].concat();
+        let expected = [&above[..], &below, &text].concat();
+        let what = format!("{} above, {} below", above.len(), below.len());
+        if below.len() < 100_000 {
+            let seen = left(&hop, &wire);
+            assert!(seen == [RECEIVED, &expected].concat(), "{what}");
+        } else {
+            assert_leaves_as(&hop, &wire, &expected, &what);
+        }
+    }
+    let log = hop.hoptrail.log();
+    assert!(log.contains("header block grown over the limit"), "{log}");
+    hop.wait_for_mails(2);
+}
+
 #[test]
 fn none_goes_out_behind_postfix() {
     assert_none_goes_out(Mta::postfix("mx.test"));

@@ -132,8 +132,7 @@ fn exims_chunks_reach_postfix_as_it_takes_them() {
     let chunks = commands.iter().filter(|line| line.starts_with("BDAT"));
     assert!(chunks.count() > 1, "{commands:?}");
     // Exim's K is a message that went in chunks; Postfix counts the octets of those alone.
-    let log = fs::read_to_string(relay.daemon().state().path("var/log/exim4/mainlog"));
-    let log = log.expect("Exim's log");
+    let log = relay.daemon().wait_for_log(" Completed");
     assert!(!log.contains(" == "), "nothing is put off: {log}");
     let sent = |to: &str| {
         let mut lines = log

@@ -248,6 +248,31 @@ fn a_broken_configuration_is_named_before_a_port_is_opened() {
     );
 }
 
+/// As `postfix check` and `nginx -t`: also while the hop runs.
+#[test]
+fn a_configuration_is_checked_without_touching_anything() {
+    let home = TempDir::new().expect("a temporary directory");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let good = config(home.path(), taken.local_addr().expect("an address"));
+    let file = home.path().join("hop.toml");
+    let check = |config: &str| {
+        fs::write(&file, config).expect("a file can be written");
+        let args = ["serve", "--check", "--config", shown(&file)];
+        let output = hoptrail(home.path(), &args, b"");
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, said) = check(&good);
+    assert_eq!(said, format!("hoptrail: {}: ok\n", file.display()));
+    assert_eq!(code, Some(0));
+    let (code, said) = check(&good.replacen("'ingress'", "'entrance'", 1));
+    let place = format!("hoptrail: {}:7: role: ", file.display());
+    assert!(
+        code == Some(1) && said.starts_with(&place),
+        "{code:?} {said}"
+    );
+    assert!(!home.path().join("state").exists(), "something was made");
+}
+
 #[test]
 fn a_port_in_use_is_named() {
     let home = TempDir::new().expect("a temporary directory");
@@ -613,9 +638,29 @@ fn the_timeline_survives_a_hostile_mailbox() {
         let output = timeline(mailbox.path(), args);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let all = text(&output.stdout) + &text(&output.stderr);
-        assert!(all.contains("5 mails skipped"), "{all}");
+        assert!(all.contains("5 files or folders skipped"), "{all}");
         let steers = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
         assert!(!all.contains(steers), "{all:?}");
+    }
+}
+
+/// Asked for what cannot be had, it says what to do, and waits for nothing.
+#[test]
+fn what_makes_no_sense_is_refused_in_words() {
+    let mailbox = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir(mailbox.path().join("new")).expect("a directory");
+    let pipe = mailbox.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.is_ok_and(|status| status.success()), "mkfifo");
+    for (source, args, why) in [
+        (pipe.as_path(), &[][..], "is a pipe"),
+        (mailbox.path(), &[""], "an empty word names no source"),
+        (mailbox.path(), &["--html", "-"], "needs the name of a file"),
+    ] {
+        let output = timeline(source, args);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains(why), "{said}");
     }
 }
 
@@ -646,6 +691,9 @@ fn a_mail_of_any_size_is_read_in_bounded_memory() {
         .args(args)
         .args([mailbox.path(), &mbox])
         .env("HOPTRAIL_HOME", mailbox.path())
+        // Each of many cores would have threads, and they room to grow into.
+        .env("TOKIO_WORKER_THREADS", "2")
+        .env("MALLOC_ARENA_MAX", "2")
         .output()
         .expect("bash can be run");
     let json: serde_json::Value =

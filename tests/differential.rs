@@ -251,7 +251,8 @@ impl Model {
             return self.answered(sent.as_bytes(), "503 5.5.1");
         }
         let first = self.chunks.is_none();
-        if first && !begins_soundly(octets) {
+        let begun = last || octets.contains("\r\n") || format!("\n{octets}").contains("\n\n");
+        if first && !(begun && begins_soundly(octets)) {
             self.mail = Some(false);
         }
         self.tracked.push(first && self.mail == Some(true));

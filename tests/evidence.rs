@@ -126,11 +126,8 @@ fn a_name_server_is_asked_when_the_user_asks() {
 #[test]
 fn a_name_server_that_does_not_answer_says_nothing_of_a_domain() {
     let reported = Reported::new();
-    // A port on which nobody listens.
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("its address").port();
-    drop(free);
-    let nowhere = format!("--dns=127.0.0.1:{port}");
+    // Nobody listens there.
+    let nowhere = at(net::address());
     let archive = reported.mailbox.path().join("evidence.tar");
     let to = archive.display().to_string();
     let told = reported.timeline(&["--bundle".to_owned(), to, nowhere.clone()]);
@@ -229,6 +226,37 @@ fn an_archive_convinces_a_stranger_and_an_altered_one_does_not() {
     let (code, text) = verify(&altered, &[]);
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("is altered"), "{text}");
+}
+
+/// As a gateway does on the way to the mailbox: what the report says is whole, its signature fits no more.
+#[test]
+fn a_report_whose_subject_was_marked_is_heard_and_said_to_be_of_unknown_origin() {
+    let reported = Reported::new();
+    let names = reported.name_server();
+    let new = reported.mailbox.path().join("new");
+    let mail = fs::read_dir(&new).expect("a directory").next();
+    let mail = mail.expect("a report").expect("its name").path();
+    let text = fs::read_to_string(&mail).expect("its text");
+    let marked = text.replacen("Subject: ", "Subject: [EXTERNAL] ", 1);
+    assert_ne!(marked, text);
+    fs::write(&mail, marked).expect("written");
+    let (archive, bundle) = reported.bundle(&names);
+    let told = reported.timeline(&bundle);
+    assert_eq!(told.status.code(), Some(1), "it was accepted, no more");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    for words in [
+        "(origin not shown)\n",
+        "? mx1.test: the signature of mx1.test does not fit",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(!told.contains("left out"), "{told}");
+    let (code, found) = verify(&archive, &[]);
+    assert_eq!(code, Some(1), "{found}");
+    assert!(
+        found.contains("? the signature of 1 report in it did not fit when"),
+        "{found}"
+    );
 }
 
 /// What a mail program says of a message that was shown.

@@ -81,18 +81,25 @@ fn opensmtpd_mixes_up_nobody() {
         thread::sleep(Duration::from_millis(500));
         Err(format!("{seen:?}"))
     });
+    let told = || {
+        let mails = Mail::in_maildir(hop.reports.path());
+        let reports = mails.iter().filter_map(Mail::report);
+        let event = |report: Report| {
+            let event = report.of_recipients("X-Hoptrail-Event").join(" ");
+            format!("{} {event}", report.final_recipients().join(" "))
+        };
+        let mut told: Vec<String> = reports.flat_map(Report::steps).map(event).collect();
+        told.sort();
+        told
+    };
+    wait_until(PATIENCE, "both are told of", || {
+        let told = told();
+        (told.len() >= 2).then_some(()).ok_or(format!("{told:?}"))
+    });
     // What came once must not come again.
     thread::sleep(Duration::from_secs(2));
-    let mails = Mail::in_maildir(hop.reports.path());
-    let reports = mails.iter().filter_map(Mail::report);
-    let event = |report: Report| {
-        let event = report.of_recipients("X-Hoptrail-Event").join(" ");
-        format!("{} {event}", report.final_recipients().join(" "))
-    };
-    let mut told: Vec<String> = reports.flat_map(Report::steps).map(event).collect();
-    told.sort();
     assert_eq!(
-        told,
+        told(),
         ["carol@d9.test transferred", "two@home.test expanded"]
     );
 }

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use support::Stopwatch;
 use support::dialogue::Dialogue;
 use support::hoptrail::Hoptrail;
 use support::ingress::Ingress;
@@ -677,12 +678,19 @@ fn a_store_that_stands_still_holds_no_mail_longer_than_configured() {
     let store = rusqlite::Connection::open(store).expect("the store opens");
     store.execute_batch("BEGIN IMMEDIATE").expect("locked");
     for envid in ["held-1", "held-2"] {
+        let watch = Stopwatch::start();
         let held = send(&mut client, envid).as_millis();
-        assert!((400..950).contains(&held), "{envid}: {held} ms");
+        assert!(held >= 400, "{envid}: {held} ms");
+        let at_most = watch.elapsed().as_millis();
+        assert!(at_most < 950, "{envid}: {at_most} ms");
     }
     store.execute_batch("ROLLBACK").expect("unlocked");
     send(&mut client, "after");
-    assert!(hop.hoptrail.log().contains("not durable within 400 ms"));
+    let log = hop.hoptrail.log();
+    assert!(log.contains("not durable within 400 ms"));
+    // Of every message the log says so, but the alarm is not raised with each.
+    assert_eq!(log.matches("report lost, mail goes on").count(), 2, "{log}");
+    assert_eq!(log.matches("\"level\":\"ERROR\"").count(), 1, "{log}");
     // What was put while it stood still may be told too.
     support::wait_until(support::PATIENCE, "the other reports", || {
         let mails = Mail::in_maildir(hop.reports.path());
@@ -789,8 +797,8 @@ fn chunks_pass_by_count_and_untouched() {
 #[test]
 fn the_carry_header_goes_into_the_first_chunk() {
     let text = "Message-ID: <m1@origin.test>\r\nSubject: x\r\n\r\nbody\r\n";
-    // The header block whole in the first chunk, then cut in it, then an empty first chunk.
-    for cut in [text.len(), 40, 5, 0] {
+    // The header block whole in the first chunk, then cut in it.
+    for cut in [text.len(), 40] {
         let hop = Ingress::before(postfix_like());
         let mut client = hop.client();
         client.command("EHLO client.test", "250");
@@ -808,12 +816,62 @@ fn the_carry_header_goes_into_the_first_chunk() {
         );
         assert_eq!(
             seen.contains("msg=-;"),
-            cut != text.len(),
+            cut == 40,
             "bound only if the block was seen: {seen}"
         );
         let report = hop.reports(1).remove(0);
         assert_eq!(report.field("X-Hoptrail-Size"), text.len().to_string());
         assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["accepted"]);
+    }
+}
+
+/// A field put before a folded line would swallow it, and a text without header would get one. What of the first line
+/// comes later than with the first chunk is not awaited: the mail goes untracked.
+#[test]
+fn no_field_goes_before_a_first_line_in_chunks_that_is_not_known() {
+    let hop = Ingress::before(postfix_like());
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    for (text, sound) in [
+        ("Subject: x\r\n\r\nbody\r\n", true),
+        (
+            " Subject: x\r\nMessage-ID: <m1@origin.test>\r\n\r\nbody\r\n",
+            false,
+        ),
+        ("noheader\r\nX: y\r\n\r\nbody\r\n", false),
+        ("From alice\r\nSubject: x\r\n\r\nbody\r\n", false),
+        ("body", false),
+        ("\r\nbody", true),
+    ] {
+        let line = text.find("\r\n").map_or(text.len(), |end| end + 2);
+        for split in [
+            &[][..],
+            &[0],
+            &[1],
+            &[0, 1, 0, 2],
+            &[1; 20],
+            &[5, 4, 1],
+            &[15, 1],
+        ] {
+            let carried = sound && split.first().is_none_or(|size| *size >= line);
+            let before = hop.mta.transactions().len();
+            client.command(TRACKED, "250");
+            client.command("RCPT TO:<bob@dest.test>", "250");
+            let mut rest = text;
+            for size in split {
+                let (chunk, behind) = rest.split_at((*size).min(rest.len()));
+                client.send(format!("BDAT {}\r\n{chunk}", chunk.len()));
+                client.expect("250");
+                rest = behind;
+            }
+            client.send(format!("BDAT {} LAST\r\n{rest}", rest.len()));
+            client.expect("250 2.0.0 Ok: queued as 4F1A2B3C");
+            let seen = hop.mta.wait_for(before + 1).remove(before).data;
+            let seen = String::from_utf8(seen).expect("text");
+            let what = format!("{text:?} in {split:?}: {seen:?}");
+            assert_eq!(seen.starts_with("Hoptrail-Carry: "), carried, "{what}");
+            assert!(seen.ends_with(text) && (carried || seen == text), "{what}");
+        }
     }
 }
 

@@ -93,7 +93,7 @@ fn a_real_postfix_knows_the_client_by_its_ipv6_address() {
     for (mta, ways) in [(&proxied, 4), (&told, 2)] {
         for ip in ["::1", "2001:db8:1::9"] {
             let words = format!("client=unknown[{ip}]");
-            let log = mta.daemon().wait_for_log(&words);
+            let log = mta.daemon().wait_for_log_times(&words, ways);
             assert_eq!(log.matches(&words).count(), ways, "{words} in\n{log}");
         }
         mta.daemon()

@@ -5,7 +5,7 @@ mod support;
 
 use support::dialogue::Dialogue;
 use support::dovecot::Dovecot;
-use support::lab::{Daemon, processes_in};
+use support::lab::Daemon;
 use support::mail::{MESSAGE, Mail, wire};
 use support::mta::{Mta, Setup, start_all};
 use support::net::{self, NextHop};
@@ -88,16 +88,16 @@ fn nothing_is_left_running() {
     let addresses = [postfix.address(), exim.address()];
     let namespaces = [postfix.daemon(), exim.daemon(), dovecot.daemon()].map(Daemon::namespace);
     for namespace in &namespaces {
-        assert!(processes_in(namespace).len() > 1, "the daemon is in it");
+        assert!(namespace.processes().len() > 1, "the daemon is in it");
     }
     // Two end as a test ends; one as if its wrapper were shot.
     drop(postfix);
     drop(dovecot);
-    assert!(processes_in(&namespaces[0]).is_empty());
-    assert!(processes_in(&namespaces[2]).is_empty());
+    assert!(namespaces[0].processes().is_empty());
+    assert!(namespaces[2].processes().is_empty());
     exim.kill();
     wait_until(PATIENCE, "the processes of Exim are gone", || {
-        let left = processes_in(&namespaces[1]);
+        let left = namespaces[1].processes();
         if left.is_empty() {
             Ok(())
         } else {

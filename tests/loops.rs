@@ -75,7 +75,7 @@ impl Ring {
     fn assert_told_once(&self) {
         self.alice
             .send(self.entrance, SENDER, &[RECIPIENT], &wire(MESSAGE));
-        let mut reports = self.wait_for_the_end();
+        let mut reports = self.wait_for_the_end(3);
         reports.sort_by_key(|report| report.field("X-Hoptrail-Hop"));
         let told: Vec<_> = reports
             .iter()
@@ -105,14 +105,16 @@ impl Ring {
         self.assert_shown(&last.field("Original-Envelope-Id"));
     }
 
-    /// Waits until the message has come to its end and nothing more is told; the reports.
-    fn wait_for_the_end(&self) -> Vec<Report> {
-        let ended = "the MTA's own notice";
+    /// Waits until the message has come to its end, so many reports are there and nothing more is told; the reports.
+    fn wait_for_the_end(&self, count: usize) -> Vec<Report> {
+        let ended = "the reports and the MTA's own notice";
         let of_mta = |mail: &&Mail| mail.report().is_none();
+        // Either may be the last: each takes a way of its own.
         wait_until(PATIENCE, ended, || {
             let mails = self.dovecot.mails("alice");
-            let notice = mails.iter().find(of_mta);
-            notice.map(|_| ()).ok_or_else(|| format!("{mails:?}"))
+            let notices = mails.iter().filter(of_mta).count();
+            let all = notices > 0 && mails.len() >= notices + count;
+            all.then_some(()).ok_or_else(|| format!("{mails:?}"))
         });
         let before = self.dovecot.mails("alice").len();
         thread::sleep(SILENCE);

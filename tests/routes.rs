@@ -234,6 +234,145 @@ fn a_host_without_service_is_passed_over_and_bounces_nothing() {
     }
 }
 
+/// Nothing of the message went to a host that said so, and the next one may take it (RFC 5321, 5.1).
+#[test]
+fn a_host_that_puts_mail_off_is_not_the_last_that_is_tried() {
+    let taken = "250 2.0.0 ok, taken";
+    let never = "MX2";
+    for (at, first, second, told) in [
+        ("MAIL", "450 4.7.1 not yet", "", taken),
+        ("MAIL", "close", "", taken),
+        ("RCPT", "450 4.7.1 not yet", "", taken),
+        ("RCPT", "close", "", taken),
+        ("DATA", "451 4.3.0 not yet", "", taken),
+        (
+            "MAIL",
+            "450 4.7.1 not yet",
+            "451 4.3.0 nor here",
+            "451 4.3.0 nor here",
+        ),
+        (
+            "RCPT",
+            "450 4.7.1 not yet",
+            "550 5.7.1 never",
+            "550 5.7.1 never",
+        ),
+        ("MAIL", "450 4.7.1 not yet", never, "450 4.7.1 not yet"),
+        // These are its last words.
+        ("MAIL", "550 5.7.1 never", "", "550 5.7.1 never"),
+        ("DOT", "451 4.3.0 not yet", "", "451 4.3.0 not yet"),
+    ] {
+        let mx1 = on_port_25(Sink::smtp().always(at, first));
+        let mx2 = if second.is_empty() {
+            Sink::smtp()
+        } else {
+            Sink::smtp().always("MAIL", second)
+        };
+        let mx2 = (second != never).then(|| on_port_25(mx2));
+        let address = mx2
+            .as_ref()
+            .map_or_else(|| *net::address().ip(), |(_, ip)| *ip);
+        let dns = Zone::default()
+            .mx("dest.test", 10, "mx1.dest.test")
+            .mx("dest.test", 20, "mx2.dest.test")
+            .a("mx1.dest.test", mx1.1)
+            .a("mx2.dest.test", address)
+            .start();
+        let egress = Egress::with("lmtp", Some(&dns), "mx", "");
+        let replies = egress.send(&["bob@dest.test", "carol@dest.test"]);
+        assert_eq!(replies, [told; 2], "{at} {first}, {second}");
+        if let Some((mx2, _)) = mx2.filter(|_| told == taken) {
+            let seen = &mx2.wait_for(1)[0];
+            assert_eq!((seen.recipients.len(), &seen.data[..]), (2, MESSAGE));
+            // The session goes on where it was.
+            assert_eq!(mx2.transactions().len(), 1);
+        }
+        assert!(
+            mx1.0
+                .transactions()
+                .iter()
+                .all(|seen| seen.replies == [first])
+        );
+    }
+}
+
+/// One of two is put off; the other has the mail, and with him it stays.
+#[test]
+fn a_host_that_takes_the_mail_for_some_keeps_the_others_waiting() {
+    let mx1 = on_port_25(Sink::smtp().always("RCPT TO:<bob", "450 4.2.0 bob is moving"));
+    let mx2 = on_port_25(Sink::smtp());
+    let dns = Zone::default()
+        .mx("dest.test", 10, "mx1.dest.test")
+        .mx("dest.test", 20, "mx2.dest.test")
+        .a("mx1.dest.test", mx1.1)
+        .a("mx2.dest.test", mx2.1)
+        .start();
+    let egress = Egress::with("lmtp", Some(&dns), "mx", "");
+    let replies = egress.send(&["bob@dest.test", "carol@dest.test"]);
+    assert_eq!(replies, ["450 4.2.0 bob is moving", "250 2.0.0 ok, taken"]);
+    assert!(mx2.0.commands().is_empty());
+}
+
+/// A connection that was kept is to the host that puts off: it is not asked a second time.
+#[test]
+fn the_next_host_is_tried_after_one_that_was_kept() {
+    let mx1 = on_port_25(Sink::smtp().always("RCPT TO:<carol", "450 4.2.0 not yet"));
+    let mx2 = on_port_25(Sink::smtp());
+    let dns = Zone::default()
+        .mx("dest.test", 10, "mx1.dest.test")
+        .mx("dest.test", 20, "mx2.dest.test")
+        .a("mx1.dest.test", mx1.1)
+        .a("mx2.dest.test", mx2.1)
+        .start();
+    let egress = Egress::with("lmtp", Some(&dns), "mx", "");
+    let mut mta = egress.transaction("MAIL FROM:<alice@origin.test>", &["bob@dest.test"]);
+    let message = [MESSAGE, b".\r\n"].concat();
+    mta.command("DATA", "354");
+    mta.send(&message);
+    mta.expect("250 2.0.0 ok, taken");
+    mta.command("MAIL FROM:<alice@origin.test>", "250");
+    mta.command("RCPT TO:<carol@dest.test>", "250");
+    mta.command("DATA", "354");
+    mta.send(&message);
+    mta.expect("250 2.0.0 ok, taken");
+    assert_eq!(mx1.0.dialogues().len(), 1, "{:?}", mx1.0.dialogues());
+    assert_eq!(
+        mx2.0.wait_for(1)[0].recipients,
+        ["RCPT TO:<carol@dest.test>"]
+    );
+}
+
+/// No host may be called so, and mail goes there all the same: name servers know names of any octets (RFC 2181, 11).
+#[test]
+fn names_with_an_underscore_can_be_reached() {
+    let up = on_port_25(Sink::smtp());
+    let route = Sink::smtp().start();
+    let dns = Zone::default()
+        .mx("des_t.test", 10, "mx_1.dest.test")
+        .a("mx_1.dest.test", up.1)
+        .a("_own.test", up.1)
+        .start();
+    let routes = format!("'rout_ed.test' = '{}'", route.next_hop());
+    let egress = Egress::with("lmtp", Some(&dns), "mx", &routes);
+    let replies = egress.send(&["a@des_t.test", "b@_own.test", "c@Rout_ed.test"]);
+    assert_eq!(replies, ["250 2.0.0 ok, taken"; 3]);
+    assert_eq!(up.0.wait_for(2).len(), 2);
+    assert_eq!(route.wait_for(1).len(), 1);
+}
+
+/// Nobody can ever be reached there, so nobody is to try again for days.
+#[test]
+fn what_is_no_domain_is_refused_for_good() {
+    let dns = Zone::default().start();
+    let egress = Egress::with("lmtp", Some(&dns), "mx", "");
+    let long = format!("c@{}.test", "a".repeat(64));
+    let rcpts = ["a@[127.0.0.1", "b@x..test", &long, "d@[nonsense]"];
+    for reply in egress.send(&rcpts) {
+        assert!(reply.starts_with("501 5.1.3 domain "), "{reply}");
+    }
+    assert_eq!(dns.asked("x..test") + dns.asked("x"), 0);
+}
+
 #[test]
 fn a_domain_without_mx_is_its_own_host() {
     let up = on_port_25(Sink::smtp());

@@ -208,7 +208,12 @@ fn tls_from_the_first_octet() {
 #[test]
 fn what_is_no_handshake_costs_its_session_only() {
     for mode in ["starttls", "implicit"] {
-        let (_mta, entrance, _hoptrail, setup) = ingress(Sink::smtp(), |setup| setup.tls(mode));
+        let (_mta, entrance, _hoptrail, setup) = ingress(Sink::smtp(), |mut setup| {
+            setup
+                .config
+                .insert_str(0, "timeouts = { handshake_s = 1 }\n");
+            setup.tls(mode)
+        });
         let shake = |octets: &[u8]| {
             let began = Instant::now();
             let mut client = Dialogue::connect(entrance);
@@ -283,14 +288,12 @@ fn postfix_under_tls_on_both_sides() {
 
     let mail = sink.wait_for(1).remove(0).mail();
     assert!(mail.below_trace() == MESSAGE, "{mail:?}");
-    let log =
-        std::fs::read_to_string(mta.daemon().state().path("var/log/mail.log")).expect("a log");
     for words in [
         "Anonymous TLS connection established from",
         "Verified TLS connection established to",
         "client=unknown[127.0.0.1]",
     ] {
-        assert!(log.contains(words), "no {words:?} in\n{log}");
+        mta.daemon().wait_for_log(words);
     }
     // And without TLS from the client: hoptrail does the MTA's STARTTLS.
     let mut plain = Dialogue::open(entrance);
@@ -348,9 +351,7 @@ fn postfix_takes_a_login_under_tls() {
             .below_trace()
             .ends_with(b"text\n")
     );
-    let log =
-        std::fs::read_to_string(mta.daemon().state().path("var/log/mail.log")).expect("a log");
-    assert!(log.contains("sasl_username=alice"), "{log}");
+    mta.daemon().wait_for_log("sasl_username=alice");
 }
 
 /// Runs a client written in Python, which must end well.

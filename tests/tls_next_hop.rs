@@ -166,6 +166,11 @@ fn opportunism_takes_any_certificate_and_plaintext_but_no_injection() {
             refusing().always("STARTTLS", "220 and then none"),
             &["EHLO client.test"],
         ),
+        // And so does one that is not begun.
+        (
+            refusing().always("STARTTLS", "close"),
+            &["EHLO client.test"],
+        ),
     ] {
         let (greeting, seen) = greeted(mta, optional);
         assert!(greeting.starts_with("220 "), "{greeting}");
@@ -193,6 +198,56 @@ fn opportunism_takes_any_certificate_and_plaintext_but_no_injection() {
         };
         assert!(seen.len() <= 2 && seen.iter().all(begun), "{seen:?}");
     }
+}
+
+/// Once for many, since a next hop that cannot do it cannot do it in any session.
+#[test]
+fn mail_that_goes_in_plaintext_though_tls_was_offered_is_warned_of() {
+    for (reply, why) in [
+        ("454 4.7.0 not now", "454 4.7.0 not now"),
+        ("220 and then none", ""),
+        ("close", "connection closed by the peer"),
+    ] {
+        let mta = Sink::smtp().offer("STARTTLS").always("STARTTLS", reply);
+        let (mta, entrance, hoptrail, _setup) = ingress(mta, |setup| {
+            setup.line("next_hop_tls = { mode = 'opportunistic' }")
+        });
+        drop(Dialogue::open(entrance));
+        let log = hoptrail.log();
+        let words = "TLS was offered and is not to be had, mail goes in plaintext: ";
+        let warned: Vec<_> = log.lines().filter(|line| line.contains(words)).collect();
+        assert_eq!(warned.len(), 1, "{log}");
+        let told = [why, "\"WARN\"", &mta.next_hop().to_string()];
+        assert!(told.iter().all(|word| warned[0].contains(word)), "{log}");
+    }
+}
+
+/// The TLS layer has other words for it, which send the reader to a manual for programmers.
+#[test]
+fn a_next_hop_that_is_cut_off_under_tls_is_told_of_in_our_words() {
+    let authority = Authority::new();
+    let next = Sink::smtp()
+        .starttls(authority.issue("relay.test").server())
+        .once("EHLO", "250-relay.test\r\n250 STARTTLS")
+        .always("EHLO", "close")
+        .start();
+    let exit = net::address();
+    let setup = Setup::new();
+    std::fs::write(setup.file("ca.pem"), authority.pem()).expect("a file can be written");
+    let (_hoptrail, _setup) = setup
+        .listener("egress", exit, next.next_hop())
+        .verified("required", "relay.test")
+        .start();
+    let mut client = Dialogue::open(exit);
+    client.command("EHLO client.test", "250");
+    client.command("MAIL FROM:<a@origin.test>", "250");
+    client.command("RCPT TO:<b@dest.test>", "250");
+    client.data(SMALL);
+    let told = client.expect("451 4.4.1 next hop ").concat();
+    assert!(
+        told.ends_with("no SMTP dialogue: connection cut off under TLS"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -315,7 +315,7 @@ fn what_came_back_to_the_hop_is_not_held_there() {
 #[test]
 fn what_left_before_the_mta_answered_for_it_is_not_held() {
     let slow = Sink::smtp().think(Duration::from_secs(1));
-    let mut hop = Hop::around(slow, "egress", "lmtp", Sink::smtp());
+    let mut hop = Hop::between(slow, Sink::smtp(), "timeouts = { store_ms = 500 }");
     thread::scope(|scope| {
         scope.spawn(|| hop.arrive(TRACKED, &["bob@dest.test", "carol@dest.test"]));
         let wire = hop.mta.wait_for(1).remove(0).data;

@@ -5,13 +5,13 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::dialogue::Dialogue;
 use support::hop::{FROM, Hop, MESSAGE, TRACKED};
 use support::mail::Mail;
 use support::sink::Sink;
-use support::wait_until;
+use support::{Stopwatch, wait_until};
 
 /// The message as it should leave the hop: the MTA's own line, no carry header.
 const LEFT: &[u8] =
@@ -179,6 +179,45 @@ fn a_refusal_that_is_not_about_the_request_stands() {
     let replies = hop.leave(FROM, &["RCPT TO:<bob@dest.test>"], &wire);
     assert_eq!(replies, [refusal]);
     assert_eq!(hop.report().of_recipients("X-Hoptrail-Event"), ["failed"]);
+}
+
+/// Both answer for MAIL and RCPT themselves; behind their 250 the next hop's refusal would come too late.
+#[test]
+fn parameters_of_dsn_that_cannot_be_meant_are_refused() {
+    for (role, next) in [("egress", Sink::smtp()), ("delivery", Sink::lmtp())] {
+        let hop = Hop::with(role, "lmtp", next.offer("DSN"));
+        let mut mta = Dialogue::open(hop.exit);
+        mta.command("LHLO mta.test", "250");
+        for wrong in [
+            "RET=FOO",
+            "RET",
+            "RET=FULL RET=HDRS",
+            "ENVID=a ENVID=b",
+            "ENVID",
+        ] {
+            mta.command(&format!("{FROM} {wrong}"), "501 5.5.4");
+        }
+        mta.command(&format!("{FROM} ret=hdrs ENVID=E9"), "250");
+        for wrong in [
+            "NOTIFY=SUCCESS,NEVER",
+            "NOTIFY=NEVER,NEVER",
+            "NOTIFY=SUCCESS,",
+            "NOTIFY=FOO",
+            "NOTIFY",
+            "NOTIFY=NEVER NOTIFY=NEVER",
+            "ORCPT=foo",
+            "ORCPT=;foo",
+            "ORCPT",
+            "ORCPT=rfc822;a@x.test ORCPT=rfc822;b@x.test",
+        ] {
+            mta.command(&format!("RCPT TO:<bob@dest.test> {wrong}"), "501 5.5.4");
+        }
+        let sound = "RCPT TO:<bob@dest.test> NOTIFY=Success,DELAY,failure ORCPT=x-odd;b+2Bx";
+        mta.command(sound, "250");
+        mta.data(b"Subject: x\r\n\r\ntext\r\n");
+        mta.expect("250 2.0.0 ok, taken");
+        assert_eq!(hop.next.wait_for(1)[0].recipients, [sound], "{role}");
+    }
 }
 
 #[test]
@@ -428,6 +467,43 @@ fn mail_that_needs_no_smtputf8_goes_without() {
         assert_eq!(leaves(rcpt, message), "550", "{rcpt} {message}");
     }
     assert_eq!(hop.next.transactions().len(), 1);
+}
+
+/// Only his own name needs it.
+#[test]
+fn one_whom_the_next_hop_cannot_name_keeps_nobody_else_from_the_mail() {
+    let hop = Hop::egress(Sink::smtp());
+    let replies = hop.leave(
+        "MAIL FROM:<alice@origin.test> SMTPUTF8",
+        &["RCPT TO:<b\u{fc}b@dest.test>", "RCPT TO:<bob@dest.test>"],
+        b"x: y\r\n\r\nz\r\n",
+    );
+    let refused = "550 5.6.7 the next hop does not take internationalised mail";
+    assert_eq!(replies, [refused, "250 2.0.0 ok, taken"]);
+    let seen = &hop.next.wait_for(1)[0];
+    assert_eq!(seen.mail_from, "MAIL FROM:<alice@origin.test>");
+    assert_eq!(seen.recipients, ["RCPT TO:<bob@dest.test>"]);
+}
+
+/// It says neither yes nor no; what is passed on as it is would be final for some clients and a puzzle for others.
+#[test]
+fn a_reply_to_the_end_of_data_that_is_no_verdict_is_a_delay() {
+    let strange = |script: support::sink::Script| script.always("DOT", "354 go on");
+    let ours = "451 4.5.0 next hop answered the end of the message with 354";
+    let hop = Hop::around(
+        strange(Sink::smtp()),
+        "delivery",
+        "lmtp",
+        strange(Sink::lmtp()),
+    );
+    let rcpts = ["RCPT TO:<bob@dest.test>", "RCPT TO:<carol@dest.test>"];
+    assert_eq!(hop.leave(FROM, &rcpts, MESSAGE), [ours; 2]);
+    let mut client = Dialogue::open(hop.entrance);
+    client.command("EHLO client.test", "250");
+    client.command(FROM, "250");
+    client.command("RCPT TO:<bob@dest.test>", "250");
+    client.data(MESSAGE);
+    client.expect(ours);
 }
 
 #[test]
@@ -742,11 +818,11 @@ fn many_replies_to_one_message_are_all_there_soon() {
         mta.command(&format!("RCPT TO:<r{n}@dest.test>"), "250");
     }
     mta.data(b"Subject: hi\r\n\r\nx\r\n");
-    let begun = Instant::now();
+    let watch = Stopwatch::start();
     for _ in 0..200 {
         mta.expect("250");
     }
     // At 50 ms each it would be ten seconds.
-    let took = begun.elapsed().as_secs();
+    let took = watch.elapsed().as_secs();
     assert!(took < 5, "{took} s");
 }

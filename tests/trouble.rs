@@ -7,7 +7,9 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::fs::{self, DirEntry};
 use std::net::SocketAddrV4;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -152,18 +154,29 @@ fn a_hop_that_is_killed_behind_the_dot_tells_of_each_success_once() {
         thread::sleep(Duration::from_millis(pause));
         hop.hoptrail.kill();
         hop.hoptrail.start_again();
-        // The MTA may know of no success, and send it again.
-        thread::sleep(Duration::from_secs(3));
+        // The MTA may know of no success, and send it again; then it has nothing more to send.
+        hop.wait_until_sent();
     }
-    let mails = Mail::in_maildir(hop.reports.path());
-    let mut arrivals = BTreeMap::new();
-    for report in mails.iter().filter_map(Mail::report) {
-        assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["relayed"]);
-        // The same step may be mailed again: the hop died before it had noted that it was.
-        let (arrived, step) = ("X-Hoptrail-Arrived", "X-Hoptrail-Step");
-        let steps: &mut BTreeSet<String> = arrivals.entry(report.field(arrived)).or_default();
-        steps.insert(report.field(step));
-    }
+    let arrivals = || {
+        let mails = Mail::in_maildir(hop.reports.path());
+        let mut arrivals = BTreeMap::new();
+        for report in mails.iter().filter_map(Mail::report) {
+            assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["relayed"]);
+            // The same step may be mailed again: the hop died before it had noted that it was.
+            let (arrived, step) = ("X-Hoptrail-Arrived", "X-Hoptrail-Step");
+            let steps: &mut BTreeSet<String> = arrivals.entry(report.field(arrived)).or_default();
+            steps.insert(report.field(step));
+        }
+        arrivals
+    };
+    wait_until(PATIENCE, "each success is told", || {
+        let arrivals = arrivals();
+        let all = arrivals.len() >= pauses.len();
+        all.then_some(()).ok_or(format!("{arrivals:?}"))
+    });
+    // A second step of one of them would come as soon.
+    thread::sleep(Duration::from_secs(2));
+    let arrivals = arrivals();
     assert_eq!(arrivals.len(), pauses.len(), "{arrivals:?}");
     assert!(
         arrivals.values().all(|steps| steps.len() == 1),
@@ -219,6 +232,19 @@ fn one_whom_the_mta_keeps_is_held_while_others_go() {
         });
         assert_eq!(held(), ["carol@elsewhere.test"]);
     }
+}
+
+/// How many files there are, in directories below this one too.
+fn files_below(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).expect("a queue");
+    let count = |entry: DirEntry| {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            files_below(&entry.path())
+        } else {
+            1
+        }
+    };
+    entries.filter_map(Result::ok).map(count).sum()
 }
 
 /// hoptrail around an MTA, a next hop for each kind of trouble behind it.
@@ -309,6 +335,19 @@ impl Hop {
             }
             Ok(events)
         })
+    }
+
+    /// Waits until the MTA, a Postfix, has nothing in its queue.
+    fn wait_until_sent(&self) {
+        let spool = self.mta.daemon().state().path("var/spool/postfix");
+        wait_until(PATIENCE, "the MTA's queue is empty", || {
+            let queues = ["incoming", "active", "deferred"];
+            let found = queues.map(|queue| files_below(&spool.join(queue)));
+            match found.iter().sum() {
+                0 => Ok(()),
+                left => Err(format!("{left} left, {found:?} in {queues:?}")),
+            }
+        });
     }
 
     /// A message to each next hop.

@@ -11,11 +11,11 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hoptrail::report::{Mailing, write};
 use hoptrail::track::{Event, HopReport, RecipientStatus, Role, Status, StepId, TrackingId};
-use support::wait_until;
+use support::{Stopwatch, wait_until};
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hoptrail");
@@ -85,6 +85,11 @@ struct Watch {
 
 impl Watch {
     fn start(maildir: &Path, more: &[&str]) -> Self {
+        Self::start_with(maildir, more, Stdio::inherit())
+    }
+
+    /// With its standard error there.
+    fn start_with(maildir: &Path, more: &[&str], stderr: Stdio) -> Self {
         let home = TempDir::new().expect("a temporary directory");
         let mut child = Command::new(BINARY)
             .arg("watch")
@@ -92,6 +97,7 @@ impl Watch {
             .args(more)
             .env("HOPTRAIL_HOME", home.path())
             .stdout(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .expect("the binary can be run");
         let (sender, lines) = channel();
@@ -111,6 +117,14 @@ impl Watch {
 
     fn line(&self) -> String {
         self.lines.recv_timeout(support::PATIENCE).expect("a line")
+    }
+
+    /// Waits until it has looked and found nothing to tell.
+    fn wait_until_it_waits(&mut self) {
+        let mut said = BufReader::new(self.child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("a line");
+        assert!(line.contains("waiting for the first"), "{line}");
     }
 
     fn signal(&self, name: &str) {
@@ -148,7 +162,7 @@ fn each_report_is_a_line_within_a_second() {
     for (n, pause_ms) in (2..).zip([0, 0, 3, 50, 300, 1_300]) {
         thread::sleep(Duration::from_millis(pause_ms));
         let id = format!("m{n}@x");
-        let delivered = Instant::now();
+        let delivered = Stopwatch::start();
         deliver(dir.path(), &id, n, Event::Delivered);
         let line = watch.line();
         let took = delivered.elapsed();
@@ -220,13 +234,12 @@ fn a_signal_ends_it_at_once_with_the_answer_so_far() {
             deliver(dir.path(), "aa@x", 1, event);
         }
         deliver(dir.path(), "zz@x", 2, Event::Delivered);
-        let mut watch = Watch::start(dir.path(), &["aa@x"]);
-        let shown = event.map(|_| watch.line());
-        if shown.is_none() {
-            // Nothing is said before there is something; so wait until it must have been looked.
-            thread::sleep(Duration::from_millis(500));
+        let mut watch = Watch::start_with(dir.path(), &["aa@x"], Stdio::piped());
+        match event {
+            Some(_) => drop(watch.line()),
+            None => watch.wait_until_it_waits(),
         }
-        let told = Instant::now();
+        let told = Stopwatch::start();
         watch.signal(name);
         let status = watch.end();
         assert!(told.elapsed() < PROMISED, "{:?}", told.elapsed());
@@ -259,10 +272,12 @@ fn it_ends_when_nobody_reads_and_says_what_is_wrong() {
     let script = format!("{BINARY} watch {} | head -n 1", dir.path().display());
     let mut shell = Command::new("sh")
         .args(["-c", &script])
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .expect("a shell");
-    thread::sleep(Duration::from_millis(500));
+    // What is there at first has been read, by one who reads no more.
+    let mut read = BufReader::new(shell.stdout.take().expect("a pipe"));
+    read.read_line(&mut String::new()).expect("a line");
     deliver(dir.path(), "aa@x", 2, Event::Delivered);
     wait_until(support::PATIENCE, "the pipe ends", || {
         let ended = shell.try_wait().expect("our own process");
@@ -322,7 +337,7 @@ fn a_terminal_is_drawn_over_and_left_as_it_was() {
     };
     let first = until("Ctrl-C ends");
     assert!(first.contains("mx2.example.net"), "{first}");
-    let delivered = Instant::now();
+    let delivered = Stopwatch::start();
     deliver(dir.path(), "aa@x", 2, Event::Delivered);
     let second = until("2 reports, ");
     assert!(delivered.elapsed() < PROMISED, "{:?}", delivered.elapsed());

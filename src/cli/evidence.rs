@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use futures_util::stream::{self, StreamExt};
 use mail_auth::{DnsError, Error, MessageAuthenticator};
 use tokio::time::timeout;
@@ -21,12 +21,12 @@ use crate::report::notice::Notice;
 use crate::report::{Keys, Record};
 use crate::track::Secret;
 use crate::trail::bundle::{self, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
-use crate::trail::examine::{collect, examine, keys_wanted, leave_out_forged};
+use crate::trail::examine::{collect, examine, keys_wanted, leave_out_forged, misfits};
 use crate::trail::message::Word;
 use crate::trail::render::evidence;
 use crate::trail::render::format::plain;
 use crate::trail::verify::Proof;
-use crate::trail::{Source, Trails, Truth};
+use crate::trail::{NotOurs, Source, Trails, Truth};
 
 /// Name servers that do not answer are not waited for any longer.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -70,29 +70,23 @@ impl Evidence {
 
     /// Writes the archive, without the reports that are forged, and says so.
     pub fn archive(mut self, secret: Option<&Secret>, to: &Path) -> anyhow::Result<()> {
-        let left_out = leave_out_forged(&mut self.mails, &self.keys, secret.into());
-        let trails = &self.judge(secret);
+        let forged = leave_out_forged(&mut self.mails, &self.keys, secret.into());
+        let trails = self.judge(secret);
         if trails.messages.is_empty() {
             bail!("no report that counts, so no evidence archive is made");
         }
-        let made_us = Clock::system().now_us();
-        let held = evidence::held(trails);
-        let archive = Bundle {
-            picture: evidence::picture(trails, made_us),
-            verdict: evidence::verdict(trails, made_us),
-            contents: Contents {
-                schema: SCHEMA.to_owned(),
-                made_by: MADE_BY.to_owned(),
-                made_us,
-                proofs: secret.map_or_else(Vec::new, |secret| proofs(trails, secret)),
-                keys: self.keys,
-            },
-            mails: self.mails,
-        }
-        .write();
-        write_new(to, &archive).with_context(|| format!("{}", to.display()))?;
-        if left_out > 0 {
-            eprintln!("left out of it, as forged or altered: {left_out}");
+        let held = evidence::held(&trails);
+        let count = forged.len();
+        let archive = self.pack(trails, forged, secret).write();
+        write_new(to, &archive).map_err(|why| match why.kind() {
+            io::ErrorKind::AlreadyExists => anyhow!(
+                "{}: there is such a file, and evidence is never overwritten; name another one, or move that away",
+                to.display()
+            ),
+            _ => anyhow!("{}: {why}", to.display()),
+        })?;
+        if count > 0 {
+            eprintln!("left out of it, as forged or altered: {count}");
         }
         eprintln!(
             "{}: evidence archive of {held}; note its digest elsewhere, it shows later that nothing was \
@@ -101,6 +95,29 @@ impl Evidence {
             bundle::digest(&archive)
         );
         Ok(())
+    }
+
+    /// What is written: the mails, what they tell, and of what was left out that which is on the same messages.
+    fn pack(self, trails: Trails, mut forged: Vec<NotOurs>, secret: Option<&Secret>) -> Bundle {
+        forged.retain(|report| trails.messages.iter().any(|m| m.id == report.id));
+        let made_us = Clock::system().now_us();
+        let contents = Contents {
+            schema: SCHEMA.to_owned(),
+            made_by: MADE_BY.to_owned(),
+            made_us,
+            had_secret: secret.is_some(),
+            proofs: secret.map_or_else(Vec::new, |secret| proofs(&trails, secret)),
+            misfits: misfits(self.mails.iter().map(Vec::as_slice), &self.keys),
+            keys: self.keys,
+            left_out: forged,
+        };
+        let trails = contents.with_left_out(trails);
+        Bundle {
+            picture: evidence::picture(&trails, made_us),
+            verdict: evidence::verdict(&trails, made_us),
+            contents,
+            mails: self.mails,
+        }
     }
 }
 

@@ -63,6 +63,9 @@ impl Access {
         for (n, word) in words.iter().enumerate() {
             let text = word.to_string_lossy();
             let looks = text == "-" || text.starts_with(['/', '.']) || text.contains("://");
+            if text.is_empty() {
+                bail!("an empty word names no source and no message");
+            }
             if n == 0 || looks || Path::new(word).exists() {
                 sources.push(self.source(word)?);
             } else if let Some(id) = id.replace(text.into_owned()) {

@@ -11,6 +11,7 @@ pub mod send;
 mod serve;
 mod stats;
 pub mod timeline;
+mod told;
 mod verify;
 mod watch;
 

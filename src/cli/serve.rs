@@ -33,6 +33,7 @@ use crate::report::{Mailing, notification, write_together};
 use crate::store::transport::Transport;
 use crate::store::{Store, keys, mailer};
 use crate::track::{Form, Role, Step};
+use crate::trail::render::format::plain_lines;
 
 /// How long the mailer has to finish the report in its hands when the hop stops.
 const MAILER_LAST: Duration = Duration::from_secs(5);
@@ -43,11 +44,17 @@ pub struct Args {
     /// The configuration file (TOML); every key is described in examples/hoptrail.toml
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Say whether the configuration is one to start or reload with, and touch nothing; exit code 0 if it is, 1 if not
+    #[arg(long)]
+    check: bool,
 }
 
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again. A broken configuration ends with exit
 /// code 2 before a port is opened.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.check {
+        return Ok(check(&args.config));
+    }
     let config = config::load(&args.config)?;
     let _log = observe::log::start();
     // The mailer lives here; sessions have threads of their own.
@@ -68,6 +75,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         server.stop().await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// As a start or a reload reads it. Ports and state are for the running hop to find out about.
+fn check(path: &Path) -> ExitCode {
+    let read = config::load(path).map_err(anyhow::Error::from);
+    let checked = read.and_then(|config| have_names(&Names::new(config.resolver), &config));
+    let (words, code) = match checked {
+        Ok(()) => (format!("{}: ok", path.display()), ExitCode::SUCCESS),
+        Err(why) => (format!("{why:#}"), ExitCode::FAILURE),
+    };
+    eprintln!("hoptrail: {}", plain_lines(&words));
+    code
 }
 
 fn reload(server: &mut Server, path: &Path) {
@@ -144,6 +163,12 @@ impl Server {
         let sockets = bind(addresses, &config.places, &workers)?;
         let transport = Transport::new(config.reports.via.clone(), &config.hostname)
             .with_context(|| config.places.key("reports.via: no TLS on this system"))?;
+        if let Err(why) = transport.prepare() {
+            let key = config.places.key("reports.via");
+            warn!(
+                "mail passes, REPORTS WAIT until this is mended: {key}: no Maildir can be made: {why}"
+            );
+        }
         let arriving = tracking
             .as_ref()
             .map(|t| t.arriving.clone())
@@ -205,11 +230,7 @@ impl Server {
         self.letterhead.send_replace(self.config.reports.clone());
         let tracking = self.store.clone().zip(keys);
         Ok(self.serve(
-            tracking.map(|(store, keys)| Tracking {
-                store,
-                keys,
-                arriving: self.arriving.clone(),
-            }),
+            tracking.map(|(store, keys)| Tracking::new(store, keys, self.arriving.clone())),
             sockets,
         ))
     }
@@ -344,8 +365,17 @@ fn open_state(config: &Config) -> anyhow::Result<Option<(Tracking, Claim)>> {
     let opened = match Claim::on(state_dir) {
         Err(taken @ ClaimError::Taken(_)) => return Err(anyhow::anyhow!("{key}: {taken}")),
         Err(unusable) => Err(unusable.into()),
-        Ok(claim) => open_tracking(state_dir, config.reports.retention_days)
-            .map(|tracking| (tracking, claim)),
+        Ok(claim) => {
+            if claim::is_open_to_others(state_dir) {
+                warn!(
+                    state_dir = %state_dir.display(),
+                    "others may read or change what lies there, reports and keys: {key}: chmod 700 {}",
+                    state_dir.display()
+                );
+            }
+            open_tracking(state_dir, config.reports.retention_days)
+                .map(|tracking| (tracking, claim))
+        }
     };
     Ok(opened
         .inspect_err(|error| {
@@ -360,11 +390,7 @@ fn open_state(config: &Config) -> anyhow::Result<Option<(Tracking, Claim)>> {
 fn open_tracking(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking> {
     let store = Store::open(state_dir, retention_days)?;
     let keys = keys::load_or_create(state_dir)?;
-    Ok(Tracking {
-        store,
-        keys,
-        arriving: Arriving::default(),
-    })
+    Ok(Tracking::new(store, keys, Arriving::default()))
 }
 
 /// How stored steps that share a mail become one: composed and signed when it is sent, not before.

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use super::evidence::Evidence;
 use super::mailbox::{self, SOURCES};
 use super::progress::Progress;
+use super::told::Told;
 use super::{print, secret, view};
 use crate::track::{Secret, TrackingId};
 use crate::trail::groups::Groups;
@@ -19,7 +20,7 @@ use crate::trail::render::format::plain;
 use crate::trail::render::line::Line;
 use crate::trail::render::{View, html, json, terminal};
 use crate::trail::reports::About;
-use crate::trail::{Counts, Message, NotOurs, Outcome, Reports, Source, Trails, Truth};
+use crate::trail::{Counts, Message, Outcome, Reports, Source, Trails};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -29,7 +30,8 @@ Exit codes:
      (the ? in the list)
   2  usage or I/O error
   3  something failed
-  4  nothing found";
+  4  nothing found
+Beside messages that are proved to be yours no others count.";
 
 /// Show where tracked mail is, from the reports in a mailbox.
 #[derive(Clone, Debug, clap::Args)]
@@ -88,7 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if args.json_lines {
             lines(&groups, &view)?
         } else {
-            list(&groups, &view, print)?
+            list(&groups, reports.unread(), &view, print)?
         }
     } else {
         let mut trails = groups.trails();
@@ -100,13 +102,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Told::of(&trails)
     };
     reports.keep();
-    if told.outcome.is_none() {
+    if told.outcome().is_none() {
         match &id {
             Some(id) => eprintln!("no report on {}", plain(id)),
             None => remark_on_nothing(&reports.looked_at(), &told, &sources),
         }
     }
-    Ok(ExitCode::from(exit_code(told.outcome)))
+    Ok(ExitCode::from(exit_code(told.outcome())))
 }
 
 impl Args {
@@ -121,52 +123,6 @@ impl Args {
     }
 }
 
-/// What the answer says, in short.
-#[derive(Default)]
-pub struct Told {
-    /// The worst of all messages; `None` without a message.
-    pub outcome: Option<Outcome>,
-    /// More news may come of one of them.
-    unsettled: bool,
-    /// Not all of them are proved.
-    unproved: bool,
-    not_ours: Vec<NotOurs>,
-}
-
-impl Told {
-    /// What an answer that shows all of these says.
-    pub fn of(trails: &Trails) -> Self {
-        Self {
-            outcome: worst(&trails.messages),
-            unsettled: !trails.messages.iter().all(Message::is_settled),
-            unproved: trails.messages.iter().any(|m| m.truth != Truth::Verified),
-            not_ours: trails.not_ours.clone(),
-        }
-    }
-
-    fn of_lines(lines: &[Line], not_ours: Vec<NotOurs>) -> Self {
-        Self {
-            outcome: lines.iter().map(|line| line.outcome).min(),
-            unsettled: !lines.iter().all(|line| line.is_settled),
-            unproved: lines.iter().any(Line::is_unproved),
-            not_ours,
-        }
-    }
-
-    /// Takes in what another part of the answer says.
-    pub fn add(&mut self, more: Self) {
-        self.outcome = self.outcome.into_iter().chain(more.outcome).min();
-        self.unsettled |= more.unsettled;
-        self.unproved |= more.unproved;
-        self.not_ours.extend(more.not_ours);
-    }
-
-    /// Whether there is a message, and nothing is left to wait for.
-    pub fn is_done(&self) -> bool {
-        self.outcome.is_some() && !self.unsettled
-    }
-}
-
 /// Messages that are put together at a time, and let go when they are shown: so many that a list that is read at a
 /// glance is laid out as one.
 pub const PART: usize = 200;
@@ -174,6 +130,7 @@ pub const PART: usize = 200;
 /// Shows every message in a line, while others are still being put together.
 pub fn list(
     groups: &Groups,
+    unread: usize,
     view: &View,
     mut show: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<Told> {
@@ -187,10 +144,11 @@ pub fn list(
         told.add(more);
         show(&lines)
     })?;
-    if told.unproved {
+    if told.has_unproved() {
         show(&terminal::unproved_remark(view))?;
     }
     show(&terminal::not_ours(&told.not_ours, view))?;
+    show(&terminal::unread(unread, view))?;
     Ok(told)
 }
 
@@ -244,6 +202,9 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
 fn whole(trails: &Trails, hops: bool, args: &Args) -> anyhow::Result<()> {
     let view = view();
     if let Some(file) = &args.html {
+        if file.as_os_str() == "-" {
+            bail!("--html needs the name of a file; the page is not printed");
+        }
         let failed = || format!("cannot write {}", file.display());
         write_whole(file, &html::page(trails, &view)).with_context(failed)?;
     }
@@ -262,8 +223,12 @@ fn remark(trails: &Trails) {
     const SHOWN: usize = 5;
     let skipped = trails.skipped.len();
     if skipped > 0 {
-        let mails = if skipped == 1 { "mail" } else { "mails" };
-        eprintln!("{skipped} {mails} skipped: unreadable, though marked as tracking reports");
+        let of = if skipped == 1 {
+            "file or folder"
+        } else {
+            "files or folders"
+        };
+        eprintln!("{skipped} {of} skipped, not read or not understood:");
     }
     for (place, why) in trails.skipped.iter().take(SHOWN) {
         eprintln!("  {}: {}", plain(place), plain(why));
@@ -343,12 +308,8 @@ pub fn people(trails: &Trails, hops: bool, view: &View) -> String {
     } else {
         text.push_str(&terminal::list(trails, view));
     }
-    text + &terminal::not_ours(&trails.not_ours, view)
-}
-
-/// The worst of all messages; `None` without a message.
-pub fn worst(messages: &[Message]) -> Option<Outcome> {
-    messages.iter().map(Message::outcome).min()
+    text.push_str(&terminal::not_ours(&trails.not_ours, view));
+    text + &terminal::unread(trails.skipped.len(), view)
 }
 
 /// The exit code that tells the worst.
@@ -368,6 +329,7 @@ mod tests {
     use super::*;
     use crate::report::Received;
     use crate::track::{Event, HopReport, RecipientStatus, Role, Status, StepId};
+    use crate::trail::Truth;
     use crate::trail::assemble::assemble;
 
     fn trails(messages: &[(&str, &str, Event)]) -> Trails {
@@ -447,7 +409,7 @@ mod tests {
     fn exit_codes_tell_the_worst() {
         let code = |events: &[Event]| {
             let all: Vec<_> = events.iter().map(|e| (e.as_str(), "m@x", *e)).collect();
-            exit_code(worst(&trails(&all).messages))
+            exit_code(Told::of(&trails(&all)).outcome())
         };
         assert_eq!(code(&[]), 4);
         assert_eq!(code(&[Event::Delivered]), 0);
@@ -463,5 +425,26 @@ mod tests {
         ] {
             assert_eq!(code(&[Event::Delivered, open]), 1, "{open}");
         }
+    }
+
+    /// Anybody can mail a report on a message that was never sent.
+    #[test]
+    fn beside_what_is_proved_nothing_else_counts() {
+        let both = |own, forged| {
+            let mut all = trails(&[("own", "m1@x", own), ("forged", "m2@x", forged)]);
+            for message in &mut all.messages {
+                message.truth = match message.id.as_str() {
+                    "own" => Truth::Verified,
+                    _ => Truth::Unproved,
+                };
+            }
+            Told::of(&all)
+        };
+        let done = both(Event::Delivered, Event::Transferred);
+        assert_eq!(exit_code(done.outcome()), 0);
+        assert!(done.is_done());
+        let open = both(Event::Transferred, Event::Delivered);
+        assert_eq!(exit_code(open.outcome()), 1);
+        assert!(!open.is_done());
     }
 }

@@ -11,11 +11,9 @@ use anyhow::Context;
 
 use super::{evidence, print, view};
 use crate::trail::bundle::{ARCHIVE_OCTETS_MAX, Broken, Bundle};
-use crate::trail::examine::examine;
 use crate::trail::render::evidence::{Holds, report};
 use crate::trail::render::format::plain;
 use crate::trail::render::terminal;
-use crate::trail::verify::Known;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -43,19 +41,14 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let archive = read(&args.file).with_context(|| format!("{}", args.file.display()))?;
     let checked = Bundle::read(&archive).and_then(|bundle| {
-        let proofs = bundle.proofs()?;
-        Ok((bundle, proofs))
+        let trails = bundle.judge()?;
+        Ok((bundle, trails))
     });
-    let (bundle, proofs) = match checked {
+    let (bundle, trails) = match checked {
         Ok(checked) => checked,
         Err(broken) => return not(&args.file, &broken),
     };
-    let known = match proofs.as_slice() {
-        [] => Known::Nothing,
-        proofs => Known::Proofs(proofs),
-    };
     let keys = &bundle.contents.keys;
-    let trails = examine(bundle.mails.iter().map(Vec::as_slice), keys, known);
     let today = match args.dns {
         None => None,
         Some(server) => {

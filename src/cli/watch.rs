@@ -20,7 +20,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::mailbox::{self, SOURCES};
 use super::progress::Progress;
 use super::screen::Screen;
-use super::timeline::{PART, Told, asked_for, exit_code, list, people, select};
+use super::timeline::{PART, asked_for, exit_code, list, people, select};
+use super::told::Told;
 use super::{secret, view};
 use crate::track::Secret;
 use crate::trail::groups::Groups;
@@ -259,12 +260,12 @@ impl Live {
             answer = people(&trails, true, &view);
             Told::of(&trails)
         } else {
-            list(groups, &view, |lines| {
+            list(groups, reports.unread(), &view, |lines| {
                 answer.push_str(lines);
                 Ok(())
             })?
         };
-        known.store(exit_code(told.outcome), Ordering::Relaxed);
+        known.store(exit_code(told.outcome()), Ordering::Relaxed);
         if answer != self.shown || self.shown.is_empty() {
             let count = reports.looked_at().counts.reports;
             let kept = id.map_or(0, |_| HEAD_LINES);
@@ -311,14 +312,14 @@ impl News {
                 return Ok(());
             }
             // Who is told knows the exit code by it.
-            known.store(exit_code(told.outcome), Ordering::Relaxed);
+            known.store(exit_code(told.outcome()), Ordering::Relaxed);
             say(&std::mem::take(&mut text))
         };
         match id {
             Some(id) => take(whole(groups, id)?)?,
             None => groups.in_parts(PART, |trails| trails, take)?,
         }
-        known.store(exit_code(told.outcome), Ordering::Relaxed);
+        known.store(exit_code(told.outcome()), Ordering::Relaxed);
         say(&text)?;
         Ok(told)
     }
@@ -357,7 +358,7 @@ fn lines(trails: &Trails, as_json: bool) -> String {
 fn fingerprint(message: &Message) -> u64 {
     let mut hasher = DefaultHasher::new();
     let steps = message.stays.iter().map(|stay| stay.steps.len());
-    (steps.sum::<usize>(), message.unproved).hash(&mut hasher);
+    (steps.sum::<usize>(), message.unproved, &message.left_out).hash(&mut hasher);
     format!("{:?}", message.recipients).hash(&mut hasher);
     hasher.finish()
 }

@@ -191,7 +191,12 @@ fn mail_does_not_go_in_circles() {
             "{message}"
         );
     }
-    for routes in ["'x.test.' =", "'.X.test' =", "'b\u{fc}cher.test' ="] {
+    for routes in [
+        "'x.test.' =",
+        "'.X.test' =",
+        "'b\u{fc}cher.test' =",
+        "'_a.b_c.test' =",
+    ] {
         let routes = format!("{routes} \"lmtp://127.0.0.1:27\"");
         listener("127.0.0.1:26", "mx", &routes).unwrap();
     }
@@ -326,6 +331,7 @@ fn no_listener_is_a_mistake() {
 }
 
 mod dkim;
+mod keywords;
 mod mistakes;
 mod policy;
 mod tls;

@@ -50,7 +50,8 @@ pub async fn admit(site: &Site, mut stream: TcpStream, address: SocketAddr) -> O
     if !listener.serves(ends.client.ip()) {
         warn!(listen = %listener.listen, client = %ends.client, "refused: not in the listener's clients");
         let text = format!("{hostname} takes no mail from your address");
-        Box::pin(turn_away(stream, site, Reply::new(554, "5.7.1", &text))).await;
+        // Most likely the hop's own MTA at a new address: its mail is to wait until `clients` names that.
+        Box::pin(turn_away(stream, site, Reply::new(421, "4.7.1", &text))).await;
         return None;
     }
     let sessions_max = site.hop.limits.sessions_per_client_max;

@@ -4,6 +4,7 @@
 use std::mem;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use thiserror::Error;
 
 use super::buffer;
@@ -82,30 +83,35 @@ impl<'a> Body<'a> {
     /// Waits for the header block: until it is whole, the message ends, or it is longer than `octets_max`; in
     /// the last case there is `None`.
     pub async fn header(&mut self, octets_max: usize) -> Result<Option<&[u8]>, BodyError> {
-        let header = self.header_len(octets_max).await?;
-        Ok(header.and_then(|len| self.held().get(..len)))
+        let end = self.header_end(octets_max).await?;
+        let within = end.filter(|end| *end <= octets_max);
+        Ok(within.and_then(|end| self.held().get(..end)))
     }
 
     /// Takes the start of the message out: the header block and whatever of the body came with it.
     pub async fn head(&mut self, octets_max: usize) -> Result<Head, BodyError> {
-        let header = self.header_len(octets_max).await?;
+        let end = self.header_end(octets_max).await?;
         self.settle();
         let ending = self.changed.len() - self.ending();
         let ending = self.changed.split_off(ending);
         let text = mem::replace(&mut self.changed, ending);
-        Ok(Head { text, header })
+        Ok(Head::new(text, end, octets_max))
     }
 
-    async fn header_len(&mut self, octets_max: usize) -> Result<Option<usize>, BodyError> {
+    /// Where the header block ends, if that is here once more than `octets_max` are.
+    async fn header_end(&mut self, octets_max: usize) -> Result<Option<usize>, BodyError> {
         loop {
             self.scan();
             let held = self.held();
-            let (end, whole) = (header_end(held), held.len());
-            if end.is_some() || whole > octets_max {
-                return Ok(end.filter(|end| *end <= octets_max));
+            let (end, len) = (header_end(held), held.len());
+            if end.is_some() {
+                return Ok(end);
             }
             if self.ended {
-                return Ok(Some(whole - self.ending()));
+                return Ok(Some(len - self.ending()));
+            }
+            if len > octets_max {
+                return Ok(None);
             }
             self.fill().await?;
         }
@@ -258,17 +264,34 @@ fn see(digest: &mut Option<&mut Digest>, text: &[u8]) {
     }
 }
 
-/// Writes to every sink that is left; one that breaks off is left no more.
+/// Writes to every sink that is left, side by side; one that breaks off is left no more.
 async fn write_all(
     sinks: &mut [Option<&mut Wire>],
     octets: &[u8],
     broken: &mut Vec<(usize, WireError)>,
 ) {
-    for (place, sink) in sinks.iter_mut().enumerate() {
-        let Some(wire) = sink else { continue };
-        if let Err(error) = wire.write(octets).await {
-            broken.push((place, error));
-            *sink = None;
-        }
+    if let [Some(only)] = sinks {
+        let written = only.write(octets).await;
+        return note(sinks, broken, 0, written);
+    }
+    let places = sinks.iter_mut().enumerate();
+    let writes = places.filter_map(|(place, sink)| {
+        let wire = sink.as_mut()?;
+        Some(async move { (place, wire.write(octets).await) })
+    });
+    for (place, written) in join_all(writes).await {
+        note(sinks, broken, place, written);
+    }
+}
+
+fn note(
+    sinks: &mut [Option<&mut Wire>],
+    broken: &mut Vec<(usize, WireError)>,
+    place: usize,
+    written: Result<(), WireError>,
+) {
+    if let Err(error) = written {
+        broken.push((place, error));
+        sinks[place] = None;
     }
 }

@@ -80,14 +80,9 @@ impl<'a> Chunk<'a> {
         self.left
     }
 
-    /// Reads the start of a first chunk, until the header block is whole, the chunk ends, or the block is
-    /// longer than `octets_max`. `last`: nothing follows this chunk, so what it holds is all.
-    pub async fn head(&mut self, octets_max: usize, last: bool) -> Result<Head, BodyError> {
-        self.head_behind(Vec::new(), octets_max, last).await
-    }
-
-    /// The same for a chunk behind others, of which `text` is held.
-    pub async fn head_behind(
+    /// Reads the start of a message, of which `text` is held from earlier chunks, until the header block is whole, the
+    /// chunk ends, or the block is longer than `octets_max`. `last`: nothing follows this chunk, so what it holds is all.
+    pub async fn head(
         &mut self,
         mut text: Vec<u8>,
         octets_max: usize,
@@ -97,8 +92,7 @@ impl<'a> Chunk<'a> {
             let found = block_end(&text);
             if found.is_some() || self.left == 0 || text.len() > octets_max {
                 let all = (last && self.left == 0).then_some(text.len());
-                let header = found.or(all).filter(|end| *end <= octets_max);
-                return Ok(Head { text, header });
+                return Ok(Head::new(text, found.or(all), octets_max));
             }
             self.read(&mut text).await?;
         }

@@ -4,7 +4,7 @@
 use std::pin::pin;
 
 use tokio::net::TcpStream;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::deadline::Timer;
 use super::next_hop::{ConnectError, Manners, NextHopAddr, Protocol};
@@ -14,7 +14,7 @@ use crate::smtp::capability::Capabilities;
 use crate::smtp::reply::Reply;
 
 /// Opens a connection, beginning with `prelude`; with the greeting, and under TLS where that is wanted. Where
-/// TLS is optional and its handshake failed, a second connection does without.
+/// TLS is optional and it failed, or the next hop closed instead of beginning it, a second connection does without.
 pub async fn open(
     to: &NextHopAddr,
     prelude: &[u8],
@@ -25,15 +25,24 @@ pub async fn open(
         if !prelude.is_empty() {
             wire.write(prelude).await?;
         }
-        let optional = |tls: &ClientTls| tls.mode == ClientMode::Opportunistic;
-        match greeted(to, &mut wire, manners).await {
-            Err(ConnectError::Handshake(error)) if manners.tls.is_some_and(optional) => {
-                info!(next_hop = %to, "no TLS ({error}), going on in plaintext");
+        let optional = |tls: &&ClientTls| tls.mode == ClientMode::Opportunistic;
+        match (
+            greeted(to, &mut wire, manners).await,
+            manners.tls.filter(optional),
+        ) {
+            (Err(ConnectError::Handshake(error)), Some(tls)) => {
+                in_plaintext(to, tls, &error.to_string());
                 manners.tls = None;
             }
-            greeting => return Ok((wire, greeting?)),
+            (greeting, _) => return Ok((wire, greeting?)),
         }
     }
+}
+
+/// Says that mail goes on to this next hop in plaintext though it offered TLS.
+fn in_plaintext(to: &NextHopAddr, tls: &ClientTls, why: &str) {
+    info!(next_hop = %to, "no TLS ({why}), going on in plaintext");
+    tls.missed(|times| warn!(next_hop = %to, times, "TLS was offered and is not to be had, mail goes in plaintext: {why}"));
 }
 
 async fn dial(to: &NextHopAddr, manners: Manners<'_>) -> Result<Wire, ConnectError> {
@@ -90,13 +99,16 @@ async fn secured(
     let hello = manners.hello(verb, wire).await?;
     let mut ready = false;
     if hello.is_positive() && Capabilities::of(&hello).offers("STARTTLS") {
-        wire.write(b"STARTTLS\r\n").await?;
-        let reply = manners.reply(wire).await?;
+        let asked = start_tls(wire, manners).await;
+        let reply = asked.map_err(ConnectError::Handshake)?;
         if reply.code == 421 {
             // It closes the connection (RFC 5321, 3.8): there is nothing left to go on with.
             return Err(ConnectError::Refused(reply));
         }
         ready = reply.code == 220;
+        if !ready && tls.mode == ClientMode::Opportunistic {
+            in_plaintext(to, tls, &reply.text());
+        }
     }
     if ready {
         handshake(to, tls, wire, manners).await?;
@@ -104,6 +116,11 @@ async fn secured(
         return Err(ConnectError::NoTls);
     }
     Ok(greeting)
+}
+
+async fn start_tls(wire: &mut Wire, manners: Manners<'_>) -> Result<Reply, WireError> {
+    wire.write(b"STARTTLS\r\n").await?;
+    manners.reply(wire).await
 }
 
 async fn handshake(

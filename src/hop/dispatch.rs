@@ -1,43 +1,55 @@
 //! A transaction of an egress or a delivery spread over its destinations: the legs are opened side by
-//! side, the message streams to all of them at once, and the outcomes come back in the client's order.
+//! side, the message streams to all of them at once, and the outcomes come back in the client's order, each as
+//! soon as it is known and so are those before it.
+//!
+//! A client gives up a message whose end is not answered in time (RFC 5321, 4.5.3.2.6: 10 minutes), and sends again
+//! what some of its recipients have. So everything that may come before its first reply has one bound: the opening, at
+//! all destinations together, `open_s`; and that with the wait for the reply `final_reply_s`. The next replies have
+//! that time each, as they have of the client.
 
 mod chunks;
 
+use std::time::Duration;
+
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::timeout;
 
 use super::Site;
 use super::body::{Body, BodyError};
+use super::deadline::Timer;
 use super::leg::{Framing, Leg};
 use super::passage::Passage;
 use super::peer::Peer;
 use super::route::Destination;
-use super::transaction::{Fate, Mail, Times};
+use super::transaction::{Batch, Fate, Mail, Times};
 use crate::smtp::data::stuff::Stuffer;
 
 /// Connections a session keeps for its next transaction.
 const KEPT_MAX: usize = 8;
 
+/// What is to be told of recipients together waits so long for more of them: a store that answers for one after the
+/// other makes one report of it.
+const GATHER: Duration = Duration::from_millis(200);
+
 /// Open connections of a session, by where they lead.
 #[derive(Default)]
-pub struct Peers(Vec<(Destination, Peer)>);
-
-/// How a transaction went.
-pub struct Dispatched {
-    /// For each recipient, in the client's order.
-    pub fates: Vec<Fate>,
-    /// The exchanges with the next hop, where there was one only.
-    pub times: Times,
+pub struct Peers {
+    open: Vec<(Destination, Peer)>,
+    /// For the opening of its transactions.
+    timer: Timer,
 }
 
 impl Peers {
     fn take(&mut self, to: &Destination) -> Option<Peer> {
-        let at = self.0.iter().position(|(known, _)| known == to)?;
-        Some(self.0.swap_remove(at).1)
+        let at = self.open.iter().position(|(known, _)| known == to)?;
+        Some(self.open.swap_remove(at).1)
     }
 
     /// Says goodbye to all.
     pub async fn quit(self) {
-        join_all(self.0.into_iter().map(|(_, peer)| peer.quit())).await;
+        join_all(self.open.into_iter().map(|(_, peer)| peer.quit())).await;
     }
 }
 
@@ -46,7 +58,10 @@ impl Peers {
 pub struct Dispatch<'a> {
     site: &'a Site,
     legs: Vec<Leg<'a>>,
-    recipients: usize,
+    /// For each recipient, in the client's order, the leg and the place there.
+    places: Vec<(usize, usize)>,
+    /// How long it took to open it.
+    opening: Duration,
     /// What chunks become for next hops that take none.
     stuffer: Stuffer,
 }
@@ -60,18 +75,26 @@ impl<'a> Dispatch<'a> {
         passage: Option<&Passage>,
         came: Framing,
     ) -> Self {
-        let mut legs: Vec<Leg<'_>> = destinations(site, mail)
+        let begun_us = site.hop.clock.now_us();
+        let groups = destinations(site, mail);
+        let places = places(&groups, mail.rcpts.len());
+        let mut legs: Vec<Leg<'_>> = groups
             .into_iter()
             .map(|(to, members)| {
                 let peer = peers.take(&to);
                 Leg::new(site, to, members, peer)
             })
             .collect();
-        join_all(legs.iter_mut().map(|leg| leg.open(mail, passage, came))).await;
+        let opening = join_all(legs.iter_mut().map(|leg| leg.open(mail, passage, came)));
+        let limit = site.hop.timeouts.open();
+        if peers.timer.within(limit, opening).await.is_none() {
+            legs.iter_mut().for_each(Leg::cease_opening);
+        }
         Self {
             site,
             legs,
-            recipients: mail.rcpts.len(),
+            places,
+            opening: since(begun_us, site),
             stuffer: Stuffer::new(site.listener.bare_newline),
         }
     }
@@ -89,16 +112,88 @@ impl<'a> Dispatch<'a> {
             }
         }
         body.drain().await?;
-        let dot_us = body.dot_us;
-        self.legs.iter_mut().for_each(|leg| leg.ends(dot_us));
+        let (dot_us, patience) = (body.dot_us, self.patience(body.dot_us));
+        self.legs
+            .iter_mut()
+            .for_each(|leg| leg.ends(dot_us, patience));
         Ok(())
     }
 
-    /// The message is over: how everybody fared.
-    pub async fn finish(mut self, peers: &mut Peers) -> Dispatched {
-        join_all(self.legs.iter_mut().map(Leg::finish)).await;
-        gather(self.legs, self.recipients, peers)
+    /// How long the first reply to a message may take whose end went out at `end_us`. What it took to open the
+    /// transaction is taken off: the client may have sent all of it before. But a next hop that has a message is not
+    /// left without time for its reply, whatever the configuration says.
+    fn patience(&self, end_us: i64) -> Duration {
+        let limit = self.site.hop.timeouts.final_reply();
+        let passed = self.opening.saturating_add(since(end_us, self.site));
+        limit.saturating_sub(passed).max(limit / 2)
     }
+
+    /// The message is over: how those fared who come next in the client's order, from this place on, as soon as that is
+    /// known of the first. `gathers` waits a moment for more of them.
+    pub async fn next(&mut self, from: usize, gathers: bool) -> Batch {
+        while !self.is_known(from) {
+            self.hear().await;
+        }
+        if gathers && self.is_awaited() {
+            let all = async {
+                while self.is_awaited() {
+                    self.hear().await;
+                }
+            };
+            // It does not matter which of the two ended the wait.
+            let _ = timeout(GATHER, all).await;
+        }
+        let fates = (from..self.places.len()).map_while(|place| self.fate(place));
+        Batch {
+            from,
+            fates: fates.collect(),
+        }
+    }
+
+    /// Waits until more is known. Cancel-safe.
+    async fn hear(&mut self) {
+        if let [only] = self.legs.as_mut_slice() {
+            return only.hear().await;
+        }
+        let awaited = self.legs.iter_mut().filter(|leg| leg.awaits().is_some());
+        let mut heard: FuturesUnordered<_> = awaited.map(Leg::hear).collect();
+        heard.next().await;
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.legs.iter().any(|leg| leg.awaits().is_some())
+    }
+
+    fn is_known(&self, place: usize) -> bool {
+        let (leg, member) = self.places.get(place).copied().unwrap_or_default();
+        self.legs.get(leg).is_none_or(|leg| leg.knows(member))
+    }
+
+    fn fate(&self, place: usize) -> Option<Fate> {
+        let (leg, member) = *self.places.get(place)?;
+        self.legs.get(leg)?.fate(member)
+    }
+
+    /// The exchanges with the next hop so far, where there is one only.
+    pub fn times(&self) -> Times {
+        match self.legs.as_slice() {
+            [only] => only.times.clone(),
+            _ => Times::default(),
+        }
+    }
+
+    /// Everything is known: keeps the connections that can be used again.
+    pub fn keep(self, peers: &mut Peers) {
+        let kept = self.legs.into_iter().filter_map(Leg::kept);
+        peers.open.extend(kept);
+        peers.open.truncate(KEPT_MAX);
+    }
+}
+
+/// The time since then, by the hop's clock.
+fn since(us: i64, site: &Site) -> Duration {
+    let passed_us = site.hop.clock.now_us().saturating_sub(us);
+    Duration::from_micros(u64::try_from(passed_us).unwrap_or(0))
 }
 
 /// The recipients by where they go, in a fixed order.
@@ -114,31 +209,13 @@ fn destinations(site: &Site, mail: &Mail) -> Vec<(Destination, Vec<usize>)> {
     groups
 }
 
-fn gather(legs: Vec<Leg<'_>>, recipients: usize, peers: &mut Peers) -> Dispatched {
-    let mut fates: Vec<Option<Fate>> = (0..recipients).map(|_| None).collect();
-    let single = legs.len() == 1;
-    let mut times = Times::default();
-    for mut leg in legs {
-        if single {
-            times = std::mem::take(&mut leg.times);
+/// For each recipient the group and the place there.
+fn places(groups: &[(Destination, Vec<usize>)], recipients: usize) -> Vec<(usize, usize)> {
+    let mut places = vec![(0, 0); recipients];
+    for (group, (_, members)) in groups.iter().enumerate() {
+        for (member, place) in members.iter().enumerate() {
+            places[*place] = (group, member);
         }
-        let (tracks, notifies) = (leg.tracks, leg.offers("DSN"));
-        let done = leg.done();
-        for (place, outcome) in done.fates {
-            if let Some(fate) = fates.get_mut(place) {
-                *fate = Some(Fate {
-                    outcome,
-                    tracks,
-                    notifies,
-                });
-            }
-        }
-        peers.0.extend(done.kept);
     }
-    peers.0.truncate(KEPT_MAX);
-    // Every recipient is in exactly one leg.
-    Dispatched {
-        fates: fates.into_iter().flatten().collect(),
-        times,
-    }
+    places
 }

@@ -2,33 +2,63 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
+
 use super::header::message_id;
+use crate::smtp::data::header_fields;
 
 /// The start of a message, held back.
 pub struct Head {
-    /// The header block and whatever of the body came with it.
+    /// The header block, or the start of it, and whatever of the body came with it.
     pub text: Vec<u8>,
-    /// How much of it is the header block with its empty line; `None` if that is longer than the limit.
-    pub header: Option<usize>,
+    /// How much of it is known to be header block.
+    block: usize,
+    whole: bool,
 }
 
 impl Head {
-    /// The header block, as far as it is known.
+    /// A text whose header block ends, with its empty line, at `end`, or goes on behind it. One of more than
+    /// `octets_max` is not taken for whole.
+    pub fn new(text: Vec<u8>, end: Option<usize>, octets_max: usize) -> Self {
+        // The last field may go on, too.
+        let fields = || header_fields(&text).last().map_or(0, |last| last.start);
+        Self {
+            block: end.unwrap_or_else(fields),
+            whole: end.is_some_and(|end| end <= octets_max),
+            text,
+        }
+    }
+
+    /// The header block; if it is not [whole](Self::is_whole), those fields at its start that are.
     pub fn block(&self) -> &[u8] {
-        self.header
-            .and_then(|header| self.text.get(..header))
-            .unwrap_or_default()
+        self.text.get(..self.block).unwrap_or_default()
+    }
+
+    /// Whether all of the header block is here, and no longer than the limit.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether its first line is here, or is known not to come.
+    pub fn has_begun(&self) -> bool {
+        self.whole || memmem::find(&self.text, b"\r\n").is_some()
+    }
+
+    /// What of the body came with a header block that is whole.
+    pub fn body(&self) -> &[u8] {
+        let body = self.text.get(self.block..).filter(|_| self.whole);
+        body.unwrap_or_default()
     }
 
     /// Takes `field`, a part of the header block, out.
     pub fn remove(&mut self, field: Range<usize>) {
-        self.header = self.header.map(|header| header - field.len());
+        self.block -= field.len();
         self.text.drain(field);
     }
 
     /// Puts `text`, whole lines, in the place of `field`, a part of the header block.
     pub fn replace(&mut self, field: Range<usize>, text: &[u8]) {
-        self.header = self.header.map(|header| header - field.len() + text.len());
+        self.block = self.block - field.len() + text.len();
         self.text.splice(field, text.iter().copied());
     }
 
@@ -38,12 +68,13 @@ impl Head {
         self.text.extend_from_slice(field);
         self.text.copy_within(..len, field.len());
         self.text[..field.len()].copy_from_slice(field);
-        self.header = self.header.map(|header| header + field.len());
+        self.block += field.len();
     }
 
-    /// The message's own id, for reports.
+    /// The message's own id, for reports; of a block that is not whole, none.
     pub fn message_id(&self) -> Option<String> {
-        message_id(self.block()).map(|id| String::from_utf8_lossy(id).into_owned())
+        let block = self.whole.then(|| self.block())?;
+        message_id(block).map(|id| String::from_utf8_lossy(id).into_owned())
     }
 }
 
@@ -54,14 +85,35 @@ mod tests {
     #[test]
     fn a_field_is_put_on_top_of_what_is_there() {
         for text in ["From: a\r\n\r\nbody", "\r\n", ""] {
-            let mut head = Head {
-                text: text.into(),
-                header: Some(text.len().min(11)),
-            };
+            let mut head = Head::new(text.into(), Some(text.len().min(11)), 64);
             head.put_on_top(b"X-Longer-Than-Some: than the text\r\n");
             let whole = ["X-Longer-Than-Some: than the text\r\n", text].concat();
             assert_eq!(head.text, whole.as_bytes());
             assert_eq!(head.block(), &whole.as_bytes()[..35 + text.len().min(11)]);
+        }
+    }
+
+    #[test]
+    fn of_a_block_that_goes_on_the_fields_count_that_cannot() {
+        let block = |text: &str, end| {
+            let head = Head::new(text.into(), end, 12);
+            let block = String::from_utf8_lossy(head.block()).into_owned();
+            (block, head.is_whole())
+        };
+        for (text, end, known) in [
+            ("A: b\r\n\r\nbody", Some(8), ("A: b\r\n\r\n", true)),
+            (
+                "A: b\r\nC: d\r\n\r\nx",
+                Some(14),
+                ("A: b\r\nC: d\r\n\r\n", false),
+            ),
+            ("A: b\r\nC: d\r\n", None, ("A: b\r\n", false)),
+            ("A: b\r\nC: d\r\n e", None, ("A: b\r\n", false)),
+            ("A: b\r\n", None, ("", false)),
+            ("", None, ("", false)),
+        ] {
+            let (shown, whole) = known;
+            assert_eq!(block(text, end), (shown.to_owned(), whole), "{text:?}");
         }
     }
 }

@@ -45,7 +45,8 @@ pub struct Limits {
     /// Octets in one reply of the next hop, all its lines together.
     #[serde(deserialize_with = "within::<512, OCTETS, _, _>")]
     pub reply_octets_max: usize,
-    /// Octets in the header block of a message that can be tracked; past it the mail goes on untracked.
+    /// Octets in the header block of a message that can be tracked; past it the mail goes on untracked. See
+    /// [`leaving_header_octets_max`](Self::leaving_header_octets_max) for what the MTA adds.
     #[serde(deserialize_with = "within::<512, OCTETS, _, _>")]
     pub header_octets_max: usize,
     /// Recipients in one transaction at an egress or a delivery (RFC 5321, 4.5.3.1.8 asks for 100).
@@ -53,6 +54,14 @@ pub struct Limits {
     pub recipients_max: usize,
     /// Commands we had to refuse ourselves before the session is closed.
     pub bad_commands_max: u32,
+}
+
+impl Limits {
+    /// Octets of a header block that are looked at where mail leaves the MTA. The carry header is in it by then, and
+    /// whatever the MTA and its filters added: as much again as the message may have come with.
+    pub fn leaving_header_octets_max(&self) -> usize {
+        self.header_octets_max * 2
+    }
 }
 
 impl Default for Limits {
@@ -93,7 +102,13 @@ pub struct Timeouts {
     /// For the next hop's greeting and for its reply to a command.
     #[serde(deserialize_with = "within::<1, WEEK_S, _, _>")]
     pub reply_s: u64,
-    /// For the next hop's reply to the end of data.
+    /// For a message to be awaited by its next hop, at an egress or a delivery: over all hosts of a domain, from the look
+    /// for their names to the answer to DATA; one that is silent up to its answer to MAIL has no more than its share. Less
+    /// than a client waits for any of its writes (RFC 5321, 4.5.3.2.5).
+    #[serde(deserialize_with = "within::<1, WEEK_S, _, _>")]
+    pub open_s: u64,
+    /// For the next hop's reply to the end of data; at an egress or a delivery less what it took until the message was
+    /// awaited, but no less than half of it. Less than a client waits for it (RFC 5321, 4.5.3.2.6).
     #[serde(deserialize_with = "within::<1, WEEK_S, _, _>")]
     pub final_reply_s: u64,
     /// For a peer to take what we write.
@@ -120,7 +135,8 @@ impl Default for Timeouts {
             client_s: 300,
             session_s: 86_400,
             reply_s: 300,
-            final_reply_s: 600,
+            open_s: 150,
+            final_reply_s: 570,
             write_s: 180,
             store_ms: 500,
             verify_ms: 1000,
@@ -153,6 +169,10 @@ impl Timeouts {
     /// For a reply of the next hop.
     pub fn reply(&self) -> Duration {
         Duration::from_secs(self.reply_s)
+    }
+    /// For the next hop to await a message.
+    pub fn open(&self) -> Duration {
+        Duration::from_secs(self.open_s)
     }
     /// For the reply to the end of data.
     pub fn final_reply(&self) -> Duration {

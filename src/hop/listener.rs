@@ -23,6 +23,7 @@ use super::next_hop::Protocol;
 use super::proxy::Ends;
 use super::route::Routes;
 use super::tls::{NextHopTls, ServerMode, ServerTls};
+use super::trouble::Trouble;
 use super::wire::Wire;
 use super::workers::Workers;
 use super::{Site, ingress, transfer};
@@ -37,9 +38,6 @@ use crate::track::wish::Wishes;
 const BACKLOG: u32 = 4096;
 /// A pause after an accept that failed (out of descriptors, most likely), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Trouble with clients that come is told once in this time, or a log grows by what ails the machine anyway.
-const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// More sessions than any limit allows: each holds one, so that the open ones can be counted and waited for.
 const PLACES: u32 = u32::MAX >> 4;
@@ -121,30 +119,6 @@ async fn step_back() {
         Poll::Pending
     })
     .await;
-}
-
-/// What happens again and again, told together.
-#[derive(Default)]
-struct Trouble {
-    told: Option<Instant>,
-    times: u32,
-}
-
-impl Trouble {
-    /// It has happened; `tell` says how many times since it was told.
-    fn count(&mut self, tell: impl FnOnce(u32)) {
-        self.times += 1;
-        if self
-            .told
-            .is_none_or(|told| told.elapsed() >= COMPLAINT_PAUSE)
-        {
-            tell(self.times);
-            *self = Self {
-                told: Some(Instant::now()),
-                times: 0,
-            };
-        }
-    }
 }
 
 /// Serves clients of `socket` until the hop is told to stop and its sessions have ended or had their time. A

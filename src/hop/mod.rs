@@ -13,9 +13,8 @@
 //! - `passage`, `origin`, `notify`: what is told of it, and of whom. `budget`: how much of that is mailed.
 //! - `arriving`: what is on its way to the journal. `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
-//! - `client`, `wire`, `buffer`, `deadline`, `random`, `stopping`, `tls`, `head`, `header`, `body`, `chunk`, `digest`,
-//!   `transaction`, `next_hop`, `connect`, `peer`, `limits`: what both dialogues
-//!   are made of.
+//! - `client`, `wire`, `buffer`, `deadline`, `random`, `stopping`, `trouble`, `tls`, `head`, `header`, `body`, `chunk`,
+//!   `digest`, `transaction`, `next_hop`, `connect`, `peer`, `limits`, `dsn`: what both dialogues are made of.
 //!
 //! The rule of the whole: mail outranks tracking. A client is answered with the next hop's own reply;
 //! whatever fails on the tracking side costs a report and a log line.
@@ -33,6 +32,7 @@ mod connect;
 mod deadline;
 mod digest;
 mod dispatch;
+mod dsn;
 mod head;
 mod header;
 pub mod held;
@@ -56,11 +56,12 @@ mod stopping;
 pub mod tls;
 mod transaction;
 mod transfer;
+mod trouble;
 mod wire;
 pub mod workers;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -79,6 +80,7 @@ use deadline::Timer;
 use limits::{Limits, Timeouts};
 use route::Names;
 pub use site::Site;
+use trouble::Trouble;
 
 /// What all listeners of a hop share. A reload makes a new one, for the sessions that begin after it.
 pub struct Hop {
@@ -120,6 +122,20 @@ pub struct Tracking {
     pub keys: Keyring,
     /// Arrivals that are not on record yet.
     pub arriving: Arriving,
+    /// Reports lost.
+    losses: Mutex<Trouble>,
+}
+
+impl Tracking {
+    /// One of a kind with these.
+    pub fn new(store: Store, keys: Keyring, arriving: Arriving) -> Self {
+        Self {
+            store,
+            keys,
+            arriving,
+            losses: Mutex::default(),
+        }
+    }
 }
 
 impl Hop {
@@ -129,12 +145,13 @@ impl Hop {
     }
 
     /// Makes a step durable, waiting no longer than configured. Never fails: a step that cannot be
-    /// stored is a report lost, counted and logged, and the mail goes on.
+    /// stored is a report lost, counted and logged, and the mail goes on. That may be so for every mail that comes, so
+    /// the alarm is raised for many together.
     fn keep(&self, step: Step, timer: &mut Timer) -> impl Future<Output = Option<Put>> {
         let (envid, id) = (step.report.id.clone(), step.report.step);
-        let store = self.tracking.as_ref().map(|tracking| &tracking.store);
+        let tracking = self.tracking.as_ref();
         // Each future around it would have room for it twice.
-        let put = store.map(|store| Box::pin(store.put(step)));
+        let put = tracking.map(|tracking| Box::pin(tracking.store.put(step)));
         async move {
             let put = timer.within(self.timeouts.store(), put?).await;
             // What was logged of it is out before anybody hears of it.
@@ -146,11 +163,18 @@ impl Hop {
                 }
                 Some(Err(error)) => error.to_string(),
                 None => {
-                    store?.counters().lost.fetch_add(1, Ordering::Relaxed);
+                    let counters = tracking?.store.counters();
+                    counters.lost.fetch_add(1, Ordering::Relaxed);
                     format!("not durable within {} ms", self.timeouts.store_ms)
                 }
             };
-            error!(hop = %self.hostname, envid = %envid, step = %id, "report lost, mail goes on: {why}");
+            info!(hop = %self.hostname, envid = %envid, step = %id, "report lost, mail goes on");
+            let losses = tracking?.losses.lock();
+            losses
+                .unwrap_or_else(PoisonError::into_inner)
+                .count(|reports| {
+                    error!(hop = %self.hostname, reports, "REPORTS ARE LOST, mail goes on: {why}");
+                });
             None
         }
     }

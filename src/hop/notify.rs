@@ -3,18 +3,18 @@
 
 use super::Site;
 use super::passage::Passage;
-use super::transaction::{Fate, Mail};
+use super::transaction::{Batch, Mail};
 use crate::smtp::command::Command;
 use crate::track::{Event, Form, HopReport, RecipientStatus, Role, Step, TrackingId};
 
-/// The notification for those who asked, who were taken, and whose next hop will not tell; `None` if
+/// The notification for those of a batch who asked, who were taken, and whose next hop will not tell; `None` if
 /// there is nobody, or nobody to tell it to. If the mail is tracked, `passage` says who they were.
 pub fn notification(
     site: &Site,
     mail: &Mail,
     passage: Option<&Passage>,
     message_id: Option<&str>,
-    fates: &[Fate],
+    batch: &Batch,
     arrival_us: i64,
 ) -> Option<Step> {
     let envelope = &mail.envelope;
@@ -31,7 +31,8 @@ pub fn notification(
         .recipients
         .iter()
         .zip(&mail.rcpts)
-        .zip(fates)
+        .skip(batch.from)
+        .zip(&batch.fates)
         .filter(|((_, line), fate)| {
             !fate.notifies && fate.outcome.reply.is_positive() && wants_success(line)
         })
@@ -94,7 +95,7 @@ pub fn notification(
 }
 
 /// Whether a RCPT line asks for news of success (RFC 3461, 4.1).
-fn wants_success(line: &[u8]) -> bool {
+pub fn wants_success(line: &[u8]) -> bool {
     let Ok(rcpt) = Command::parse(line).and_then(Command::envelope) else {
         return false;
     };

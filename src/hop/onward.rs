@@ -21,17 +21,12 @@ pub const MAIL_PARAMETERS: [(&str, &str); 6] = [
 /// The same for RCPT.
 pub const RCPT_PARAMETERS: [(&str, &str); 2] = [("NOTIFY", "DSN"), ("ORCPT", "DSN")];
 
-/// Why a mail cannot go to these recipients as it is, if the next hop lacks what that takes: the reply they are given.
-pub fn obstacle<'a>(
-    mail: &Mail,
-    mut rcpts: impl Iterator<Item = &'a [u8]>,
-    offer: &Capabilities,
-) -> Option<Reply> {
+/// Why a mail cannot go on as it is, if the next hop lacks what that takes: the reply its recipients are given.
+pub fn obstacle(mail: &Mail, offer: &Capabilities) -> Option<Reply> {
     // A client may ask for it and send nothing that needs it; that goes without (RFC 6531, 3.6).
-    let plain = mail.plain_header && mail.line.is_ascii() && rcpts.all(<[u8]>::is_ascii);
-    if asks(&mail.line, "SMTPUTF8") && !offer.offers("SMTPUTF8") && !plain {
-        let text = format!("{}internationalised mail", own::NOT_TAKEN);
-        return Some(Reply::new(550, "5.6.7", &text));
+    let plain = mail.plain_header && mail.line.is_ascii();
+    if !plain && is_too_international(mail, offer) {
+        return Some(not_internationalised());
     }
     if is_binary(&mail.line) && !(offer.offers("CHUNKING") && offer.offers("BINARYMIME")) {
         // RFC 3030, 3: it is converted or comes back, and to convert it is not ours.
@@ -39,6 +34,21 @@ pub fn obstacle<'a>(
         return Some(Reply::new(554, "5.6.1", &text));
     }
     None
+}
+
+/// Why a mail cannot go on to this recipient, whoever else gets it: the reply he is given.
+pub fn obstacle_for(rcpt: &[u8], mail: &Mail, offer: &Capabilities) -> Option<Reply> {
+    let obstacle = !rcpt.is_ascii() && is_too_international(mail, offer);
+    obstacle.then(not_internationalised)
+}
+
+fn is_too_international(mail: &Mail, offer: &Capabilities) -> bool {
+    !offer.offers("SMTPUTF8") && asks(&mail.line, "SMTPUTF8")
+}
+
+fn not_internationalised() -> Reply {
+    let text = format!("{}internationalised mail", own::NOT_TAKEN);
+    Reply::new(550, "5.6.7", &text)
 }
 
 /// The MAIL line for a next hop: what it does not offer is left out, a lost ENVID is restored, TRACK and

@@ -2,13 +2,14 @@
 //! arrival, who its recipients were then, and the `Step` that tells of its departure. No sockets.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use tracing::info;
 
 use super::Site;
 use super::held::see;
 use super::origin::{self, Named, Origin};
-use super::transaction::{Envelope, Fate, Outcome, Recipient, Times, Tracked};
+use super::transaction::{Batch, Envelope, Fate, Outcome, Recipient, Times, Tracked};
 use crate::smtp::capability::Capabilities;
 use crate::track::carry::Opened;
 use crate::track::stay::distinct;
@@ -33,6 +34,8 @@ pub struct Passage {
     carried: Option<StepId>,
     /// The mail has another reverse-path than the request was for: a list or a forward sent it anew.
     reoriginated: bool,
+    /// A step bears the id that next hops were told.
+    named: bool,
 }
 
 /// What a next hop is asked for: the values of MAIL's parameters.
@@ -73,6 +76,7 @@ impl Passage {
                 told: site.tells(tracked.asked.by),
                 carried: None,
                 reoriginated: false,
+                named: false,
                 tracked: *tracked,
             }),
             (None, None) => None,
@@ -146,6 +150,7 @@ impl Passage {
             told: site.tells(by),
             carried: Some(carry.step),
             reoriginated: !is_from,
+            named: false,
         })
     }
 
@@ -230,32 +235,46 @@ impl Passage {
         })
     }
 
-    /// The step that tells how the recipients fared. One that has nothing to tell is to be remembered all the same:
-    /// the message is seen leaving.
+    /// The id of the step that tells of these recipients, who are all of the transaction or not. Next hops were told one
+    /// only: it is that of the first step by which the message has gone on to one of them.
+    fn name(&mut self, site: &Site, batch: &Batch, whole: bool) -> Option<StepId> {
+        let goes_on = |fate: &Fate| fate.tracks && !fate.outcome.reply.is_permanent();
+        if !self.named && (whole || batch.fates.iter().any(goes_on)) {
+            self.named = true;
+            return Some(self.tracked.step);
+        }
+        site.hop.step_id()
+    }
+
+    /// The step that tells how the recipients of a batch fared. One that has nothing to tell is to be remembered all the
+    /// same: the message is seen leaving.
     pub fn step(
-        self,
+        &mut self,
         site: &Site,
-        envelope: Envelope,
+        envelope: &Envelope,
         message_id: Option<String>,
-        fates: &[Fate],
+        batch: &Batch,
         mut wired: Wired,
-    ) -> Step {
+    ) -> Option<Step> {
+        let whole = batch.fates.len() == envelope.recipients.len();
+        let id = self.name(site, batch, whole)?;
         let origins = self.origins(envelope.recipients.iter());
-        let recipients = groups(site.listener.role, &origins, fates);
-        let stay = self.stay(&origins);
+        let told = origins.get(batch.from..batch.end()).unwrap_or_default();
+        let recipients = groups(site.listener.role, &origins, batch);
+        let stay = self.stay(told);
         // Where an alias was opened a Received field may name a member.
         let unchanged = origins.iter().all(Origin::is_same);
-        let came_for = self
-            .arrival
-            .as_ref()
-            .map(|arrival| distinct(&arrival.recipients));
-        let partial = came_for.is_some_and(|count| count > envelope.recipients.len());
+        let arrival = self.arrival.as_ref();
+        let came_for = arrival.map(|arrival| distinct(&arrival.recipients));
+        // Of those who came by this very transaction the others are still to be told of.
+        let came_for = came_for.or_else(|| (!whole).then(|| named(&origins)));
+        let partial = came_for.is_some_and(|count| count > batch.fates.len());
         let told = (!recipients.is_empty()).then_some(Form::Report);
         let told_of = distinct(&recipients);
-        let (arrival_us, came, queue_id) = match self.arrival {
+        let (arrival_us, came, queue_id) = match &self.arrival {
             Some(arrival) => {
-                let came = (arrival.times_in, arrival.tls_in);
-                (arrival.arrival_us, came, arrival.queue_id)
+                let came = (arrival.times_in.clone(), arrival.tls_in.clone());
+                (arrival.arrival_us, came, arrival.queue_id.clone())
             }
             // Whoever handed it to the ingress is not the MTA that hands it to us: its stamps are not ours.
             None if self.carried.is_some() => {
@@ -263,16 +282,16 @@ impl Passage {
                 (since_us, (Vec::new(), None), None)
             }
             None => {
-                let mut times = envelope.times;
+                let mut times = envelope.times.clone();
                 let security = times.security.take();
                 (wired.arrival_us, (times.exchanges(), security), None)
             }
         };
         let (times_in, tls_in) = came;
-        Step {
+        Some(Step {
             report: HopReport {
                 id: self.tracked.id.clone(),
-                step: self.tracked.step,
+                step: id,
                 parent: self.parent,
                 hop: self.tracked.hop(),
                 role: site.listener.role,
@@ -291,15 +310,15 @@ impl Passage {
                 times_out: wired.times_out.exchanges(),
                 recipients,
             },
-            originator: self.originator,
+            originator: self.originator.clone(),
             certificate: self.tracked.request.certificate,
             told,
             asked: Some(self.tracked.asked),
             organisation: None,
-            received: self.tracked.received.filter(|_| unchanged),
+            received: self.tracked.received.clone().filter(|_| unchanged),
             partial,
             stay,
-        }
+        })
     }
 }
 
@@ -311,12 +330,12 @@ pub async fn leaves_unfollowed(site: &Site, opened: &Opened) {
     }
 }
 
-/// What is told of each recipient of a transaction; of an alias or a list once. Where a member is among them, no reply's
-/// words are told of anybody: a next hop may name all recipients in one.
-fn groups(role: Role, origins: &[Origin<'_>], fates: &[Fate]) -> Vec<RecipientStatus> {
+/// What is told of each recipient of a batch; of an alias or a list once. Where a member is among the recipients of the
+/// transaction, no reply's words are told of anybody: a next hop may name all of them in one.
+fn groups(role: Role, origins: &[Origin<'_>], batch: &Batch) -> Vec<RecipientStatus> {
     let opened = !origins.iter().all(Origin::is_same);
-    let mut groups: Vec<RecipientStatus> = Vec::with_capacity(fates.len());
-    for (origin, fate) in origins.iter().zip(fates) {
+    let mut groups: Vec<RecipientStatus> = Vec::with_capacity(batch.fates.len());
+    for (origin, fate) in origins.iter().skip(batch.from).zip(&batch.fates) {
         let of_himself = |Named { original, accepted }: Named<'_>| {
             let event = event(role, &fate.outcome, fate.tracks);
             let told = fate
@@ -357,6 +376,13 @@ fn event(role: Role, outcome: &Outcome, tracks: bool) -> Event {
         5 => Event::Failed,
         _ => Event::Delayed,
     }
+}
+
+/// How many recipients of a transaction the one who sent the mail may hear of.
+fn named(origins: &[Origin<'_>]) -> usize {
+    let named = origins.iter().flat_map(Origin::seen).flatten();
+    let named: HashSet<String> = named.map(str::to_ascii_lowercase).collect();
+    named.len()
 }
 
 /// Whether the next hop has had its last word about a member of an alias or list, so that it is time to tell of that.

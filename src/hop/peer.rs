@@ -2,6 +2,7 @@
 //! tracking.
 
 use super::connect::open;
+use super::deadline::Wait;
 use super::limits::{Limits, Timeouts};
 use super::next_hop::{ConnectError, Manners, NextHopAddr, Protocol};
 use super::wire::{Wire, WireError};
@@ -22,7 +23,8 @@ pub struct Peer {
     pub hello: Exchange,
     /// A transaction went over this connection before, so it may have been closed meanwhile.
     pub used: bool,
-    protocol: Protocol,
+    /// Who it is.
+    pub to: NextHopAddr,
     limits: Limits,
     timeouts: Timeouts,
 }
@@ -55,7 +57,7 @@ impl Peer {
                         reply_us,
                     },
                     used: false,
-                    protocol: to.protocol,
+                    to: to.clone(),
                     limits: *manners.limits,
                     timeouts: *manners.timeouts,
                 });
@@ -85,20 +87,15 @@ impl Peer {
         self.wire.reply(octets_max, limit).await
     }
 
-    /// Reads the reply, or over LMTP the replies, to the end of a message: one for each of `accepted` recipients, in
-    /// order. A next hop that breaks off between them has given its word for those it answered: their replies come
-    /// back beside the error.
-    pub async fn final_replies(&mut self, accepted: usize) -> (Vec<Reply>, Option<WireError>) {
-        let (octets_max, limit) = (self.limits.reply_octets_max, self.timeouts.final_reply());
-        let mut replies = Vec::with_capacity(accepted);
-        while replies.len() < accepted {
-            match self.wire.verdict(octets_max, limit).await {
-                Ok(reply) if self.protocol == Protocol::Lmtp => replies.push(reply),
-                Ok(reply) => replies.resize(accepted, reply),
-                Err(error) => return (replies, Some(error)),
-            }
-        }
-        (replies, None)
+    /// Reads the next reply to the end of a message, before `wait` ends; cancel-safe.
+    pub async fn verdict(&mut self, wait: &mut Wait) -> Result<Reply, WireError> {
+        let octets_max = self.limits.reply_octets_max;
+        self.wire.verdict_by(octets_max, wait).await
+    }
+
+    /// Whether each recipient has a reply of his own to the end of a message (RFC 2033, 4.2).
+    pub fn answers_each(&self) -> bool {
+        self.to.protocol == Protocol::Lmtp
     }
 
     /// Says goodbye. A courtesy: the next hop may be gone, and nothing hangs on its answer.

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{Name, RData};
 use hickory_resolver::{Resolver, TokioResolver};
 use serde::Deserialize;
 use thiserror::Error;
@@ -133,6 +133,9 @@ pub enum RouteError {
     /// It does not exist, or has no address to send mail to.
     #[error("domain {0} does not exist or has no mail server")]
     NoSuchDomain(String),
+    /// No name server can know it, and it is no address.
+    #[error("domain {0} is malformed")]
+    Malformed(String),
     /// An address such as `postmaster` names none.
     #[error("an address without a domain goes nowhere from here")]
     NoDomain,
@@ -152,6 +155,7 @@ impl RouteError {
     pub fn reply(&self) -> Reply {
         let (code, status) = match self {
             Self::NoSuchDomain(_) | Self::NoDomain => (550, "5.1.2"),
+            Self::Malformed(_) => (501, "5.1.3"),
             Self::NullMx(_) => (556, "5.1.10"),
             Self::Loop(_) => (554, "5.4.6"),
             Self::Temporary(_) => (451, "4.4.3"),
@@ -214,20 +218,18 @@ impl Names {
         if domain.is_empty() {
             return Err(RouteError::NoDomain);
         }
-        if let Some(literal) = domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')) {
-            let address = literal
-                .strip_prefix("ipv6:")
-                .unwrap_or(literal)
-                .parse::<IpAddr>();
-            let address = address.map_err(|_| RouteError::NoSuchDomain(domain.to_owned()))?;
+        let malformed = || RouteError::Malformed(domain.to_owned());
+        if let Some(literal) = domain.strip_prefix('[') {
+            let address = address_in(literal).ok_or_else(malformed)?;
             return Ok(vec![server(&address.to_string(), address)]);
         }
+        let name = name_of(domain).ok_or_else(malformed)?;
         let temporary = |_| RouteError::Temporary(domain.to_owned());
         let resolver = self.resolver().map_err(temporary)?;
         let mut servers = Vec::new();
         let mut unanswered = false;
-        for host in exchangers(resolver, domain, hostname).await? {
-            match resolver.lookup_ip(format!("{host}.")).await {
+        for (host, name) in exchangers(resolver, (domain, name), hostname).await? {
+            match resolver.lookup_ip(name).await {
                 Ok(found) => servers.extend(found.iter().map(|address| server(&host, address))),
                 Err(error) => unanswered |= !error.is_no_records_found(),
             }
@@ -241,44 +243,64 @@ impl Names {
     }
 }
 
-/// The names to ask for addresses.
+/// What stands in an address literal behind its opening bracket (RFC 5321, 4.1.3), in lower case.
+fn address_in(literal: &str) -> Option<IpAddr> {
+    let address = literal.strip_suffix(']')?;
+    address
+        .strip_prefix("ipv6:")
+        .unwrap_or(address)
+        .parse()
+        .ok()
+}
+
+/// A domain in a question to name servers. They know names of any octets (RFC 2181, 11), and mail goes to such with an
+/// underscore; there is none with an empty label, or one longer than 63.
+fn name_of(domain: &str) -> Option<Name> {
+    Name::from_labels(domain.split('.').map(str::as_bytes)).ok()
+}
+
+/// The names to ask for addresses, as they are written and as they are asked for.
 async fn exchangers(
     resolver: &TokioResolver,
-    domain: &str,
+    (domain, name): (&str, Name),
     hostname: &str,
-) -> Result<Vec<String>, RouteError> {
-    let answer = match resolver.mx_lookup(format!("{domain}.")).await {
+) -> Result<Vec<(String, Name)>, RouteError> {
+    let answer = match resolver.mx_lookup(name.clone()).await {
         Ok(answer) => answer,
         Err(error) if error.is_nx_domain() => {
             return Err(RouteError::NoSuchDomain(domain.to_owned()));
         }
-        Err(error) if error.is_no_records_found() => return Ok(vec![domain.to_owned()]),
+        Err(error) if error.is_no_records_found() => return Ok(vec![(domain.to_owned(), name)]),
         Err(_) => return Err(RouteError::Temporary(domain.to_owned())),
     };
-    let mut exchangers: Vec<(u16, String)> = answer
+    let mut exchangers: Vec<(u16, String, Name)> = answer
         .answers()
         .iter()
         .filter_map(|record| match &record.data {
-            RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii())),
+            RData::MX(mx) => Some((mx.preference, &mx.exchange)),
             _ => None,
         })
-        .map(|(preference, name)| (preference, name.trim_end_matches('.').to_owned()))
+        .map(|(preference, name)| {
+            let written = name.to_ascii().trim_end_matches('.').to_owned();
+            (preference, written, name.clone())
+        })
         .collect();
     exchangers.sort();
-    if matches!(exchangers.as_slice(), [(_, only)] if only.is_empty()) {
+    if matches!(exchangers.as_slice(), [(_, only, _)] if only.is_empty()) {
         return Err(RouteError::NullMx(domain.to_owned()));
     }
     let ours = exchangers
         .iter()
-        .find(|(_, name)| name.eq_ignore_ascii_case(hostname));
-    if let Some(limit) = ours.map(|(preference, _)| *preference) {
+        .find(|(_, name, _)| name.eq_ignore_ascii_case(hostname));
+    if let Some(limit) = ours.map(|(preference, ..)| *preference) {
         // Hosts no better than this one would only send it back.
-        exchangers.retain(|(preference, _)| *preference < limit);
+        exchangers.retain(|(preference, ..)| *preference < limit);
         if exchangers.is_empty() {
             return Err(RouteError::Loop(domain.to_owned()));
         }
     }
-    Ok(exchangers.into_iter().map(|(_, name)| name).collect())
+    let hosts = exchangers.into_iter();
+    Ok(hosts.map(|(_, written, name)| (written, name)).collect())
 }
 
 fn server(name: &str, address: IpAddr) -> NextHopAddr {
@@ -301,6 +323,7 @@ mod tests {
     fn a_domain_without_a_host_is_told_in_our_own_words() {
         let ways = [
             RouteError::NoSuchDomain,
+            RouteError::Malformed,
             RouteError::NullMx,
             RouteError::Loop,
             RouteError::Temporary,

@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tracing::debug;
 
+use super::trouble::Trouble;
 use super::wire::{Wire, WireError};
 use crate::track::Security;
 
@@ -100,6 +101,8 @@ pub struct ClientTls {
     /// Whose certificate it must be; the next hop's host if nothing is set.
     name: Option<ServerName<'static>>,
     config: Arc<ClientConfig>,
+    /// Next hops that it was not to be had with, though they offered it.
+    missed: Arc<Mutex<Trouble>>,
 }
 
 /// TLS towards the next hops of a listener.
@@ -141,6 +144,7 @@ impl ClientTls {
             mode: ClientMode::Opportunistic,
             name: None,
             config: Arc::new(config),
+            missed: Arc::default(),
         })
     }
 
@@ -158,7 +162,14 @@ impl ClientTls {
             mode,
             name,
             config: Arc::new(config),
+            missed: Arc::default(),
         })
+    }
+
+    /// A next hop that offered it is spoken to without; `tell` is called now and then, with how many there were.
+    pub(super) fn missed(&self, tell: impl FnOnce(u32)) {
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        missed.count(tell);
     }
 
     /// The handshake with the next hop at `host`, which may take as long as `limit`.

@@ -12,7 +12,7 @@ use crate::track::mtrk::Mtrk;
 use crate::track::wish::Wish;
 use crate::track::{
     Asked, Event, Exchange, RecipientStatus, Security, Stage, Status, StepId, TrackRequest,
-    TrackingId,
+    TrackingId, own,
 };
 
 const MALFORMED_MTRK: Refusal = Refusal::new(501, "5.5.4", "malformed MTRK parameter");
@@ -233,6 +233,16 @@ impl Outcome {
     }
 }
 
+/// What a message is answered with whose end got a reply that says neither yes nor no.
+pub fn no_verdict(reply: &Reply) -> Reply {
+    let text = format!(
+        "{}answered the end of the message with {}",
+        own::NEXT_HOP,
+        reply.code
+    );
+    Reply::new(451, "4.5.0", &text)
+}
+
 /// The per-recipient group of whoever it is that fared so; `at_us` is when the reply was there, µs.
 pub fn fared(event: Event, reply: &Reply, remote_mta: &str, at_us: i64) -> RecipientStatus {
     RecipientStatus {
@@ -255,6 +265,21 @@ pub struct Fate {
     pub tracks: bool,
     /// The next hop took over the duties of NOTIFY.
     pub notifies: bool,
+}
+
+/// Recipients of a transaction who are answered together: one behind the other in the client's order.
+pub struct Batch {
+    /// The place of the first.
+    pub from: usize,
+    /// How they fared; never empty.
+    pub fates: Vec<Fate>,
+}
+
+impl Batch {
+    /// The place behind the last.
+    pub fn end(&self) -> usize {
+        self.from + self.fates.len()
+    }
 }
 
 /// The status of an event: 2.1.9 exactly for `relayed` (RFC 3886, 3.3.4), 4.4.6 for a message in a ring, else the reply's own enhanced

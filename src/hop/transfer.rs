@@ -11,19 +11,20 @@ mod chunks;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tracing::info;
 
 use super::arriving::Arrival;
 use super::chunk::DATA_AFTER_BDAT;
 use super::client::{Client, End, HELLO_FIRST, Heard, NOT_IMPLEMENTED, early_message};
-use super::dispatch::{Dispatch, Dispatched, Peers};
+use super::dispatch::{Dispatch, Peers};
 use super::head::Head;
 use super::leg::Framing;
 use super::next_hop::Protocol;
-use super::notify::notification;
+use super::notify::{notification, wants_success};
 use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
 use super::passage::{Passage, Wired, leaves_unfollowed};
-use super::transaction::{Envelope, Fate, Mail, Recipient, Times, mtrk};
-use super::{Site, log_step};
+use super::transaction::{Batch, Envelope, Mail, Recipient, Times, mtrk};
+use super::{Site, dsn, log_step};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::{Command, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
@@ -232,7 +233,7 @@ impl Transfer<'_> {
         if let Some(refusal) = unknown_parameter(&mail, &MAIL_PARAMETERS) {
             return self.refuse(&refusal);
         }
-        if let Err(refusal) = mtrk(&mail) {
+        if let Err(refusal) = mtrk(&mail).and(dsn::check(&mail)) {
             return self.refuse(&refusal);
         }
         let tracked = match self.site.request(self.client, &mail, self.track_offered) {
@@ -262,6 +263,9 @@ impl Transfer<'_> {
             Err(refusal) => return self.refuse(&refusal),
         };
         if let Some(refusal) = unknown_parameter(&rcpt, &RCPT_PARAMETERS) {
+            return self.refuse(&refusal);
+        }
+        if let Err(refusal) = dsn::check(&rcpt) {
             return self.refuse(&refusal);
         }
         let recipients_max = match self.site.listener.protocol {
@@ -322,61 +326,88 @@ impl Transfer<'_> {
             .client
             .body(&site.hop, site.listener.bare_newline)
             .await?;
-        let mut head = body.head(site.hop.limits.header_octets_max).await?;
+        let mut head = body
+            .head(site.hop.limits.leaving_header_octets_max())
+            .await?;
         let known = Known::of(site, &mut mail, &mut head, arrival_us).await;
         let passage = known.passage.as_ref();
         let mut dispatch =
             Dispatch::open(site, &mut self.peers, &mail, passage, Framing::Data).await;
         dispatch.body(head.text, &mut body).await?;
         let octets = body.octets;
-        let dispatched = dispatch.finish(&mut self.peers).await;
-        self.conclude(mail, known, octets, dispatched).await
+        self.conclude(mail, known, octets, dispatch).await
     }
 
-    /// What is to be told of a message of so many octets that is over, and the replies to the client.
+    /// Answers for each recipient of a message of so many octets that is over, as soon as his reply is known and what
+    /// is to be told of it is on record: what a client has heard of is not sent again, whatever becomes of the rest
+    /// (RFC 1047). One that goes away is no reason not to hear the rest, which is told too.
     async fn conclude(
         &mut self,
         mail: Mail,
-        known: Known,
+        mut known: Known,
         octets: u64,
-        dispatched: Dispatched,
+        mut dispatch: Dispatch<'_>,
     ) -> Result<(), End> {
-        let (site, Dispatched { fates, times }) = (self.site, dispatched);
-        let message_id = known.message_id;
-        let notification = notification(
-            site,
-            &mail,
-            known.passage.as_ref(),
-            message_id.as_deref(),
-            &fates,
-            known.arrival_us,
-        );
+        let several = mail.rcpts.len() > 1;
+        let notified = || mail.rcpts.iter().any(|line| wants_success(line));
+        let gathers = several && (known.passage.is_some() || notified());
+        let (mut from, mut answered) = (0, Ok(()));
+        while from < mail.rcpts.len() {
+            let batch = dispatch.next(from, gathers).await;
+            let times = dispatch.times();
+            self.record(&mail, &mut known, octets, &batch, times).await;
+            if answered.is_ok() {
+                answered = self.answer_each(&batch, mail.rcpts.len()).await;
+            }
+            from = batch.end();
+        }
+        dispatch.keep(&mut self.peers);
+        answered
+    }
+
+    /// What is to be told of some recipients, made durable.
+    async fn record(
+        &mut self,
+        mail: &Mail,
+        known: &mut Known,
+        octets: u64,
+        batch: &Batch,
+        times_out: Times,
+    ) {
+        let (site, arrival_us) = (self.site, known.arrival_us);
+        let (passage, message_id) = (known.passage.as_ref(), known.message_id.as_deref());
+        let notification = notification(site, mail, passage, message_id, batch, arrival_us);
         if let Some(step) = notification {
             site.record(step, self.client.timer()).await;
         }
-        if let Some(passage) = known.passage {
-            let wired = Wired {
-                arrival_us: known.arrival_us,
-                octets: octets - known.removed,
-                times_out: times,
-            };
-            let step = passage.step(site, mail.envelope, message_id, &fates, wired);
+        let Some(passage) = &mut known.passage else {
+            return;
+        };
+        let wired = Wired {
+            arrival_us,
+            octets: octets - known.removed,
+            times_out,
+        };
+        let message_id = known.message_id.clone();
+        if let Some(step) = passage.step(site, &mail.envelope, message_id, batch, wired) {
             log_step(&site.hop, &step);
             site.record(step, self.client.timer()).await;
         }
-        self.answer_each(&fates).await
     }
 
-    /// The reply for each recipient.
-    async fn answer_each(&mut self, fates: &[Fate]) -> Result<(), End> {
-        let replies = u32::try_from(fates.len()).unwrap_or(u32::MAX);
+    /// The reply for each recipient of a batch, of a transaction with so many. It is on its way before more is waited for.
+    async fn answer_each(&mut self, batch: &Batch, recipients: usize) -> Result<(), End> {
+        let replies = u32::try_from(recipients).unwrap_or(u32::MAX);
         let gap = REPLY_GAP.min(REPLY_GAPS_MAX / replies.max(1));
-        for (place, fate) in fates.iter().enumerate() {
+        for (place, fate) in (batch.from..).zip(&batch.fates) {
             if place > 0 && !self.pipelines {
                 self.client.flush().await?;
                 self.pause(gap).await;
             }
             self.client.tell(fate.outcome.reply.raw());
+        }
+        if batch.end() < recipients {
+            self.client.flush().await?;
         }
         Ok(())
     }
@@ -404,14 +435,15 @@ struct Known {
 impl Known {
     async fn of(site: &Site, mail: &mut Mail, head: &mut Head, arrival_us: i64) -> Self {
         let whole = head.text.len();
-        let carried = site.take_carry(head);
-        if head.header.is_none()
-            // Its header block has grown over the limit.
-            && let Some((_, opened)) = site.carries(&head.text).next()
+        let mut carried = site.take_carry(head);
+        if !head.is_whole()
+            && let Some(opened) = carried.take()
         {
+            let (hop, envid) = (&site.hop.hostname, &opened.carry.id);
+            info!(%hop, %envid, "header block grown over the limit: untracked");
             leaves_unfollowed(site, &opened).await;
         }
-        mail.plain_header = head.header.is_some() && head.block().is_ascii();
+        mail.plain_header = head.is_whole() && head.block().is_ascii();
         let message_id = head.message_id();
         let removed = (whole - head.text.len()) as u64;
         let envelope = &mut mail.envelope;

@@ -44,9 +44,24 @@ pub enum WireError {
     /// (RFC 3207, 5).
     #[error("plaintext behind STARTTLS")]
     Injected,
+    /// The peer closed the connection under TLS and did not say so, which an attacker could have done as well
+    /// (RFC 8446, 6.1).
+    #[error("connection cut off under TLS")]
+    Cut,
     /// The system's own error, or that of the TLS layer.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> Self {
+        // The TLS layer's words for it are for who programs with it.
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            Self::Cut
+        } else {
+            Self::Io(error)
+        }
+    }
 }
 
 /// Octets past its limit up to which the end of a reply is looked for, where its code counts for itself.
@@ -321,7 +336,16 @@ impl Wire {
         octets_max: usize,
         limit: Duration,
     ) -> Result<Reply, WireError> {
-        match self.reply(octets_max + SURPLUS_MAX, limit).await {
+        self.verdict_by(octets_max, &mut Wait::For(limit)).await
+    }
+
+    /// The same, read before `wait` ends; cancel-safe.
+    pub async fn verdict_by(
+        &mut self,
+        octets_max: usize,
+        wait: &mut Wait,
+    ) -> Result<Reply, WireError> {
+        match self.reply_by(octets_max + SURPLUS_MAX, wait).await {
             Ok(reply) => Ok(reply.cut(octets_max)),
             Err(WireError::TooLong) => {
                 let begun = Reply::begun(self.buffered());

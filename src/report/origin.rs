@@ -7,21 +7,23 @@
 //! Must not know the clock, disk or DNS.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt;
 use hickory_resolver::Resolver;
 use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::ResponseCode;
-use mail_auth::common::crypto::Algorithm;
+use mail_auth::common::crypto::{Algorithm, CryptoError};
 use mail_auth::common::parse::TxtRecordParser;
 use mail_auth::common::verify::{DomainKey, VerifySignature};
-use mail_auth::dkim::Signature;
+use mail_auth::dkim::{DkimError, Signature};
 use mail_auth::{
     AuthenticatedMessage, DkimResult, DnsError, Error, MessageAuthenticator, Parameters,
     ResolverCache, Txt,
@@ -48,8 +50,13 @@ pub enum Origin {
         /// The host that reports lies in that domain; if not, the domain does not vouch for its name.
         vouches: bool,
     },
-    /// The domain signed it, and shows no key, or none that is understood.
+    /// The domain signed it, and shows no key.
     NoKey {
+        /// Whose key it is.
+        domain: String,
+    },
+    /// The domain signed it, and its key is malformed, or of another kind than the signature.
+    UnfitKey {
         /// Whose key it is.
         domain: String,
     },
@@ -58,11 +65,19 @@ pub enum Origin {
         /// Whose key it is.
         domain: String,
     },
-    /// The domain signed something else: the mail was altered, or the signature is made up.
+    /// The signature does not fit: the mail or the key was changed since, or it is made up. Such a mail is like one that
+    /// nobody signed (RFC 6376, 6.1).
     Altered {
         /// In whose name.
         domain: String,
     },
+}
+
+impl Origin {
+    /// Whether the domain of the host vouches for it.
+    pub fn is_shown(&self) -> bool {
+        matches!(self, Self::Signed { vouches: true, .. })
+    }
 }
 
 /// A key as the DNS had it.
@@ -104,9 +119,6 @@ pub fn origin(mail: &[u8], host: &str, keys: &Keys) -> Origin {
             .find(|(domain, result)| wanted(result) && (!of_host || is_within(host, domain)))
             .map(|(domain, _)| domain.clone())
     };
-    let pass = |result: &DkimResult| *result == DkimResult::Pass;
-    let wrong =
-        |result: &DkimResult| matches!(result, DkimResult::Neutral(_) | DkimResult::Fail(_));
     // A signature of the host's own domain outweighs whatever others signed.
     if let Some(domain) = find(pass, true) {
         return Origin::Signed {
@@ -127,7 +139,33 @@ pub fn origin(mail: &[u8], host: &str, keys: &Keys) -> Origin {
     if let Some(domain) = find(unanswered, false) {
         return Origin::NoAnswer { domain };
     }
+    if let Some(domain) = find(unfit, false) {
+        return Origin::UnfitKey { domain };
+    }
     find(|_| true, false).map_or(Origin::Unsigned, |domain| Origin::NoKey { domain })
+}
+
+fn pass(result: &DkimResult) -> bool {
+    *result == DkimResult::Pass
+}
+
+/// Whether a signature does not fit, by a key that could have made it.
+fn wrong(result: &DkimResult) -> bool {
+    match result {
+        DkimResult::Fail(why) => *why != Error::Crypto(CryptoError::IncompatibleAlgorithms),
+        result => matches!(result, DkimResult::Neutral(_)),
+    }
+}
+
+/// Whether there is a key, and it could not have made the signature.
+fn unfit(result: &DkimResult) -> bool {
+    match result {
+        DkimResult::Fail(_) => !wrong(result),
+        DkimResult::PermError(
+            Error::Dns(DnsError::RecordNotFound(_)) | Error::Dkim(DkimError::RevokedPublicKey),
+        ) => false,
+        result => matches!(result, DkimResult::PermError(_)),
+    }
 }
 
 /// What the verifier takes for name servers. There are none: every question is answered out of the keys.
@@ -191,6 +229,16 @@ fn with_crlf(mail: &[u8]) -> Vec<u8> {
     text
 }
 
+/// Whether a key that is said to be of Ed25519 can be one (RFC 8463, 4): the verifier takes any octets for it.
+fn is_of_its_length(record: &str) -> bool {
+    let tags = record.split(';').filter_map(|tag| tag.split_once('='));
+    let mut of = HashMap::new();
+    of.extend(tags.map(|(name, value)| (name.trim(), value.replace(char::is_whitespace, ""))));
+    let key = of.get("p").map_or("", String::as_str);
+    let is_ed25519 = of.get("k").is_some_and(|kind| kind == "ed25519");
+    !is_ed25519 || key.is_empty() || STANDARD.decode(key).is_ok_and(|key| key.len() == 32)
+}
+
 fn bare(name: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
 }
@@ -216,13 +264,15 @@ impl ResolverCache<Box<str>, Txt> for Keys {
             })
         };
         let text = found.and_then(|record| record.text.as_deref());
-        let key = text.ok_or_else(none);
-        Some(
-            match key.and_then(|text| DomainKey::parse(text.as_bytes())) {
-                Ok(key) => Txt::DomainKey(Arc::new(key)),
-                Err(why) => Txt::Error(why),
-            },
-        )
+        let key = text.ok_or_else(none).and_then(|text| {
+            let malformed = Error::Dkim(DkimError::UnsupportedKeyType);
+            let sound = is_of_its_length(text).then_some(text).ok_or(malformed);
+            DomainKey::parse(sound?.as_bytes())
+        });
+        Some(match key {
+            Ok(key) => Txt::DomainKey(Arc::new(key)),
+            Err(why) => Txt::Error(why),
+        })
     }
 
     fn remove<Q>(&self, _: &Q) -> Option<Txt>

@@ -211,15 +211,13 @@ pub fn header_end(buf: &[u8]) -> Option<usize> {
 ///
 /// Not before a folded line, which would become a part of that field. Nor before a line that is no field:
 /// as the first of a message a relay may make something of it (the `From ` line of an mbox), behind a field
-/// it ends the header. What has not come yet is thought to be sound.
+/// it ends the header.
 pub fn takes_field_before(text: &[u8]) -> bool {
-    let end = memmem::find(text, b"\r\n");
-    let line = &text[..end.unwrap_or(text.len())];
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let colon = memchr(b':', line);
-    let name = line[..colon.unwrap_or(line.len())].trim_ascii_end();
-    let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
-    line.is_empty() || is_name && (colon.is_some() || end.is_none())
+    let end = memmem::find(text, b"\r\n").unwrap_or(text.len());
+    let line = &text[..end];
+    let name = memchr(b':', line).map(|colon| line[..colon].trim_ascii_end());
+    line.is_empty()
+        || name.is_some_and(|name| !name.is_empty() && name.iter().all(u8::is_ascii_graphic))
 }
 
 /// The fields of a header block in scanned text: each with its folded lines and CRLFs, up to an empty

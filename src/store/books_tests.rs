@@ -32,9 +32,9 @@ fn break_table(db: &Connection, table: &str) {
     db.execute_batch(&sql).unwrap();
 }
 
-/// Waits until the books have `steps` steps; panics after ten seconds.
+/// Waits until the books have `steps` steps; panics after half a minute.
 async fn until_booked(db: &Connection, steps: i64) {
-    for _ in 0..1000 {
+    for _ in 0..3000 {
         if rows(db, "steps") == steps {
             return;
         }

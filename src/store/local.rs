@@ -77,11 +77,15 @@ pub(super) async fn maildir(directory: &Path, mail: Vec<u8>) -> Result<(), Failu
     stored.map_err(|cause| Failure::Later(format!("{}: {cause}", directory.display())))
 }
 
+/// Makes a Maildir, as far as it is not there.
+pub(super) fn make_maildir(directory: &Path) -> io::Result<()> {
+    let mut folders = ["tmp", "new", "cur"].into_iter();
+    folders.try_for_each(|folder| fs::create_dir_all(directory.join(folder)))
+}
+
 /// The Maildir way: written and synced in `tmp`, then renamed into `new`, and the rename synced too.
 fn deliver(directory: &Path, text: &[u8]) -> io::Result<()> {
-    for folder in ["tmp", "new", "cur"] {
-        fs::create_dir_all(directory.join(folder))?;
-    }
+    make_maildir(directory)?;
     let name = unique_name();
     let unfinished = directory.join("tmp").join(&name);
     let written = write_new(&unfinished, text)

@@ -69,9 +69,9 @@ impl Sink {
         self.seen.lock().unwrap().commands.clone()
     }
 
-    /// Waits until `count` transactions are in; panics after ten seconds.
+    /// Waits until `count` transactions are in; panics after half a minute.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<Received> {
-        for _ in 0..1000 {
+        for _ in 0..3000 {
             if self.received().len() >= count {
                 return self.received();
             }

@@ -248,14 +248,16 @@ async fn old_steps_go_unless_their_report_waits() {
 async fn a_full_queue_is_refused_at_once_and_recovers() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
+    let batch_and_queue = 256 + ORDERS_MAX as u64;
+    // Written before, which takes the longest: the writer waits for the lock but a second.
+    let puts = (0..batch_and_queue + 10).map(|n| store.put(a_step(n, Event::Relayed)));
+    let puts: Vec<_> = puts.map(Box::pin).collect();
     // Another process holds the lock for a moment, so that the writer stands still.
     let other = Connection::open(dir.path().join(FILE_NAME)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let batch_and_queue = 256 + ORDERS_MAX as u64;
     let mut waiting = Vec::new();
     let mut refused = 0;
-    for n in 0..batch_and_queue + 10 {
-        let mut put = Box::pin(store.put(a_step(n, Event::Relayed)));
+    for mut put in puts {
         match futures_poll(put.as_mut()) {
             Some(Err(StoreError::Full)) => refused += 1,
             Some(other) => panic!("{other:?}"),

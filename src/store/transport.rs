@@ -38,6 +38,14 @@ impl Transport {
         })
     }
 
+    /// Makes what the way out needs on this host, if need be; the error says why it cannot be had now.
+    pub fn prepare(&self) -> Result<(), String> {
+        let Via::Maildir(directory) = &self.via else {
+            return Ok(());
+        };
+        local::make_maildir(directory).map_err(|why| format!("{}: {why}", directory.display()))
+    }
+
     /// Begins a session; the error is the reason why none is to be had now.
     pub(super) async fn open(&self) -> Result<Session, String> {
         let session = match &self.via {

@@ -107,7 +107,8 @@ impl Writer {
                 }
             }
             Err(cause) => {
-                tracing::error!(%cause, orders = batch.len(), "the store could not commit");
+                // Each of those who ordered hears it, and says what it costs.
+                tracing::debug!(%cause, orders = batch.len(), "the store could not commit");
                 let error = StoreError::from(cause);
                 let failed = |order: Order| (order.asker, Err(error.clone()));
                 answer::send(batch.into_iter().map(failed));

@@ -5,19 +5,23 @@
 pub const NEXT_HOP: &str = "next hop ";
 /// There is nothing to try.
 pub const NO_NEXT_HOP: &str = "no next hop to try";
+/// It did not come so far that the message could go there.
+pub const NOT_READY: &str = "no next hop was ready for the message in time";
 /// The dialogue broke off.
 pub const LOST: &str = "connection to the next hop lost";
 /// It cannot go on as it is; what it is stands behind it.
 pub const NOT_TAKEN: &str = "the next hop does not take ";
 
 /// How each begins and ends; the ways of a domain to have no host are told by `hop::route`.
-const OWN: [(&str, &str); 9] = [
+const OWN: [(&str, &str); 11] = [
     (NEXT_HOP, ""),
     (NO_NEXT_HOP, ""),
+    (NOT_READY, ""),
     (LOST, ""),
     (NOT_TAKEN, ""),
     ("domain ", " does not exist or has no mail server"),
     ("domain ", " does not accept mail"),
+    ("domain ", " is malformed"),
     ("an address without a domain goes nowhere from here", ""),
     ("mail for ", " loops back to this host"),
     ("no answer from the name servers for ", ""),

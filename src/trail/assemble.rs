@@ -3,7 +3,7 @@
 //! A stay is a message at a hop: the steps one host reported of it (a delay, then the departure; two
 //! transactions for two recipients). Order comes from parent links, then hop numbers, then clocks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use hashbrown::HashSet;
 
@@ -11,7 +11,7 @@ use super::forest::Forest;
 use super::ghosts;
 use super::message::{Message, Truth, last_us};
 use super::verify::{Judged, Known, contradicted};
-use super::{NotOurs, Why, pairs, state};
+use super::{NotOurs, Why, pairs, starts, state};
 use crate::report::{Origin, Received, Trace};
 use crate::track::{HopReport, Role, Secret, StepId, TrackingId};
 
@@ -57,9 +57,10 @@ pub fn put_together(
         };
         Some(set_apart(one, why))
     };
-    let not_ours = apart.into_iter().filter_map(set_apart).collect();
+    let not_ours: Vec<NotOurs> = apart.into_iter().filter_map(set_apart).collect();
     let mut messages = set_unproved_aside(groups, without_proof);
     messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
+    note_left_out(&mut messages, &not_ours);
     (messages, not_ours)
 }
 
@@ -67,7 +68,8 @@ pub fn put_together(
 fn why_apart(one: &Judged, origin: &Origin, vouched: &HashMap<Claim, HopReport>) -> Option<Why> {
     match (one.truth, origin) {
         (Truth::NotOurs, _) => Some(Why::WrongProof),
-        (_, Origin::Altered { .. }) => Some(Why::BrokenSignature),
+        // Whoever proves that he knew the request need not sign, so a signature that does not fit takes nothing off.
+        (truth, Origin::Altered { .. }) if truth != Truth::Verified => Some(Why::BrokenSignature),
         _ => contradicts(&one.report, vouched).then_some(Why::Contradicted),
     }
 }
@@ -96,6 +98,20 @@ fn is_proved(key: Key, groups: &[Group]) -> bool {
     key.1.is_some() && known.is_ok()
 }
 
+/// Notes with each message in whose names reports on it are set apart: nobody can say that such a host told nothing.
+pub fn note_left_out(messages: &mut [Message], not_ours: &[NotOurs]) {
+    let mut hosts: HashMap<&TrackingId, BTreeSet<String>> = HashMap::new();
+    for report in not_ours {
+        let of_message = hosts.entry(&report.id).or_default();
+        of_message.insert(report.host.to_lowercase());
+    }
+    for message in messages {
+        if let Some(hosts) = hosts.get(&message.id) {
+            message.left_out.extend(hosts.iter().cloned());
+        }
+    }
+}
+
 /// A step as a host tells of it.
 type Claim = (TrackingId, StepId, String);
 
@@ -106,9 +122,7 @@ fn claim(report: &HopReport) -> Claim {
 
 /// What hosts tell under the signature of their own domain.
 fn vouched(received: &[(Judged, Origin)]) -> HashMap<Claim, HopReport> {
-    let signed = received
-        .iter()
-        .filter(|(_, origin)| matches!(origin, Origin::Signed { vouches: true, .. }));
+    let signed = received.iter().filter(|(_, origin)| origin.is_shown());
     signed
         .map(|(one, _)| (claim(&one.report), one.report.clone()))
         .collect()
@@ -166,7 +180,7 @@ impl Group {
 
     /// Takes a mail's steps in; of several copies of a step, the origin of a signed one counts.
     fn take(&mut self, one: Judged, origin: &Origin) {
-        let signed = matches!(origin, Origin::Signed { vouches: true, .. });
+        let signed = origin.is_shown();
         if one.report.hop == 1 && self.client.is_none() {
             self.client = one.client().map(str::to_owned);
         }
@@ -216,6 +230,7 @@ fn message(truth: Truth, group: Group, unproved: usize) -> Message {
     let message_id = steps.iter().find_map(|s| s.message_id.clone());
     let sent_ms = steps.iter().find_map(|s| s.sent_ms);
     let mut stays = Forest::grow(steps).into_stays();
+    starts::lead(&mut stays, sent_ms);
     ghosts::place(&mut stays, group.traces);
     pairs::hand_over(&mut stays);
     Message {
@@ -225,10 +240,11 @@ fn message(truth: Truth, group: Group, unproved: usize) -> Message {
         message_id,
         sent_ms,
         truth,
-        recipients: state::recipients(&stays),
+        recipients: state::recipients(&stays, &group.origins),
         stays,
         words: Vec::new(),
         unproved,
+        left_out: BTreeSet::new(),
         origins: group.origins,
         contradicted,
     }

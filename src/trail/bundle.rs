@@ -4,7 +4,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `README.txt` | what this is, and how to look at it without hoptrail |
-//! | `bundle.json` | [`Contents`]: who made it when, A of each message, the DKIM keys and when they were looked up |
+//! | `bundle.json` | [`Contents`]: who made it when, A of each message, the DKIM keys and when they were looked up, what was left out and why |
 //! | `reports/SHA256.eml` | each report mail, and each notice of another mail system (RFC 3464, RFC 8098) that was joined, octet for octet; its own digest is its name |
 //! | `timeline.html` | the verdict for people, a page that stands alone, times in UTC |
 //! | `verdict.json` | the same for programs, schema `hoptrail.timeline/1` |
@@ -28,8 +28,10 @@ use sha2::{Digest, Sha256};
 use tar::{Archive, Builder, EntryType, Header};
 use thiserror::Error;
 
-use super::examine::{MAILS_MAX, OCTETS_MAX};
-use super::verify::Proof;
+use super::assemble::note_left_out;
+use super::examine::{MAILS_MAX, OCTETS_MAX, examine};
+use super::verify::{Known, Proof};
+use super::{NotOurs, Trails};
 use crate::report::Keys;
 
 /// The name and version of the format.
@@ -55,7 +57,8 @@ This archive holds what mail servers reported about a message on its way, as evi
 reports/*.eml   the reports, octet for octet as they lay in the sender's mailbox; also bounces and read receipts that
                 other mail systems sent about the message, and which nothing proves
 bundle.json     when this was made; the DKIM keys of the servers' domains, and when the DNS was asked for them; for
-                each message the proof A, whose digest B the sender gave the servers (hoptrail, track/certificate.rs)
+                each message the proof A, whose digest B the sender gave the servers (hoptrail, track/certificate.rs);
+                which reports had a signature that does not fit, and which are not here since they are altered or forged
 timeline.html   what the reports tell, for people: a page that asks for nothing
 verdict.json    the same for programs
 SHA256SUMS      the digest of each file
@@ -88,10 +91,37 @@ pub struct Contents {
     pub made_by: String,
     /// When, µs since 1970-01-01 UTC, by the clock of whoever made it.
     pub made_us: i64,
-    /// A of each message; empty if there was no secret.
+    /// There was a secret, by which what has no A here is not proved; without one nobody can say.
+    #[serde(default)]
+    pub had_secret: bool,
+    /// A of each message that is proved.
     pub proofs: Vec<ProofText>,
     /// The DKIM keys as they were looked up.
     pub keys: Keys,
+    /// The digests of the reports in it whose signature did not fit then.
+    #[serde(default)]
+    pub misfits: BTreeSet<String>,
+    /// The reports on its messages that were altered or forged and are not in it, as they were found then.
+    #[serde(default)]
+    pub left_out: Vec<NotOurs>,
+}
+
+impl Contents {
+    /// By what its maker judged whether a report was asked for, given A of its messages.
+    pub fn known<'a>(&self, proofs: &'a [Proof]) -> Known<'a> {
+        if proofs.is_empty() && !self.had_secret {
+            Known::Nothing
+        } else {
+            Known::Proofs(proofs)
+        }
+    }
+
+    /// Adds what was left out, behind what is set apart now.
+    pub fn with_left_out(&self, mut trails: Trails) -> Trails {
+        note_left_out(&mut trails.messages, &self.left_out);
+        trails.not_ours.extend(self.left_out.iter().cloned());
+        trails
+    }
 }
 
 /// A of one message.
@@ -200,6 +230,14 @@ impl Bundle {
             return Err(Broken::Repacked);
         }
         Ok(bundle)
+    }
+
+    /// What its reports tell, judged anew by what stands in it, and what its maker left out.
+    pub fn judge(&self) -> Result<Trails, Broken> {
+        let proofs = self.proofs()?;
+        let mails = self.mails.iter().map(Vec::as_slice);
+        let trails = examine(mails, &self.contents.keys, self.contents.known(&proofs));
+        Ok(self.contents.with_left_out(trails))
     }
 
     /// A of each message, if all are well-formed.

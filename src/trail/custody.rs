@@ -6,6 +6,9 @@ use super::message::{Message, Recipient, State};
 /// After so long it is called silent, µs.
 pub const SILENT_AFTER_US: i64 = 15 * 60 * 1_000_000;
 
+/// By no more do clocks differ that somebody keeps, µs.
+const CLOCKS_US: i64 = 1_000_000;
+
 /// Why nothing more is known of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -18,6 +21,8 @@ pub enum Silence {
     Silent,
     /// The same, though it has reported on others that came with it.
     SilentOnThis,
+    /// A report in its name was left out, so nobody can say that it told nothing.
+    LeftOut,
 }
 
 /// The last known holder of a message for a recipient.
@@ -29,6 +34,42 @@ pub struct Custody<'a> {
     pub since_us: i64,
     /// Why nothing more is known; `None` if the holder itself told the last of it.
     pub silence: Option<Silence>,
+}
+
+/// What is known of a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// When it was on the first hop's clock, µs.
+    Known(i64),
+    /// When it was on a clock that nobody can compare with that, or that the sender's or ours contradicts, µs.
+    Claimed(i64),
+    /// Its clock is wrong: nobody can compare it, and by it the moment lies before the sending or is still to come.
+    Unknown,
+}
+
+impl Since {
+    /// When a moment of a stay's clock, µs, was.
+    pub fn of(message: &Message, stay: usize, us: i64, now_us: i64) -> Self {
+        let stay_of = message.stays.get(stay);
+        let bounds = stay_of.and_then(|stay| stay.on_first_clock(us));
+        let is_measured = message.measure() != Some(stay) || stay_of.is_some_and(|s| s.hop == 1);
+        let known = bounds.filter(|_| is_measured);
+        let since = known.map_or(Self::Claimed(us), |at| Self::Known(at.middle_us()));
+        let from_us = message.sent_or_arrived_us().saturating_sub(CLOCKS_US);
+        let possible = from_us..=now_us.saturating_add(CLOCKS_US);
+        match since.us() {
+            Some(us) if possible.contains(&us) => since,
+            _ => known.map_or(Self::Unknown, |at| Self::Claimed(at.middle_us())),
+        }
+    }
+
+    /// The moment, µs, if anything is known of it.
+    pub fn us(self) -> Option<i64> {
+        match self {
+            Self::Known(us) | Self::Claimed(us) => Some(us),
+            Self::Unknown => None,
+        }
+    }
 }
 
 /// Who has it, as far as hops told; `None` if nobody has: it arrived, failed, or became others.
@@ -47,7 +88,9 @@ pub fn custody<'a>(
     let (since_us, silence) = match recipient.state {
         State::Relayed => (recipient.at_us, Some(Silence::NotEquipped)),
         State::OnItsWay | State::Accepted => {
-            (recipient.at_us, Some(silence(message, recipient, now_us)))
+            let left_out = message.leaves_out(host).then_some(Silence::LeftOut);
+            let silence = left_out.unwrap_or_else(|| silence(message, recipient, now_us));
+            (recipient.at_us, Some(silence))
         }
         _ => (recipient.arrived_us, None),
     };
@@ -61,7 +104,12 @@ pub fn custody<'a>(
 fn silence(message: &Message, recipient: &Recipient, now_us: i64) -> Silence {
     let stay = message.stays.get(recipient.stay);
     let on_first = stay.and_then(|stay| stay.on_first_clock(recipient.at_us));
-    let since_us = on_first.map_or(recipient.at_us, |at| at.high_us);
+    let since_us = match Since::of(message, recipient.stay, recipient.at_us, now_us) {
+        Since::Known(us) => on_first.map_or(us, |at| at.high_us),
+        Since::Claimed(us) => us,
+        // Not before that.
+        Since::Unknown => message.sent_or_arrived_us(),
+    };
     if now_us.saturating_sub(since_us) < SILENT_AFTER_US {
         return Silence::Awaited;
     }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::message::Truth;
 use super::source::{Found, Source, SourceError};
 use super::verify::{Judged, Known, truth};
-use super::{Counts, Trails};
-use super::{assemble, notices, pairs};
+use super::{Counts, NotOurs, Trails, Why};
+use super::{assemble, bundle::digest, notices, pairs};
 use crate::report::notice::{self, Notice};
 use crate::report::{self, Keys, Origin, Received, origin};
 use crate::track::TrackingId;
@@ -100,18 +100,34 @@ pub fn examine<'m>(mails: impl Iterator<Item = &'m [u8]>, keys: &Keys, known: Kn
     }
 }
 
-/// Takes out the reports that are forged or altered by what is known: anybody can mail one, and it proves nothing. Says
-/// how many they were.
-pub fn leave_out_forged(mails: &mut BTreeSet<Vec<u8>>, keys: &Keys, known: Known) -> usize {
+/// Takes out the reports that are forged or altered by what is known: anybody can mail one, and it proves nothing. Tells
+/// what was taken out.
+pub fn leave_out_forged(mails: &mut BTreeSet<Vec<u8>>, keys: &Keys, known: Known) -> Vec<NotOurs> {
+    let found = examine(mails.iter().map(Vec::as_slice), keys, known).not_ours;
     let forged = |mail: &[u8]| {
-        read(mail).is_some_and(|one| {
-            let origin = || origin::origin(mail, &one.report.reporting_mta, keys);
-            truth(&one, known) == Truth::NotOurs || matches!(origin(), Origin::Altered { .. })
+        read(mail).is_some_and(|one| match truth(&one, known) {
+            Truth::Verified => false,
+            Truth::NotOurs => true,
+            _ => is_altered(mail, &one, keys),
         })
     };
-    let found = mails.len();
     mails.retain(|mail| !forged(mail));
-    found - mails.len()
+    let mut left_out = found;
+    // A report that contradicts a signed one is proved as much as others, and stays.
+    left_out.retain(|report| report.why != Why::Contradicted);
+    left_out.sort();
+    left_out
+}
+
+/// Of the reports those whose signature does not fit by these keys.
+pub fn misfits<'m>(mails: impl Iterator<Item = &'m [u8]>, keys: &Keys) -> BTreeSet<String> {
+    let misfits = mails.filter(|mail| read(mail).is_some_and(|one| is_altered(mail, &one, keys)));
+    misfits.map(digest).collect()
+}
+
+fn is_altered(mail: &[u8], one: &Received, keys: &Keys) -> bool {
+    let origin = origin::origin(mail, &one.report.reporting_mta, keys);
+    matches!(origin, Origin::Altered { .. })
 }
 
 fn read(mail: &[u8]) -> Option<Received> {

@@ -1,8 +1,6 @@
 //! The steps of one message linked to a tree of stays, by their parents where these are known; where a report never
 //! came, by what its neighbours tell.
 
-use std::cmp::Reverse;
-
 use hashbrown::{HashMap, HashSet};
 
 use super::Stay;
@@ -178,7 +176,7 @@ impl Forest {
                 .sort_by_key(|s| (last_us(s), s.role != Role::Ingress, s.step));
         }
         let mut order = Vec::new();
-        let mut stack: Vec<usize> = self.roots();
+        let mut stack: Vec<usize> = self.children(None);
         while let Some(next) = stack.pop() {
             order.push(next);
             stack.extend(self.children(Some(next)));
@@ -197,36 +195,6 @@ impl Forest {
             ..stay
         };
         stays.into_iter().map(|(_, stay)| moved(stay)).collect()
-    }
-
-    /// The stays behind none, the last first. Where there are several, the first of all is the one that most reports go
-    /// back to, or else the one whose clock is nearest to the originator's: that of the first one is the measure.
-    fn roots(&self) -> Vec<usize> {
-        let mut roots = self.children(None);
-        if roots.len() > 1 {
-            let sizes = self.sizes();
-            let away_us = |n: usize| {
-                let step = self.stays.get(n)?.steps.first()?;
-                let sent_us = i64::try_from(step.sent_ms?).ok()?.checked_mul(1000)?;
-                Some(step.arrived_us().abs_diff(sent_us))
-            };
-            roots.sort_by_key(|n| (sizes.get(n).copied(), Reverse(away_us(*n))));
-        }
-        roots
-    }
-
-    /// How many hops reported that go back to each root.
-    fn sizes(&self) -> HashMap<usize, usize> {
-        let mut sizes = HashMap::new();
-        let mut roots: Vec<usize> = Vec::with_capacity(self.stays.len());
-        for (n, stay) in self.stays.iter().enumerate() {
-            // A parent is founded before its children.
-            let root = stay.parent.and_then(|parent| roots.get(parent).copied());
-            let root = root.unwrap_or(n);
-            roots.push(root);
-            *sizes.entry(root).or_insert(0) += usize::from(!stay.is_missing());
-        }
-        sizes
     }
 
     /// The stays behind one, the last first.

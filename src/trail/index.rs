@@ -103,6 +103,10 @@ impl Index {
     }
 
     fn read(&mut self) -> io::Result<(Stock, Vec<Block>)> {
+        // Opening a pipe would wait for ever.
+        if !fs::metadata(&self.path)?.is_file() {
+            return Err(io::Error::other("it is no file"));
+        }
         let stored = Arc::new(File::open(&self.path)?);
         stored.lock_shared()?;
         let meta = stored.metadata()?;

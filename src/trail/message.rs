@@ -4,15 +4,17 @@
 //! Must not know how it is made out of reports: [`super::assemble`], [`super::state`], [`super::pairs`] and
 //! [`super::notices`] do that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use hashbrown::HashSet;
 use serde::Serialize;
 
 use super::clock::{Bounds, Offset};
+use super::starts::is_apart;
 use crate::report::notice::Fate;
 use crate::report::{Origin, Trace};
-use crate::track::{Event, HopReport, Status, StepId, TrackingId};
+use crate::track::address::is_same;
+use crate::track::{Event, HopReport, RecipientStatus, Status, StepId, TrackingId};
 
 /// A message and its way.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub struct Message {
     pub words: Vec<Word>,
     /// Reports on this id that were set aside because they lack the proof the others have.
     pub unproved: usize,
+    /// The hosts, in lower case, in whose names reports on this id are set apart as altered or forged.
+    pub left_out: BTreeSet<String>,
     /// Who wrote each step, where that was looked at.
     pub origins: HashMap<StepId, Origin>,
     /// Steps of which other reports say something else.
@@ -127,6 +131,48 @@ impl Message {
     /// Who wrote a step, as far as anybody looked.
     pub fn origin(&self, step: StepId) -> &Origin {
         self.origins.get(&step).unwrap_or(&Origin::Unchecked)
+    }
+
+    /// Somebody looked who wrote the report that tells what became of a recipient, and its host is not shown to have.
+    pub fn is_of_doubtful_origin(&self, recipient: &Recipient) -> bool {
+        let origin = self.origin(recipient.step);
+        *origin != Origin::Unchecked && !origin.is_shown()
+    }
+
+    /// The stay at which the way to this one begins, as far as it is known.
+    pub fn start_of(&self, stay: usize) -> usize {
+        let before = |n: &usize| self.stays.get(*n).and_then(|s| s.parent);
+        // A parent stands before its children, so this ends.
+        std::iter::successors(Some(stay), before)
+            .last()
+            .unwrap_or(stay)
+    }
+
+    /// Whether the way to a stay begins at a second start: at a hop that names nobody who handed it the message, beside
+    /// the first one.
+    pub fn is_apart(&self, stay: usize) -> bool {
+        is_apart(&self.stays, self.start_of(stay))
+    }
+
+    /// How much later than the message first came to the first hop its copy for a recipient came there, µs of that hop's
+    /// clock, where that is worth telling: it was sent apart, or somebody sent it again.
+    pub fn came_later_us(&self, recipient: &Recipient) -> Option<i64> {
+        const TOLD_FROM_US: i64 = 1_000_000;
+        let steps = &self.stays.get(self.measure()?)?.steps;
+        let arrivals = || steps.iter().map(HopReport::arrived_us);
+        let later_us = |us: i64| us.checked_sub(arrivals().min()?);
+        // Mostly all came at once, for however many.
+        later_us(arrivals().max()?).filter(|us| *us >= TOLD_FROM_US)?;
+        let is = |group: &RecipientStatus| is_same(&group.original, &recipient.address);
+        let of_it = steps.iter().filter(|step| step.recipients.iter().any(is));
+        let came_us = of_it.map(HopReport::arrived_us).min()?;
+        later_us(came_us).filter(|us| *us >= TOLD_FROM_US)
+    }
+
+    /// Whether a report in the name of this host was set apart, or may have been where it has none.
+    pub fn leaves_out(&self, host: Option<&str>) -> bool {
+        let is = |name: &String| host.is_none_or(|host| host.eq_ignore_ascii_case(name));
+        self.left_out.iter().any(is)
     }
 
     /// The stays at the same host that this one goes back to, the first of them first: more than one or two are a
@@ -314,8 +360,25 @@ pub struct Recipient {
     pub reply: Option<String>,
     /// How many attempts that put it off this host told of.
     pub delays: usize,
+    /// How often hops told that they delivered it: more than once, if a copy was.
+    pub deliveries: usize,
+    /// What else a hop tells that nobody is known to have handed the message to, where `state` is what the others tell.
+    pub apart: Option<Apart>,
     /// The last word of others on it, by its place in [`Message::words`]; it proves nothing.
     pub word: Option<usize>,
+}
+
+/// What a hop tells of a recipient that nobody is known to have handed the message to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Apart {
+    /// That it was delivered there, or failed.
+    pub state: State,
+    /// The stay that tells.
+    pub stay: usize,
+    /// Its host.
+    pub host: String,
+    /// When, µs of that host's clock.
+    pub at_us: i64,
 }
 
 impl Outcome {

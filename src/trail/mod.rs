@@ -29,6 +29,7 @@ pub mod ring;
 mod segment;
 pub mod source;
 pub mod spent;
+mod starts;
 pub mod state;
 pub mod stats;
 mod stock;
@@ -41,7 +42,7 @@ pub mod way;
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::track::{Secret, TrackingId};
 
@@ -61,7 +62,8 @@ pub struct Trails {
     pub not_ours: Vec<NotOurs>,
     /// What was looked at.
     pub counts: Counts,
-    /// Where mails lie that could not be read, or that call themselves tracking reports and are not, and why.
+    /// Where mails lie that could not be read, or that call themselves tracking reports and are not, and places that are
+    /// not looked into; and why.
     pub skipped: Vec<(String, String)>,
 }
 
@@ -75,7 +77,8 @@ pub struct Counts {
 }
 
 /// A report that is part of no message, and what it claims.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NotOurs {
     /// The tracking id it claims.
     pub id: TrackingId,
@@ -88,14 +91,14 @@ pub struct NotOurs {
 }
 
 /// Why a report is set apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
     /// Its proof is that of no mail of this user.
     WrongProof,
     /// It names a message of this user, and its proof does not fit what it says: altered, or made up.
     Altered,
-    /// The domain that reports signed something else.
+    /// Nothing proves it, and its signature does not fit.
     BrokenSignature,
     /// It says something else of a step than its host does under its signature.
     Contradicted,

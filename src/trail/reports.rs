@@ -229,13 +229,19 @@ impl Reports {
     /// What was looked at, no message among it.
     pub fn looked_at(&self) -> Trails {
         let mut trails = Trails::default();
-        for (_, stock) in &self.stocks {
+        for (source, stock) in &self.stocks {
             let reports = stock.entries.iter().filter(|e| e.kind == Kind::Report);
             trails.counts.mails += stock.entries.len();
             trails.counts.reports += reports.count();
             trails.skipped.extend(stock.skipped.iter().cloned());
+            trails.skipped.extend(source.unread());
         }
         trails
+    }
+
+    /// How many mails and places could not be read.
+    pub fn unread(&self) -> usize {
+        self.looked_at().skipped.len()
     }
 
     fn entry(&self, member: &Member) -> Option<(&Stock, &Entry)> {

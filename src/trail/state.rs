@@ -4,9 +4,11 @@ use std::borrow::Cow;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::message::{Message, Outcome, Recipient, State, Stay, Truth};
+use super::message::{Apart, Message, Outcome, Recipient, State, Stay, Truth};
+use super::starts::{is_apart, starts};
+use crate::report::Origin;
 use crate::track::address::key;
-use crate::track::{Event, HopReport, RecipientStatus};
+use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
 impl Message {
     /// The answer over all recipients.
@@ -73,6 +75,10 @@ struct Told<'a> {
     stay: usize,
     step: &'a HopReport,
     group: &'a RecipientStatus,
+    /// Its host is shown to have written it.
+    is_shown: bool,
+    /// Nobody is known to have handed the message on to there.
+    is_apart: bool,
 }
 
 impl Told<'_> {
@@ -82,22 +88,42 @@ impl Told<'_> {
     }
 
     /// The order in which a message meets them: a delivery is the end of every story, else what is
-    /// farther along the way, and at one hop what ends its part in it.
-    fn rank(&self) -> (bool, u8, bool, bool, i64) {
+    /// farther along the way, and at one hop what ends its part in it. No report of which nobody knows who wrote it
+    /// undoes an end that a host tells under its signature.
+    fn rank(&self) -> (bool, bool, u8, bool, bool, i64) {
         let event = self.group.event;
         let waits = event == Event::Delayed || event == Event::Held;
+        let ends = event == Event::Delivered || event == Event::Failed;
         (
+            ends && self.is_shown,
             event == Event::Delivered,
             self.step.hop,
             event.is_final(),
             waits,
-            self.at_us(),
+            // Of several deliveries the first one is when it arrived.
+            if event == Event::Delivered {
+                self.at_us().saturating_neg()
+            } else {
+                self.at_us()
+            },
         )
+    }
+
+    /// Whether it says where the message is, and not merely that it went on.
+    fn tells_where(&self) -> bool {
+        match self.group.event {
+            Event::Delayed | Event::Held | Event::Looped | Event::Failed | Event::Delivered => true,
+            Event::Accepted | Event::Transferred | Event::Relayed | Event::Expanded => false,
+        }
     }
 }
 
+/// Who wrote each step, where that was looked at.
+type Origins = std::collections::HashMap<StepId, Origin>;
+
 /// The recipients in the order they were first named.
-pub fn recipients(stays: &[Stay]) -> Vec<Recipient> {
+pub fn recipients(stays: &[Stay], origins: &Origins) -> Vec<Recipient> {
+    let starts = starts(stays);
     let mut told: Vec<Vec<Told>> = Vec::new();
     let mut places: HashMap<Cow<str>, usize> = HashMap::new();
     for (stay, step) in stays
@@ -105,25 +131,60 @@ pub fn recipients(stays: &[Stay]) -> Vec<Recipient> {
         .enumerate()
         .flat_map(|(n, s)| s.steps.iter().map(move |t| (n, t)))
     {
+        let is_apart = starts
+            .get(stay)
+            .is_some_and(|start| is_apart(stays, *start));
+        let is_shown = origins.get(&step.step).is_some_and(Origin::is_shown);
         for group in &step.recipients {
             let place = *places.entry(key(&group.original)).or_insert(told.len());
             if place == told.len() {
                 told.push(Vec::new());
             }
             if let Some(all) = told.get_mut(place) {
-                all.push(Told { stay, step, group });
+                all.push(Told {
+                    stay,
+                    step,
+                    group,
+                    is_shown,
+                    is_apart,
+                });
             }
         }
     }
     told.iter().filter_map(|all| recipient(all)).collect()
 }
 
+/// What counts of all that is told of a recipient, and what else is told by a hop that had it from nobody known.
+fn choose<'t, 'a>(told: &'t [Told<'a>]) -> Option<(&'t Told<'a>, Option<&'t Told<'a>>)> {
+    let last = |apart: bool| {
+        let told = told.iter().filter(|told| told.is_apart == apart);
+        told.max_by_key(|told| told.rank())
+    };
+    match (last(false), last(true)) {
+        // Where it is known to be, what is told elsewhere does not undo.
+        (Some(last), apart) if last.tells_where() => Some((last, apart)),
+        (Some(last), Some(apart)) if apart.rank() > last.rank() => Some((apart, None)),
+        (Some(last), apart) => Some((last, apart)),
+        (None, apart) => Some((apart?, None)),
+    }
+}
+
 fn recipient(told: &[Told]) -> Option<Recipient> {
     let address = &told.first()?.group.original;
-    let last = told.iter().max_by_key(|t| t.rank())?;
+    let (last, apart) = choose(told)?;
     // One that was named twice has not got what was refused to either.
     let refused = |t: &&Told| t.step.step == last.step.step && t.group.event == Event::Failed;
     let last = told.iter().find(refused).unwrap_or(last);
+    let deliveries = told
+        .iter()
+        .filter(|t| t.group.event == Event::Delivered && t.is_apart == last.is_apart);
+    let ends = |told: &&Told| matches!(told.group.event, Event::Delivered | Event::Failed);
+    let apart = apart.filter(ends).map(|told| Apart {
+        state: State::of(told.group.event),
+        stay: told.stay,
+        host: told.step.reporting_mta.clone(),
+        at_us: told.at_us(),
+    });
     let delayed = told
         .iter()
         .filter(|t| t.stay == last.stay && t.group.event == Event::Delayed);
@@ -139,6 +200,8 @@ fn recipient(told: &[Told]) -> Option<Recipient> {
         status: last.group.status,
         reply: last.group.reply.clone(),
         delays: delayed.count(),
+        deliveries: deliveries.count(),
+        apart,
         word: None,
     })
 }

@@ -83,6 +83,8 @@ pub enum Agreement {
     Agrees,
     /// It was handed the message by a hop whose report never came, so there is nobody to agree with.
     Unlinked,
+    /// It says that nobody reported in front of it, and another hop did: nobody is known to have handed it on to there.
+    Apart,
     /// No offset between its clock and that of the hop before fits all stamps, or a clock was set meanwhile.
     Clocks,
     /// By its own clock something was over before it began.
@@ -144,11 +146,23 @@ pub fn agreement(message: &Message, stay: &Stay) -> Agreement {
     let judge = |step: &HopReport| step_agreement(message, step, stay, before);
     let worst = stay.steps.iter().map(judge).max();
     let worst = worst.unwrap_or(Agreement::Unlinked);
+    let worst = if starts_apart(message, stay) {
+        worst.max(Agreement::Apart)
+    } else {
+        worst
+    };
     if stay.link == Offset::Contradiction || stay.jump.is_some() {
         worst.max(Agreement::Clocks)
     } else {
         worst
     }
+}
+
+/// Whether a stay is a start beside the first one.
+fn starts_apart(message: &Message, stay: &Stay) -> bool {
+    let is = |other: &Stay| std::ptr::eq(other, stay);
+    let place = message.stays.iter().position(is);
+    stay.parent.is_none() && place.is_some_and(|n| message.is_apart(n))
 }
 
 fn step_agreement(

@@ -19,31 +19,20 @@ pub struct Hoptrail {
     child: Child,
     home: TempDir,
     listeners: Vec<SocketAddr>,
-    files_max: Option<u32>,
 }
 
 impl Hoptrail {
-    /// Runs `serve` with this configuration (all but `state_dir`, which is put in front) and waits until
-    /// every listener answers.
+    /// Runs `serve` with this configuration (all but `state_dir`, which is put in front, and the store's time, if
+    /// there is none in it) and waits until every listener answers.
     pub fn serve(config: &str) -> Self {
-        Self::start(config, None)
-    }
-
-    /// The same with no more than `files_max` open files.
-    pub fn serve_with_files(config: &str, files_max: u32) -> Self {
-        Self::start(config, Some(files_max))
-    }
-
-    fn start(config: &str, files_max: Option<u32>) -> Self {
         let home = TempDir::with_prefix("hoptrail-hop-").expect("a temporary directory");
         let state_dir = home.path().join("state");
         fs::create_dir(&state_dir).expect("a directory can be made");
-        let text = format!("state_dir = '{}'\n{config}", state_dir.display());
+        let text = format!("state_dir = '{}'\n{}", state_dir.display(), patient(config));
         fs::write(home.path().join("hoptrail.toml"), &text).expect("a file can be written");
         let mut hop = Self {
-            child: spawn(home.path(), files_max),
+            child: spawn(home.path()),
             listeners: listeners(&text),
-            files_max,
             home,
         };
         hop.wait_until_ready();
@@ -53,6 +42,17 @@ impl Hoptrail {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Lets it open so many more descriptors than it has; how many that are hangs on the machine's cores.
+    pub fn leave_descriptors(&self, more: usize) {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        let limit = open.expect("it runs").count() + more;
+        let set = Command::new("prlimit")
+            .args(["--pid", &self.pid().to_string()])
+            .arg(format!("--nofile={limit}"))
+            .status();
+        assert!(set.is_ok_and(|status| status.success()), "prlimit {limit}");
     }
 
     /// Where its store and keys lie.
@@ -118,7 +118,7 @@ impl Hoptrail {
     pub fn start_again(&mut self) {
         let ended = self.child.try_wait();
         assert!(matches!(ended, Ok(Some(_))), "it still runs");
-        self.child = spawn(self.home.path(), self.files_max);
+        self.child = spawn(self.home.path());
         self.wait_until_ready();
     }
 
@@ -165,25 +165,13 @@ impl Drop for Hoptrail {
     }
 }
 
-fn spawn(home: &Path, files_max: Option<u32>) -> Child {
+fn spawn(home: &Path) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(home.join("log"))
         .expect("a file can be made");
-    let mut command = match files_max {
-        None => Command::new(BINARY),
-        Some(max) => {
-            let mut shell = Command::new("bash");
-            shell.args([
-                "-c",
-                &format!("ulimit -n {max}; exec \"$0\" \"$@\""),
-                BINARY,
-            ]);
-            shell
-        }
-    };
-    command
+    Command::new(BINARY)
         .args(["serve", "--config"])
         .arg(home.join("hoptrail.toml"))
         .stdin(Stdio::null())
@@ -191,6 +179,21 @@ fn spawn(home: &Path, files_max: Option<u32>) -> Child {
         .stderr(log)
         .spawn()
         .expect("the binary can be run")
+}
+
+/// The configuration with time enough for the store: what a test is told of must not hang on how long the disk has to
+/// write for others.
+fn patient(config: &str) -> String {
+    let key = format!("store_ms = {}", PATIENCE.as_millis());
+    if config.contains("store_ms") {
+        config.to_owned()
+    } else if config.contains("[timeouts]\n") {
+        config.replacen("[timeouts]\n", &format!("[timeouts]\n{key}\n"), 1)
+    } else if config.contains("timeouts = { ") {
+        config.replacen("timeouts = { ", &format!("timeouts = {{ {key}, "), 1)
+    } else {
+        format!("timeouts = {{ {key} }}\n{config}")
+    }
 }
 
 fn listeners(config: &str) -> Vec<SocketAddr> {

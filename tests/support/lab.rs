@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -155,11 +156,16 @@ impl Daemon {
 
     /// Waits until its logs hold these words, and gives them.
     pub fn wait_for_log(&self, words: &str) -> String {
-        let what = format!("{} logs {words:?}", self.hostname);
+        self.wait_for_log_times(words, 1)
+    }
+
+    /// The same for words that come so often: a daemon may log what it did some time after it.
+    pub fn wait_for_log_times(&self, words: &str, count: usize) -> String {
+        let what = format!("{} logs {words:?} {count} times", self.hostname);
         wait_until(PATIENCE, &what, || {
             let logs = self.logs.iter().map(fs::read_to_string);
             let log: String = logs.filter_map(Result::ok).collect();
-            if log.contains(words) {
+            if log.matches(words).count() >= count {
                 Ok(log)
             } else {
                 Err(log)
@@ -179,11 +185,10 @@ impl Daemon {
         assert!(output.status.success(), "{command:?}: {output:?}");
     }
 
-    /// The process namespace, as the kernel names it; ask it while the daemon runs.
-    pub fn namespace(&self) -> String {
+    /// Its process namespace; ask it while the daemon runs.
+    pub fn namespace(&self) -> Namespace {
         let link = format!("/proc/{}/ns/pid_for_children", self.child.id());
-        let target = fs::read_link(link).expect("the daemon runs");
-        target.to_string_lossy().into_owned()
+        Namespace(File::open(link).expect("the daemon runs"))
     }
 
     /// Ends the wrapper as a crash does (SIGKILL); what runs in the namespace must not outlive it.
@@ -206,22 +211,28 @@ impl Drop for Daemon {
         }
         ended.expect("the wrapper was ours to wait for");
         if let Some(namespace) = namespace {
-            let left = processes_in(&namespace);
+            let left = namespace.processes();
             assert!(left.is_empty(), "{} left {left:?}", self.hostname);
         }
     }
 }
 
-/// The command lines of all processes in a process namespace.
-pub fn processes_in(namespace: &str) -> Vec<String> {
-    let processes = fs::read_dir("/proc").expect("/proc can be read");
-    processes
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let its = fs::read_link(path.join("ns/pid")).ok()?;
-            let command = fs::read(path.join("cmdline")).ok()?;
-            (its.to_string_lossy() == namespace)
-                .then(|| String::from_utf8_lossy(&command).replace('\0', " "))
-        })
-        .collect()
+/// A process namespace. While this is held it has its number for itself: of one that is gone, the next daemon of
+/// another test may have it.
+pub struct Namespace(File);
+
+impl Namespace {
+    /// The command lines of all processes in it.
+    pub fn processes(&self) -> Vec<String> {
+        let number = self.0.metadata().expect("it is held").ino();
+        let processes = fs::read_dir("/proc").expect("/proc can be read");
+        processes
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                let its = fs::metadata(path.join("ns/pid")).ok()?;
+                let command = fs::read(path.join("cmdline")).ok()?;
+                (its.ino() == number).then(|| String::from_utf8_lossy(&command).replace('\0', " "))
+            })
+            .collect()
+    }
 }

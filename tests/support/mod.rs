@@ -31,11 +31,40 @@ pub mod tls_hop;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Long enough for anything that works, also on a busy machine; nobody waits for it in a good run.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long something takes, as far as it is what is tested that takes it: it stands still while the machine does, and
+/// goes slower where others keep it busy. So an upper bound holds there too, and is as tight as ever elsewhere.
+pub struct Stopwatch(Arc<AtomicU32>);
+
+impl Stopwatch {
+    /// It counts these.
+    const TURN: Duration = Duration::from_millis(5);
+
+    /// It goes from now on, until it is dropped.
+    pub fn start() -> Self {
+        let turns = Arc::new(AtomicU32::new(0));
+        let counted = Arc::downgrade(&turns);
+        thread::spawn(move || {
+            while let Some(turns) = counted.upgrade() {
+                thread::sleep(Self::TURN);
+                turns.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self(turns)
+    }
+
+    /// Never more than a clock would say.
+    pub fn elapsed(&self) -> Duration {
+        Self::TURN * self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Asks again and again until `probe` gives a value, and gives that. A probe that has none yet says what
 /// it saw instead, which is what the panic shows when `timeout` has passed.

@@ -5,7 +5,10 @@ use std::fmt;
 use std::net::{
     Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream,
 };
-use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// An address nobody else uses: two octets from the process, one counted up within it.
@@ -23,14 +26,25 @@ pub fn address() -> SocketAddrV4 {
     SocketAddrV4::new(ip, port)
 }
 
-/// A port of `::1`, the only IPv6 address every machine has, that nobody else uses: some are each process's own.
+/// A port of `::1`, the only IPv6 address every machine has, that nobody else uses: each is held in the name of the
+/// process until that ends, so that of two that begin their search at the same place one goes on.
 pub fn address_v6() -> SocketAddrV6 {
-    static LAST: AtomicU16 = AtomicU16::new(0);
-    let count = LAST.fetch_add(1, Ordering::Relaxed);
-    assert!(count < 20, "a test process has 20 ports");
-    let own = u16::try_from(std::process::id() % 600 * 20).expect("it is small");
-    let port = 20_000 + own + count;
-    SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0)
+    /// Below the ports the kernel gives to clients.
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    static HELD: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    let start = std::process::id() % u32::from(PORTS.end - PORTS.start);
+    let start = PORTS.start + u16::try_from(start).expect("it is small");
+    let free = (start..PORTS.end).chain(PORTS.start..start).find(|&port| {
+        let name = format!("hoptrail test port {port}");
+        let held =
+            UnixAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name));
+        let Ok(held) = held else { return false };
+        HELD.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(held);
+        TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok()
+    });
+    SocketAddrV6::new(Ipv6Addr::LOCALHOST, free.expect("a free port"), 0, 0)
 }
 
 /// Whether something accepts connections there.

@@ -55,6 +55,7 @@ pub struct Script {
     always: Vec<(String, String)>,
     pause: Duration,
     thought: Duration,
+    gap: Duration,
     piecemeal: bool,
     tls: Option<Server>,
     implicit: bool,
@@ -191,6 +192,12 @@ impl Script {
     /// Looks at each message for this long before it answers for it.
     pub fn think(mut self, thought: Duration) -> Self {
         self.thought = thought;
+        self
+    }
+
+    /// Answers for each recipient of a message this long after the one before.
+    pub fn apart(mut self, gap: Duration) -> Self {
+        self.gap = gap;
         self
     }
 
@@ -426,9 +433,14 @@ impl Session {
         transaction.replies = self.replies_to_dot(&transaction.recipients);
         let replies = transaction.replies.clone();
         lock(&self.seen).transactions.push(transaction);
-        let thought = lock(&self.script).thought;
+        let Script { thought, gap, .. } = *lock(&self.script);
         thread::sleep(thought);
-        replies.iter().try_for_each(|reply| self.say(reply))
+        replies.iter().enumerate().try_for_each(|(place, reply)| {
+            if place > 0 {
+                thread::sleep(gap);
+            }
+            self.say(reply)
+        })
     }
 
     fn replies_to_dot(&self, recipients: &[String]) -> Vec<String> {

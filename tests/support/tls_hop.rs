@@ -34,7 +34,6 @@ impl Setup {
         let reports = setup.files.path().join("reports");
         setup
             .line(&format!("hostname = '{NAME}'"))
-            .line("timeouts = { handshake_s = 1 }")
             .line("[reports]\nfrom = 'hoptrail@mx1.test'")
             .line(&format!("via = 'maildir:{}'", reports.display()))
     }

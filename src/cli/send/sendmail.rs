@@ -61,6 +61,9 @@ fn with(code: u8) -> impl FnOnce(anyhow::Error) -> Failure {
 
 /// Everything but the process. Whoever cannot be told still gets the exit code.
 async fn execute(args: &Args, surroundings: Surroundings<'_>, err: &mut dyn Write) -> u8 {
+    if args.has_no_message() {
+        return EX_OK;
+    }
     let outcome = match prepare(args, surroundings) {
         Ok(job) => submit(args, &job, err).await,
         Err(failure) => Err(failure),

@@ -105,6 +105,8 @@ async fn the_calls_of_well_known_programs_are_understood() {
                 "-O",
                 "QueueDirectory=/x",
                 "-Ltag",
+                "-Venvid",
+                "-q15m",
                 "-U",
                 "-G",
                 "-n",
@@ -366,14 +368,24 @@ async fn each_failure_has_the_exit_code_that_programs_know() {
     }
 }
 
+/// Scripts that run when a network comes up, and packages that name a new alias.
+#[tokio::test]
+async fn where_there_is_no_queue_and_no_alias_table_nothing_is_to_be_done() {
+    for words in [&["-q"][..], &["-q15m"], &["-qff"], &["-q", "-v"], &["-bi"]] {
+        assert_eq!(
+            run("sever = 'x'", words, MAIL).await,
+            (0, String::new()),
+            "{words:?}"
+        );
+    }
+}
+
 #[test]
 fn what_it_is_not_is_refused() {
     for words in [
         ["-bp"],
         ["-bd"],
         ["-bs"],
-        ["-bi"],
-        ["-q"],
         ["-V"],
         ["-Nsometimes"],
         ["-Rnothing"],

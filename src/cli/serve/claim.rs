@@ -3,9 +3,9 @@
 //!
 //! Must not know what lies in the directory.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -56,6 +56,11 @@ impl Claim {
             Err(TryLockError::Error(cause)) => Err(unusable(cause)),
         }
     }
+}
+
+/// Whether users other than its owner may look into the directory or change it.
+pub fn is_open_to_others(directory: &Path) -> bool {
+    fs::metadata(directory).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
 }
 
 fn make(directory: &Path) -> Result<(), ClaimError> {

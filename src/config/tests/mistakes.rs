@@ -120,6 +120,7 @@ fn numbers_that_make_no_sense_are_named() {
         ("timeouts", "client_s", &[0, 604_801]),
         ("timeouts", "session_s", &[0, 604_801]),
         ("timeouts", "reply_s", &[0, 604_801]),
+        ("timeouts", "open_s", &[0, 604_801]),
         ("timeouts", "final_reply_s", &[0, 604_801]),
         ("timeouts", "write_s", &[0, 604_801]),
         ("timeouts", "store_ms", &[0, 604_800_001]),

@@ -53,7 +53,7 @@ impl Signed {
                 header,
                 digest,
             };
-            signed.digest.take(start.body());
+            signed.digest.take(start.head.body());
             signed
         })
     }

@@ -38,14 +38,6 @@ pub struct Start<'a> {
     pub chunked: bool,
 }
 
-impl Start<'_> {
-    /// What of the body came with the header block.
-    fn body(&self) -> &[u8] {
-        let header = self.head.header.unwrap_or(self.head.text.len());
-        self.head.text.get(header..).unwrap_or_default()
-    }
-}
-
 /// A question that takes the name servers, in a task of its own: what goes wrong in it is a no, and nobody asks on
 /// when this is dropped.
 pub struct Inquiry(JoinHandle<bool>);

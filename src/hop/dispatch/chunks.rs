@@ -12,7 +12,7 @@ use crate::hop::leg::{Framing, Leg};
 impl<'a> Dispatch<'a> {
     /// `start`, which was held back, and what is left of the chunk, to every leg that awaits the message. When
     /// this returns every next hop that takes chunks has answered for it, except for the last one
-    /// ([`finish`](Self::finish)). Holds no more than `start` and one buffer.
+    /// ([`next`](Self::next)). Holds no more than `start` and one buffer.
     pub async fn chunk(
         &mut self,
         start: Vec<u8>,
@@ -68,15 +68,15 @@ impl<'a> Dispatch<'a> {
     }
 
     async fn send(&mut self, framing: Framing, octets: &[u8]) {
-        for leg in self.awaiting(framing) {
-            leg.send(octets).await;
-        }
+        join_all(self.awaiting(framing).map(|leg| leg.send(octets))).await;
     }
 
     /// The end of the message goes out now.
     fn ends(&mut self, framing: Framing) {
         let now_us = self.site.hop.clock.now_us();
-        self.awaiting(framing).for_each(|leg| leg.ends(now_us));
+        let patience = self.patience(now_us);
+        self.awaiting(framing)
+            .for_each(|leg| leg.ends(now_us, patience));
     }
 
     fn awaiting(&mut self, framing: Framing) -> impl Iterator<Item = &mut Leg<'a>> {

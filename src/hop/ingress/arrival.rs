@@ -31,8 +31,8 @@ pub struct Manner {
     pub trusted: Option<Asked>,
     /// The MTA tracks by itself: it needs no carry header where MAIL brought the request.
     pub passes: bool,
-    /// In chunks: a header block that goes on behind the first one is not looked at, and the carry header
-    /// binds no Message-ID.
+    /// In chunks: of a header block that goes on behind the first one its fields there are looked at, and the carry
+    /// header binds no Message-ID.
     pub chunked: bool,
 }
 
@@ -60,7 +60,7 @@ pub async fn prepare(
     mut head: Head,
     envelope: Option<&mut Envelope>,
 ) -> (Vec<u8>, Option<String>) {
-    if head.header.is_none() && !manner.chunked {
+    if !head.is_whole() && !manner.chunked {
         if let Some(tracked) = envelope.and_then(|envelope| envelope.tracked.take()) {
             info!(hop = %site.hop.hostname, envid = %tracked.id, "header block over the limit: untracked");
         }
@@ -174,7 +174,7 @@ fn untrackable(site: &Site, envelope: &Envelope, head: &Head) -> Option<&'static
     if envelope.overflown {
         return Some("more recipients than the limit");
     }
-    if !takes_field_before(&head.text) {
+    if !head.has_begun() || !takes_field_before(&head.text) {
         return Some("begins with no header field");
     }
     site.caused(head.block(), &envelope.recipients)

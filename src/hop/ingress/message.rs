@@ -14,7 +14,7 @@ use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
 use crate::hop::client::{End, bare_newline, early_message};
 use crate::hop::deadline::Wait;
 use crate::hop::log_step;
-use crate::hop::transaction::Envelope;
+use crate::hop::transaction::{Envelope, no_verdict};
 use crate::smtp::command::Command;
 use crate::smtp::reply::Reply;
 use crate::track::{Stage, Step};
@@ -137,6 +137,7 @@ impl Ingress<'_> {
         let verdict = self.next.verdict(octets_max, limit).await;
         self.client.take_timer_back(&mut self.next);
         match verdict {
+            Ok(reply) if reply.class() == 3 => Err(End::Refuse(no_verdict(&reply))),
             Ok(reply) => Ok(reply),
             Err(error) => {
                 // A duplicate is possible now, a loss is not (RFC 1047).
@@ -165,7 +166,9 @@ impl Ingress<'_> {
         }
     }
 
-    /// BDAT: the command with what the carry header adds to its count, the octets, and the MTA's reply.
+    /// BDAT: the command with what the carry header adds to its count, the octets, and the MTA's reply. A message whose
+    /// first line is not whole in its first chunk goes untracked: whether a field may go before it is not known yet, and
+    /// to await the next chunk would take a reply that the MTA did not give.
     pub(super) async fn bdat(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
         let Some(size) = Size::parse(command.argument()) else {
             return Err(End::Refuse(Size::unreadable()));
@@ -214,14 +217,12 @@ impl Ingress<'_> {
             self.keep_to_size(size.octets);
         }
         let mut chunk = self.client.chunk(&self.site.hop, size).await?;
-        let start = if let Some(chunks) = &mut self.chunks {
+        let text = if let Some(chunks) = &mut self.chunks {
             chunks.octets = chunks.octets.saturating_add(size.octets);
-            line.to_vec()
+            Vec::new()
         } else {
-            let head = chunk
-                .head(self.site.hop.limits.header_octets_max, size.last)
-                .await?;
-            let taken = head.text.len() as u64;
+            let octets_max = self.site.hop.limits.header_octets_max;
+            let head = chunk.head(Vec::new(), octets_max, size.last).await?;
             let (text, message_id) =
                 prepare(self.site, manner, head, self.envelope.as_deref_mut()).await;
             self.chunks = Some(Box::new(Chunks {
@@ -229,30 +230,38 @@ impl Ingress<'_> {
                 octets: size.octets,
                 failed: false,
             }));
-            let octets = size.octets - taken + text.len() as u64;
-            let command = if octets == size.octets {
-                line.to_vec()
-            } else {
-                size.command(octets)
-            };
-            [command, text].concat()
+            text
         };
+        let octets = chunk.left() + text.len() as u64;
+        let command = if octets == size.octets {
+            line.to_vec()
+        } else {
+            size.command(octets)
+        };
+        let start = [command, text].concat();
         let arrival = arriving(self.site, self.envelope.as_deref().filter(|_| size.last));
         chunk.digest = digest(self.envelope.as_deref_mut());
         let sent = match self.next.write(&start).await {
             Ok(()) => chunk.pass(&mut self.next).await,
             Err(error) => Err(BodyError::NextHop(error)),
         };
-        let reply = match sent {
-            Ok(()) if size.last => self.final_reply().await?,
-            Ok(()) => self.reply().await?,
-            Err(BodyError::NextHop(error)) => {
-                debug!("next hop went away in a chunk: {error}");
-                chunk.skip().await?;
-                self.last_words().await
-            }
-            Err(error) => return Err(error.into()),
-        };
-        Ok((reply, arrival))
+        if let Err(BodyError::NextHop(error)) = &sent {
+            debug!("next hop went away in a chunk: {error}");
+            chunk.skip().await?;
+        }
+        Ok((self.reply_to_chunk(sent, size.last).await?, arrival))
+    }
+
+    async fn reply_to_chunk(
+        &mut self,
+        sent: Result<(), BodyError>,
+        last: bool,
+    ) -> Result<Reply, End> {
+        match sent {
+            Ok(()) if last => self.final_reply().await,
+            Ok(()) => self.reply().await,
+            Err(BodyError::NextHop(_)) => Ok(self.last_words().await),
+            Err(error) => Err(error.into()),
+        }
     }
 }

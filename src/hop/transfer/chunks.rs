@@ -112,11 +112,11 @@ impl<'a> Transfer<'a> {
     /// A chunk whose octets are held until the header block is whole; then the way is opened, and they go.
     async fn hold(&mut self, start: Held, size: Size) -> Result<(), End> {
         let (hop, arrival_us) = (&self.site.hop, start.arrival_us);
-        let octets_max = hop.limits.header_octets_max;
+        let octets_max = hop.limits.leaving_header_octets_max();
         let mut chunk = self.client.chunk(hop, size).await?;
-        let head = chunk.head_behind(start.text, octets_max, size.last).await?;
+        let head = chunk.head(start.text, octets_max, size.last).await?;
         let octets = chunk.left();
-        let more_to_come = head.header.is_none() && head.text.len() <= octets_max;
+        let more_to_come = !head.is_whole() && head.text.len() <= octets_max;
         if more_to_come {
             let text = head.text;
             self.chunks = Some(Chunks::Held(Held { text, arrival_us }));
@@ -146,11 +146,14 @@ impl<'a> Transfer<'a> {
             self.client.say(250, "2.0.0", "Ok");
             return Ok(());
         }
-        let dispatched = flow.dispatch.finish(&mut self.peers).await;
         let Some(mail) = self.mail.take() else {
             return Ok(());
         };
-        self.conclude(mail, flow.known, flow.octets, dispatched)
-            .await
+        let Flow {
+            dispatch,
+            known,
+            octets,
+        } = *flow;
+        self.conclude(mail, known, octets, dispatch).await
     }
 }

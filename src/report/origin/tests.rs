@@ -105,6 +105,23 @@ fn what_is_altered_is_told_from_what_is_unknown() {
     let revoked = shown(Some("v=DKIM1; k=ed25519; p="), false);
     assert_eq!(origin(&mail, HOST, &revoked), unknown);
     assert_eq!(origin(&mail, HOST, &shown(None, false)), unknown);
+    let unfit = Origin::UnfitKey {
+        domain: "example.net".to_owned(),
+    };
+    let rsa = "v=DKIM1; k=rsa; p=MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf9Cnzj4p4WGeKLs1Pt8Qu\
+               KUpRKfFLfRYC9AIKjbJTWit+CqvjWYzvQwECAwEAAQ==";
+    for record in [
+        rsa,
+        "v=DKIM1; k=ed25519; p=AAAA",
+        "v=DKIM1; k=none; p=AAAA",
+        "not a key",
+    ] {
+        assert_eq!(
+            origin(&mail, HOST, &shown(Some(record), false)),
+            unfit,
+            "{record}"
+        );
+    }
     let nobody_says = Origin::NoAnswer {
         domain: "example.net".to_owned(),
     };

@@ -8,6 +8,7 @@ use super::format::{cut, fill_all, plain, put};
 use super::{View, html, json};
 use crate::report::{Keys, Origin};
 use crate::trail::bundle::{Bundle, MADE_BY};
+use crate::trail::examine::misfits;
 use crate::trail::verify::{Agreement, agreement};
 use crate::trail::{Message, Trails, Truth, Why};
 
@@ -68,13 +69,15 @@ pub fn report(
     today: Option<&Keys>,
     view: &View,
 ) -> (Holds, String) {
+    let apart = apart(bundle, trails);
     let mut findings = vec![
         redrawn(bundle, trails),
         solicited(trails),
-        signed(trails),
+        signed(trails, apart.is_empty()),
         agreed(trails),
     ];
-    findings.extend(apart(trails));
+    findings.extend(misfitting(bundle));
+    findings.extend(apart);
     findings.extend(unanswered(&bundle.contents.keys));
     if let Some(today) = today {
         findings.extend(keys_today(&bundle.contents.keys, today));
@@ -146,7 +149,13 @@ fn solicited(trails: &Trails) -> Finding {
     }
 }
 
-fn signed(trails: &Trails) -> Finding {
+/// Who signed the reports that count: all there are, or else the others.
+fn signed(trails: &Trails, all_count: bool) -> Finding {
+    let (every, of_all) = if all_count {
+        ("every report", "reports")
+    } else {
+        ("every other report", "other reports")
+    };
     let origins = || {
         let steps = |m: &'_ Message| {
             m.stays
@@ -172,13 +181,13 @@ fn signed(trails: &Trails) -> Finding {
         ),
         n if n == all => {
             let text = format!(
-                "every report is signed by the domain of its host ({domains}) and unchanged since"
+                "{every} is signed by the domain of its host ({domains}) and unchanged since"
             );
             finding(Holds::All, text)
         }
         n => {
             let text = format!(
-                "{n} of {all} reports are signed by the domain of their host ({domains}) and unchanged"
+                "{n} of {all} {of_all} are signed by the domain of their host ({domains}) and unchanged"
             );
             finding(Holds::Partly, text)
         }
@@ -190,6 +199,10 @@ fn agreed(trails: &Trails) -> Finding {
     match trails.messages.iter().filter_map(stays).max() {
         Some(Agreement::Agrees) => finding(Holds::All, "the reports agree with each other"),
         Some(Agreement::Unlinked) => finding(Holds::Partly, "a report is missing between others"),
+        Some(Agreement::Apart) => finding(
+            Holds::Partly,
+            "a hop reported that nobody is known to have handed the message on to",
+        ),
         Some(_) => finding(Holds::Partly, "the reports contradict each other"),
         None => finding(Holds::Not, "it holds no report that counts"),
     }
@@ -203,11 +216,41 @@ fn unanswered(keys: &Keys) -> Option<Finding> {
     (!names.is_empty()).then(|| finding(Holds::Partly, text()))
 }
 
+/// Reports whose signature does not fit: as when the archive was made, or since then.
+fn misfitting(bundle: &Bundle) -> Vec<Finding> {
+    let mails = bundle.mails.iter().map(Vec::as_slice);
+    let misfits = misfits(mails, &bundle.contents.keys);
+    let (then, since): (Vec<_>, Vec<_>) = misfits
+        .iter()
+        .partition(|digest| bundle.contents.misfits.contains(*digest));
+    let told = [
+        (
+            Holds::Not,
+            since.len(),
+            "does not fit, as it did when the archive was made",
+        ),
+        (
+            Holds::Partly,
+            then.len(),
+            "did not fit when the archive was made: mail or key was changed before, or it is made up",
+        ),
+    ];
+    let told = told.into_iter().filter(|(_, count, _)| *count > 0);
+    told.map(|(holds, count, what)| match count {
+        1 => finding(holds, format!("the signature of 1 report in it {what}")),
+        n => finding(holds, format!("the signature of {n} reports in it {what}")),
+    })
+    .collect()
+}
+
 /// What anybody can mail to a mailbox was left out when the archive was made, so what is false now was made false since.
-fn apart(trails: &Trails) -> Vec<Finding> {
+fn apart(bundle: &Bundle, trails: &Trails) -> Vec<Finding> {
+    let left_out = bundle.contents.left_out.len();
+    let in_it = trails.not_ours.len().saturating_sub(left_out);
     let (odd, wrong): (Vec<_>, Vec<_>) = trails
         .not_ours
         .iter()
+        .take(in_it)
         .partition(|report| report.why == Why::Contradicted);
     let told = [
         (Holds::Not, wrong.len(), "altered or forged"),
@@ -261,6 +304,12 @@ fn limits(bundle: &Bundle, trails: &Trails, view: &View) -> Vec<String> {
         "not shown: that no report was left out, nor when anything happened but by the clocks of the hops".to_owned(),
         "not shown: who made a report that its domain did not sign; whoever has the archive could".to_owned(),
     ];
+    let left_out = match bundle.contents.left_out.len() {
+        0 => None,
+        1 => Some("1 report, as altered or forged".to_owned()),
+        n => Some(format!("{n} reports, as altered or forged")),
+    };
+    limits.extend(left_out.map(|which| format!("left out by its maker: {which}; see below")));
     if notices(trails) > 0 {
         let words =
             "not proved: what other mail systems say in bounces and receipts, marked ? below";

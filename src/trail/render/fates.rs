@@ -3,13 +3,50 @@
 use std::collections::HashMap;
 
 use super::View;
-use super::format::{plain, unsure};
+use super::format::{duration, plain, put, unsure};
 use crate::trail::custody::{Silence, custody};
 use crate::trail::message::{Joined, Word};
 use crate::trail::{Message, Recipient, State};
 
-/// What became of a recipient.
+/// What became of a recipient, and whether nobody knows who says so.
 pub fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
+    let mut told = told(recipient, message, view);
+    doubt(&mut told, recipient, message, view);
+    told
+}
+
+/// Adds what makes it doubtful.
+fn doubt(told: &mut String, recipient: &Recipient, message: &Message, view: &View) {
+    if message.is_of_doubtful_origin(recipient) {
+        told.push_str("; who wrote that report is not shown");
+    }
+    if message.is_apart(recipient.stay) {
+        told.push_str("; nobody is known to have handed it on to there");
+    }
+    if let Some(apart) = &recipient.apart {
+        let at = moment(message, apart.stay, apart.at_us, view);
+        let what = match apart.state {
+            State::Failed => "failed",
+            _ => "delivered",
+        };
+        let host = plain(&apart.host);
+        put(
+            told,
+            format_args!(
+                "; also {what} {at} at {host}, to which nobody is known to have handed it"
+            ),
+        );
+    }
+    if let Some(later_us) = message.came_later_us(recipient) {
+        let later = duration(later_us);
+        put(
+            told,
+            format_args!("; its copy came {later} later than the first, sent apart or again"),
+        );
+    }
+}
+
+fn told(recipient: &Recipient, message: &Message, view: &View) -> String {
     let at = at(recipient, message, view);
     let host = plain(&recipient.host);
     let next = recipient
@@ -39,29 +76,38 @@ pub fn fate(recipient: &Recipient, message: &Message, view: &View) -> String {
             format!("relayed {at} to {next} (not equipped)")
         }
         State::Expanded => format!("expanded by {host} {at} to others"),
-        State::Delivered => format!("delivered {at} by {host}{waited}"),
+        State::Delivered => match recipient.deliveries {
+            0 | 1 => format!("delivered {at} by {host}{waited}"),
+            2 => format!("delivered twice, first {at} by {host}{waited}"),
+            n => format!("delivered {n} times, first {at} by {host}{waited}"),
+        },
     }
 }
 
 /// When it happened, on the first hop's clock as far as that is known.
 fn at(recipient: &Recipient, message: &Message, view: &View) -> String {
+    moment(message, recipient.stay, recipient.at_us, view)
+}
+
+/// A moment of a stay's clock, µs, in the same way.
+fn moment(message: &Message, stay: usize, us: i64, view: &View) -> String {
     let from_us = message.sent_or_arrived_us();
-    let stay = message.stays.get(recipient.stay);
-    match stay.and_then(|stay| stay.on_first_clock(recipient.at_us)) {
+    let on_first = message.stays.get(stay).and_then(|s| s.on_first_clock(us));
+    match on_first {
         Some(at) => {
             let time = view.time(at.middle_us(), from_us) + &unsure(at.margin_us());
-            time + &by_clock(recipient, message)
+            time + &by_clock(stay, message)
         }
-        None => view.time(recipient.at_us, from_us) + " (its own clock)",
+        None => view.time(us, from_us) + " (its own clock)",
     }
 }
 
 /// Whose clock times are told by, where it is not the first hop's.
-fn by_clock(recipient: &Recipient, message: &Message) -> String {
+fn by_clock(told: usize, message: &Message) -> String {
     let measure = message.measure();
     match measure.and_then(|n| message.stays.get(n)) {
         Some(stay) if stay.hop == 1 => String::new(),
-        Some(_) if measure == Some(recipient.stay) => " (its own clock)".to_owned(),
+        Some(_) if measure == Some(told) => " (its own clock)".to_owned(),
         Some(stay) => {
             let host = stay.host.as_deref().unwrap_or("the first that reported");
             format!(" (the clock of {})", plain(host))
@@ -75,6 +121,7 @@ fn quiet(recipient: &Recipient, message: &Message, view: &View) -> &'static str 
     match custody(message, recipient, view.now_us).and_then(|c| c.silence) {
         Some(Silence::Silent) => "which should have reported since and has not",
         Some(Silence::SilentOnThis) => "which reported on others since, not on this one",
+        Some(Silence::LeftOut) => "and a report in its name is left out",
         _ => "nothing since",
     }
 }
@@ -86,6 +133,15 @@ pub fn words_by_recipient(message: &Message) -> HashMap<Option<usize>, Vec<&Word
         words.entry(word.recipient).or_default().push(word);
     }
     words
+}
+
+/// What is to be known of somebody whom no hop told of, and others speak of: whether there can be such a recipient.
+pub fn stranger(message: &Message) -> &'static str {
+    if message.untold() == 0 {
+        ", to whom this message was not sent as far as the hops tell"
+    } else {
+        ""
+    }
 }
 
 /// What others say of a recipient, or of one that no hop told of.

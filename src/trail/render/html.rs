@@ -218,7 +218,7 @@ fn bottom(trails: &Trails, view: &View) -> Markup {
                 "As of " time datetime=[rfc3339(view.now_us)] { (view.date_time(view.now_us)) }
                 ", out of " (trails.counts.reports) " reports in " (trails.counts.mails) " mails"
                 @if !trails.skipped.is_empty() {
-                    ", " strong { (trails.skipped.len()) " of which could not be read" }
+                    "; " strong { (trails.skipped.len()) " files or folders could not be read or understood, so reports may be missing" }
                 }
                 ". Times are those of the first hop that reported, where clocks can be compared. Made by hoptrail "
                 (env!("CARGO_PKG_VERSION")) "."

@@ -27,7 +27,11 @@
 //!       "status": "2.0.0",
 //!       "reply": "250 2.0.0 <bob@example.net> Saved",
 //!       "delays": 0,
-//!       "custody": { "host": "mx4.example.net", "since": "2026-11-23T16:05:11.810000Z", "since_us": 1795449911810000, "silence": "awaited" },
+//!       "deliveries": 1,
+//!       "later_us": null,
+//!       "apart": { "state": "delivered", "host": "mx9.example.info", "at": "2026-11-23T17:05:11.810000Z", "at_us": 1795453511810000 },
+//!       "origin": { "state": "signed", "domain": "example.net", "vouches": true },
+//!       "custody": { "host": "mx4.example.net", "since": "2026-11-23T16:05:11.810000Z", "since_us": 1795449911810000, "since_first": { "low_us": 1795449911849400, "high_us": 1795449911850600 }, "silence": "awaited" },
 //!       "way": [{
 //!         "hop": 2,
 //!         "wire": { "low_us": 0, "high_us": 600 },
@@ -138,9 +142,11 @@
 //! document.
 //!
 //! **Custody** of a recipient (`custody`) is who was last known to have the message, by what hops told: `host` since
-//! `since_us` (of the clock of the host that told), and in `silence` why nothing more is known: `not-equipped`, it does
+//! `since_us` (of the clock of the host that told; `since_first` is where that lies on the first hop's clock, `null` if
+//! nobody can say), and in `silence` why nothing more is known: `not-equipped`, it does
 //! not report; `awaited`; `silent`, it should have reported by now; `silent-on-this`, it reported on others that came
-//! with it. `null` where nobody has it: it arrived, failed, or was sent on to others.
+//! with it; `left-out`, a report in its name stands in `not_ours`. `null` where nobody has it: it arrived, failed, or was
+//! sent on to others.
 //!
 //! **The time** of a recipient (`way`): for each hop on the way, the first one first, what it took on the `wire` to it and
 //! inside it (`dwell_us`), and in `parts` what the latter is made of, in the order it happened: `filter`, all here and not
@@ -203,7 +209,8 @@ pub struct Counts {
     pub mails: usize,
     /// Reports read, copies of the same one included.
     pub reports: usize,
-    /// Mails that could not be read, or that call themselves reports and make no sense.
+    /// Mails that could not be read, or that call themselves reports and make no sense, and places that were not looked
+    /// into: where there are any, nobody can say that a hop is silent.
     pub skipped: usize,
     /// Reports set apart.
     pub not_ours: usize,
@@ -219,7 +226,7 @@ pub struct NotOursJson<'a> {
     /// The address in its From.
     pub from: Option<&'a str>,
     /// `wrong-proof`: its proof is that of no mail of this user; `altered`: it names one, and the proof does not fit
-    /// what it says; `broken-signature`: the domain that reports signed something else;
+    /// what it says; `broken-signature`: nothing proves it, and its signature does not fit;
     /// `contradicted`: a signed report of the same host says something else of the step.
     pub why: Why,
 }
@@ -277,10 +284,32 @@ pub struct RecipientJson<'a> {
     pub reply: Option<&'a str>,
     /// Attempts told of that put it off at that host.
     pub delays: usize,
+    /// How often hops told that they delivered it.
+    pub deliveries: usize,
+    /// How much later than the message first came to the first hop its copy for this recipient came there, µs, since it
+    /// was sent apart, or sent again by somebody; `null` within a second.
+    pub later_us: Option<i64>,
+    /// What else a hop tells of it that nobody is known to have handed the message to.
+    pub apart: Option<ApartJson<'a>>,
+    /// Who signed the report that tells this (DKIM).
+    pub origin: OriginJson<'a>,
     /// Who was last known to have it, if anybody.
     pub custody: Option<CustodyJson<'a>>,
     /// Where the time went on the way to it, as far as that is known.
     pub way: Vec<WayJson>,
+}
+
+/// What a hop tells of a recipient that nobody is known to have handed the message to.
+#[derive(Debug, Serialize)]
+pub struct ApartJson<'a> {
+    /// `delivered` or `failed`.
+    pub state: State,
+    /// The host that tells.
+    pub host: &'a str,
+    /// When, by its clock.
+    pub at: Option<String>,
+    /// The same, µs.
+    pub at_us: i64,
 }
 
 /// A stay at a hop.
@@ -295,8 +324,9 @@ pub struct HopJson<'a> {
     /// No report came from here; another one refers to it.
     pub missing: bool,
     /// Whether what it tells fits what the others tell: `agrees`; `unlinked`, the report of the hop before never came;
-    /// `clocks`, no offset fits all stamps; `backwards`, by its own clock; `not-handed-over`, says the hop before;
-    /// `contradicted`, says another report of the same step or recipient.
+    /// `apart`, nobody is known to have handed it on to there; `clocks`, no offset fits all stamps; `backwards`, by its
+    /// own clock; `not-handed-over`, says the hop before; `contradicted`, says another report of the same step or
+    /// recipient.
     pub agreement: Agreement,
     /// What Received fields claim of it, or of who had the message just before it.
     pub claims: Vec<ClaimJson<'a>>,

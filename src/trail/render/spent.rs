@@ -6,6 +6,7 @@ use super::format::{bounded, duration, put};
 use super::paint::{DIM, outcome_style, paint};
 use super::verdict::{TOLD_OF, before_us, corrected_us};
 use crate::trail::clock::Bounds;
+use crate::trail::custody::{Silence, Since, custody};
 use crate::trail::spent::{self, Kind};
 use crate::trail::way::{Part, total, way};
 use crate::trail::{Message, Outcome, Recipient, State};
@@ -71,13 +72,22 @@ impl Spent {
             // It goes no further, so this is the end of its way.
             parts.last_mut()?.dwell_us = Some(0);
         }
-        rows.extend(beyond(recipient, view));
+        let silence = custody(message, recipient, view.now_us).and_then(|custody| custody.silence);
+        rows.extend(beyond(recipient, silence, view));
+        let no_news = match (silence, since(message, recipient, view.now_us)) {
+            (Some(Silence::LeftOut), _) => "nothing proved since",
+            (_, Since::Claimed(_)) => "no news, by its clock",
+            _ => "no news since",
+        };
         rows.extend(waits_us.map(|us| Row {
             us,
-            ..row("", "no news since".to_owned(), duration(us))
+            ..row("", no_news.to_owned(), duration(us))
         }));
         let waited = Bounds::measured(waits_us.unwrap_or(0));
-        let total = total(&parts).map(|total| total.plus(waited));
+        // Nobody knows how long it has waited where clocks disagree.
+        let is_known = !is_awaited(recipient) || waits_us.is_some();
+        let total = total(&parts).filter(|_| is_known);
+        let total = total.map(|total| total.plus(waited));
         let is_sum = parts.len() > 1 || waits_us.is_some();
         rows.extend(total.filter(|_| is_sum).map(|total| {
             let done = recipient.state.outcome() != Outcome::Open;
@@ -129,14 +139,21 @@ fn table(spent: &Spent, view: &View) -> String {
     let rows = &spent.rows;
     let name = |row: &Row| format!("{}{}", if row.is_part { "  " } else { "" }, row.name);
     let last = rows.iter().rposition(|r| r.us > 0);
-    let width = |of: fn(&Row) -> &str| rows.iter().map(|r| of(r).chars().count()).max();
-    let hops = width(|r| &r.hop).unwrap_or(0);
-    let names = rows.iter().map(|r| name(r).chars().count()).max();
-    let names = names.unwrap_or(0);
-    let times = width(|r| &r.time).unwrap_or(0);
+    let width = |text: &str| text.chars().count();
+    let hops = rows.iter().map(|r| width(&r.hop)).max().unwrap_or(0);
+    let names = rows.iter().map(|r| width(&name(r))).max().unwrap_or(0);
     let shares = spent.whole_us.map_or(0, |_| "100 %".len());
     // With the blanks between.
-    let columns = view.room(hops + names + times + shares + 10).min(BAR);
+    let used = hops + names + shares + 10;
+    let all = rows.iter().map(|r| width(&r.time)).max().unwrap_or(0);
+    let barred = rows.iter().filter(|r| r.us > 0).map(|r| width(&r.time));
+    // What has no bar sticks out to where that would be, if there is no room for any otherwise.
+    let times = if view.room(used + all) > 0 {
+        all
+    } else {
+        barred.max().unwrap_or(0)
+    };
+    let columns = view.room(used + times).min(BAR);
     let eighths = i64::try_from(columns * 8).unwrap_or(0);
     let mut out = String::new();
     for (n, row) in rows.iter().enumerate() {
@@ -179,13 +196,22 @@ fn slowest(message: &Message) -> Option<&Recipient> {
 
 /// How long nothing was heard of a message that is under way, µs.
 fn waits_us(message: &Message, recipient: &Recipient, now_us: i64) -> Option<i64> {
-    let is_awaited = matches!(
+    let since_us = since(message, recipient, now_us).us()?;
+    let waits_us = now_us.saturating_sub(since_us);
+    (is_awaited(recipient) && waits_us > 0).then_some(waits_us)
+}
+
+/// Whether news of it may still come.
+fn is_awaited(recipient: &Recipient) -> bool {
+    matches!(
         recipient.state,
         State::OnItsWay | State::Accepted | State::Delayed | State::Held
-    );
-    let since_us = corrected_us(message, recipient.stay, recipient.at_us);
-    let waits_us = now_us.saturating_sub(since_us);
-    (is_awaited && waits_us > 0).then_some(waits_us)
+    )
+}
+
+/// Since when nothing was heard.
+fn since(message: &Message, recipient: &Recipient, now_us: i64) -> Since {
+    Since::of(message, recipient.stay, recipient.at_us, now_us)
 }
 
 /// All the time that is known of, µs.
@@ -296,8 +322,9 @@ fn name(kind: Kind) -> &'static str {
 }
 
 /// The hop nothing is known of yet.
-fn beyond(recipient: &Recipient, view: &View) -> Option<Row> {
+fn beyond(recipient: &Recipient, silence: Option<Silence>, view: &View) -> Option<Row> {
     let word = match recipient.state {
+        State::OnItsWay if silence == Some(Silence::LeftOut) => "report left out",
         State::OnItsWay => "no report yet",
         State::Relayed => "does not report",
         _ => return None,

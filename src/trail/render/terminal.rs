@@ -3,7 +3,7 @@
 
 use anstyle::Style;
 
-use super::fates::{fate, said, words_by_recipient};
+use super::fates::{fate, said, stranger, words_by_recipient};
 use super::format::{cut, fill_all, fill_list, plain, put};
 use super::line::Line;
 use super::paint::{DIM, RED, outcome_style, paint};
@@ -43,6 +43,19 @@ pub fn unproved_remark(view: &View) -> String {
     let lines = fill_all(remark, view.room(0));
     let lines = lines.iter().map(|line| format!("{}\n", paint(DIM, line)));
     lines.collect()
+}
+
+/// What stands below an answer out of a mailbox of which so much was not read; nothing if all of it was.
+pub fn unread(places: usize, view: &View) -> String {
+    let what = match places {
+        0 => return String::new(),
+        1 => "1 file or folder".to_owned(),
+        n => format!("{n} files or folders"),
+    };
+    let remark = format!(
+        "? {what} could not be read or understood, so reports may be missing here, also of a hop that seems silent"
+    );
+    fill_all(&remark, view.room(0)).join("\n") + "\n"
 }
 
 /// Some lines of a list whose ids are so wide.
@@ -205,7 +218,7 @@ fn header(out: &mut String, message: &Message, view: &View) {
         }
     };
     rows("proof", vec![trust::solicited(message).to_owned()]);
-    rows("", trust::set_aside(message).into_iter().collect());
+    rows("", trust::set_aside(message));
     rows("origin", trust::origins(message));
     rows("chain", trust::agreements(message));
 }
@@ -242,8 +255,10 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
         }
     }
     for other in words.get(&None).into_iter().flatten() {
-        let address = view.cut(&other.address, view.room(2));
-        put(out, format_args!("  {address}\n"));
+        let address = plain(&other.address) + stranger(message);
+        for line in fill_all(&address, view.room(2)) {
+            put(out, format_args!("  {line}\n"));
+        }
         heard(out, Some(&vec![*other]), message, width + 4, view);
     }
 }

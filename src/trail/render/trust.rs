@@ -9,6 +9,9 @@ use crate::report::Origin;
 use crate::trail::verify::{Agreement, agreement};
 use crate::trail::{Message, NotOurs, Truth, Why};
 
+/// Anybody can mail a report in any name.
+const HOSTS_SHOWN: usize = 10;
+
 /// What is wrong begins with it.
 pub const WRONG: char = '✗';
 
@@ -20,15 +23,19 @@ pub fn solicited(message: &Message) -> &'static str {
     }
 }
 
-/// What was set aside beside proved reports.
-pub fn set_aside(message: &Message) -> Option<String> {
-    match message.unproved {
+/// What was set aside beside the reports that count.
+pub fn set_aside(message: &Message) -> Vec<String> {
+    let unproved = match message.unproved {
         0 => None,
         1 => Some("✗ 1 other report has no such key and is left out".to_owned()),
         n => Some(format!(
             "✗ {n} other reports have no such key and are left out"
         )),
-    }
+    };
+    let hosts = message.left_out.iter().take(HOSTS_SHOWN);
+    let left_out =
+        hosts.map(|host| format!("✗ a report in the name of {} is left out", plain(host)));
+    unproved.into_iter().chain(left_out).collect()
 }
 
 /// Who wrote the reports: how many are vouched for, then each host that is not.
@@ -39,13 +46,13 @@ pub fn origins(message: &Message) -> Vec<String> {
         return vec!["? not checked: --dns looks up who signed the reports".to_owned()];
     }
     let all = steps().count();
-    let vouched = steps().filter(|step| match message.origin(step.step) {
-        Origin::Signed { vouches, .. } => *vouches,
-        _ => false,
-    });
+    let vouched = steps().filter(|step| message.origin(step.step).is_shown());
     let mut lines = match vouched.count() {
         0 => Vec::new(),
-        n if n == all => vec!["✓ each report is signed by the domain of its host".to_owned()],
+        n if n == all && message.left_out.is_empty() => {
+            vec!["✓ each report is signed by the domain of its host".to_owned()]
+        }
+        n if n == all => vec!["✓ each other report is signed by the domain of its host".to_owned()],
         1 => vec![format!(
             "✓ 1 of {all} reports is signed by the domain of its host"
         )],
@@ -66,7 +73,14 @@ pub fn origins(message: &Message) -> Vec<String> {
                 "signed, but no name server answered for the key of {}",
                 plain(domain)
             ),
-            Origin::Altered { domain } => format!("the signature of {} is broken", plain(domain)),
+            Origin::UnfitKey { domain } => format!(
+                "signed, but the key of {} is malformed or does not go with the signature",
+                plain(domain)
+            ),
+            Origin::Altered { domain } => format!(
+                "the signature of {} does not fit: mail or key was changed since, or it is made up",
+                plain(domain)
+            ),
             Origin::Unsigned => "not signed".to_owned(),
             Origin::Unchecked => "not checked".to_owned(),
         };
@@ -81,6 +95,7 @@ pub fn agreements(message: &Message) -> Vec<String> {
     let word = |agreement| match agreement {
         Agreement::Agrees | Agreement::Clocks => None,
         Agreement::Unlinked => Some("? the report of the hop before it never came"),
+        Agreement::Apart => Some("? nobody is known to have handed it on to there"),
         Agreement::Backwards => Some("✗ by its own clock, something was over before it began"),
         Agreement::NotHandedOver => Some("✗ the hop before it says that it handed nothing on"),
         Agreement::Contradicted => Some("✗ another report says something else of what it did"),
@@ -153,7 +168,7 @@ pub fn reason(why: Why) -> &'static str {
              fit what it says"
         }
         Why::BrokenSignature => {
-            "altered, or made up in the name of the host: the signature of its domain is broken"
+            "altered, or made up in the name of the host: nothing proves it, and its signature does not fit"
         }
         Why::Contradicted => {
             "made up in the name of the host, which says something else under its signature"

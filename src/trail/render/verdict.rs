@@ -6,7 +6,7 @@ use super::View;
 use super::format::{bounded, duration, plain, put};
 use crate::report::notice::Said;
 use crate::trail::clock::Bounds;
-use crate::trail::custody::{Silence, custody};
+use crate::trail::custody::{Silence, Since, custody};
 use crate::trail::message::Word;
 use crate::trail::way;
 use crate::trail::{Message, Outcome, Recipient, State};
@@ -36,6 +36,7 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
             put(&mut text, format_args!("{from}, sent {before} before that"));
         }
     }
+    text.push_str(&behind(message));
     let visits = (0..message.stays.len()).map(|n| message.earlier_visits(n).len());
     if visits.max() >= Some(LOOP_FROM) {
         text.push_str(", going round in a loop");
@@ -46,44 +47,51 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
 /// A phrase for all recipients of whom the same is known.
 fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
     let recipients = message.recipients.iter();
-    let mut sorted: Vec<(&Recipient, Option<&Word>)> =
-        recipients.map(|r| (r, hearsay(r, message))).collect();
+    let mut sorted: Vec<Known> = recipients.map(|r| (r, hearsay(r, message))).collect();
     let said = |word: Option<&Word>| word.map(|word| word.fate.said);
-    sorted.sort_by_key(|(r, word)| {
+    sorted.sort_by_cached_key(|(r, word)| {
         (
             r.state != State::Failed,
             word.is_none(),
             said(*word),
             r.state,
+            doubts(r, message),
         )
     });
-    let group = |(r, word): &(&Recipient, Option<&Word>)| {
+    let group = |(r, word): &Known| {
         let somewhere = word.is_none() && r.state != State::Delivered;
         let somewhere = somewhere.then(|| (r.state, r.host.clone(), r.remote.clone()));
-        (said(*word), somewhere)
+        (said(*word), somewhere, doubts(r, message))
     };
     let groups = sorted.chunk_by(|a, b| group(a) == group(b));
-    let part = |same: &[(&Recipient, Option<&Word>)]| {
-        let (first, word) = *same.first()?;
-        let all = same.len() == message.recipients.len() && message.untold() == 0;
-        let alone = all && same.len() == 1;
-        let phrase = match word {
-            // What is known stands in front of what anybody can say.
-            Some(word) if alone => {
-                let phrase = phrase(first, message, view, alone, short);
-                let and = if short { "," } else { " and" };
-                format!("{phrase}{and} {}", said_to(word, short))
-            }
-            Some(word) => said_to(word, true),
-            None => phrase(first, message, view, alone, short),
-        };
-        Some(match (first.state, same.len()) {
-            _ if alone => phrase,
-            (State::Delivered, n) if all => format!("{phrase} to {n}"),
-            (_, n) => format!("{n} {phrase}"),
-        })
-    };
+    let part = |same| part(same, message, view, short);
     groups.filter_map(part).collect()
+}
+
+/// A recipient, and what others say of its end where no hop told of one.
+type Known<'a> = (&'a Recipient, Option<&'a Word>);
+
+/// The phrase for some recipients of whom the same is known.
+fn part(same: &[Known], message: &Message, view: &View, short: bool) -> Option<String> {
+    let (first, word) = *same.first()?;
+    let all = same.len() == message.recipients.len() && message.untold() == 0;
+    let alone = all && same.len() == 1;
+    let phrase = match word {
+        // What is known stands in front of what anybody can say.
+        Some(word) if alone => {
+            let phrase = phrase(first, message, view, alone, short);
+            let and = if short { "," } else { " and" };
+            format!("{phrase}{and} {}", said_to(word, short))
+        }
+        Some(word) => said_to(word, true),
+        None => phrase(first, message, view, alone, short),
+    };
+    let phrase = match (first.state, same.len()) {
+        _ if alone => phrase,
+        (State::Delivered, n) if all => format!("{phrase} to {n}"),
+        (_, n) => format!("{n} {phrase}"),
+    };
+    Some(phrase + &doubts(first, message))
 }
 
 /// What is known of a recipient; of several that share it, what stands behind their number.
@@ -105,34 +113,92 @@ fn phrase(
     let custody = custody(message, recipient, view.now_us);
     let holder = custody.and_then(|c| c.host);
     let holder = holder.map_or_else(|| "the next server".to_owned(), name);
-    let since = custody.map(|c| view.since(corrected_us(message, recipient.stay, c.since_us)));
+    let since = custody.map(|c| since(message, recipient.stay, c.since_us, view, short));
     let since = since.unwrap_or_default();
     match (recipient.state, custody.and_then(|c| c.silence)) {
         (State::Failed, _) => format!("failed at {host}"),
-        (State::Looped, _) => format!("goes in a ring at {host} since {since}"),
-        (State::Held, _) => format!("held at {holder} since {since}"),
-        (State::Delayed, _) => format!("waiting at {holder} since {since}"),
+        (State::Looped, _) => format!("goes in a ring at {host} {since}"),
+        (State::Held, _) => format!("held at {holder} {since}"),
+        (State::Delayed, _) => format!("waiting at {holder} {since}"),
         (State::Relayed, _) if alone => format!("trail ends at {holder} (not equipped)"),
         (State::Relayed, _) => format!("ending at {holder} (not equipped)"),
         (State::Expanded, _) if short => format!("expanded by {host} to others"),
         (State::Expanded, _) => format!("expanded by {host} to others, where the trail ends"),
         (State::Delivered, _) => "delivered".to_owned(),
-        (_, Some(Silence::Silent)) if alone => format!("{holder} silent since {since}"),
-        (_, Some(Silence::Silent)) => format!("with {holder} (silent since {since})"),
-        (_, Some(Silence::SilentOnThis)) => format!("with {holder} (silent on it since {since})"),
-        _ if short => format!("on its way, at {holder} since {since}"),
-        _ => format!("on its way, last in the hands of {holder} since {since}"),
+        (_, Some(Silence::LeftOut)) if short => {
+            format!("at {holder} {since}, its report left out")
+        }
+        (_, Some(Silence::LeftOut)) => {
+            format!("last known at {holder} {since}, of which a report is left out")
+        }
+        (_, Some(Silence::Silent)) if alone => format!("{holder} silent {since}"),
+        (_, Some(Silence::Silent)) => format!("with {holder} (silent {since})"),
+        (_, Some(Silence::SilentOnThis)) => format!("with {holder} (silent on it {since})"),
+        _ if short => format!("on its way, at {holder} {since}"),
+        _ => format!("on its way, last in the hands of {holder} {since}"),
     }
+}
+
+/// Such as `since 17:05`, and by whose clock if nobody can compare that with others.
+fn since(message: &Message, stay: usize, us: i64, view: &View, short: bool) -> String {
+    match Since::of(message, stay, us, view.now_us) {
+        Since::Known(us) => format!("since {}", view.since(us)),
+        Since::Claimed(us) if short => format!("since {} (own clock)", view.since(us)),
+        Since::Claimed(us) => format!("since {} by its own clock", view.since(us)),
+        Since::Unknown if short => "since when is unknown".to_owned(),
+        Since::Unknown => "since when is not known (its clock is wrong)".to_owned(),
+    }
+}
+
+/// What is to be said beside what is told of a recipient.
+fn doubts(recipient: &Recipient, message: &Message) -> String {
+    let mut doubts = String::new();
+    if message.is_of_doubtful_origin(recipient) {
+        doubts.push_str(" (origin not shown)");
+    }
+    if message.is_apart(recipient.stay) {
+        doubts.push_str(" (apart from the chain)");
+    }
+    if recipient.state == State::Expanded && is_said_to_have_failed(recipient, message) {
+        doubts.push_str(", one of whom is said to have failed (unproved)");
+    }
+    match recipient.apart.as_ref().map(|apart| apart.state) {
+        Some(state) if state == recipient.state => {}
+        Some(State::Delivered) => doubts.push_str(" (delivered apart from the chain)"),
+        Some(State::Failed) => doubts.push_str(" (failed apart from the chain)"),
+        _ => {}
+    }
+    doubts
 }
 
 /// The last word of others on a recipient, where it tells an end that no hop told.
 fn hearsay<'a>(recipient: &Recipient, message: &'a Message) -> Option<&'a Word> {
     let word = message.last_word(recipient)?;
-    let end = !matches!(
-        word.fate.said,
-        Said::Delayed | Said::Relayed | Said::Expanded
-    );
+    // A member's failure is not that of the whole list.
+    let of_list = recipient.state == State::Expanded && is_said_to_have_failed(recipient, message);
+    let end = !of_list
+        && !matches!(
+            word.fate.said,
+            Said::Delayed | Said::Relayed | Said::Expanded
+        );
     (end && recipient.state.outcome() == Outcome::Open).then_some(word)
+}
+
+/// Whether others say that it failed, for a recipient or behind it.
+fn is_said_to_have_failed(recipient: &Recipient, message: &Message) -> bool {
+    let word = message.last_word(recipient);
+    word.is_some_and(|word| word.fate.said == Said::Failed)
+}
+
+/// For how many recipients it is said to have failed behind the mailbox that it came to; nothing if for none.
+fn behind(message: &Message) -> String {
+    let failed = |r: &&Recipient| r.state == State::Delivered && is_said_to_have_failed(r, message);
+    let what = "then said to have failed behind the mailbox (unproved)";
+    match message.recipients.iter().filter(failed).count() {
+        0 => String::new(),
+        1 if message.recipients.len() == 1 => format!(", {what}"),
+        n => format!(", {n} {what}"),
+    }
 }
 
 /// Such as `said to have failed (unproved word of mx2.example.net)`.
@@ -202,7 +268,12 @@ pub fn total(message: &Message) -> Option<Bounds> {
     if origin.parent.is_some() || origin.hop != 1 || message.untold() > 0 {
         return None;
     }
-    let delivered = |r: &Recipient| (r.state == State::Delivered).then(|| way::took(message, r));
+    let known = |r: &Recipient| r.state == State::Delivered && message.start_of(r.stay) == 0;
+    let delivered = |r: &Recipient| {
+        let later_us = message.came_later_us(r).unwrap_or(0);
+        let took = || way::took(message, r).map(|took| took.plus(Bounds::measured(later_us)));
+        known(r).then(took)
+    };
     let totals: Option<Vec<Bounds>> = message.recipients.iter().map(|r| delivered(r)?).collect();
     totals?.into_iter().max_by_key(|took| took.high_us)
 }

@@ -19,3 +19,16 @@ pub fn mails(directory: &Path) -> io::Result<Vec<PathBuf>> {
     paths.sort();
     Ok(paths)
 }
+
+/// The directories below it, which are not read.
+pub fn below(directory: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+    let mut below = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            below.push((path, "a directory in it, not read; name it too".to_owned()));
+        }
+    }
+    below.sort();
+    Ok(below)
+}

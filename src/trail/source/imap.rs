@@ -236,21 +236,29 @@ async fn within<T>(answer: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     timeout(PATIENCE, answer).await.map_err(silent)?
 }
 
-/// The server's own words, where it refused; the library gives them as it holds them, `code: None, info: Some("...")`.
+/// The server's own words, where it refused.
 fn said(why: Error) -> String {
     match &why {
         Error::No(shown) | Error::Bad(shown) => {
-            let quoted = shown.rsplit_once("Some(\"");
-            let quoted = quoted.and_then(|(_, rest)| rest.rsplit_once("\")"));
-            let words = quoted.map_or(shown.as_str(), |(words, _)| words);
-            format!("the server refuses: {words}")
+            format!("the server refuses: {}", quoted(shown).unwrap_or(shown))
         }
         _ => text(why),
     }
 }
 
+/// The server's words out of an answer as the library holds it, `code: None, info: Some("...")`.
+fn quoted(shown: &str) -> Option<&str> {
+    let (_, rest) = shown.rsplit_once("Some(\"")?;
+    Some(rest.rsplit_once("\")")?.0)
+}
+
 fn text(why: impl fmt::Display) -> String {
-    why.to_string()
+    let text = why.to_string();
+    match quoted(&text) {
+        _ if !text.contains("status: ") => text,
+        Some(words) => format!("the server ends the session: {words}"),
+        None => "the server ends the session".to_owned(),
+    }
 }
 
 /// A folder being read.
@@ -336,6 +344,23 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn an_answer_is_told_in_the_servers_words() {
+        for (shown, told) in [
+            (
+                r#"io: status: Bye, code: None, information: Some("too many sessions")"#,
+                "the server ends the session: too many sessions",
+            ),
+            (
+                "io: status: Bye, outcome: Outcome { code: None, info: None }",
+                "the server ends the session",
+            ),
+            ("io: connection reset", "io: connection reset"),
+        ] {
+            assert_eq!(text(shown), told);
+        }
+    }
 
     #[test]
     fn a_folder_is_named_by_a_url() {

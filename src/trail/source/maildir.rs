@@ -122,9 +122,14 @@ pub fn list(maildir: &Path, mut found: impl FnMut(Seen)) -> Result<(), SourceErr
 /// What is another one when a mail came, went or was moved; `None` as long as more of that could happen in what the
 /// system takes for the same moment.
 pub fn state(maildir: &Path) -> Option<u64> {
+    state_at(maildir, SystemTime::now())
+}
+
+/// The same at this time.
+fn state_at(maildir: &Path, now: SystemTime) -> Option<u64> {
     /// Longer than any file system's moment, s.
     const MOMENT_S: i64 = 2;
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let now_s = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
     let settled_s = i64::try_from(now_s).ok()? - MOMENT_S;
     let stamp = stamp(maildir)?;
     (stamp.newest_s <= settled_s).then_some(stamp.state)
@@ -172,6 +177,24 @@ fn folders(maildir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     folders.sort();
     Ok(folders)
+}
+
+/// Folders of Maildir++ that nobody may look into, and why.
+pub fn closed_folders(maildir: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+    let mut closed = Vec::new();
+    for entry in fs::read_dir(maildir)? {
+        let path = entry?.path();
+        let is_hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_bytes().starts_with(b"."));
+        if is_hidden && path.is_dir() {
+            let refused = |why: &io::Error| why.kind() == io::ErrorKind::PermissionDenied;
+            let why = fs::metadata(path.join("cur")).err().filter(refused);
+            closed.extend(why.map(|why| (path, format!("this folder cannot be read: {why}"))));
+        }
+    }
+    closed.sort();
+    Ok(closed)
 }
 
 /// Hidden files and what is no file are no mails.
@@ -223,6 +246,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use super::*;
 
@@ -308,24 +332,27 @@ mod tests {
 
     #[test]
     fn a_state_is_another_one_after_whatever_happens_and_none_until_that_can_be_told() {
+        let mut before = SystemTime::now();
         let dir = made(&["new/1", "cur/2", ".Old/cur/3"]);
         let path = |name: &str| dir.path().join(name);
-        let settled = || {
-            assert_eq!(state(dir.path()), None, "it has just changed");
-            std::thread::sleep(std::time::Duration::from_millis(3100));
-            let settled = state(dir.path());
-            assert!(settled.is_some() && settled == state(dir.path()));
+        let changes: [&dyn Fn() -> io::Result<()>; 5] = [
+            &|| Ok(()),
+            &|| fs::write(path("new/4"), "x"),
+            &|| fs::rename(path("new/4"), path("cur/4:2,S")),
+            &|| fs::remove_file(path(".Old/cur/3")),
+            &|| fs::create_dir_all(path(".New/new")),
+        ];
+        let states = changes.map(|change| {
+            change().unwrap();
+            assert_eq!(state_at(dir.path(), before), None, "it has just changed");
+            let later = SystemTime::now() + Duration::from_secs(4);
+            let settled = state_at(dir.path(), later);
+            assert!(settled.is_some() && settled == state_at(dir.path(), later));
+            // In another moment of the file system's clock, which that of the system does not wait for.
+            std::thread::sleep(Duration::from_millis(50));
+            before = SystemTime::now();
             settled
-        };
-        let mut states = vec![settled()];
-        fs::write(path("new/4"), "x").unwrap();
-        states.push(settled());
-        fs::rename(path("new/4"), path("cur/4:2,S")).unwrap();
-        states.push(settled());
-        fs::remove_file(path(".Old/cur/3")).unwrap();
-        states.push(settled());
-        fs::create_dir_all(path(".New/new")).unwrap();
-        states.push(settled());
+        });
         let different: std::collections::BTreeSet<_> = states.iter().collect();
         assert_eq!(different.len(), states.len(), "{states:?}");
     }

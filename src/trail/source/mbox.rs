@@ -9,6 +9,9 @@ use super::{Found, HEAD_OCTETS};
 
 const FROM: &[u8] = b"From ";
 
+/// What some programs put in front of a text (Unicode, 23.8).
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What is read at a time, octets.
 const CHUNK_OCTETS: usize = 256 * 1024;
 
@@ -35,8 +38,11 @@ pub fn visit(
             Ok(0) => break,
             Ok(_) => {}
         }
-        let begins = fresh && gap && piece.starts_with(FROM);
         let first = is_mbox.is_none();
+        if first && piece.starts_with(MARK) {
+            piece.drain(..MARK.len());
+        }
+        let begins = fresh && gap && piece.starts_with(FROM);
         let is_mbox = *is_mbox.get_or_insert(begins);
         if begins && is_mbox {
             if !first {
@@ -169,6 +175,7 @@ mod tests {
         for step in 1..40 {
             assert_eq!(seen(mbox, step), expected, "{step}");
         }
+        assert_eq!(seen(&format!("\u{feff}{mbox}"), 7), expected);
         let crlf = mbox.replace('\n', "\r\n");
         let expected: Vec<_> = expected
             .into_iter()

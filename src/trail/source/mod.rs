@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -29,7 +30,7 @@ pub enum Source {
     Maildir(PathBuf),
     /// A directory of `.eml` files.
     Directory(PathBuf),
-    /// An mbox, or one mail; also a pipe that yields either.
+    /// An mbox, or one mail; also a pipe of a shell's own that yields either.
     File(PathBuf),
     /// The same from standard input.
     Stdin,
@@ -49,6 +50,10 @@ pub enum SourceError {
         "{0} holds neither `new` nor `cur`, so it is no Maildir, and no .eml file; did you mean {0}/Maildir?"
     )]
     Plain(PathBuf),
+    #[error(
+        "{0} is a pipe, which nobody may ever write to; for what a command prints give - and standard input"
+    )]
+    Pipe(PathBuf),
     #[error("{name}: {why}; a mailbox on a server is named imaps://USER@HOST/FOLDER")]
     Name { name: String, why: &'static str },
     #[error("{folder}: {why}")]
@@ -109,6 +114,11 @@ impl Source {
             _ => SourceError::unreadable(path)(why),
         })?;
         let path = path.to_owned();
+        // Those of a shell's own are written to; opening another would wait for ever.
+        let is_of_shell = path.starts_with("/dev") || path.starts_with("/proc");
+        if meta.file_type().is_fifo() && !is_of_shell {
+            return Err(SourceError::Pipe(path));
+        }
         if !meta.is_dir() {
             return Ok(Self::File(path));
         }
@@ -193,6 +203,19 @@ impl Source {
             Self::Directory(path) => Some(directory::mails(path).ok()?.len()),
             Self::File(_) | Self::Stdin | Self::Imap(_) => None,
         }
+    }
+
+    /// What is left unread in it, and why: folders that nobody may look into, and what no mail is read from.
+    pub fn unread(&self) -> Vec<(String, String)> {
+        let unread = match self {
+            Self::Maildir(path) => maildir::closed_folders(path),
+            Self::Directory(path) => directory::below(path),
+            Self::File(_) | Self::Stdin | Self::Imap(_) => Ok(Vec::new()),
+        };
+        let unread = unread.unwrap_or_default().into_iter();
+        unread
+            .map(|(path, why)| (path.display().to_string(), why))
+            .collect()
     }
 
     /// The files and directories whose time changes when a mail comes.

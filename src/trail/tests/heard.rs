@@ -108,7 +108,7 @@ pub fn with_words_and_claims() -> Trails {
     read(&[(report, FIELDS_AT_3)], &[POSTFIX])
 }
 
-fn later(minutes: i64) -> crate::trail::render::View {
+pub fn later(minutes: i64) -> crate::trail::render::View {
     crate::trail::render::View {
         now_us: START_US + minutes * 60_000_000,
         ..view()
@@ -324,4 +324,49 @@ fn messages_one_by_one_know_what_all_know() {
         let alone = reports.groups(|about| about.id == id).trails().messages;
         assert_eq!(format!("{alone:?}"), format!("{:?}", [message]));
     }
+}
+
+/// A bounce on this message, of somebody behind an address that it was sent to, or of anybody.
+fn bounce(original: &str, recipient: &str) -> Vec<u8> {
+    format!(
+        "From: MAILER-DAEMON@mx.example.info\r\nTo: alice@example.org\r\nDate: Mon, 23 Nov 2026 16:06:00 +0000\r\n\
+         MIME-Version: 1.0\r\n\
+         Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n\
+         --b\r\n\r\nIt failed.\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n\
+         Reporting-MTA: dns; mx.example.info\r\nOriginal-Envelope-Id: 7f3a91c2@mail.example.org\r\n\r\n\
+         Original-Recipient: rfc822; {original}\r\nFinal-Recipient: rfc822; {recipient}\r\n\
+         Action: failed\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 5.1.1 no such user\r\n\r\n--b--\r\n"
+    )
+    .into_bytes()
+}
+
+#[test]
+fn what_fails_behind_a_mailbox_a_list_or_for_a_stranger_is_told_as_that() {
+    let told = |event, original, recipient| {
+        let mut reports = three_hops(&["bob@example.net"]);
+        reports[2] = HOP3.report(3, Some(2), &[("bob@example.net", event)]);
+        let trails = read(&quiet(&reports), &[&bounce(original, recipient)]);
+        let message = &trails.messages[0];
+        assert_eq!(message.words.len(), 1);
+        (verdict::verdict(message, &view(), true), shown(&trails))
+    };
+    let (forward, _) = told(Event::Delivered, "bob@example.net", "bob@example.info");
+    let behind = ", then said to have failed behind the mailbox (unproved)";
+    assert!(
+        forward.starts_with("delivered in ") && forward.ends_with(behind),
+        "{forward}"
+    );
+    let (list, _) = told(Event::Expanded, "bob@example.net", "member@example.info");
+    assert_eq!(
+        list,
+        "expanded by mx3 to others, one of whom is said to have failed (unproved)"
+    );
+    let (stranger, shown) = told(Event::Delivered, "zed@example.info", "zed@example.info");
+    assert!(stranger.starts_with("delivered in "), "{stranger}");
+    assert!(
+        shown.contains(
+            "zed@example.info, to whom this message was not sent as far as the hops tell\n"
+        ),
+        "{shown}"
+    );
 }

@@ -240,6 +240,18 @@ fn any_number_of_readers_at_a_time_are_told_the_same() {
     read_at_once(&told_by(&home.maildir()));
 }
 
+/// Opening it would wait for ever.
+#[test]
+fn a_pipe_in_the_place_of_an_index_is_not_opened() {
+    let home = Home::with(MAILS);
+    let told = home.read(None);
+    let index = home.index().remove(0);
+    fs::remove_file(&index).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&index).status();
+    assert!(made.unwrap().success());
+    assert_eq!(home.read(None), told);
+}
+
 /// Two that run on, as `watch` does: what one has added, the other does not add again.
 #[test]
 fn what_another_has_added_is_not_added_twice() {

@@ -1,8 +1,10 @@
 //! Trails made by hand, from mails in a Maildir to what people and programs read.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod apart;
 mod blamed;
 mod clocks;
+mod doubted;
 mod drawn;
 mod figures;
 mod heard;

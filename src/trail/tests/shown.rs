@@ -468,6 +468,8 @@ fn the_documentation_shows_every_field() {
     trails
         .messages
         .extend(super::heard::with_words_and_claims().messages);
+    let apart = super::apart::with_a_second_start();
+    trails.messages.extend(apart.messages);
     trails.not_ours = read_by(
         &three_hops(&["bob@example.net"]),
         Some(&crate::track::Secret::new([1; 32])),

@@ -166,3 +166,20 @@ fn what_is_no_source_is_explained() {
     assert!(matches!(url, Err(SourceError::Name { .. })));
     assert_eq!(Source::named("-".as_ref()).unwrap(), Source::Stdin);
 }
+
+/// What is not read is told, so that no hop is called silent on its account.
+#[test]
+fn what_is_left_unread_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    put(&dir.path().join("a.eml"), &mail(1));
+    put(&dir.path().join("old/b.eml"), &mail(2));
+    let trails = load(dir.path(), None).unwrap();
+    let unread: Vec<&str> = trails.skipped.iter().map(|(path, _)| &**path).collect();
+    assert_eq!(unread, [dir.path().join("old").display().to_string()]);
+    let people =
+        crate::trail::render::terminal::unread(trails.skipped.len(), &super::world::view());
+    assert!(
+        people.starts_with("? 1 file or folder could not be read"),
+        "{people}"
+    );
+}

@@ -95,6 +95,28 @@ fn the_wait_for_answers_is_not_the_part_of_the_hop_that_waits() {
     }
 }
 
+/// The longer the silence, the less exactly is known how long it was, which needs columns.
+#[test]
+fn what_is_silent_for_years_keeps_to_few_columns() {
+    let bob = HOP1.report(1, None, &[("bob@example.net", Event::Delayed)]);
+    let trails = read(&[bob]);
+    for (days, bounded) in [(0, false), (60, false), (100, true), (10_000, true)] {
+        let view = View {
+            now_us: view().now_us + days * 86_400_000_000,
+            width: Some(50),
+            ..view()
+        };
+        let text = terminal::message(&trails.messages[0], &view);
+        let text = anstream::adapter::strip_str(&text).to_string();
+        let (_, spent) = text.split_once("where the time went\n").unwrap();
+        let (spent, _) = spent.split_once("\n\n").unwrap();
+        let fits = |line: &str| line.chars().count() <= 50;
+        assert!(spent.lines().all(fits), "{spent}");
+        assert_eq!(spent.contains(" ± "), bounded, "{spent}");
+        assert!(spent.contains('█'), "{spent}");
+    }
+}
+
 #[test]
 fn greylisting_is_the_next_hops_time() {
     let legs = spent(&message(&delayed()));

@@ -297,6 +297,28 @@ fn the_way_adds_up() {
     assert_eq!(way::total(&parts), verdict::total(message));
 }
 
+/// A hop tells of a transaction in parts, and its next hops all know it by the name of the first.
+#[test]
+fn a_way_leads_through_the_part_that_tells_of_him() {
+    let [bob, carol] = ["bob@example.net", "carol@example.net"];
+    let both = [(bob, Event::Delivered), (carol, Event::Delivered)];
+    let trails = read(&[
+        HOP1.report(1, None, &[(bob, Event::Transferred)]),
+        HOP1.report(8, None, &[(carol, Event::Transferred)]),
+        HOP2.report(2, Some(1), &both),
+    ]);
+    let message = &trails.messages[0];
+    for recipient in &message.recipients {
+        let parts = way(message, recipient);
+        assert_eq!(parts.len(), 2, "{parts:?}");
+        assert!(
+            way::total(&parts).is_some(),
+            "{}: {parts:?}",
+            recipient.address
+        );
+    }
+}
+
 /// Links that run in a circle within a hop end all the same.
 #[test]
 fn a_way_in_a_circle_ends() {

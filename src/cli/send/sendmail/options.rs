@@ -46,9 +46,12 @@ pub struct Args {
     /// Say what became of the message, on standard error
     #[arg(short = 'v')]
     pub(super) verbose: bool,
-    /// Only -bm, hand a message on, is done here
+    /// -bm, hand a message on, is what is done here; -bi, make the alias table anew, is nothing to do
     #[arg(short = 'b', value_name = "MODE", value_parser = mode)]
-    _mode: Option<String>,
+    mode: Option<String>,
+    /// Send what waits in the queue, where there is one: nothing to do without recipients
+    #[arg(short = 'q', value_name = "TIME", num_args = 0..=1, default_missing_value = "")]
+    queue: Option<String>,
     /// Options of sendmail; i is known, others change nothing here
     #[arg(short = 'o', value_name = "OPTION", action = ArgAction::Append)]
     options: Vec<String>,
@@ -61,7 +64,7 @@ pub struct Args {
 
 /// Options that programs give to every sendmail and that change nothing where there is no queue: with a value, and
 /// without.
-const VALUED: [&str; 8] = ["A", "B", "e", "h", "L", "O", "p", "X"];
+const VALUED: [&str; 9] = ["A", "B", "e", "h", "L", "O", "p", "V", "X"];
 const FLAGS: [&str; 4] = ["G", "m", "n", "U"];
 
 /// They are taken, and that is all.
@@ -93,12 +96,12 @@ impl FromArgMatches for Unused {
 
 /// What sendmail can be besides, and hoptrail is not.
 fn mode(text: &str) -> Result<String, &'static str> {
-    if text == "m" {
+    if ["m", "i"].contains(&text) {
         return Ok(text.to_owned());
     }
     Err(
         "a message is handed on at once (-bm), and that is all: there is no queue to show (-bp), no daemon (-bd), \
-         no alias table (-bi), and no SMTP on standard input (-bs)",
+         and no SMTP on standard input (-bs)",
     )
 }
 
@@ -114,6 +117,12 @@ fn events(text: &str) -> Result<String, String> {
 }
 
 impl Args {
+    /// Whether it is called about the queue or the alias table, which are not there, and not with a message.
+    pub(super) fn has_no_message(&self) -> bool {
+        let names_nobody = self.recipients.is_empty() && !self.read_recipients;
+        self.mode.as_deref() == Some("i") || self.queue.is_some() && names_nobody
+    }
+
     /// Whether a line of a single dot is a line like any other.
     pub(super) fn ignores_dots(&self) -> bool {
         self.ignore_dots || self.options.iter().any(|option| option == "i")

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{foreign, outcome_sign, spent};
 use crate::track::{HopReport, RecipientStatus};
 use crate::trail::message::Word;
-use crate::trail::render::fates::{fate, said, words_by_recipient};
+use crate::trail::render::fates::{fate, said, stranger, words_by_recipient};
 use crate::trail::render::format::{duration_up, rfc3339};
 use crate::trail::render::moments::{Moment, fate_us, moments};
 use crate::trail::render::picture::{Picture, picture};
@@ -50,9 +50,7 @@ fn facts(message: &Message, view: &View) -> Markup {
             dd.id { (foreign(message.id.as_str())) }
             dt { "Proof" }
             dd { (trust::solicited(message)) }
-            @if let Some(aside) = trust::set_aside(message) {
-                dd.failed { (aside) }
-            }
+            @for aside in trust::set_aside(message) { dd.failed { (aside) } }
             dt { "Origin" }
             @for line in trust::origins(message) { dd { (line) } }
             dt { "Chain" }
@@ -77,7 +75,7 @@ fn recipients(message: &Message, view: &View) -> Markup {
                 dd.open { (untold) }
             }
             @for word in of(None) {
-                dt { (foreign(&word.address)) }
+                dt { (foreign(&word.address)) (stranger(message)) }
                 (heard(word, message, view))
             }
         }

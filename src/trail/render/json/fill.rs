@@ -3,9 +3,9 @@
 use jiff::tz::TimeZone;
 
 use super::{
-    BoundsJson, ClaimJson, ClockJson, Counts, CustodyJson, Document, ExchangeJson, FateJson,
-    HopJson, JumpJson, MessageJson, NotOursJson, OriginJson, PartJson, RecipientJson, SCHEMA,
-    StepJson, TlsJson, WayJson, WordJson,
+    ApartJson, BoundsJson, ClaimJson, ClockJson, Counts, CustodyJson, Document, ExchangeJson,
+    FateJson, HopJson, JumpJson, MessageJson, NotOursJson, OriginJson, PartJson, RecipientJson,
+    SCHEMA, StepJson, TlsJson, WayJson, WordJson,
 };
 use crate::report::{Origin, Trace};
 use crate::track::clean::is_hidden;
@@ -101,7 +101,7 @@ fn bounds(bounds: Bounds) -> BoundsJson {
     }
 }
 
-fn recipient<'a>(message: &Message, recipient: &'a Recipient, now_us: i64) -> RecipientJson<'a> {
+fn recipient<'a>(message: &'a Message, recipient: &'a Recipient, now_us: i64) -> RecipientJson<'a> {
     RecipientJson {
         address: &recipient.address,
         state: recipient.state,
@@ -112,10 +112,22 @@ fn recipient<'a>(message: &Message, recipient: &'a Recipient, now_us: i64) -> Re
         status: recipient.status.to_string(),
         reply: recipient.reply.as_deref(),
         delays: recipient.delays,
+        deliveries: recipient.deliveries,
+        later_us: message.came_later_us(recipient),
+        apart: recipient.apart.as_ref().map(|apart| ApartJson {
+            state: apart.state,
+            host: &apart.host,
+            at: rfc3339(apart.at_us),
+            at_us: apart.at_us,
+        }),
+        origin: origin(message.origin(recipient.step)),
         custody: custody(message, recipient, now_us).map(|custody| CustodyJson {
             host: custody.host,
             since: rfc3339(custody.since_us),
             since_us: custody.since_us,
+            since_first: (message.stays.get(recipient.stay))
+                .and_then(|stay| stay.on_first_clock(custody.since_us))
+                .map(bounds),
             silence: custody.silence,
         }),
         way: way(message, recipient).into_iter().map(part).collect(),
@@ -233,6 +245,7 @@ fn origin(origin: &Origin) -> OriginJson<'_> {
         Origin::Signed { domain, vouches } => ("signed", Some(domain), Some(*vouches)),
         Origin::NoKey { domain } => ("no-key", Some(domain), None),
         Origin::NoAnswer { domain } => ("no-answer", Some(domain), None),
+        Origin::UnfitKey { domain } => ("unfit-key", Some(domain), None),
         Origin::Altered { domain } => ("altered", Some(domain), None),
     };
     OriginJson {

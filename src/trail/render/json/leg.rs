@@ -33,7 +33,8 @@ pub struct ExchangeJson {
 #[derive(Debug, Serialize)]
 pub struct OriginJson<'a> {
     /// `unchecked`, `unsigned`, `signed`, `no-key` where the domain shows none, `no-answer` where no name server said,
-    /// or `altered`.
+    /// `unfit-key` where it shows one that is malformed or of another kind, or `altered` where the signature does not
+    /// fit.
     pub state: &'static str,
     /// In whose name.
     pub domain: Option<&'a str>,

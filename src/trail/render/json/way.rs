@@ -15,6 +15,8 @@ pub struct CustodyJson<'a> {
     pub since: Option<String>,
     /// The same, µs.
     pub since_us: i64,
+    /// Where that lies on the first hop's clock, µs; `null` if nobody can say.
+    pub since_first: Option<BoundsJson>,
     /// Why nothing more is known; `null` if it told the last of it itself.
     pub silence: Option<Silence>,
 }
