@@ -17,7 +17,8 @@ use crate::trail::stats::{Stats, compare};
 use crate::trail::{Source, Trails, Truth};
 
 const MORE: &str = "\
-Times inside a hop are exact, by its own clock. Times across hops stand within bounds,
+Times inside a hop are exact, by its own clock; what it waited there for the next hop's
+answers is in the attempts of the two. Times across hops stand within bounds,
 as far as the clocks on both ends allow: where a bound is shown, the percentile of the
 true times lies within it. JSON (schema hoptrail.stats/1) and CSV have every figure,
 days in UTC.

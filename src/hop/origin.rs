@@ -3,6 +3,7 @@
 
 use super::transaction::Recipient;
 use crate::track::RecipientStatus;
+use crate::track::address::is_same;
 
 /// Who a recipient was when the message came into this hop.
 #[derive(Clone, Copy)]
@@ -108,17 +109,24 @@ pub fn together<'a>(origins: &[Origin<'a>]) -> Vec<Origin<'a>> {
 /// Whether he is among them under his own name.
 pub fn has(origins: &[Origin<'_>], one: Named<'_>) -> bool {
     let is = |origin: &Origin<'_>| match origin {
-        Origin::Same(named) => named.accepted.eq_ignore_ascii_case(one.accepted),
+        Origin::Same(named) => is_same(named.accepted, one.accepted),
         _ => false,
     };
     origins.iter().any(is)
 }
 
-/// The recipient who is called so now.
+/// The recipient who is called so now; in other letters only if no other one is.
 fn known<'a>(recipients: &'a [RecipientStatus], address: &str) -> Option<&'a RecipientStatus> {
-    recipients
+    let as_is = recipients.iter().find(|r| is_same(&r.recipient, address));
+    // Some MTAs write a local part in lower case.
+    let mut alike = recipients
         .iter()
-        .find(|r| r.recipient.eq_ignore_ascii_case(address))
+        .filter(|r| r.recipient.eq_ignore_ascii_case(address));
+    as_is.or_else(|| {
+        alike
+            .next()
+            .filter(|first| alike.all(|other| is_one(first, other)))
+    })
 }
 
 /// The recipient who is this user, whom an MTA may hand over without a domain (Sendmail does by LMTP): the one that ORCPT
@@ -143,11 +151,13 @@ fn asked_as<'a>(
     himself: Option<&'a RecipientStatus>,
 ) -> Option<&'a RecipientStatus> {
     let asked = |r: &&RecipientStatus| r.original.eq_ignore_ascii_case(original);
-    let mut all = recipients.iter().filter(asked);
-    let only = || {
+    let as_is = |r: &&RecipientStatus| is_same(&r.original, original);
+    let only = |of: &dyn Fn(&&'a RecipientStatus) -> bool| {
+        let mut all = recipients.iter().filter(of);
         let first = all.next()?;
         all.all(|other| is_one(first, other)).then_some(first)
     };
+    let only = || only(&as_is).or_else(|| only(&asked));
     let himself = himself.filter(|r| asked(r) || r.recipient.eq_ignore_ascii_case(original));
     himself
         .or_else(only)
@@ -155,5 +165,57 @@ fn asked_as<'a>(
 }
 
 fn is_one(one: &RecipientStatus, other: &RecipientStatus) -> bool {
-    one.recipient.eq_ignore_ascii_case(&other.recipient)
+    is_same(&one.recipient, &other.recipient)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn came_for(addresses: &[&str]) -> Vec<RecipientStatus> {
+        let group = |address: &&str| {
+            serde_json::json!({ "original": address, "recipient": address,
+                "event": "accepted", "status": "2.0.0" })
+        };
+        let groups: Vec<_> = addresses.iter().map(group).collect();
+        serde_json::from_value(groups.into()).unwrap()
+    }
+
+    /// Who each of these was, as the originator knows him.
+    fn who(came: &[&str], now: &str, orcpt: Option<&str>) -> Option<String> {
+        let came = came_for(came);
+        let recipient = Recipient {
+            address: now.to_owned(),
+            original: orcpt.map(str::to_owned),
+        };
+        match Origin::known(&came, &recipient, false) {
+            Origin::Same(named) => Some(named.original.to_owned()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_local_part_in_other_letters_is_another_one_where_both_are_there() {
+        let both = ["NOBODY@dest.example", "nobody@dest.example"];
+        for address in both {
+            let same = Some(address.to_owned());
+            assert_eq!(who(&both, address, None), same);
+            assert_eq!(who(&both, address, Some(address)), same);
+            assert_eq!(who(&both, &address.replace("dest", "DEST"), None), same);
+        }
+        // Which of the two an MTA has changed nobody can say.
+        assert_eq!(who(&both, "Nobody@dest.example", None), None);
+        let one = Some("NOBODY@dest.example".to_owned());
+        assert_eq!(who(&both[..1], "nobody@dest.example", None), one);
+        assert_eq!(
+            who(
+                &both[..1],
+                "nobody@dest.example",
+                Some("NOBODY@dest.example")
+            ),
+            one
+        );
+    }
 }

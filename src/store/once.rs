@@ -10,6 +10,7 @@ use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
 use super::bulk;
+use crate::track::address::key;
 use crate::track::{Event, Form, RecipientStatus, Stay, Step, StepId};
 
 /// The news in a report about the departure of what came with an ingress' step, each once. A recipient who is named
@@ -42,7 +43,7 @@ fn digest(arrival: StepId, event: Event, original: &str) -> i64 {
     let mut digest = Sha256::new_with_prefix(arrival.0.to_be_bytes());
     digest.update(event.as_str());
     digest.update([0]);
-    digest.update(original.to_ascii_lowercase());
+    digest.update(key(original).as_bytes());
     let octets = digest.finalize();
     let first = octets.iter().take(6);
     first.fold(0, |number, octet| number << 8 | i64::from(*octet))

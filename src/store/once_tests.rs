@@ -74,9 +74,11 @@ async fn good_news_of_an_arrival_is_told_once() {
         assert_eq!(two, [Put::Queued; 2], "{event}");
     }
     assert_eq!(all_due(&store, 0).await.len(), 8);
-    // Another spelling is the same recipient; the same message that came anew is another arrival.
-    let again = departure(70, ARRIVAL, &[("Team@X.org", Event::Expanded)]);
+    // A domain has no case, a local part has (RFC 5321, 2.4); the same message that came anew is another arrival.
+    let again = departure(70, ARRIVAL, &[("team@X.org", Event::Expanded)]);
     assert_eq!(store.put(again).await.unwrap(), Put::Quiet);
+    let other = departure(72, ARRIVAL, &[("Team@x.org", Event::Expanded)]);
+    assert_eq!(store.put(other).await.unwrap(), Put::Queued);
     let anew = departure(71, StepId(2), &[(TEAM, Event::Expanded)]);
     assert_eq!(store.put(anew).await.unwrap(), Put::Queued);
 }

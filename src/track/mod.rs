@@ -5,6 +5,7 @@
 //! randomness come in as values, so that every report can be reproduced.
 
 pub mod action;
+pub mod address;
 pub mod asker;
 pub mod carry;
 pub mod certificate;

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::address::key;
 use super::{HopReport, RecipientStatus, StepId};
 
 /// What a step is to the stay of a message at a hop.
@@ -41,17 +42,16 @@ impl Stay {
         if came_for == 1 {
             return Self::Ends(of);
         }
-        let lower = |address: &str| address.to_ascii_lowercase();
         let Some(addresses) = addresses
-            .map(|address| address.map(lower))
-            .collect::<Option<HashSet<String>>>()
+            .map(|address| address.map(key))
+            .collect::<Option<HashSet<_>>>()
         else {
             return Self::Ends(of);
         };
         let mut found = HashSet::new();
         let mut seen = Vec::new();
         for (place, recipient) in arrival.recipients.iter().enumerate() {
-            if let Some(address) = addresses.get(&lower(&recipient.recipient)) {
+            if let Some(address) = addresses.get(&key(&recipient.recipient)) {
                 found.insert(address);
                 seen.push(place);
             }
@@ -78,8 +78,11 @@ impl Stay {
 
 /// How many the originator named; one that he named twice is one.
 pub fn distinct(recipients: &[RecipientStatus]) -> usize {
-    let named = |r: &RecipientStatus| r.original.to_ascii_lowercase();
-    recipients.iter().map(named).collect::<HashSet<_>>().len()
+    recipients
+        .iter()
+        .map(|r| key(&r.original))
+        .collect::<HashSet<_>>()
+        .len()
 }
 
 #[cfg(test)]
@@ -113,10 +116,11 @@ mod tests {
         };
         let all = Stay::Ends(StepId(0xaa));
         for (addresses, stay) in [
-            (vec![Some("carol@x")], part(&[1])),
+            (vec![Some("Carol@X")], part(&[1])),
             (vec![Some("bob@x")], part(&[0, 2])),
-            (vec![Some("bob@x"), Some("BOB@x")], part(&[0, 2])),
-            (vec![Some("bob@x"), Some("carol@X")], all.clone()),
+            (vec![Some("bob@x"), Some("bob@X")], part(&[0, 2])),
+            (vec![Some("bob@x"), Some("Carol@X")], all.clone()),
+            (vec![Some("carol@x")], all.clone()),
             (vec![Some("bob@x"), None], all.clone()),
             (vec![Some("bob@x"), Some("eve@x")], all.clone()),
         ] {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::blame::{Suspected, by_handover, clear_neighbours, is_beside};
 use super::message::{Jump, Message, Stay, last_us};
 use super::pairs::Pair;
 use super::tears::{End, Torn, Witnesses, is_torn};
@@ -52,13 +53,17 @@ impl Doubts {
         let mut doubts: HashMap<String, Vec<Doubt>> = HashMap::new();
         if !torn.is_empty() {
             let witnesses = Witnesses::of(pairs, &torn);
-            for pair in torn {
-                let ends = [End::Parent, End::Child];
-                let [parent, child] = ends.map(|end| witnesses.torn(pair, end));
-                for (end, mine, theirs) in [
-                    (End::Parent, &parent, &child),
-                    (End::Child, &child, &parent),
-                ] {
+            let suspected = |pair| Suspected {
+                pair,
+                parent: witnesses.torn(pair, End::Parent),
+                child: witnesses.torn(pair, End::Child),
+            };
+            let mut all: Vec<Suspected> = torn.into_iter().map(suspected).collect();
+            clear_neighbours(&mut all);
+            for suspected in &all {
+                let pair = suspected.pair;
+                for end in [End::Parent, End::Child] {
+                    let (mine, theirs) = (suspected.of(end), suspected.of(end.other()));
                     let of = doubts.entry(end.host(pair).to_owned()).or_default();
                     of.extend(about_end(pair, end, mine, theirs));
                 }
@@ -112,9 +117,8 @@ impl Doubt {
             is_own,
             set: here.set,
             by: here.tear.by,
-            // Just before and just behind it was set.
-            from_us: here.own_us.0.min(here.from_us),
-            to_us: here.own_us.1.max(here.to_us),
+            from_us: here.span_us().0,
+            to_us: here.span_us().1,
             seen_us: (
                 steady.at_us(here.tear.before),
                 steady.at_us(here.tear.behind),
@@ -189,20 +193,13 @@ fn about_end<'a>(
     theirs: &'a [(Torn<'a>, bool)],
 ) -> impl Iterator<Item = Doubt> + 'a {
     let torn = |n: Option<usize>| n.and_then(|n| mine.get(n)).map(|(torn, _)| torn);
-    let mut clear: HashMap<u64, bool> = HashMap::new();
-    for (there, is_clear) in theirs {
-        for sight in [there.tear.before, there.tear.behind] {
-            *clear.entry(sight.of).or_insert(true) &= is_clear;
-        }
-    }
+    let clear = by_handover(theirs.iter().map(|(torn, is_clear)| (torn, *is_clear)));
     let open = mine
         .iter()
         .enumerate()
         .filter(|(_, (_, is_clear))| !is_clear);
     open.filter_map(move |(n, (here, _))| {
-        // Where the other one tears before or behind the same handover.
-        let same = [here.tear.before, here.tear.behind].map(|sight| clear.get(&sight.of));
-        let is_own = same.contains(&Some(&true)) && !same.contains(&Some(&false));
+        let is_own = is_beside(here, &clear);
         let (last, next) = (n.checked_sub(1), n.checked_add(1));
         Doubt::new(pair, end, here, [torn(last), torn(next)], is_own)
     })

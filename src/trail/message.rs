@@ -13,6 +13,7 @@ use super::clock::{Bounds, Offset};
 use super::starts::is_apart;
 use crate::report::notice::Fate;
 use crate::report::{Origin, Trace};
+use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus, Status, StepId, TrackingId};
 
 /// A message and its way.
@@ -441,9 +442,4 @@ pub enum Truth {
 pub(super) fn last_us(report: &HopReport) -> i64 {
     let attempts = report.recipients.iter().filter_map(|r| r.attempted_us);
     attempts.max().unwrap_or_else(|| report.arrived_us())
-}
-
-/// Whether two addresses differ in the case of their letters at most.
-pub fn is_same(a: &str, b: &str) -> bool {
-    a == b || a.to_lowercase() == b.to_lowercase()
 }

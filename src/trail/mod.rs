@@ -4,6 +4,7 @@
 //! Everything it is given may come from strangers.
 
 pub mod assemble;
+mod blame;
 pub mod bundle;
 pub mod clock;
 mod codes;

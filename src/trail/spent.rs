@@ -7,8 +7,8 @@
 use serde::Serialize;
 
 use super::clock::Bounds;
-use super::message::is_same;
 use super::{Message, Stay};
+use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
 /// A hop's part in the time of a message.
@@ -36,6 +36,8 @@ pub struct Part {
     pub kind: Kind,
     /// For how long, µs; more than nothing.
     pub us: i64,
+    /// How much of that the hop waited for replies of the next hop, µs.
+    pub awaited_us: i64,
 }
 
 /// What a message does inside a hop.
@@ -110,6 +112,18 @@ pub fn dwell_us(stay: &Stay, step: &HopReport, group: &RecipientStatus) -> Optio
         .filter(|_| group.event != Event::Looped)
 }
 
+/// The time inside without what the hop waited for replies of the next hop, µs: its own part in it.
+pub fn own_us(stay: &Stay, step: &HopReport, group: &RecipientStatus) -> Option<i64> {
+    let dwell_us = dwell_us(stay, step, group)?;
+    Some(dwell_us.saturating_sub(awaited_us(&parts(stay, step, group))))
+}
+
+/// How long the hop waited for replies of the next hop in all these, µs.
+pub fn awaited_us(parts: &[Part]) -> i64 {
+    let awaited = parts.iter().map(|part| part.awaited_us);
+    awaited.fold(0, i64::saturating_add)
+}
+
 /// Whether a later step of the same stay goes on where this one left a recipient.
 fn waits(stay: &Stay, step: &HopReport, group: &RecipientStatus) -> bool {
     let later = |other: &HopReport| {
@@ -126,17 +140,23 @@ fn waits(stay: &Stay, step: &HopReport, group: &RecipientStatus) -> bool {
 struct Attempt<'a> {
     from_us: i64,
     to_us: i64,
+    step: &'a HopReport,
     group: &'a RecipientStatus,
 }
 
 fn parts(stay: &Stay, last: &HopReport, group: &RecipientStatus) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut now_us = last.arrived_us();
-    let mut until = |to_us: i64, kind| {
+    let mut until = |to_us: i64, kind, tried: Option<&HopReport>| {
         let us = to_us.saturating_sub(now_us);
         if us > 0 {
+            let awaited_us = tried.map_or(0, |step| step.awaited_us(now_us, to_us));
             now_us = to_us;
-            parts.push(Part { kind, us });
+            parts.push(Part {
+                kind,
+                us,
+                awaited_us,
+            });
         }
     };
     let attempts = attempts(stay, last, group);
@@ -145,14 +165,15 @@ fn parts(stay: &Stay, last: &HopReport, group: &RecipientStatus) -> Vec<Part> {
         .saturating_add(last.pause_in_us().unwrap_or(0));
     // An MTA may begin to pass a message on before its word that it took it has gone out.
     let first_us = attempts.first().map_or(taken_us, |first| first.from_us);
-    until(taken_us.min(first_us), Kind::Filter);
+    until(taken_us.min(first_us), Kind::Filter, None);
     if let Some(back_us) = last.filtered_us {
-        until(back_us.min(first_us), Kind::ContentFilter);
+        until(back_us.min(first_us), Kind::ContentFilter, None);
     }
     let mut waits = Kind::Queue;
     for attempt in attempts {
-        until(attempt.from_us, waits);
-        until(attempt.to_us, Kind::Attempt);
+        // The greeting of a new connection goes before the attempt.
+        until(attempt.from_us, waits, Some(attempt.step));
+        until(attempt.to_us, Kind::Attempt, Some(attempt.step));
         waits = if is_greylisting(attempt.group) {
             Kind::Greylisted
         } else {
@@ -174,6 +195,7 @@ fn attempts<'a>(
         Some(Attempt {
             from_us: began_us.unwrap_or(to_us),
             to_us,
+            step,
             group,
         })
     };

@@ -1,10 +1,13 @@
 //! What became of a message for each recipient, and the outcome of it all.
 
+use std::borrow::Cow;
+
 use hashbrown::{HashMap, HashSet};
 
 use super::message::{Apart, Message, Outcome, Recipient, State, Stay, Truth};
 use super::starts::{is_apart, starts};
 use crate::report::Origin;
+use crate::track::address::key;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
 impl Message {
@@ -30,15 +33,15 @@ impl Message {
         }
         let stays = self.stays.iter();
         let first = stays.filter(|stay| !self.is_told_before(stay));
-        let mut arrivals: HashMap<(&str, i64), (usize, HashSet<String>)> = HashMap::new();
+        let mut arrivals: HashMap<_, (usize, HashSet<Cow<str>>)> = HashMap::new();
         for step in first.flat_map(|stay| &stay.steps) {
             let arrival = (step.reporting_mta.as_str(), step.arrival_us);
             let (came_for, told) = arrivals.entry(arrival).or_default();
             *came_for = step.came_for.unwrap_or(0).max(*came_for);
-            told.extend(step.recipients.iter().map(|r| r.original.to_lowercase()));
+            told.extend(step.recipients.iter().map(|r| key(&r.original)));
         }
         let untold =
-            |(came_for, told): &(usize, HashSet<String>)| came_for.saturating_sub(told.len());
+            |(came_for, told): &(usize, HashSet<Cow<str>>)| came_for.saturating_sub(told.len());
         arrivals.values().map(untold).sum()
     }
 
@@ -122,7 +125,7 @@ type Origins = std::collections::HashMap<StepId, Origin>;
 pub fn recipients(stays: &[Stay], origins: &Origins) -> Vec<Recipient> {
     let starts = starts(stays);
     let mut told: Vec<Vec<Told>> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut places: HashMap<Cow<str>, usize> = HashMap::new();
     for (stay, step) in stays
         .iter()
         .enumerate()
@@ -133,9 +136,7 @@ pub fn recipients(stays: &[Stay], origins: &Origins) -> Vec<Recipient> {
             .is_some_and(|start| is_apart(stays, *start));
         let is_shown = origins.get(&step.step).is_some_and(Origin::is_shown);
         for group in &step.recipients {
-            let place = *places
-                .entry(group.original.to_lowercase())
-                .or_insert(told.len());
+            let place = *places.entry(key(&group.original)).or_insert(told.len());
             if place == told.len() {
                 told.push(Vec::new());
             }
@@ -171,6 +172,9 @@ fn choose<'t, 'a>(told: &'t [Told<'a>]) -> Option<(&'t Told<'a>, Option<&'t Told
 fn recipient(told: &[Told]) -> Option<Recipient> {
     let address = &told.first()?.group.original;
     let (last, apart) = choose(told)?;
+    // One that was named twice has not got what was refused to either.
+    let refused = |t: &&Told| t.step.step == last.step.step && t.group.event == Event::Failed;
+    let last = told.iter().find(refused).unwrap_or(last);
     let deliveries = told
         .iter()
         .filter(|t| t.group.event == Event::Delivered && t.is_apart == last.is_apart);

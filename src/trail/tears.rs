@@ -83,6 +83,16 @@ pub struct Torn<'a> {
     pub all_to_us: i64,
 }
 
+impl Torn<'_> {
+    /// What the clock showed just before and just behind it was set lies within this, µs.
+    pub fn span_us(&self) -> (i64, i64) {
+        (
+            self.own_us.0.min(self.from_us),
+            self.own_us.1.max(self.to_us),
+        )
+    }
+}
+
 /// What the neighbours of each host in doubt say of its clock.
 pub struct Witnesses<'a>(HashMap<&'a str, Vec<Witness<'a>>>);
 

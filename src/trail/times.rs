@@ -26,6 +26,24 @@ impl HopReport {
         between(began_us, ended_us)
     }
 
+    /// How long of a span it waited for replies of the next hop in this step, µs: commands that went out together
+    /// (RFC 2920) are waited for once.
+    pub fn awaited_us(&self, from_us: i64, to_us: i64) -> i64 {
+        let mut seen_us = from_us;
+        let mut awaited_us = 0_i64;
+        for exchange in &self.times_out {
+            let (sent_us, heard_us) = (
+                exchange.command_us.max(seen_us),
+                exchange.reply_us.min(to_us),
+            );
+            if sent_us < heard_us {
+                awaited_us = awaited_us.saturating_add(heard_us.saturating_sub(sent_us));
+                seen_us = heard_us;
+            }
+        }
+        awaited_us
+    }
+
     /// How long after the last octet of the message the reply to it was given when it came in, µs: the time
     /// in which the MTA, and what filters content before its queue, looked at it.
     pub fn pause_in_us(&self) -> Option<i64> {

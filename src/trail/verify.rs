@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::clock::Offset;
 use super::message::{Message, Stay, Truth};
 use crate::report::{Received, Trace, read};
+use crate::track::address::key;
 use crate::track::{Certificate, Event, HopReport, Secret, StepId};
 
 /// A of one message: what shows, without the secret, that its reports were asked for.
@@ -126,9 +127,7 @@ fn torn(steps: &[HopReport]) -> impl Iterator<Item = StepId> {
                 Event::Transferred | Event::Relayed | Event::Expanded | Event::Delivered => 1,
                 _ => continue,
             };
-            let told = ends
-                .entry((behind, group.original.to_lowercase()))
-                .or_default();
+            let told = ends.entry((behind, key(&group.original))).or_default();
             if let Some(steps) = told.get_mut(went_on) {
                 steps.push(step.step);
             }

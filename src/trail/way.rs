@@ -2,8 +2,8 @@
 //! and between hops, within the bounds of their clocks.
 
 use super::clock::Bounds;
-use super::message::is_same;
 use super::{Message, Recipient, Stay, spent};
+use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus};
 
 /// A hop on the way to a recipient, as far as it is known.
@@ -17,6 +17,8 @@ pub struct Part {
     pub dwell_us: Option<i64>,
     /// What the time inside was made of.
     pub parts: Vec<spent::Part>,
+    /// The next hop, as this one names it.
+    pub next: Option<String>,
 }
 
 /// The way to a recipient, the first hop first, as far as it is known.
@@ -31,6 +33,7 @@ pub fn way(message: &Message, recipient: &Recipient) -> Vec<Part> {
             wire: at.wire(message),
             dwell_us: leg.as_ref().and_then(|leg| leg.dwell_us),
             parts: leg.map(|leg| leg.parts).unwrap_or_default(),
+            next: at.left_in.and_then(|(_, group)| group.remote_mta.clone()),
         });
         Some(())
     });

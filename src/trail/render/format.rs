@@ -140,6 +140,10 @@ pub fn rfc3339(us: i64) -> Option<String> {
 }
 
 const SECOND: i64 = 1_000_000;
+/// 365 days and a quarter.
+const YEAR: i64 = 31_557_600 * SECOND;
+/// From so many on years are told.
+const YEARS_FROM: i64 = 100;
 
 /// What [`duration`] rounds to, µs.
 fn resolution_us(us: i64) -> i64 {
@@ -149,12 +153,13 @@ fn resolution_us(us: i64) -> i64 {
         999_500..59_995_000 => 10_000,
         _ if us < 3_600 * SECOND => SECOND,
         _ if us < 86_400 * SECOND => 60 * SECOND,
-        _ => 3_600 * SECOND,
+        _ if us < YEARS_FROM * YEAR => 3_600 * SECOND,
+        _ => YEAR,
     }
 }
 
-/// `<0.1 ms`, `0.4 ms`, `360 ms`, `3.61 s`, `12 min 3 s`, `3 h 12 min`, `2 d 3 h`. Negative ones are not
-/// durations.
+/// `<0.1 ms`, `0.4 ms`, `360 ms`, `3.61 s`, `12 min 3 s`, `3 h 12 min`, `2 d 3 h`, `7954 years`. Negative ones are
+/// not durations.
 pub fn duration(us: i64) -> String {
     let us = us.max(0);
     let seconds = us / SECOND;
@@ -168,7 +173,10 @@ pub fn duration(us: i64) -> String {
         }
         _ if seconds < 3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ if seconds < 86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+        _ if us < YEARS_FROM * YEAR => {
+            format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600)
+        }
+        _ => format!("{} years", us / YEAR),
     }
 }
 
@@ -178,6 +186,12 @@ pub fn duration_up(us: i64) -> String {
     let rest = us.max(0) % step;
     let short = if rest == 0 { 0 } else { step - rest };
     duration(us.saturating_add(short))
+}
+
+/// The same, not cut but rounded: `2 h 0 min` for a µs less.
+pub fn nearest(us: i64) -> String {
+    let step = resolution_us(us);
+    duration(us.saturating_add(step / 2) / step * step)
 }
 
 /// A duration known within bounds: `5.2 ms ± 0.3 ms`; `≤ 0.6 ms` where the bounds say little else;
@@ -203,7 +217,7 @@ pub fn clock(offset: Bounds) -> String {
     }
     let middle = offset.middle_us();
     let side = if middle < 0 { "behind" } else { "ahead" };
-    let amount = duration(i64::try_from(middle.unsigned_abs()).unwrap_or(i64::MAX));
+    let amount = nearest(i64::try_from(middle.unsigned_abs()).unwrap_or(i64::MAX));
     match offset.margin_us() {
         0 => format!("{amount} {side}"),
         margin => format!("{amount} {side} (± {})", duration_up(margin)),
@@ -300,6 +314,24 @@ mod tests {
         assert_eq!(bounded(bounds(3_609_900, 3_610_100)), "3.61 s");
         assert_eq!(bounded(bounds(4_900, 5_501)), "5.2 ms ± 0.4 ms");
         assert_eq!(bounded(bounds(1_000_000, 9_000_000)), "≤ 9.00 s");
+    }
+
+    #[test]
+    fn a_clock_is_told_to_the_nearest() {
+        let told = |us: i64| clock(bounds(us - 50, us + 50));
+        assert_eq!(told(7_199_999_900), "2 h 0 min ahead (± 0.1 ms)");
+        assert_eq!(told(-7_199_999_900), "2 h 0 min behind (± 0.1 ms)");
+        assert_eq!(told(3_599_600_000), "1 h 0 min ahead (± 0.1 ms)");
+        assert_eq!(told(86_399_000_000), "1 d 0 h ahead (± 0.1 ms)");
+        assert_eq!(told(7_140_000_000), "1 h 59 min ahead (± 0.1 ms)");
+        assert_eq!(told(251_000_000_000_000_000), "7954 years ahead (± 0.1 ms)");
+    }
+
+    #[test]
+    fn what_lasts_beyond_sense_is_told_in_years() {
+        assert_eq!(duration(10_000 * 86_400_000_000), "10000 d 0 h");
+        assert_eq!(duration(300 * YEAR), "300 years");
+        assert_eq!(duration(i64::MAX), "292271 years");
     }
 
     #[test]

@@ -36,7 +36,7 @@
 //!         "hop": 2,
 //!         "wire": { "low_us": 0, "high_us": 600 },
 //!         "dwell_us": 120700,
-//!         "parts": [{ "kind": "queue", "us": 111400 }, { "kind": "attempt", "us": 9300 }]
+//!         "parts": [{ "kind": "queue", "us": 111400, "awaited_us": 0 }, { "kind": "attempt", "us": 9300, "awaited_us": 5000 }]
 //!       }]
 //!     }],
 //!     "words": [{
@@ -154,7 +154,8 @@
 //! until the hop's own filter handed it back; `queue`, until the first attempt; `attempt`, from
 //! MAIL to the last octet or to the reply that ended it; `put-off`, until the next attempt after one that the next hop
 //! put off, `greylisted` where that hop called it so. What the way there took before MAIL, connecting and greeting, is in
-//! the wait in front of it.
+//! the wait in front of it. How much of each part the hop spent waiting for the next hop's replies, and so is not its own
+//! doing, is in `awaited_us`.
 //!
 //! **Words** (`words`) are what other mail systems say in delivery status and disposition notifications. Nothing proves
 //! them; they change neither `state` nor `outcome`. `recipient` is the place in `recipients` of the one they name, `null`

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus};
 use crate::trail::Stay;
 
@@ -78,13 +79,12 @@ pub fn over_us(stay: &Stay, waiting: &[&RecipientStatus], from_us: i64) -> Optio
         if !matches!(waiting.event, Event::Delayed | Event::Held) {
             return None;
         }
-        let address = waiting.original.to_lowercase();
         let fates = stay
             .steps
             .iter()
             .flat_map(|step| step.recipients.iter().map(move |r| (fate_us(step, r), r)));
         let ends = fates.filter(|(at_us, r)| {
-            *at_us >= from_us && r.event.is_final() && r.original.to_lowercase() == address
+            *at_us >= from_us && r.event.is_final() && is_same(&r.original, &waiting.original)
         });
         ends.map(|(at_us, _)| at_us).min()
     };

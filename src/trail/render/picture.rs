@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use super::moments::fate_us;
 use super::verdict::corrected_us;
 use super::words::whose;
+use crate::track::address::key;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 use crate::trail::{Message, State, Stay};
 
@@ -334,10 +335,10 @@ fn came_behind_us(message: &Message, parent: usize) -> Option<i64> {
 /// The tracks of a stay on its own clock: recipients of whom the same steps tell the same.
 fn tracks(message: &Message, n: usize, stay: &Stay) -> Vec<Track> {
     let mut stories: Vec<Vec<(&HopReport, &RecipientStatus)>> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut places: HashMap<_, usize> = HashMap::new();
     for step in &stay.steps {
         for group in &step.recipients {
-            let place = places.entry(group.original.to_lowercase());
+            let place = places.entry(key(&group.original));
             let place = *place.or_insert(stories.len());
             if place == stories.len() {
                 stories.push(Vec::new());

@@ -13,6 +13,8 @@ use crate::trail::{Message, Outcome, Recipient, State};
 
 /// Columns of a host's name.
 const NAME_MAX: usize = 28;
+/// Columns of its name where it is waited for; it has a row of its own mostly.
+const NEXT_MAX: usize = 20;
 /// Columns of the longest bar.
 const BAR: usize = 20;
 
@@ -242,22 +244,59 @@ fn hop(message: &Message, part: &Part, whole_us: i64, view: &View) -> Vec<Row> {
         .map(|wire| row("", "on the wire".to_owned(), bounded(wire)));
     let name = stay.host.as_deref().unwrap_or("(name unknown)");
     let name = view.cut(name, NAME_MAX);
-    let time = part.dwell_us.map_or_else(|| "?".to_owned(), duration);
+    let awaited_us = spent::awaited_us(&part.parts);
+    let is_told = awaited_us > 0 && awaited_us >= whole_us / TOLD_OF;
+    let own = |us: i64, awaited_us| {
+        if is_told {
+            us.saturating_sub(awaited_us)
+        } else {
+            us
+        }
+    };
+    let own_us = part.dwell_us.map(|us| own(us, awaited_us));
     let hop = Row {
-        us: part.dwell_us.unwrap_or(0),
-        ..row(&stay.hop.to_string(), name, time)
+        us: own_us.unwrap_or(0),
+        ..row(
+            &stay.hop.to_string(),
+            name,
+            own_us.map_or_else(|| "?".to_owned(), duration),
+        )
     };
     wire.into_iter()
         .chain([hop])
-        .chain(made_of(&part.parts, whole_us))
+        .chain(made_of(&part.parts, whole_us, |part| {
+            own(part.us, part.awaited_us)
+        }))
+        .chain(is_told.then(|| awaited(part, awaited_us, view)))
         .collect()
 }
 
+/// What the next hop made this one wait for its answers.
+fn awaited(part: &Part, us: i64, view: &View) -> Row {
+    // Attempts before the last one may have been at others.
+    let is_one = part
+        .parts
+        .iter()
+        .all(|p| !matches!(p.kind, Kind::PutOff | Kind::Greylisted));
+    let next = part.next.as_deref().filter(|_| is_one);
+    let whose = next.map_or_else(
+        || "the next hop".to_owned(),
+        |next| view.cut(next, NEXT_MAX),
+    );
+    Row {
+        us,
+        ..row("", format!("waiting for {whose}'s answers"), duration(us))
+    }
+}
+
 /// What took a part of the whole that is worth a row; nothing where that is the queue alone, as one would think.
-fn made_of(parts: &[spent::Part], whole_us: i64) -> Vec<Row> {
+fn made_of(parts: &[spent::Part], whole_us: i64, own_us: impl Fn(&spent::Part) -> i64) -> Vec<Row> {
     let of_kind = |kind: Kind| {
         let of = parts.iter().filter(|part| part.kind == kind);
-        (kind, of.fold(0, |us: i64, part| us.saturating_add(part.us)))
+        (
+            kind,
+            of.fold(0, |us: i64, part| us.saturating_add(own_us(part))),
+        )
     };
     let worth = |(_, us): &(Kind, i64)| *us > 0 && *us >= whole_us / TOLD_OF;
     let told: Vec<_> = Kind::ALL.map(of_kind).into_iter().filter(worth).collect();

@@ -2,7 +2,7 @@
 //! are told on the first hop's clock where the offset is known.
 
 use super::View;
-use super::format::{bounded, clock, duration, plain, put, unsure};
+use super::format::{bounded, clock, duration, nearest, plain, put, unsure};
 use super::moments::{fate_us, over_us};
 use super::verdict::corrected_us;
 use crate::report::Trace;
@@ -113,6 +113,14 @@ pub fn fate(
         }
     } else if let Some(dwell) = step.dwell_us(first).filter(|_| sure) {
         put(&mut text, format_args!(" after {}", duration(dwell)));
+        let arrived_us = step.arrived_us();
+        let awaited_us = step.awaited_us(arrived_us, arrived_us.saturating_add(dwell));
+        if let Some(awaited) = told_pause(Some(awaited_us)) {
+            put(
+                &mut text,
+                format_args!(", {awaited} of that waiting for answers"),
+            );
+        }
     }
     if first.event == Event::Expanded {
         text.push_str(", where the trail ends");
@@ -219,7 +227,7 @@ fn later(stay: &Stay) -> String {
 pub fn set(stay: &Stay, view: &View) -> Option<String> {
     let jump = stay.jump.as_ref()?;
     let middle_us = jump.set.middle_us();
-    let by = duration(i64::try_from(middle_us.unsigned_abs()).unwrap_or(i64::MAX));
+    let by = nearest(i64::try_from(middle_us.unsigned_abs()).unwrap_or(i64::MAX));
     let way = match (jump.is_own, middle_us < 0) {
         (false, _) => "",
         (true, true) => "back ",

@@ -12,8 +12,10 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::clock::Bounds;
+use super::spent::own_us;
 use super::way::{total, way};
 use super::{Message, Outcome, Recipient, State, Stay, Truth};
+use crate::track::address::key;
 use crate::track::{Event, HopReport};
 pub use compare::{Change, News, compare};
 pub use sample::{Percentiles, Sample};
@@ -80,8 +82,10 @@ pub struct Tally {
     pub heard: u64,
     /// Times the next hop was given a message and did not offer TRACK.
     pub relayed: u64,
-    /// At a hop the time inside, of a pair the time on the wire, else the whole way.
+    /// At a hop the time inside without the wait for the next hop's replies, of a pair the time on the wire, else the whole way.
     pub time: Sample,
+    /// Of a hop: times inside that do not count, since a clock may have been set meanwhile.
+    pub unsure: u64,
     /// Of a pair: from MAIL to the last reply.
     pub attempt: Sample,
 }
@@ -102,6 +106,7 @@ impl Tally {
         self.heard += other.heard;
         self.relayed += other.relayed;
         self.time.join(other.time);
+        self.unsure += other.unsure;
         self.attempt.join(other.attempt);
     }
 }
@@ -176,14 +181,12 @@ impl Stats {
 
     fn add_stay(&mut self, message: &Message, n: usize, stay: &Stay, day: Option<Date>) {
         let again = loops(message, n, stay);
-        // By a clock that was set meanwhile nobody knows.
-        let sure = stay.jump.is_none();
         let groups = || {
             stay.steps
                 .iter()
                 .flat_map(|s| s.recipients.iter().map(move |r| (s, r)))
         };
-        let recipients: HashSet<_> = groups().map(|(_, r)| r.original.to_lowercase()).collect();
+        let recipients: HashSet<_> = groups().map(|(_, r)| key(&r.original)).collect();
         let departures = stay.steps.iter().filter(|step| leaves(step)).count();
         let tally = self.tally(
             Table::Hop,
@@ -204,11 +207,12 @@ impl Stats {
             tally.delivered += u64::from(group.event == Event::Delivered);
             tally.failed += u64::from(group.event == Event::Failed);
             tally.delayed += u64::from(group.event == Event::Delayed);
-            if let Some(us) = step
-                .dwell_us(group)
-                .filter(|_| sure && group.event.is_final())
-            {
-                tally.time.add(us);
+            if !group.event.is_final() {
+                continue;
+            }
+            match own_us(stay, step, group) {
+                Some(us) => tally.time.add(us),
+                None => tally.unsure += u64::from(stay.jump.is_some()),
             }
         }
     }

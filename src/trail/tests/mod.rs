@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod apart;
+mod blamed;
 mod clocks;
 mod doubted;
 mod drawn;

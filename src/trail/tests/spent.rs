@@ -1,14 +1,18 @@
 //! Where the time went inside the hops.
 
+use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 use super::shown::delayed;
 use super::world::{HOP1, HOP2, HOP3, Leg, read, three_hops, view};
 use crate::track::{Event, HopReport};
 use crate::trail::Message;
+use crate::trail::render::html::page;
+use crate::trail::render::stats::rows;
 use crate::trail::render::{View, terminal};
 use crate::trail::spent::Kind::{self, Attempt, Filter, Greylisted, PutOff, Queue};
 use crate::trail::spent::{Leg as Spent, is_greylisting, spent};
+use crate::trail::stats::{Stats, Table};
 
 fn message(reports: &[HopReport]) -> Message {
     read(reports).messages.remove(0)
@@ -40,6 +44,55 @@ fn each_hop_has_its_part() {
         [(Filter, 1200), (Queue, 1043), (Attempt, 6)]
     );
     assert!(legs[0].wire.is_none() && legs[1].wire.is_some_and(|w| w.high_us <= 2_000));
+}
+
+/// The second hop answers RCPT, or the greeting, after five seconds; the end of the message it answers at once.
+#[test]
+fn the_wait_for_answers_is_not_the_part_of_the_hop_that_waits() {
+    const SLOW_US: i64 = 5_000_000;
+    for slow in [0, 2] {
+        let mut reports = three_hops(&["bob@example.net"]);
+        for exchange in &mut reports[0].times_out[..=slow] {
+            exchange.command_us -= SLOW_US;
+        }
+        for exchange in &mut reports[0].times_out[..slow] {
+            exchange.reply_us -= SLOW_US;
+        }
+        // What came in before that.
+        for exchange in &mut reports[0].times_in {
+            exchange.command_us -= SLOW_US;
+            exchange.reply_us -= SLOW_US;
+        }
+        let trails = read(&reports);
+        let message = &trails.messages[0];
+        let leg = &spent(message)[0];
+        let awaited_us: i64 = leg.parts.iter().map(|part| part.awaited_us).sum();
+        assert!((SLOW_US..SLOW_US + 10_000).contains(&awaited_us), "{leg:?}");
+        assert!(leg.dwell_us.is_some_and(|us| us > awaited_us), "{leg:?}");
+
+        let wide = View {
+            width: None,
+            ..view()
+        };
+        let shown = terminal::message(message, &wide);
+        let bar = |name: &str| {
+            let lines = shown.lines().filter(|line| line.contains(name));
+            lines.map(|line| line.matches('█').count()).max().unwrap()
+        };
+        assert!(bar("waiting for mx2.example.com's answers") > 10, "{shown}");
+        assert!(bar("1  mx1.example.org") < 3, "{shown}");
+        assert!(
+            shown.contains("5.00 s of that waiting for answers"),
+            "{shown}"
+        );
+        assert!(page(&trails, &view()).contains("waiting for mx2.example.com's answers"));
+
+        let mut stats = Stats::new(TimeZone::UTC, false);
+        stats.add(message);
+        let mut rows = rows::rows(stats).into_iter();
+        let first = rows.find(|row| row.table == Table::Hop && row.name == "mx1.example.org");
+        assert!(first.unwrap().p50_high_us.unwrap() < 400_000);
+    }
 }
 
 /// The longer the silence, the less exactly is known how long it was, which needs columns.

@@ -270,7 +270,7 @@ fn a_delay_is_over_once_the_message_left() {
     let waiting = read(&reports);
     let bob = &waiting.messages[0].recipients[0];
     assert_eq!((bob.state, bob.delays), (State::Delayed, 3));
-    reports.push(HOP1.report(20, None, &[("Bob@Example.NET", Event::Relayed)]));
+    reports.push(HOP1.report(20, None, &[("bob@Example.NET", Event::Relayed)]));
     let trails = read(&reports);
     assert_eq!(trails.messages[0].recipients.len(), 1);
     assert_eq!(trails.messages[0].recipients[0].state, State::Relayed);
@@ -384,5 +384,64 @@ proptest! {
         let mut words = text.split([' ', '\n']);
         let negative = words.find(|w| w.starts_with('-') && w.parse::<f64>().is_ok());
         prop_assert_eq!(negative, None, "{}", text);
+    }
+}
+
+/// Local parts are the host's own, octet by octet (RFC 5321, 2.4).
+#[test]
+fn recipients_whose_local_parts_differ_in_case_are_two() {
+    let [taken, refused] = ["NOBODY@dest.example", "nobody@DEST.example"];
+    let mut reports = three_hops(&[taken, refused]);
+    let last = &mut reports[2].recipients[1];
+    (last.event, last.original) = (Event::Failed, "nobody@dest.example".to_owned());
+    let trails = read(&reports);
+    let message = &trails.messages[0];
+    let told: Vec<_> = message
+        .recipients
+        .iter()
+        .map(|r| (r.address.as_str(), r.state))
+        .collect();
+    assert_eq!(told, [(taken, State::Delivered), (refused, State::Failed)]);
+    assert_eq!(message.outcome(), Outcome::Failed);
+    let ways = message.recipients.iter().map(|r| way(message, r).len());
+    assert_eq!(ways.collect::<Vec<_>>(), [3, 3]);
+}
+
+/// The same address twice, of which the store takes the first.
+#[test]
+fn a_recipient_named_twice_and_refused_once_has_failed() {
+    for failed in [0, 1] {
+        let mut reports = three_hops(&["bob@example.net", "bob@EXAMPLE.net"]);
+        reports[2].recipients[failed].event = Event::Failed;
+        let trails = read(&reports);
+        let message = &trails.messages[0];
+        assert_eq!(message.recipients.len(), 1);
+        assert_eq!(message.outcome(), Outcome::Failed);
+    }
+}
+
+/// A host whose clock is five minutes slow tells of the message, and of no hop that it had it from.
+#[test]
+fn the_clock_of_an_unconnected_report_is_not_the_measure() {
+    let bob = [("bob@example.net", Event::Transferred)];
+    let stranger = Leg {
+        host: "mx.example.info",
+        clock_us: -300_000_000,
+        ..HOP1
+    };
+    let stranger = stranger.report(9, None, &[("bob@example.net", Event::Delayed)]);
+    let chain = three_hops(&["bob@example.net"]);
+    for chain in [chain, vec![HOP1.report(1, None, &bob)]] {
+        let hops = chain.len();
+        let trails = read(&[chain, vec![stranger.clone()]].concat());
+        let message = &trails.messages[0];
+        assert_eq!(message.measure(), Some(0));
+        assert_eq!(message.stays[0].host.as_deref(), Some(HOP1.host));
+        let known = message
+            .stays
+            .iter()
+            .filter(|stay| stay.offset.bounds().is_some());
+        assert_eq!((message.stays.len(), known.count()), (hops + 1, hops));
+        assert_eq!(verdict::total(message).is_some(), hops == 3);
     }
 }

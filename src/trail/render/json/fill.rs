@@ -144,6 +144,7 @@ fn part(part: Part) -> WayJson {
             .map(|p| PartJson {
                 kind: p.kind,
                 us: p.us,
+                awaited_us: p.awaited_us,
             })
             .collect(),
     }

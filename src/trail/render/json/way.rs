@@ -42,4 +42,6 @@ pub struct PartJson {
     pub kind: Kind,
     /// How long, µs.
     pub us: i64,
+    /// How much of that the hop waited for the next hop's replies, µs.
+    pub awaited_us: i64,
 }

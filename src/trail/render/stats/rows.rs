@@ -38,7 +38,8 @@
 //!     "attempts": 1,
 //!     "attempt_p50_us": 9300,
 //!     "attempt_p90_us": 9300,
-//!     "attempt_p99_us": 9300
+//!     "attempt_p99_us": 9300,
+//!     "times_unsure": null
 //!   }]
 //! }
 //! ```
@@ -121,8 +122,8 @@ pub struct Row {
     pub heard: Option<u64>,
     /// Of a pair: transactions that the next hop took without offering TRACK.
     pub relayed: Option<u64>,
-    /// How many times the percentiles are of: at a hop, from arrival to departure or end, by the hop's own clock and
-    /// so exact, one for each recipient; of a pair, on the wire, one for each transaction; else from the first hop's
+    /// How many times the percentiles are of: at a hop, from arrival to departure or end without what it waited for the
+    /// next hop's replies, by the hop's own clock and so exact, one for each recipient; of a pair, on the wire, one for each transaction; else from the first hop's
     /// arrival to the delivery, one for each recipient that has it.
     pub times: usize,
     /// The median lies within these bounds, µs.
@@ -145,6 +146,8 @@ pub struct Row {
     pub attempt_p90_us: Option<i64>,
     /// Ninety-nine in a hundred, µs.
     pub attempt_p99_us: Option<i64>,
+    /// Of a hop: times that are not among `times`, since a clock may have been set meanwhile.
+    pub times_unsure: Option<u64>,
 }
 
 /// The figures as rows, table by table.
@@ -190,6 +193,7 @@ fn row(key: Key, tally: Tally, all_reports: u64) -> Row {
         attempt_p50_us: attempt.map(|t| t.p50.high_us),
         attempt_p90_us: attempt.map(|t| t.p90.high_us),
         attempt_p99_us: attempt.map(|t| t.p99.high_us),
+        times_unsure: hop.then_some(tally.unsure),
     }
 }
 

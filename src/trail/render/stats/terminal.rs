@@ -12,6 +12,9 @@ const SHOWN: usize = 15;
 /// Columns of a name in front of figures.
 const NAME: usize = 27;
 
+/// A sender's clock that is so far ahead of the reader's is worth a word, µs.
+const AHEAD_US: i64 = 60_000_000;
+
 /// Columns of a name that has a line for itself.
 const NAME_MAX: usize = 80;
 
@@ -24,7 +27,7 @@ pub fn draw(stats: Stats, left_out: usize, view: &View) -> String {
     let lines = stats.lines();
     let of = |table| lines.iter().filter(move |(key, _)| key.table == table);
     let hops: Vec<&Line> = of(Table::Hop).collect();
-    inside(&mut out, &hops);
+    inside(&mut out, &hops, view);
     burden(&mut out, &hops, all_reports);
     pairs(&mut out, &of(Table::Pair).collect::<Vec<_>>(), view);
     for (table, title) in [
@@ -71,6 +74,12 @@ fn summary(stats: &Stats, left_out: usize, view: &View) -> String {
         );
     }
     let mut remarks = Vec::new();
+    if stats
+        .sent_us
+        .is_some_and(|(_, last)| last.saturating_sub(view.now_us) > AHEAD_US)
+    {
+        remarks.push("? sent later than now: the clock of a sender is ahead".to_owned());
+    }
     if stats.unproved > 0 {
         let messages = counted(stats.unproved, "message");
         remarks.push(format!("? {messages} of these not proved to be yours"));
@@ -87,7 +96,7 @@ fn summary(stats: &Stats, left_out: usize, view: &View) -> String {
     out
 }
 
-fn inside(out: &mut String, hops: &[&Line]) {
+fn inside(out: &mut String, hops: &[&Line], view: &View) {
     title(
         out,
         hops,
@@ -108,6 +117,18 @@ fn inside(out: &mut String, hops: &[&Line]) {
             (14, p99),
         ])
     });
+    for (key, tally) in hops
+        .iter()
+        .filter(|(_, tally)| tally.unsure > 0)
+        .take(SHOWN)
+    {
+        let times = counted(tally.unsure, "time");
+        let why = "a clock may have been set meanwhile";
+        let text = format!("? {}: {times} not counted: {why}", known(&key.name));
+        for line in fill_list(&text, view.room(0)) {
+            put(out, format_args!("{}\n", paint(YELLOW, &line)));
+        }
+    }
 }
 
 fn burden(out: &mut String, hops: &[&Line], all_reports: u64) {
