@@ -19,11 +19,12 @@ use tokio::time::timeout;
 use super::Site;
 use super::body::{Body, BodyError};
 use super::deadline::Timer;
+use super::departure::Part;
 use super::leg::{Framing, Leg};
 use super::passage::Passage;
 use super::peer::Peer;
 use super::route::Destination;
-use super::transaction::{Batch, Fate, Mail, Times};
+use super::transaction::{Batch, Fate, Mail};
 use crate::smtp::data::stuff::Stuffer;
 
 /// Connections a session keeps for its next transaction.
@@ -80,9 +81,11 @@ impl<'a> Dispatch<'a> {
         let places = places(&groups, mail.rcpts.len());
         let mut legs: Vec<Leg<'_>> = groups
             .into_iter()
-            .map(|(to, members)| {
+            .enumerate()
+            .map(|(n, (to, members))| {
                 let peer = peers.take(&to);
-                Leg::new(site, to, members, peer)
+                let departure = passage.and_then(|passage| passage.departure(site, n));
+                Leg::new(site, to, members, peer, departure)
             })
             .collect();
         let opening = join_all(legs.iter_mut().map(|leg| leg.open(mail, passage, came)));
@@ -174,12 +177,9 @@ impl<'a> Dispatch<'a> {
         self.legs.get(leg)?.fate(member)
     }
 
-    /// The exchanges with the next hop so far, where there is one only.
-    pub fn times(&self) -> Times {
-        match self.legs.as_slice() {
-            [only] => only.times.clone(),
-            _ => Times::default(),
-        }
+    /// What is to be told of a batch, by the next hop.
+    pub fn parts<'b>(&'b mut self, batch: &'b Batch) -> impl Iterator<Item = Part<'b>> {
+        self.legs.iter_mut().filter_map(|leg| leg.part(batch))
     }
 
     /// Everything is known: keeps the connections that can be used again.

@@ -10,9 +10,10 @@ use tracing::warn;
 
 use super::Site;
 use super::deadline::Wait;
+use super::departure::{Departure, Part};
 use super::peer::Peer;
 use super::route::Destination;
-use super::transaction::{Fate, Outcome, Times, no_verdict};
+use super::transaction::{Batch, Fate, Outcome, Times, no_verdict};
 use super::wire::{Wire, WireError};
 use crate::smtp::reply::Reply;
 use crate::track::{Stage, own};
@@ -34,7 +35,9 @@ pub struct Leg<'a> {
     site: &'a Site,
     to: Destination,
     peer: Option<Peer>,
-    /// Whose fate is decided here: places in `Mail::rcpts`.
+    /// Of a tracked message.
+    departure: Option<Departure>,
+    /// Whose fate is decided here: places in `Mail::rcpts`, in order.
     members: Vec<usize>,
     /// How they fared, beside `members`; `None` while the next hop has it in hand.
     fates: Vec<Option<Outcome>>,
@@ -47,19 +50,26 @@ pub struct Leg<'a> {
     /// How long the next reply to it is waited for.
     patience: Wait,
     /// The exchanges with the next hop.
-    pub times: Times,
+    times: Times,
     /// The next hop was given the request: it will report by itself.
-    pub tracks: bool,
+    tracks: bool,
 }
 
 impl<'a> Leg<'a> {
     /// A leg for `members`, over the connection that is there, if any.
-    pub fn new(site: &'a Site, to: Destination, members: Vec<usize>, peer: Option<Peer>) -> Self {
+    pub fn new(
+        site: &'a Site,
+        to: Destination,
+        members: Vec<usize>,
+        peer: Option<Peer>,
+        departure: Option<Departure>,
+    ) -> Self {
         let fates = vec![None; members.len()];
         Self {
             site,
             to,
             peer,
+            departure,
             members,
             fates,
             framing: Framing::Data,
@@ -202,6 +212,22 @@ impl<'a> Leg<'a> {
             outcome,
             tracks: self.tracks,
             notifies: self.offers("DSN"),
+        })
+    }
+
+    /// What is to be told of a batch here, if the message is tracked and members are in it.
+    pub fn part(&mut self, batch: &Batch) -> Option<Part<'_>> {
+        let begin = self.members.partition_point(|place| *place < batch.from);
+        let end = self.members.partition_point(|place| *place < batch.end());
+        let places = self.members.get(begin..end).filter(|p| !p.is_empty())?;
+        let fates = places.iter().filter_map(|place| batch.fate(*place));
+        let went_on = self.tracks && { fates }.any(|fate| !fate.outcome.reply.is_permanent());
+        let all = places.len() == self.members.len();
+        let departure = self.departure.as_mut()?;
+        Some(Part {
+            step: departure.next_step(self.site, all, went_on)?,
+            places,
+            times_out: self.times.clone(),
         })
     }
 

@@ -10,7 +10,7 @@
 //! - `transfer`: the dialogue of egress and delivery, which answer by themselves until the recipients' fate is known.
 //! - `route`, `dispatch`, `leg`, `onward`: where its recipients go, and the transaction at each next hop.
 //! - `carried`: which carry headers are the hop's own, and go no further.
-//! - `passage`, `origin`, `notify`: what is told of it, and of whom. `budget`: how much of that is mailed.
+//! - `passage`, `departure`, `origin`, `notify`: what is told of it, and of whom. `budget`: how much of that is mailed.
 //! - `arriving`: what is on its way to the journal. `held`: what has come in and is not seen leaving.
 //! - `introduce`: how an MTA learns who the client is.
 //! - `client`, `wire`, `buffer`, `deadline`, `random`, `stopping`, `trouble`, `tls`, `head`, `header`, `body`, `chunk`,
@@ -30,6 +30,7 @@ mod claim;
 mod client;
 mod connect;
 mod deadline;
+mod departure;
 mod digest;
 mod dispatch;
 mod dsn;

@@ -91,6 +91,7 @@ pub fn notification(
         received: None,
         partial: false,
         stay: None,
+        together: None,
     })
 }
 

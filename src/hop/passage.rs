@@ -7,10 +7,12 @@ use std::collections::HashSet;
 use tracing::info;
 
 use super::Site;
+use super::departure::{Departure, Part};
 use super::held::see;
 use super::origin::{self, Named, Origin};
-use super::transaction::{Batch, Envelope, Fate, Outcome, Recipient, Times, Tracked};
+use super::transaction::{Batch, Envelope, Outcome, Recipient, Tracked};
 use crate::smtp::capability::Capabilities;
+use crate::track::address::key;
 use crate::track::carry::Opened;
 use crate::track::stay::distinct;
 use crate::track::{
@@ -34,8 +36,6 @@ pub struct Passage {
     carried: Option<StepId>,
     /// The mail has another reverse-path than the request was for: a list or a forward sent it anew.
     reoriginated: bool,
-    /// A step bears the id that next hops were told.
-    named: bool,
 }
 
 /// What a next hop is asked for: the values of MAIL's parameters.
@@ -47,14 +47,15 @@ pub struct Onward {
     pub mtrk: Option<String>,
 }
 
-/// What the wire adds to a step.
-pub struct Wired {
+/// What the wire adds to the steps of a message.
+#[derive(Clone, Copy)]
+pub struct Wired<'a> {
     /// When the message came to this listener, µs.
     pub arrival_us: i64,
     /// Its size without the carry header, octets.
     pub octets: u64,
-    /// The exchanges with the next hop.
-    pub times_out: Times,
+    /// As its header has it.
+    pub message_id: Option<&'a str>,
 }
 
 impl Passage {
@@ -76,7 +77,6 @@ impl Passage {
                 told: site.tells(tracked.asked.by),
                 carried: None,
                 reoriginated: false,
-                named: false,
                 tracked: *tracked,
             }),
             (None, None) => None,
@@ -150,13 +150,17 @@ impl Passage {
             told: site.tells(by),
             carried: Some(carry.step),
             reoriginated: !is_from,
-            named: false,
         })
     }
 
-    /// The step that will tell of it.
-    pub fn step_id(&self) -> StepId {
-        self.tracked.step
+    /// The first of its ways to its next hops, or a further one. Each has a step of its own, so that the clock of each
+    /// next hop can be compared by the exchanges with that.
+    pub fn departure(&self, site: &Site, place: usize) -> Option<Departure> {
+        let step = match place {
+            0 => self.tracked.step,
+            _ => site.hop.step_id()?,
+        };
+        Departure::under(site, step)
     }
 
     /// Looks at the header block of the message, for what the asker may know of it.
@@ -169,10 +173,11 @@ impl Passage {
         (self.tracked.request.id.is_none() && !self.reoriginated).then(|| self.tracked.id.as_str())
     }
 
-    /// What a next hop is asked for, of what it offers. Nothing if a member of an alias or list is among the
+    /// What a next hop is asked for under this name, of what it offers. Nothing if a member of an alias or list is among the
     /// recipients, which must not be tracked (RFC 3886, 4.2).
     pub fn onward<'r>(
         &'r self,
+        step: StepId,
         recipients: impl Iterator<Item = &'r Recipient>,
         offer: &Capabilities,
         now_ms: i64,
@@ -182,7 +187,7 @@ impl Passage {
         }
         let elapsed_s = u64::try_from((now_ms - self.since_ms) / 1000).unwrap_or(0);
         let (tracked, mtrk) = (&self.tracked, &self.tracked.mtrk);
-        let request = tracked.request.for_next_hop(tracked.step, elapsed_s);
+        let request = tracked.request.for_next_hop(step, elapsed_s);
         let request = request.filter(|request| offer.offers_track() && !request.exhausted());
         let track = request.map(|mut request| {
             if !self.told {
@@ -227,48 +232,66 @@ impl Passage {
 
     /// What a transaction with these recipients is to the stay of the message. Where its arrival is not on record, it is
     /// not known whom it came for.
-    fn stay(&self, origins: &[Origin<'_>]) -> Option<Stay> {
+    fn stay<'o>(&self, origins: impl Iterator<Item = &'o Origin<'o>>) -> Option<Stay> {
         let carried = self.carried?;
         Some(match &self.arrival {
-            Some(arrival) => Stay::seen(arrival, origins.iter().flat_map(Origin::seen)),
+            Some(arrival) => Stay::seen(arrival, origins.flat_map(Origin::seen)),
             None => Stay::Ends(carried),
         })
     }
 
-    /// The id of the step that tells of these recipients, who are all of the transaction or not. Next hops were told one
-    /// only: it is that of the first step by which the message has gone on to one of them.
-    fn name(&mut self, site: &Site, batch: &Batch, whole: bool) -> Option<StepId> {
-        let goes_on = |fate: &Fate| fate.tracks && !fate.outcome.reply.is_permanent();
-        if !self.named && (whole || batch.fates.iter().any(goes_on)) {
-            self.named = true;
-            return Some(self.tracked.step);
-        }
-        site.hop.step_id()
+    /// The steps that tell how the recipients of a batch fared, one for each part. One that has nothing to tell is to be
+    /// remembered all the same: the message is seen leaving.
+    pub fn steps<'p, 'l>(
+        &'p self,
+        site: &'p Site,
+        envelope: &'p Envelope,
+        wired: Wired<'p>,
+        batch: &'p Batch,
+        parts: impl Iterator<Item = Part<'l>>,
+    ) -> impl Iterator<Item = Step> {
+        let origins = self.origins(envelope.recipients.iter());
+        let (mut aliases, mut first) = (Vec::new(), None);
+        parts.map(move |part| {
+            let together = *first.get_or_insert(part.step);
+            let several = part.places.len() < batch.fates.len();
+            let recipients = groups(
+                site.listener.role,
+                &origins,
+                batch,
+                part.places,
+                &mut aliases,
+            );
+            let mut step = self.step(site, envelope, wired, &origins, part, recipients);
+            step.together = several.then_some(together);
+            step
+        })
     }
 
-    /// The step that tells how the recipients of a batch fared. One that has nothing to tell is to be remembered all the
-    /// same: the message is seen leaving.
-    pub fn step(
-        &mut self,
+    /// The step of a part that tells this.
+    fn step(
+        &self,
         site: &Site,
         envelope: &Envelope,
-        message_id: Option<String>,
-        batch: &Batch,
-        mut wired: Wired,
-    ) -> Option<Step> {
-        let whole = batch.fates.len() == envelope.recipients.len();
-        let id = self.name(site, batch, whole)?;
-        let origins = self.origins(envelope.recipients.iter());
-        let told = origins.get(batch.from..batch.end()).unwrap_or_default();
-        let recipients = groups(site.listener.role, &origins, batch);
-        let stay = self.stay(told);
+        wired: Wired<'_>,
+        origins: &[Origin<'_>],
+        part: Part<'_>,
+        recipients: Vec<RecipientStatus>,
+    ) -> Step {
+        let Part {
+            step,
+            places,
+            mut times_out,
+        } = part;
+        let whole = places.len() == origins.len();
+        let stay = self.stay(places.iter().filter_map(|place| origins.get(*place)));
         // Where an alias was opened a Received field may name a member.
         let unchanged = origins.iter().all(Origin::is_same);
         let arrival = self.arrival.as_ref();
         let came_for = arrival.map(|arrival| distinct(&arrival.recipients));
-        // Of those who came by this very transaction the others are still to be told of.
-        let came_for = came_for.or_else(|| (!whole).then(|| named(&origins)));
-        let partial = came_for.is_some_and(|count| count > batch.fates.len());
+        // Of those who came by this very transaction the others are told of by other steps.
+        let came_for = came_for.or_else(|| (!whole).then(|| named(origins)));
+        let partial = !whole || came_for.is_some_and(|count| count > places.len());
         let told = (!recipients.is_empty()).then_some(Form::Report);
         let told_of = distinct(&recipients);
         let (arrival_us, came, queue_id) = match &self.arrival {
@@ -288,16 +311,16 @@ impl Passage {
             }
         };
         let (times_in, tls_in) = came;
-        Some(Step {
+        Step {
             report: HopReport {
                 id: self.tracked.id.clone(),
-                step: id,
+                step,
                 parent: self.parent,
                 hop: self.tracked.hop(),
                 role: site.listener.role,
                 reporting_mta: site.hop.hostname.clone(),
                 arrival_us,
-                message_id,
+                message_id: wired.message_id.map(str::to_owned),
                 sent_ms: self.tracked.request.sent_ms,
                 queue_id,
                 size: Some(wired.octets),
@@ -306,8 +329,8 @@ impl Passage {
                 ring: Vec::new(),
                 times_in,
                 tls_in,
-                tls_out: wired.times_out.security.take(),
-                times_out: wired.times_out.exchanges(),
+                tls_out: times_out.security.take(),
+                times_out: times_out.exchanges(),
                 recipients,
             },
             originator: self.originator.clone(),
@@ -318,7 +341,8 @@ impl Passage {
             received: self.tracked.received.clone().filter(|_| unchanged),
             partial,
             stay,
-        })
+            together: None,
+        }
     }
 }
 
@@ -330,12 +354,20 @@ pub async fn leaves_unfollowed(site: &Site, opened: &Opened) {
     }
 }
 
-/// What is told of each recipient of a batch; of an alias or a list once. Where a member is among the recipients of the
-/// transaction, no reply's words are told of anybody: a next hop may name all of them in one.
-fn groups(role: Role, origins: &[Origin<'_>], batch: &Batch) -> Vec<RecipientStatus> {
+/// What is told of recipients at these places of a batch; of an alias or a list once, those told of are kept in
+/// `aliases`. Where a member is among the recipients of the transaction, no reply's words are told of anybody: a next hop
+/// may name all of them in one.
+fn groups<'o>(
+    role: Role,
+    origins: &[Origin<'o>],
+    batch: &Batch,
+    places: &[usize],
+    aliases: &mut Vec<&'o str>,
+) -> Vec<RecipientStatus> {
     let opened = !origins.iter().all(Origin::is_same);
-    let mut groups: Vec<RecipientStatus> = Vec::with_capacity(batch.fates.len());
-    for (origin, fate) in origins.iter().skip(batch.from).zip(&batch.fates) {
+    let mut groups: Vec<RecipientStatus> = Vec::with_capacity(places.len());
+    let fared = |place: &usize| Some((*origins.get(*place)?, batch.fate(*place)?));
+    for (origin, fate) in places.iter().filter_map(fared) {
         let of_himself = |Named { original, accepted }: Named<'_>| {
             let event = event(role, &fate.outcome, fate.tracks);
             let told = fate
@@ -346,7 +378,7 @@ fn groups(role: Role, origins: &[Origin<'_>], batch: &Batch) -> Vec<RecipientSta
                 ..told
             }
         };
-        let (member_of, himself) = match *origin {
+        let (member_of, himself) = match origin {
             Origin::Same(named) => (None, Some(named)),
             Origin::MemberOf(of) => (of, None),
             // His own copy tells of him, if there is one: some MTAs make one of the two.
@@ -360,9 +392,12 @@ fn groups(role: Role, origins: &[Origin<'_>], batch: &Batch) -> Vec<RecipientSta
             }
         };
         groups.extend(himself.map(of_himself));
-        let alias = member_of.filter(|_| is_over(&fate.outcome));
-        let alias = alias.map(|of| expanded(of.original.to_owned()));
-        groups.extend(alias.filter(|alias| !groups.contains(alias)));
+        if let Some(alias) = member_of.filter(|_| is_over(&fate.outcome))
+            && !aliases.contains(&alias.original)
+        {
+            aliases.push(alias.original);
+            groups.push(expanded(alias.original.to_owned()));
+        }
     }
     groups
 }
@@ -381,7 +416,7 @@ fn event(role: Role, outcome: &Outcome, tracks: bool) -> Event {
 /// How many recipients of a transaction the one who sent the mail may hear of.
 fn named(origins: &[Origin<'_>]) -> usize {
     let named = origins.iter().flat_map(Origin::seen).flatten();
-    let named: HashSet<String> = named.map(str::to_ascii_lowercase).collect();
+    let named: HashSet<_> = named.map(key).collect();
     named.len()
 }
 

@@ -276,6 +276,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// How the recipient at this place of the client's order fared, if he is in it.
+    pub fn fate(&self, place: usize) -> Option<&Fate> {
+        self.fates.get(place.checked_sub(self.from)?)
+    }
+
     /// The place behind the last.
     pub fn end(&self) -> usize {
         self.from + self.fates.len()

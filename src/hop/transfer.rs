@@ -10,12 +10,14 @@ mod chunks;
 
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use tokio::time::timeout;
 use tracing::info;
 
-use super::arriving::Arrival;
 use super::chunk::DATA_AFTER_BDAT;
 use super::client::{Client, End, HELLO_FIRST, Heard, NOT_IMPLEMENTED, early_message};
+use super::deadline::Timer;
+use super::departure::Part;
 use super::dispatch::{Dispatch, Peers};
 use super::head::Head;
 use super::leg::Framing;
@@ -344,7 +346,7 @@ impl Transfer<'_> {
     async fn conclude(
         &mut self,
         mail: Mail,
-        mut known: Known,
+        known: Known,
         octets: u64,
         mut dispatch: Dispatch<'_>,
     ) -> Result<(), End> {
@@ -354,8 +356,8 @@ impl Transfer<'_> {
         let (mut from, mut answered) = (0, Ok(()));
         while from < mail.rcpts.len() {
             let batch = dispatch.next(from, gathers).await;
-            let times = dispatch.times();
-            self.record(&mail, &mut known, octets, &batch, times).await;
+            let parts = dispatch.parts(&batch);
+            self.record(&mail, &known, octets, &batch, parts).await;
             if answered.is_ok() {
                 answered = self.answer_each(&batch, mail.rcpts.len()).await;
             }
@@ -369,10 +371,10 @@ impl Transfer<'_> {
     async fn record(
         &mut self,
         mail: &Mail,
-        known: &mut Known,
+        known: &Known,
         octets: u64,
         batch: &Batch,
-        times_out: Times,
+        parts: impl Iterator<Item = Part<'_>>,
     ) {
         let (site, arrival_us) = (self.site, known.arrival_us);
         let (passage, message_id) = (known.passage.as_ref(), known.message_id.as_deref());
@@ -380,19 +382,23 @@ impl Transfer<'_> {
         if let Some(step) = notification {
             site.record(step, self.client.timer()).await;
         }
-        let Some(passage) = &mut known.passage else {
+        let Some(passage) = passage else {
             return;
         };
         let wired = Wired {
             arrival_us,
             octets: octets - known.removed,
-            times_out,
+            message_id,
         };
-        let message_id = known.message_id.clone();
-        if let Some(step) = passage.step(site, &mail.envelope, message_id, batch, wired) {
-            log_step(&site.hop, &step);
-            site.record(step, self.client.timer()).await;
-        }
+        let mut steps = passage
+            .steps(site, &mail.envelope, wired, batch, parts)
+            .inspect(|step| log_step(&site.hop, step));
+        let Some(first) = steps.next() else {
+            return;
+        };
+        // Side by side: however many there are, the client waits for the store once.
+        let more = steps.map(|step| async move { site.record(step, &mut Timer::default()).await });
+        join(site.record(first, self.client.timer()), join_all(more)).await;
     }
 
     /// The reply for each recipient of a batch, of a transaction with so many. It is on its way before more is waited for.
@@ -428,8 +434,6 @@ struct Known {
     passage: Option<Passage>,
     /// Octets of carry headers, which were taken out.
     removed: u64,
-    /// Its step is on its way to the journal: the next hop may be faster in sending the message back.
-    _departure: Option<Arrival>,
 }
 
 impl Known {
@@ -454,14 +458,11 @@ impl Known {
         if let Some(passage) = &mut passage {
             passage.look(site, head.block());
         }
-        let step = passage.as_ref().map(Passage::step_id);
-        let tracking = site.hop.tracking.as_ref();
         Self {
             arrival_us,
             message_id,
             passage,
             removed,
-            _departure: tracking.zip(step).map(|(t, step)| t.arriving.begin(step)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Reports that share a mail: an MTA that sends a message out in parts makes a step of each, and they are news of
-//! one message from one hop. So the report of a part waits a moment for those of the others.
+//! one message from one hop. So the report of a part waits a moment for those of the others. One transaction may be of
+//! several parts as well, by where it goes on.
 //!
 //! Each stays in the outbox by itself; what shared a mail that was not taken is put together anew.
 
@@ -113,6 +114,25 @@ mod tests {
         assert_eq!(mails(due(), 400), (vec![], Some(600)));
         assert_eq!(mails(due(), 1000), (vec![vec![1, 3, 4]], Some(10)));
         assert_eq!(mails(due(), 1010), (vec![vec![1, 3, 4], vec![2]], None));
+    }
+
+    #[test]
+    fn parts_that_were_known_together_are_one_mail_whatever_their_news() {
+        let told = |number, event, first: Option<u64>| {
+            let mut due = part_of(number, event, 0);
+            let together = first.map(StepId);
+            due.content
+                .iter_mut()
+                .for_each(|step| step.together = together);
+            due
+        };
+        let due = vec![
+            told(1, Event::Relayed, Some(1)),
+            told(2, Event::Delayed, Some(1)),
+            told(3, Event::Delayed, Some(3)),
+            told(4, Event::Failed, None),
+        ];
+        assert_eq!(mails(due, 1000).0, [vec![1, 2], vec![3], vec![4]]);
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub(super) fn step_at(number: u64, recipients: &[(&str, Event)], at_us: i64) -> 
         received: None,
         partial: false,
         stay: None,
+        together: None,
     }
 }
 

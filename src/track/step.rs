@@ -220,17 +220,21 @@ pub struct Step {
     /// The Received fields seen here, with their line ends, if they are told.
     #[serde(default)]
     pub received: Option<String>,
-    /// Not all recipients that the message came for are in it: the MTA sends it out in parts, so steps may follow
-    /// that can be told in the same mail.
+    /// Not all recipients that the message came for are in it: the MTA sends it out in parts, or it goes on to several next
+    /// hops, so there may be steps that can be told in the same mail.
     #[serde(default)]
     pub partial: bool,
     /// What it is to the stay of its message at this hop, if that is known.
     #[serde(default)]
     pub stay: Option<Stay>,
+    /// The first of several parts that were known together: one mail can tell them whatever their news.
+    #[serde(default)]
+    pub together: Option<StepId>,
 }
 
 impl Step {
-    /// Whether one mail can tell both: two parts of a message on the same way out of the same hop, with the same news.
+    /// Whether one mail can tell both: two parts of a message on the same way out of the same hop, with the same news or
+    /// with news that were known together.
     pub fn joins(&self, other: &Self) -> bool {
         let apart = |step: &Self| Self {
             report: HopReport {
@@ -241,6 +245,7 @@ impl Step {
                 ..step.report.clone()
             },
             received: None,
+            together: None,
             stay: step.stay.as_ref().and_then(Stay::arrival).map(Stay::Ends),
             ..step.clone()
         };
@@ -251,9 +256,10 @@ impl Step {
                 .chain(&other.report.recipients)
         };
         let news = recipients().next().map(|recipient| recipient.event);
+        let together = self.together.is_some() && self.together == other.together;
         self.partial
             && self.told == Some(Form::Report)
-            && recipients().all(|recipient| Some(recipient.event) == news)
+            && (together || recipients().all(|recipient| Some(recipient.event) == news))
             && apart(self) == apart(other)
     }
 

@@ -82,7 +82,7 @@ fn back<'a>(
             break;
         };
         let named = step.and_then(|id| stay.steps.iter().find(|s| s.step == id));
-        // A transaction that is told in parts gave its next hops one name: that part may not be about this recipient.
+        // A transaction that is told in parts gave its next hop one name: that part may not be about this recipient.
         let of_him = named.filter(|step| group(step, recipient).is_some());
         let step = of_him.or_else(|| handover(stay, recipient)).or(named);
         let came_in = step.map(|step| stay.entrance(step));

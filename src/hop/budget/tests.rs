@@ -41,6 +41,7 @@ fn step(by: Asker, from: &str, originator: &str, id: &str) -> Step {
         received: None,
         partial: false,
         stay: None,
+        together: None,
     }
 }
 

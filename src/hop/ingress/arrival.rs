@@ -255,6 +255,7 @@ pub fn arrived(site: &Site, envelope: Envelope, coming: Coming, reply: &Reply) -
         received: tracked.received,
         partial: false,
         stay,
+        together: None,
     })
 }
 

@@ -219,7 +219,11 @@ impl Leg<'_> {
             .members
             .iter()
             .filter_map(|place| mail.envelope.recipients.get(*place));
-        let onward = passage.map(|p| p.onward(members, &peer.capabilities, clock.now_ms()));
+        let followed = passage.zip(self.departure.as_ref());
+        let onward = followed.map(|(passage, departure)| {
+            let (step, now_ms) = (departure.step_id(), clock.now_ms());
+            passage.onward(step, members, &peer.capabilities, now_ms)
+        });
         let onward = onward.unwrap_or_default();
         if let Some(refusal) = obstacle(mail, &peer.capabilities) {
             return Err(refusal);
