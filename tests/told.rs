@@ -185,7 +185,7 @@ fn held_are_those_of_whom_nothing_was_seen() {
         ),
         ("E5", vec!["bob@inner.test", bob, dora], vec![to("bob")]),
         // Who is named twice is one.
-        ("E6", vec![bob, "Bob@Dest.test", dora], vec![to(bob)]),
+        ("E6", vec![bob, "bob@Dest.test", dora], vec![to(bob)]),
         // Of an alias with others nothing is known then.
         (
             "E7",
