@@ -1,6 +1,8 @@
 //! Who a recipient on the way out was when the message came into the hop: the same, or a member of an alias or a list, who
 //! must not be named to the originator (RFC 3464, 2.3.2).
 
+use std::collections::HashMap;
+
 use super::transaction::Recipient;
 use crate::track::RecipientStatus;
 use crate::track::address::is_same;
@@ -39,19 +41,55 @@ impl<'a> From<&'a RecipientStatus> for Named<'a> {
     }
 }
 
+/// Places of recipients by what they are called, in whatever letters: there may be thousands, and as many are looked for.
+#[derive(Debug)]
+pub struct Names(HashMap<String, Vec<usize>>);
+
+impl Names {
+    /// The names of these.
+    pub fn of(recipients: &[RecipientStatus]) -> Self {
+        let mut names: HashMap<_, Vec<_>> = HashMap::with_capacity(recipients.len());
+        for (place, one) in recipients.iter().enumerate() {
+            let name = one.recipient.to_lowercase();
+            names.entry(name).or_default().push(place);
+        }
+        Self(names)
+    }
+}
+
+/// For whom a message came into this hop.
+#[derive(Clone, Copy)]
+pub struct CameFor<'a> {
+    /// All of them.
+    pub all: &'a [RecipientStatus],
+    /// What they are called.
+    pub names: &'a Names,
+}
+
+impl<'a> CameFor<'a> {
+    /// The recipient who is called so now; in other letters only if no other one is.
+    fn known(&self, address: &str) -> Option<&'a RecipientStatus> {
+        let alike = self.names.0.get(&address.to_lowercase())?;
+        let alike = || alike.iter().filter_map(|place| self.all.get(*place));
+        let as_is = alike().find(|r| is_same(&r.recipient, address));
+        // Some MTAs write a local part in lower case.
+        let only = || {
+            let first = alike().next()?;
+            alike().all(|other| is_one(first, other)).then_some(first)
+        };
+        as_is.or_else(only)
+    }
+}
+
 impl<'a> Origin<'a> {
     /// Who one of a message is that came into this hop for these. Sent anew by a list or a forward, all are members.
-    pub fn known(
-        came_for: &'a [RecipientStatus],
-        recipient: &Recipient,
-        reoriginated: bool,
-    ) -> Self {
-        let address = &recipient.address;
-        let himself = known(came_for, address).or_else(|| user(came_for, recipient));
+    pub fn known(came_for: CameFor<'a>, recipient: &Recipient, reoriginated: bool) -> Self {
+        let himself = came_for.known(&recipient.address);
+        let himself = himself.or_else(|| user(came_for, recipient));
         let himself = himself.filter(|_| !reoriginated);
         let original = recipient.original.as_deref();
         let of = original.and_then(|original| asked_as(came_for, original, himself));
-        let only = || match came_for {
+        let only = || match came_for.all {
             [only] => Some(only),
             _ => None,
         };
@@ -115,53 +153,37 @@ pub fn has(origins: &[Origin<'_>], one: Named<'_>) -> bool {
     origins.iter().any(is)
 }
 
-/// The recipient who is called so now; in other letters only if no other one is.
-fn known<'a>(recipients: &'a [RecipientStatus], address: &str) -> Option<&'a RecipientStatus> {
-    let as_is = recipients.iter().find(|r| is_same(&r.recipient, address));
-    // Some MTAs write a local part in lower case.
-    let mut alike = recipients
-        .iter()
-        .filter(|r| r.recipient.eq_ignore_ascii_case(address));
-    as_is.or_else(|| {
-        alike
-            .next()
-            .filter(|first| alike.all(|other| is_one(first, other)))
-    })
-}
-
 /// The recipient who is this user, whom an MTA may hand over without a domain (Sendmail does by LMTP): the one that ORCPT
 /// says, if that is his name, or else the only one of that name.
-fn user<'a>(recipients: &'a [RecipientStatus], now: &Recipient) -> Option<&'a RecipientStatus> {
+fn user<'a>(came_for: CameFor<'a>, now: &Recipient) -> Option<&'a RecipientStatus> {
     let named = |r: &&RecipientStatus| {
         let address = r.recipient.rsplit_once('@');
         address.is_some_and(|(local_part, _)| local_part.eq_ignore_ascii_case(&now.address))
     };
     let original = now.original.as_deref();
-    if let Some(told) = original.and_then(|original| known(recipients, original)) {
+    if let Some(told) = original.and_then(|original| came_for.known(original)) {
         return Some(told).filter(named);
     }
-    let mut all = recipients.iter().filter(named);
+    let mut all = came_for.all.iter().filter(named);
     all.next().filter(|_| all.next().is_none())
 }
 
 /// For whom this ORCPT was given, by the client or by the ingress: `himself`, if it may have been for him.
 fn asked_as<'a>(
-    recipients: &'a [RecipientStatus],
+    came_for: CameFor<'a>,
     original: &str,
     himself: Option<&'a RecipientStatus>,
 ) -> Option<&'a RecipientStatus> {
     let asked = |r: &&RecipientStatus| r.original.eq_ignore_ascii_case(original);
     let as_is = |r: &&RecipientStatus| is_same(&r.original, original);
     let only = |of: &dyn Fn(&&'a RecipientStatus) -> bool| {
-        let mut all = recipients.iter().filter(of);
+        let mut all = came_for.all.iter().filter(of);
         let first = all.next()?;
         all.all(|other| is_one(first, other)).then_some(first)
     };
     let only = || only(&as_is).or_else(|| only(&asked));
     let himself = himself.filter(|r| asked(r) || r.recipient.eq_ignore_ascii_case(original));
-    himself
-        .or_else(only)
-        .or_else(|| known(recipients, original))
+    himself.or_else(only).or_else(|| came_for.known(original))
 }
 
 fn is_one(one: &RecipientStatus, other: &RecipientStatus) -> bool {
@@ -190,7 +212,11 @@ mod tests {
             address: now.to_owned(),
             original: orcpt.map(str::to_owned),
         };
-        match Origin::known(&came, &recipient, false) {
+        let came_for = CameFor {
+            all: &came,
+            names: &Names::of(&came),
+        };
+        match Origin::known(came_for, &recipient, false) {
             Origin::Same(named) => Some(named.original.to_owned()),
             _ => None,
         }

@@ -3,13 +3,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::OnceLock;
 
 use tracing::info;
 
 use super::Site;
 use super::departure::{Departure, Part};
 use super::held::see;
-use super::origin::{self, Named, Origin};
+use super::origin::{self, CameFor, Named, Names, Origin};
 use super::transaction::{Batch, Envelope, Outcome, Recipient, Tracked};
 use crate::smtp::capability::Capabilities;
 use crate::track::address::key;
@@ -26,6 +27,8 @@ pub struct Passage {
     originator: String,
     /// The ingress' step, if this hop has seen the message arrive.
     arrival: Option<HopReport>,
+    /// What those are called for whom it arrived, once somebody has asked.
+    names: OnceLock<Names>,
     /// When the message came into this hop, ms.
     since_ms: i64,
     /// When this hop's content filter began to hand it back, µs.
@@ -72,6 +75,7 @@ impl Passage {
                 parent: tracked.request.up,
                 originator: String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
                 arrival: None,
+                names: OnceLock::new(),
                 since_ms: site.hop.clock.now_ms(),
                 filtered_us: None,
                 told: site.tells(tracked.asked.by),
@@ -145,6 +149,7 @@ impl Passage {
             parent,
             originator,
             arrival: arrival.map(|arrival| arrival.report),
+            names: OnceLock::new(),
             since_ms: carry.at_ms,
             filtered_us: carry.back_ms.map(|ms| ms.saturating_mul(1000)),
             told: site.tells(by),
@@ -224,10 +229,12 @@ impl Passage {
     }
 
     fn origin<'r>(&'r self, recipient: &'r Recipient) -> Origin<'r> {
-        match &self.arrival {
-            Some(arrival) => Origin::known(&arrival.recipients, recipient, self.reoriginated),
-            None => Origin::said(recipient),
-        }
+        let Some(arrival) = &self.arrival else {
+            return Origin::said(recipient);
+        };
+        let all = &arrival.recipients;
+        let names = self.names.get_or_init(|| Names::of(all));
+        Origin::known(CameFor { all, names }, recipient, self.reoriginated)
     }
 
     /// What a transaction with these recipients is to the stay of the message. Where its arrival is not on record, it is

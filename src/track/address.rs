@@ -16,7 +16,9 @@ pub fn key(address: &str) -> Cow<'_, str> {
 
 /// Whether two addresses are one.
 pub fn is_same(a: &str, b: &str) -> bool {
-    a == b || key(a) == key(b)
+    // Most are told apart by this: one is looked for among thousands.
+    let may_be = a.eq_ignore_ascii_case(b) || !a.is_ascii();
+    may_be && key(a) == key(b)
 }
 
 #[cfg(test)]
