@@ -146,18 +146,7 @@ fn what_is_heard_behind_a_client_that_goes_away_is_told() {
     mta.send([&message[..], b".\r\n"].concat());
     pauses(&mut mta, 1);
     drop(mta);
-    let told = wait_until(PATIENCE, "all are told of", || {
-        let told = events(&hop.mails());
-        if told.len() == all.len() {
-            Ok(told)
-        } else {
-            Err(format!("{told:?}"))
-        }
-    });
-    assert!(
-        told.iter().all(|(_, event)| event == "delivered"),
-        "{told:?}"
-    );
+    all_are_told_of(all.len(), "delivered", || hop.mails());
 }
 
 /// Every recipient told of, with what happened, in order.
@@ -173,6 +162,19 @@ fn events(mails: &[Mail]) -> Vec<(String, String)> {
     let mut all: Vec<_> = reports.flat_map(of).collect();
     all.sort();
     all
+}
+
+/// Waits until so many recipients are told of, to all of whom this happened.
+fn all_are_told_of(count: usize, what: &str, mails: impl Fn() -> Vec<Mail>) {
+    let told = wait_until(PATIENCE, "all are told of", || {
+        let told = events(&mails());
+        if told.len() == count {
+            Ok(told)
+        } else {
+            Err(format!("{told:?}"))
+        }
+    });
+    assert!(told.iter().all(|(_, event)| event == what), "{told:?}");
 }
 
 /// What is told of a transaction in parts is the same story, also where the next hops go on with it.
@@ -210,18 +212,7 @@ fn a_slow_next_hop_takes_no_others_reply_away_and_the_trail_is_whole() {
     let pauses = pauses(&mut out, 3);
     // In the client's order, and nobody behind the slow one waits for more than that.
     assert!(pauses[1] > GAP && pauses[2] < GAP, "{pauses:?}");
-    let told = wait_until(PATIENCE, "all are told of", || {
-        let told = events(&Mail::in_maildir(reports.path()));
-        if told.len() == 3 {
-            Ok(told)
-        } else {
-            Err(format!("{told:?}"))
-        }
-    });
-    assert!(
-        told.iter().all(|(_, event)| event == "transferred"),
-        "{told:?}"
-    );
+    all_are_told_of(3, "transferred", || Mail::in_maildir(reports.path()));
     let user = User::stranger();
     let json = user.timeline_json(reports.path(), "E1");
     let message = &json["messages"][0];

@@ -68,6 +68,16 @@ fn on_port_25(script: Script) -> (Sink, Ipv4Addr) {
     (script.listen(address).start(), *address.ip())
 }
 
+/// A name server by which the domain `dest.test` has two hosts: this one first, then that.
+fn two_hosts(first: Ipv4Addr, second: Ipv4Addr) -> Dns {
+    Zone::default()
+        .mx("dest.test", 10, "mx1.dest.test")
+        .mx("dest.test", 20, "mx2.dest.test")
+        .a("mx1.dest.test", first)
+        .a("mx2.dest.test", second)
+        .start()
+}
+
 #[test]
 fn one_message_fans_out_by_domain_and_each_recipient_gets_his_own_reply() {
     let a = Sink::smtp()
@@ -220,12 +230,7 @@ fn a_host_without_service_is_passed_over_and_bounces_nothing() {
     ] {
         let first = on_port_25(Sink::smtp().greet(first));
         let second = on_port_25(Sink::smtp().greet(second));
-        let dns = Zone::default()
-            .mx("dest.test", 10, "mx1.dest.test")
-            .mx("dest.test", 20, "mx2.dest.test")
-            .a("mx1.dest.test", first.1)
-            .a("mx2.dest.test", second.1)
-            .start();
+        let dns = two_hosts(first.1, second.1);
         let egress = Egress::with("lmtp", Some(&dns), "mx", "");
         let replies = egress.send(&["bob@dest.test"]);
         assert!(replies[0].starts_with(told), "{replies:?}");
@@ -272,12 +277,7 @@ fn a_host_that_puts_mail_off_is_not_the_last_that_is_tried() {
         let address = mx2
             .as_ref()
             .map_or_else(|| *net::address().ip(), |(_, ip)| *ip);
-        let dns = Zone::default()
-            .mx("dest.test", 10, "mx1.dest.test")
-            .mx("dest.test", 20, "mx2.dest.test")
-            .a("mx1.dest.test", mx1.1)
-            .a("mx2.dest.test", address)
-            .start();
+        let dns = two_hosts(mx1.1, address);
         let egress = Egress::with("lmtp", Some(&dns), "mx", "");
         let replies = egress.send(&["bob@dest.test", "carol@dest.test"]);
         assert_eq!(replies, [told; 2], "{at} {first}, {second}");
@@ -301,12 +301,7 @@ fn a_host_that_puts_mail_off_is_not_the_last_that_is_tried() {
 fn a_host_that_takes_the_mail_for_some_keeps_the_others_waiting() {
     let mx1 = on_port_25(Sink::smtp().always("RCPT TO:<bob", "450 4.2.0 bob is moving"));
     let mx2 = on_port_25(Sink::smtp());
-    let dns = Zone::default()
-        .mx("dest.test", 10, "mx1.dest.test")
-        .mx("dest.test", 20, "mx2.dest.test")
-        .a("mx1.dest.test", mx1.1)
-        .a("mx2.dest.test", mx2.1)
-        .start();
+    let dns = two_hosts(mx1.1, mx2.1);
     let egress = Egress::with("lmtp", Some(&dns), "mx", "");
     let replies = egress.send(&["bob@dest.test", "carol@dest.test"]);
     assert_eq!(replies, ["450 4.2.0 bob is moving", "250 2.0.0 ok, taken"]);
@@ -318,12 +313,7 @@ fn a_host_that_takes_the_mail_for_some_keeps_the_others_waiting() {
 fn the_next_host_is_tried_after_one_that_was_kept() {
     let mx1 = on_port_25(Sink::smtp().always("RCPT TO:<carol", "450 4.2.0 not yet"));
     let mx2 = on_port_25(Sink::smtp());
-    let dns = Zone::default()
-        .mx("dest.test", 10, "mx1.dest.test")
-        .mx("dest.test", 20, "mx2.dest.test")
-        .a("mx1.dest.test", mx1.1)
-        .a("mx2.dest.test", mx2.1)
-        .start();
+    let dns = two_hosts(mx1.1, mx2.1);
     let egress = Egress::with("lmtp", Some(&dns), "mx", "");
     let mut mta = egress.transaction("MAIL FROM:<alice@origin.test>", &["bob@dest.test"]);
     let message = [MESSAGE, b".\r\n"].concat();
