@@ -82,7 +82,10 @@ pub fn exchanges(value: &str) -> Option<Vec<Exchange>> {
     while !rest.is_empty() {
         let (stage, stamps) = rest.split_at_checked(rest.iter().position(|o| *o == b'=')?)?;
         let is = |known: &Stage| known.as_str().as_bytes() == stage;
-        let behind = if let Some(stage) = Stage::ALL.into_iter().find(is) {
+        // Mostly they stand in order.
+        let next = Stage::ALL.get(exchanges.len()).copied().filter(is);
+        let known = next.or_else(|| Stage::ALL.into_iter().find(is));
+        let behind = if let Some(stage) = known {
             let (command_us, behind) = leading(stamps.get(1..)?)?;
             let (reply_us, behind) = leading(behind.strip_prefix(b"/")?)?;
             exchanges.push(Exchange {

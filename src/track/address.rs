@@ -5,10 +5,11 @@ use std::borrow::Cow;
 
 /// An address as others are compared with it: its domain in lower case.
 pub fn key(address: &str) -> Cow<'_, str> {
-    let at = address.rfind('@').unwrap_or(0);
+    let at = memchr::memrchr(b'@', address.as_bytes()).unwrap_or(0);
     let (local_part, domain) = address.split_at(at);
+    let may_change = |octet: u8| octet.is_ascii_uppercase() || !octet.is_ascii();
     // Without a domain it is a local part.
-    if at == 0 || !domain.chars().any(char::is_uppercase) {
+    if at == 0 || !domain.bytes().any(may_change) {
         return Cow::Borrowed(address);
     }
     Cow::Owned(format!("{local_part}{}", domain.to_lowercase()))
@@ -16,9 +17,9 @@ pub fn key(address: &str) -> Cow<'_, str> {
 
 /// Whether two addresses are one.
 pub fn is_same(a: &str, b: &str) -> bool {
-    // Most are told apart by this: one is looked for among thousands.
-    let may_be = a.eq_ignore_ascii_case(b) || !a.is_ascii();
-    may_be && key(a) == key(b)
+    // Most are one, or told apart, by this: one is looked for among thousands.
+    let may_be = || a.eq_ignore_ascii_case(b) || !a.is_ascii();
+    a == b || may_be() && key(a) == key(b)
 }
 
 #[cfg(test)]

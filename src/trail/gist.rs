@@ -20,7 +20,7 @@ use super::clock::Bounds;
 use super::codes::TRUTHS;
 use super::notices::Heard;
 use super::pack::Packer;
-use super::pairs::{Clocks, Sight, Sights, sights_of};
+use super::pairs::{Clocks, Sight, Sights, shown_by};
 use super::reader::Reader;
 use super::render::View;
 use super::render::line::Line;
@@ -261,10 +261,10 @@ impl Maker {
             host.and_then(|host| hosts.binary_search(&host).ok())
                 .unwrap_or(hosts.len())
         };
-        for ((parent, child, told), own) in sights_of(message).zip(own) {
+        for ((_, parent, child, _, told), own) in shown_by(message).zip(own) {
             packer.count(number(parent));
             packer.count(number(Some(child)));
-            sight(packer, own, told.bounds);
+            sight(packer, own, told);
         }
         let line = is_final(message).then(|| Line::of(message, &ANY_VIEW));
         packer.octet(u8::from(line.is_some()));

@@ -19,16 +19,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::draft;
 use super::gist::{Block, Gists};
 use super::part::{self, damage};
-use super::segment::Segment;
+use super::scratch::Scratch;
+use super::segment::{Segment, Depot};
 use super::source::Source;
 use super::stock::{Entry, Stock};
 use crate::track::Secret;
@@ -83,9 +83,10 @@ impl Index {
         }
     }
 
-    /// Where it is.
-    pub fn directory(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new("."))
+    /// Room for what is read for it.
+    pub fn scratch(&self) -> Scratch {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        Scratch::within(directory.to_owned(), self.head())
     }
 
     /// What it holds; nothing if it is not there or cannot be used.
@@ -107,18 +108,19 @@ impl Index {
         if !fs::metadata(&self.path)?.is_file() {
             return Err(io::Error::other("it is no file"));
         }
-        let stored = Arc::new(File::open(&self.path)?);
-        stored.lock_shared()?;
-        let meta = stored.metadata()?;
+        let mut file = File::open(&self.path)?;
+        file.lock_shared()?;
+        let meta = file.metadata()?;
         if meta.mode() & 0o077 != 0 {
             return Err(io::Error::other("others may read or change it"));
         }
         let mut head = vec![0; MAGIC.len() + 4 + self.owner.len()];
-        (&*stored).read_exact(&mut head)?;
+        file.read_exact(&mut head)?;
         if head != self.head() {
             return Err(damage());
         }
-        let (stock, blocks) = part::read_all(&stored, meta.len())?;
+        let depot = Arc::new(Depot::from(file));
+        let (stock, blocks) = part::read_all(&depot, meta.len())?;
         self.known = Some(Known {
             inode: meta.ino(),
             octets: meta.len(),
@@ -127,14 +129,14 @@ impl Index {
             blocks: blocks.len(),
             state: stock.state,
         });
-        stored.unlock()?;
+        depot.file().unlock()?;
         Ok((stock, blocks))
     }
 
-    /// Keeps what is worth it, and tells whether it did so in a new file, which holds no gists yet. Failing is no
-    /// error: the next run reads the mails again.
-    pub fn save(&mut self, stock: &mut Stock) -> bool {
-        let written = self.write(stock);
+    /// Keeps what is worth it, some of which may be in its scratch already, and tells whether it did so in a new file,
+    /// which holds no gists yet. Failing is no error: the next run reads the mails again.
+    pub fn save(&mut self, stock: &mut Stock, scratch: Scratch) -> bool {
+        let written = self.write(stock, scratch);
         let stated = self.append_state(stock);
         self.remark(stated);
         self.remark(written).unwrap_or_default()
@@ -148,7 +150,7 @@ impl Index {
 
     /// Begins a new file, with these mails and no gists.
     pub fn renew(&mut self, stock: &mut Stock) {
-        let written = self.replace(stock);
+        let written = self.replace(stock, self.scratch());
         self.remark(written);
     }
 
@@ -160,12 +162,12 @@ impl Index {
         written.inspect_err(failed).ok()
     }
 
-    fn write(&mut self, stock: &mut Stock) -> io::Result<bool> {
+    fn write(&mut self, stock: &mut Stock, scratch: Scratch) -> io::Result<bool> {
         let Some(known) = &self.known else {
             if stock.entries.len() < MAILS_MIN {
                 return Ok(false);
             }
-            return self.replace(stock).map(|()| true);
+            return self.replace(stock, scratch).map(|()| true);
         };
         let is_new = |e: &&Entry| usize::from(e.segment) >= known.segments;
         let new = stock.entries.iter().filter(is_new).count();
@@ -174,7 +176,7 @@ impl Index {
         let segments_max = SEGMENTS_MAX.max(octets / SEGMENT_OCTETS_MIN);
         if gone > MAILS_MIN.max(stock.entries.len()) || stock.segments.len() > segments_max {
             stock.repack();
-            self.replace(stock).map(|()| true)
+            self.replace(stock, self.scratch()).map(|()| true)
         } else if new >= MAILS_MIN {
             self.append_segments(stock).map(|()| false)
         } else {
@@ -183,17 +185,12 @@ impl Index {
     }
 
     /// Puts a new file in the place of what is there, in one step.
-    fn replace(&mut self, stock: &mut Stock) -> io::Result<()> {
-        let (path, file) = draft::create(self.directory())?;
-        let file = Arc::new(file);
-        let written = (&*file).write_all(&self.head());
-        let written = written.and_then(|()| part::write_mails(&file, stock, 0));
-        if let Err(why) = written.and_then(|()| fs::rename(&path, &self.path)) {
-            // It is of no use to anybody.
-            let _ = fs::remove_file(&path);
-            return Err(why);
-        }
-        let meta = file.metadata()?;
+    fn replace(&mut self, stock: &mut Stock, scratch: Scratch) -> io::Result<()> {
+        let draft = scratch.into_draft()?;
+        let depot = Arc::clone(draft.depot());
+        part::write_mails(&depot, stock, 0)?;
+        draft.name(&self.path)?;
+        let meta = depot.file().metadata()?;
         self.known = Some(Known {
             inode: meta.ino(),
             octets: meta.len(),
@@ -212,7 +209,7 @@ impl Index {
         let new = stock.entries.iter().filter(is_new).count();
         let segments = stock.segments.len();
         self.append(
-            |file| part::write_mails(file, stock, first),
+            |depot| part::write_mails(depot, stock, first),
             |known| {
                 known.segments = segments;
                 known.entries += new;
@@ -230,7 +227,7 @@ impl Index {
         let whole = known.entries == stock.entries.len() && stock.entries.iter().all(in_file);
         match stock.state {
             Some(state) if whole && known.state != stock.state => self.append(
-                |file| part::write_state(&mut &**file, state),
+                |depot| part::write_state(&mut depot.file(), state),
                 |known| known.state = Some(state),
             ),
             _ => Ok(()),
@@ -244,8 +241,8 @@ impl Index {
             return Ok(());
         };
         self.append(
-            |file| {
-                let mut out = BufWriter::new(&**file);
+            |depot| {
+                let mut out = BufWriter::new(depot.file());
                 part::write_blocks(&mut out, new)?;
                 out.flush()
             },
@@ -256,14 +253,14 @@ impl Index {
     /// Adds what `write` writes to what is there, unless it has changed under our hands.
     fn append(
         &mut self,
-        write: impl FnOnce(&Arc<File>) -> io::Result<()>,
+        write: impl FnOnce(&Arc<Depot>) -> io::Result<()>,
         remember: impl FnOnce(&mut Known),
     ) -> io::Result<()> {
         let Some(known) = &mut self.known else {
             return Ok(());
         };
         let mut options = OpenOptions::new();
-        let file = Arc::new(options.read(true).write(true).open(&self.path)?);
+        let mut file = options.read(true).write(true).open(&self.path)?;
         if file.try_lock().is_err() {
             return Ok(());
         }
@@ -271,12 +268,13 @@ impl Index {
         if (meta.ino(), meta.len()) != (known.inode, known.octets) {
             return Ok(());
         }
-        (&*file).seek(SeekFrom::End(0))?;
-        let written = write(&file);
+        file.seek(SeekFrom::End(0))?;
+        let depot = Arc::new(Depot::from(file));
+        let written = write(&depot);
         // What was written may stay open for long.
-        file.unlock()?;
+        depot.file().unlock()?;
         written?;
-        known.octets = file.metadata()?.len();
+        known.octets = depot.file().metadata()?.len();
         remember(known);
         Ok(())
     }

@@ -26,6 +26,7 @@ mod reader;
 pub mod render;
 pub mod reports;
 pub mod ring;
+mod scratch;
 mod segment;
 pub mod source;
 pub mod spent;

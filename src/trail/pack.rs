@@ -158,9 +158,15 @@ impl Packer {
         Some(place)
     }
 
-    /// How much it holds, octets.
-    pub fn len(&self) -> usize {
-        self.octets.len()
+    /// All records.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
+    /// Begins anew, in the same room.
+    pub fn clear(&mut self) {
+        self.octets.clear();
+        self.texts.clear();
     }
 
     /// All records.

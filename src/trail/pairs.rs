@@ -180,8 +180,8 @@ pub fn sights_of(message: &Message) -> impl Iterator<Item = (Option<&Stay>, &Sta
     })
 }
 
-/// The same, by the numbers of the handovers in the message.
-fn shown_by(
+/// The same, with the number of each handover in the message, and what is known by it.
+pub fn shown_by(
     message: &Message,
 ) -> impl Iterator<Item = (u64, Option<&Stay>, &Stay, &Handover, Bounds)> {
     let stays = message.stays.iter();

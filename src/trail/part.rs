@@ -18,7 +18,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use super::gist::{Block, Kept, Of};
-use super::segment::Segment;
+use super::segment::{Segment, Depot};
 use super::source::Key;
 use super::stock::{Entry, Kind, Stock};
 
@@ -51,8 +51,8 @@ struct Part {
 }
 
 /// Reads the parts from here to the end.
-pub fn read_all(stored: &Arc<File>, end: u64) -> io::Result<(Stock, Vec<Block>)> {
-    let mut file = BufReader::with_capacity(ROOM_OCTETS, &**stored);
+pub fn read_all(depot: &Arc<Depot>, end: u64) -> io::Result<(Stock, Vec<Block>)> {
+    let mut file = BufReader::with_capacity(ROOM_OCTETS, depot.file());
     let (mut stock, mut blocks) = (Stock::default(), Vec::new());
     let mut at = file.stream_position()?;
     while at < end {
@@ -60,7 +60,7 @@ pub fn read_all(stored: &Arc<File>, end: u64) -> io::Result<(Stock, Vec<Block>)>
         at = part.from + part.octets as u64;
         match part.kind {
             SEGMENT => {
-                let segment = Segment::stored(stored, part.from, part.octets);
+                let segment = Segment::stored(depot, part.from, part.octets);
                 stock.segments.push(segment);
             }
             MAILS => {
@@ -203,29 +203,52 @@ fn kept_of(octets: &[u8; GIST_OCTETS]) -> Option<Kept> {
     })
 }
 
-/// Writes the segments from this one on at the end of a file, where they are from then on, and the mails that are in
+/// Writes the segments from this one on at the end of a depot, but for those that are in it, and the mails that are in
 /// them.
-pub fn write_mails(file: &Arc<File>, stock: &mut Stock, first: usize) -> io::Result<()> {
-    let mut at = (&**file).seek(SeekFrom::End(0))?;
+pub fn write_mails(depot: &Arc<Depot>, stock: &mut Stock, first: usize) -> io::Result<()> {
     for segment in stock.segments.iter_mut().skip(first) {
-        at += write_part(&mut &**file, SEGMENT, &[], segment.octets())?;
-        let octets = segment.len();
-        *segment = Segment::stored(file, at - octets as u64, octets);
+        if segment.place_in(depot).is_none() {
+            *segment = write_segment(depot, segment.octets())?;
+        }
     }
-    let new = || {
-        let entries = stock.entries.iter();
-        entries.filter(|e| usize::from(e.segment) >= first)
-    };
-    let mut entries = Vec::with_capacity(new().count() * ENTRY_OCTETS);
-    for entry in new() {
+    let numbers = numbers_in(depot, stock);
+    let mut entries = Vec::with_capacity(stock.entries.len() * ENTRY_OCTETS);
+    for entry in &stock.entries {
+        let segment = usize::from(entry.segment);
+        if segment < first {
+            continue;
+        }
         entries.extend_from_slice(&entry.key.0.to_le_bytes());
         entries.push(entry.kind as u8);
         entries.extend_from_slice(&entry.id.to_le_bytes());
-        entries.extend_from_slice(&entry.segment.to_le_bytes());
+        let number = numbers.get(segment).copied().unwrap_or_default();
+        entries.extend_from_slice(&number.to_le_bytes());
         entries.extend_from_slice(&entry.place.to_le_bytes());
     }
-    write_part(&mut &**file, MAILS, &entries, &[])?;
+    write_part(&mut depot.file(), MAILS, &entries, &[])?;
     Ok(())
+}
+
+/// Writes a segment at the end of a depot.
+pub fn write_segment(depot: &Arc<Depot>, octets: &[u8]) -> io::Result<Segment> {
+    let mut file = depot.file();
+    let from = file.seek(SeekFrom::End(0))?;
+    let written = write_part(&mut file, SEGMENT, &[], octets)?;
+    let records = from + written - octets.len() as u64;
+    Ok(Segment::stored(depot, records, octets.len()))
+}
+
+/// The number of each segment in the order in which they stand in their depot.
+fn numbers_in(depot: &Arc<Depot>, stock: &Stock) -> Vec<u16> {
+    let mut order: Vec<usize> = (0..stock.segments.len()).collect();
+    order.sort_by_key(|n| stock.segments.get(*n).and_then(|s| s.place_in(depot)));
+    let mut numbers = vec![0; order.len()];
+    for (number, n) in (0..).zip(order) {
+        if let Some(place) = numbers.get_mut(n) {
+            *place = number;
+        }
+    }
+    numbers
 }
 
 /// Writes blocks of gists.

@@ -95,11 +95,12 @@ impl Reports {
         let mut changed = false;
         for (n, (source, stock)) in self.stocks.iter_mut().enumerate() {
             let mut index = self.indexes.get_mut(n).and_then(Option::as_mut);
-            let directory = index.as_deref().map(Index::directory);
+            let scratch = index.as_deref().map(Index::scratch);
             let secret = self.secret.as_ref();
-            let is_other = stock.update(source, secret, &self.looking, directory)?;
+            let is_other = stock.update(source, secret, &self.looking, scratch.as_ref())?;
             changed |= is_other;
-            let is_new_file = index.as_mut().is_some_and(|index| index.save(stock));
+            let kept = index.as_mut().zip(scratch);
+            let is_new_file = kept.is_some_and(|(index, scratch)| index.save(stock, scratch));
             // What has no key cannot be told from what was there before.
             if is_new_file || is_other && !source.has_keys() {
                 self.gists = Gists::default();

@@ -1,13 +1,10 @@
-//! Packed records that stand one behind the other: in memory, or in a file until somebody looks at one of them. Must
+//! Packed records that stand one behind the other: in memory, or in a depot until somebody looks at one of them. Must
 //! not know what a record is.
 
-use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
-
-use super::draft;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Room for records, mostly more than there will be. What nobody writes to takes no memory, and what is so large the system
 /// makes larger or smaller without a copy, beside all other memory, and has back as soon as it is let go.
@@ -19,23 +16,30 @@ pub fn room() -> Vec<u8> {
 pub enum Segment {
     /// They are here.
     Here(Vec<u8>),
-    /// They are in a file.
+    /// They are in a depot.
     Stored(Stored),
 }
 
-/// Where they are in a file that only grows.
+/// Where they are in their depot.
 pub struct Stored {
-    file: Arc<File>,
+    depot: Arc<Depot>,
     from: u64,
     octets: usize,
     here: OnceLock<Vec<u8>>,
 }
 
+/// A file that only grows, and the room for what is looked at of it.
+pub struct Depot {
+    file: File,
+    /// What was let go of: to read into what is there already costs less than to have it made.
+    rooms: Mutex<Vec<Vec<u8>>>,
+}
+
 impl Segment {
-    /// So many octets of a file.
-    pub fn stored(file: &Arc<File>, from: u64, octets: usize) -> Self {
+    /// So many octets in a depot.
+    pub fn stored(depot: &Arc<Depot>, from: u64, octets: usize) -> Self {
         Self::Stored(Stored {
-            file: Arc::clone(file),
+            depot: Arc::clone(depot),
             from,
             octets,
             here: OnceLock::new(),
@@ -46,12 +50,7 @@ impl Segment {
     pub fn octets(&self) -> &[u8] {
         match self {
             Self::Here(octets) => octets,
-            Self::Stored(stored) => stored.here.get_or_init(|| {
-                stored.read().unwrap_or_else(|why| {
-                    tracing::warn!(%why, "the index cannot be read any more");
-                    Vec::new()
-                })
-            }),
+            Self::Stored(stored) => stored.octets(),
         }
     }
 
@@ -63,41 +62,61 @@ impl Segment {
         }
     }
 
+    /// Where they begin in this depot, if they are there.
+    pub fn place_in(&self, depot: &Arc<Depot>) -> Option<u64> {
+        match self {
+            Self::Stored(stored) => Arc::ptr_eq(&stored.depot, depot).then_some(stored.from),
+            Self::Here(_) => None,
+        }
+    }
+
     /// Lets go of what can be read again.
     pub fn release(&mut self) {
         if let Self::Stored(stored) = self {
-            stored.here = OnceLock::new();
+            stored.depot.rooms().extend(stored.here.take());
         }
     }
 }
 
 impl Stored {
+    fn octets(&self) -> &[u8] {
+        let room = self.here.get_or_init(|| {
+            self.read().unwrap_or_else(|why| {
+                tracing::warn!(%why, "the index cannot be read any more");
+                Vec::new()
+            })
+        });
+        room.get(..self.octets).unwrap_or_default()
+    }
+
     fn read(&self) -> io::Result<Vec<u8>> {
-        // Not among what stays when they are released: that would leave holes.
-        let mut octets = room();
-        octets.resize(self.octets, 0);
-        self.file.read_exact_at(&mut octets, self.from)?;
-        octets.shrink_to_fit();
+        // A new one is not among what stays when they are released: that would leave holes.
+        let mut octets = self.depot.rooms().pop().unwrap_or_else(room);
+        if octets.len() < self.octets {
+            octets.resize(self.octets, 0);
+        }
+        let (records, _) = octets.split_at_mut(self.octets);
+        self.depot.file.read_exact_at(records, self.from)?;
         Ok(octets)
     }
 }
 
-/// A file without a name, for records that are too many for the memory. It is gone with the last of them.
-pub struct Scratch(Arc<File>);
+impl From<File> for Depot {
+    fn from(file: File) -> Self {
+        Self {
+            file,
+            rooms: Mutex::default(),
+        }
+    }
+}
 
-impl Scratch {
-    /// One in a directory, which is made if it is not there.
-    pub fn within(directory: &Path) -> io::Result<Self> {
-        let (path, file) = draft::create(directory)?;
-        fs::remove_file(path)?;
-        Ok(Self(Arc::new(file)))
+impl Depot {
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
-    /// Puts records there.
-    pub fn put(&self, octets: &[u8]) -> io::Result<Segment> {
-        let mut file = &*self.0;
-        let from = file.seek(SeekFrom::End(0))?;
-        file.write_all(octets)?;
-        Ok(Segment::stored(&self.0, from, octets.len()))
+    fn rooms(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -12,7 +12,8 @@ use hashbrown::HashTable;
 
 use super::pack::Packer;
 use super::reader::words_at;
-use super::segment::{Scratch, Segment};
+use super::scratch::Scratch;
+use super::segment::Segment;
 use super::source::imap::Folder;
 use super::source::maildir::{self, Batch, Seen};
 use super::source::{Found, Key, Room, Source, SourceError};
@@ -32,11 +33,11 @@ const READINGS_MAX: usize = 10;
 const LISTED: usize = 128;
 
 /// How many records a thread holds, octets, until they become segments. Tests have fewer.
-const HELD_OCTETS: usize = if cfg!(test) { 32 << 10 } else { 8 << 20 };
+const HELD_OCTETS: usize = if cfg!(test) { 32 << 10 } else { 4 << 20 };
 
 /// Reports are told apart by their messages, so that those on one lie near each other, if a thread reads more than
 /// this, octets.
-const FEW_OCTETS: usize = HELD_OCTETS / 32;
+const FEW_OCTETS: usize = HELD_OCTETS / 16;
 
 /// Into how many shares they are told apart: 2 to the power of this.
 const SHARES_BITS: u32 = 3;
@@ -100,16 +101,16 @@ impl Stock {
         self.segments.iter_mut().for_each(Segment::release);
     }
 
-    /// Reads what came into the source and forgets what is gone. Whether anything did. A directory is for records
-    /// that are too many to be held.
+    /// Reads what came into the source and forgets what is gone. Whether anything did. The scratch is for records that are
+    /// too many to be held.
     pub fn update(
         &mut self,
         source: &Source,
         secret: Option<&Secret>,
         looked_at: &Arc<AtomicUsize>,
-        directory: Option<&Path>,
+        scratch: Option<&Scratch>,
     ) -> Result<bool, SourceError> {
-        let mut tray = Tray::new(secret, looked_at, directory);
+        let mut tray = Tray::new(secret, looked_at, scratch);
         match source {
             Source::Maildir(path) => {
                 let state = maildir::state(path);
@@ -163,10 +164,10 @@ impl Stock {
     }
 
     /// Forgets the mails that `read` does not ask about, and adds those that it reads since they are unknown.
-    fn renew(
+    fn renew<'a>(
         &mut self,
         looked_at: &AtomicUsize,
-        read: impl FnOnce(Unknown) -> Result<Vec<Tray>, SourceError>,
+        read: impl FnOnce(Unknown) -> Result<Vec<Tray<'a>>, SourceError>,
     ) -> Result<bool, SourceError> {
         // Made while the first ones are listed.
         let known = LazyLock::new(|| self.table());
@@ -262,7 +263,11 @@ impl Stock {
 type Unknown<'a> = &'a mut (dyn FnMut(Key, &dyn Fn() -> String) -> bool + Send);
 
 /// Reads the mails of a Maildir that are unknown, several at a time, while others are looked up and listed.
-fn read_maildir(maildir: &Path, tray: &Tray, unknown: Unknown) -> Result<Vec<Tray>, SourceError> {
+fn read_maildir<'a>(
+    maildir: &Path,
+    tray: &Tray<'a>,
+    unknown: Unknown,
+) -> Result<Vec<Tray<'a>>, SourceError> {
     let (give, take) = sync_channel::<Batch>(THREADS);
     let take = Mutex::new(take);
     let (list, listed) = sync_channel::<Batch>(LISTED);
@@ -299,12 +304,12 @@ fn send(to: &SyncSender<Batch>, batch: Option<Batch>) {
 }
 
 /// Reads the mails of a folder on a server that are unknown.
-fn read_folder(
+fn read_folder<'a>(
     folder: &Folder,
     source: &Source,
-    mut tray: Tray,
+    mut tray: Tray<'a>,
     unknown: Unknown,
-) -> Result<Vec<Tray>, SourceError> {
+) -> Result<Vec<Tray<'a>>, SourceError> {
     folder.visit(
         read::REPORT_OCTETS_MAX,
         read::may_be_report,
@@ -337,17 +342,24 @@ fn hash_of(id: &TrackingId) -> u64 {
 /// The key of what has none.
 const NO_KEY: Key = Key(0);
 
+/// A segment that is written at.
+#[derive(Default)]
+struct Open {
+    /// Its place among the segments, once something was written.
+    segment: Option<usize>,
+    packer: Option<Packer>,
+}
+
 /// What one thread reads.
 #[derive(Default)]
-struct Tray {
+struct Tray<'a> {
     secret: Option<Secret>,
     /// How many mails were looked at so far, by all threads.
     looked_at: Arc<AtomicUsize>,
     /// Where there is room for more than can be held.
-    directory: Option<PathBuf>,
-    scratch: Option<Scratch>,
-    /// Those that are written at, each with its place among the segments.
-    open: [Option<(usize, Packer)>; 1 + (1 << SHARES_BITS)],
+    scratch: Option<&'a Scratch>,
+    /// Those that are written at.
+    open: [Open; 1 + (1 << SHARES_BITS)],
     held_octets: usize,
     /// There are enough reports to tell them apart.
     are_many: bool,
@@ -356,24 +368,23 @@ struct Tray {
     skipped: Vec<(String, String)>,
 }
 
-impl Tray {
+impl<'a> Tray<'a> {
     fn new(
         secret: Option<&Secret>,
         looked_at: &Arc<AtomicUsize>,
-        directory: Option<&Path>,
+        scratch: Option<&'a Scratch>,
     ) -> Self {
         Self {
             secret: secret.cloned(),
             looked_at: Arc::clone(looked_at),
-            directory: directory.map(Path::to_owned),
+            scratch,
             ..Self::default()
         }
     }
 
     /// An empty one for another thread.
     fn another(&self) -> Self {
-        let (secret, directory) = (self.secret.as_ref(), self.directory.as_deref());
-        Self::new(secret, &self.looked_at, directory)
+        Self::new(self.secret.as_ref(), &self.looked_at, self.scratch)
     }
 
     /// Reads files as long as there are any.
@@ -391,6 +402,8 @@ impl Tray {
             self.looked_at.fetch_add(batch.count(), Ordering::Relaxed);
         }
         self.close();
+        // Two that are in order are soon in one.
+        self.entries.sort_by_key(|entry| entry.id);
         self
     }
 
@@ -449,15 +462,16 @@ impl Tray {
             return;
         };
         let segments = &mut self.segments;
-        let (segment, packer) = open.get_or_insert_with(|| {
+        let segment = *open.segment.get_or_insert_with(|| {
             segments.push(Segment::Here(Vec::new()));
-            (segments.len() - 1, Packer::default())
+            segments.len() - 1
         });
-        let before = packer.len();
+        let packer = open.packer.get_or_insert_default();
+        let before = packer.octets().len();
         let kept = pack(packer);
-        self.held_octets += packer.len() - before;
+        self.held_octets += packer.octets().len() - before;
         self.are_many |= self.held_octets > FEW_OCTETS;
-        let segment = u16::try_from(*segment).unwrap_or(u16::MAX);
+        let segment = u16::try_from(segment).unwrap_or(u16::MAX);
         self.entries.extend(kept.map(|place| Entry {
             key,
             kind,
@@ -467,19 +481,22 @@ impl Tray {
         }));
     }
 
-    /// Makes segments of what is held: in a file if there are many and one can be had, else here.
+    /// Makes segments of what is held: out of memory if there are many, else here.
     fn close(&mut self) {
-        if self.held_octets > HELD_OCTETS && self.scratch.is_none() {
-            // Without one they are held.
-            let scratch = self.directory.take().map(|path| Scratch::within(&path));
-            self.scratch = scratch.and_then(Result::ok);
-        }
-        for (n, packer) in self.open.iter_mut().filter_map(Option::take) {
-            let octets = packer.into_octets();
-            let stored = self.scratch.as_ref().map(|scratch| scratch.put(&octets));
-            let segment = stored.and_then(Result::ok);
-            if let Some(place) = self.segments.get_mut(n) {
-                *place = segment.unwrap_or(Segment::Here(octets));
+        let are_many = |s: &&Scratch| self.held_octets > HELD_OCTETS || s.is_begun();
+        let scratch = self.scratch.filter(are_many);
+        for open in &mut self.open {
+            let place = open.segment.take().and_then(|n| self.segments.get_mut(n));
+            let (Some(segment), Some(mut packer)) = (place, open.packer.take()) else {
+                continue;
+            };
+            let stored = scratch.and_then(|scratch| scratch.put(packer.octets()));
+            if let Some(stored) = stored {
+                *segment = stored;
+                packer.clear();
+                open.packer = Some(packer);
+            } else {
+                *segment = Segment::Here(packer.into_octets());
             }
         }
         self.held_octets = 0;

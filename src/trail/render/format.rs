@@ -114,12 +114,16 @@ impl View {
 
     /// `23 Nov 17:05`; the date alone if the year is another one.
     pub fn minute(&self, us: i64) -> String {
-        let year = |us| self.zoned(us).map(|t| t.year());
-        if year(us) == year(self.now_us) {
-            self.show(us, "%e %b %H:%M")
+        let Some(time) = self.zoned(us) else {
+            return "?".to_owned();
+        };
+        let is_of_this_year = self.zoned(self.now_us).map(|now| now.year()) == Some(time.year());
+        let format = if is_of_this_year {
+            "%e %b %H:%M"
         } else {
-            self.show(us, "%Y-%m-%d")
-        }
+            "%Y-%m-%d"
+        };
+        time.strftime(format).to_string()
     }
 
     /// `17:05`, or with the day if it is not today.

@@ -116,26 +116,32 @@ pub fn line(message: &Message, view: &View) -> String {
 
 /// As many addresses as there is room for, and how many more there are.
 fn names(addresses: &[String], room: usize) -> String {
-    let all: Vec<String> = addresses.iter().map(|address| plain(address)).collect();
-    let shown = |n: usize| {
-        let more = all.len() - n;
-        let more = if more == 0 {
-            String::new()
-        } else {
-            format!(" +{more}")
-        };
-        (
-            all.iter().take(n).cloned().collect::<Vec<_>>().join(", "),
-            more,
-        )
+    let more = |shown: usize| match addresses.len() - shown {
+        0 => String::new(),
+        more => format!(" +{more}"),
     };
-    let fits = |(names, more): &(String, String)| (names.chars().count() + more.len()) <= room;
-    let (names, more) = (1..=all.len())
-        .rev()
-        .map(shown)
-        .find(fits)
-        .unwrap_or_else(|| shown(all.len().min(1)));
-    cut(&names, room.saturating_sub(more.len())) + &more
+    let (mut names, mut whole) = (String::new(), None);
+    let mut width = 0;
+    for (n, address) in (1..).zip(addresses) {
+        let address = plain(address);
+        let gap = if names.is_empty() { "" } else { ", " };
+        width += gap.len() + address.chars().count();
+        if width > room && n > 1 {
+            break;
+        }
+        names.push_str(gap);
+        names.push_str(&address);
+        if width.saturating_add(more(n).len()) <= room {
+            whole = Some((names.len(), n));
+        }
+    }
+    if let Some((end, n)) = whole {
+        names.truncate(end);
+        return names + &more(n);
+    }
+    let more = more(addresses.len().min(1));
+    let first = addresses.first().map_or("", String::as_str);
+    cut(first, room.saturating_sub(more.len())) + &more
 }
 
 /// How many characters of the ids tell them apart, at least eight; all of them where there is room.
