@@ -27,8 +27,8 @@ pub fn write(address: &str) -> String {
 /// The address in such a value, in normal form; `None` if there is no address type in front.
 pub fn read(value: &str) -> Option<String> {
     let (kind, address) = halves(value, b';')?;
-    let address = address.trim();
-    let text = if kind.trim().eq_ignore_ascii_case("utf-8") {
+    let address = address.trim_ascii();
+    let text = if kind.trim_ascii().eq_ignore_ascii_case("utf-8") {
         clean::address(&unescape(address))
     } else {
         clean::address(address)

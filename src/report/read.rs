@@ -270,11 +270,13 @@ fn address_in(field: Option<&Address>) -> Option<String> {
 /// The tag of the algorithm we know; another one is as good as none.
 fn tag(auth: &[u8]) -> Option<Vec<u8>> {
     let (algorithm, tag) = value::halves(std::str::from_utf8(auth).ok()?, b';')?;
-    if !algorithm.trim().eq_ignore_ascii_case(AUTH_ALGORITHM) {
+    if !algorithm.trim_ascii().eq_ignore_ascii_case(AUTH_ALGORITHM) {
         return None;
     }
     let mut octets = Vec::with_capacity(tag.len());
-    URL_SAFE_NO_PAD.decode_vec(tag.trim(), &mut octets).ok()?;
+    URL_SAFE_NO_PAD
+        .decode_vec(tag.trim_ascii(), &mut octets)
+        .ok()?;
     Some(octets)
 }
 

@@ -116,7 +116,7 @@ pub fn security(value: &str) -> Option<Security> {
     }
     let (version, rest) = halves(value, b';')?;
     let (cipher, word) = halves(rest, b';')?;
-    let (version, cipher, word) = (version.trim_ascii(), cipher.trim_ascii(), word.trim());
+    let (version, cipher, word) = (version.trim_ascii(), cipher.trim_ascii(), word.trim_ascii());
     let is = |known: &str| word.eq_ignore_ascii_case(known);
     let verified = is(VERIFIED);
     (verified || is(UNVERIFIED)).then(|| Security::tls(version, cipher, verified))

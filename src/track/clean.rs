@@ -131,6 +131,10 @@ fn or_unknown(text: String) -> String {
 
 /// A technical name: letters, digits and what joins them.
 fn token(text: Cow<'static, str>) -> Cow<'static, str> {
+    // What is not its own stands in this program.
+    if matches!(text, Cow::Borrowed(_)) {
+        return text;
+    }
     let known = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'_');
     if (1..=TOKEN_OCTETS_MAX).contains(&text.len()) && all(text.as_bytes(), known) {
         return text;

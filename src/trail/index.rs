@@ -28,7 +28,7 @@ use std::sync::Arc;
 use super::gist::{Block, Gists};
 use super::part::{self, damage};
 use super::scratch::Scratch;
-use super::segment::{Segment, Depot};
+use super::segment::{Depot, Segment};
 use super::source::Source;
 use super::stock::{Entry, Stock};
 use crate::track::Secret;

@@ -18,7 +18,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use super::gist::{Block, Kept, Of};
-use super::segment::{Segment, Depot};
+use super::segment::{Depot, Segment};
 use super::source::Key;
 use super::stock::{Entry, Kind, Stock};
 

@@ -254,7 +254,9 @@ pub fn fill(text: &str, width: usize) -> Vec<String> {
 
 /// The same for a list with commas, broken behind one of them if possible.
 pub fn fill_list(text: &str, width: usize) -> Vec<String> {
-    let is_even = text.split(' ').all(|word| !word.is_empty()) && text.trim_end() == text;
+    let two_blanks = text.as_bytes().windows(2).any(|two| two == b"  ");
+    let at_ends = text.is_empty() || text.starts_with(' ') || text.trim_end() != text;
+    let is_even = !two_blanks && !at_ends;
     // Mostly it is a line already. No octet is more than a character.
     if is_even && text.len() <= width {
         return vec![text.to_owned()];

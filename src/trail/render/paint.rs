@@ -18,7 +18,28 @@ pub const RED: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor
 
 /// The text between a style's sequences.
 pub fn paint(style: Style, text: &str) -> String {
-    format!("{style}{text}{style:#}")
+    Brush::of(style).paint(text)
+}
+
+/// A style's sequences, for many texts.
+pub struct Brush {
+    on: String,
+    off: String,
+}
+
+impl Brush {
+    /// Those of this style.
+    pub fn of(style: Style) -> Self {
+        Self {
+            on: style.render().to_string(),
+            off: style.render_reset().to_string(),
+        }
+    }
+
+    /// The text between them.
+    pub fn paint(&self, text: &str) -> String {
+        [&self.on, text, &self.off].concat()
+    }
 }
 
 /// The colour of an answer.

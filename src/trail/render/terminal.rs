@@ -6,11 +6,11 @@ use anstyle::Style;
 use super::fates::{fate, said, stranger, words_by_recipient};
 use super::format::{cut, fill_all, fill_list, plain, put};
 use super::line::Line;
-use super::paint::{DIM, RED, outcome_style, paint};
+use super::paint::{Brush, DIM, RED, outcome_style, paint};
 use super::verdict::verdict;
 use super::{TERMINAL_COLUMNS, View, spent, tree, trust};
 use crate::trail::message::Word;
-use crate::trail::{Message, NotOurs, Trails, Truth};
+use crate::trail::{Message, NotOurs, Outcome, Trails, Truth};
 
 /// Characters of an id in the list, if so many tell the ids apart.
 const ID_MIN: usize = 8;
@@ -67,6 +67,10 @@ pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
     let verdicts: Vec<_> = verdicts.collect();
     let widths = verdicts.iter().flatten().map(|v| v.chars().count());
     let width = widths.max().unwrap_or(0).min(column);
+    let (dim, brushes) = (
+        Brush::of(DIM),
+        Outcome::ALL.map(outcome_style).map(Brush::of),
+    );
     let mut out = String::new();
     for (message, verdict) in messages.iter().zip(&verdicts) {
         let id: String = plain(&message.id).chars().take(id_width).collect();
@@ -83,17 +87,17 @@ pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
             left
         };
         let indent = left.chars().count();
-        let style = outcome_style(message.outcome);
+        let brush = brushes.get(message.outcome as usize).unwrap_or(&dim);
         let mut lines = verdict.iter();
         let first = lines.next().map_or("", String::as_str);
         let room = view.room(indent + width + 2);
-        let first = paint(style, &format!("{first:width$}"));
-        let whom = paint(DIM, &names(&message.addresses, room));
-        put(&mut out, format_args!("{left}{first}  {whom}\n"));
+        let first = brush.paint(&format!("{first:width$}"));
+        let whom = dim.paint(&names(&message.addresses, room));
+        out.extend([&left, &first, "  ", &whom, "\n"]);
         for line in lines {
             put(
                 &mut out,
-                format_args!("{:indent$}{}\n", "", paint(style, line)),
+                format_args!("{:indent$}{}\n", "", brush.paint(line)),
             );
         }
     }
