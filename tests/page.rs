@@ -356,14 +356,14 @@ fn a_screen_reader_and_paper_get_the_same() {
 /// A report whose every name a stranger has chosen.
 fn told_by_a_stranger(n: u64, text: &str) -> HopReport {
     let group = |event, who: &str| RecipientStatus {
-        original: format!("{who}{text}@example.net"),
-        recipient: text.to_owned(),
+        original: format!("{who}{text}@example.net").into(),
+        recipient: text.into(),
         event,
         status: Status::of_class(2),
-        remote_mta: Some(text.to_owned()),
+        remote_mta: Some(text.into()),
         attempted_us: Some(1_000_000),
         reply: Some(text.to_owned()),
-        remote_queue_id: Some(text.to_owned()),
+        remote_queue_id: Some(text.into()),
     };
     HopReport {
         id: TrackingId::new(&format!("id-{n}")).expect("an id"),
@@ -371,11 +371,11 @@ fn told_by_a_stranger(n: u64, text: &str) -> HopReport {
         parent: None,
         hop: 1,
         role: Role::Egress,
-        reporting_mta: text.to_owned(),
+        reporting_mta: text.into(),
         arrival_us: 0,
         message_id: Some(text.to_owned()),
         sent_ms: Some(n),
-        queue_id: Some(text.to_owned()),
+        queue_id: Some(text.into()),
         size: None,
         came_for: None,
         filtered_us: None,

@@ -114,7 +114,7 @@ fn report(n: usize) -> HopReport {
         } else {
             Role::Egress
         },
-        reporting_mta: host.to_owned(),
+        reporting_mta: host.to_owned().into(),
         arrival_us: at(came_ms),
         message_id: Some(format!(
             "{:016x}.{:08x}@mail.origin.example",
@@ -122,7 +122,7 @@ fn report(n: usize) -> HopReport {
             message
         )),
         sent_ms: u64::try_from(sent_us / 1000).ok(),
-        queue_id: Some(queue_id(message * 3 + usize::from(hop))),
+        queue_id: Some(queue_id(message * 3 + usize::from(hop)).into()),
         size: Some(2048 + random(message) % 4096),
         came_for: None,
         filtered_us: None,
@@ -156,14 +156,14 @@ fn recipient(
         format!("250 2.0.0 Ok: queued as {queue_id}")
     };
     RecipientStatus {
-        original: address.clone(),
-        recipient: address,
+        original: address.clone().into(),
+        recipient: address.into(),
         event,
         status: Status::of_class(if delayed { 4 } else { 2 }),
-        remote_mta: Some(next.to_owned()),
+        remote_mta: Some(next.to_owned().into()),
         attempted_us: Some(at_us + 400),
         reply: Some(reply),
-        remote_queue_id: (!delayed).then(|| queue_id.to_owned()),
+        remote_queue_id: (!delayed).then(|| queue_id.into()),
     }
 }
 

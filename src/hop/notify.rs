@@ -37,12 +37,12 @@ pub fn notification(
             !fate.notifies && fate.outcome.reply.is_positive() && wants_success(line)
         })
         .filter_map(|((recipient, _), fate)| {
-            let original = recipient.original.clone().unwrap_or_default();
+            let original = recipient.original.as_deref().unwrap_or_default();
             let named = match passage {
-                Some(passage) => passage.may_hear_of(recipient)?.into_owned(),
-                None => recipient.address.clone(),
+                Some(passage) => passage.may_hear_of(recipient)?.into(),
+                None => recipient.address.as_str().into(),
             };
-            let mut news = fate.outcome.status(original, named, event);
+            let mut news = fate.outcome.status(original.into(), named, event);
             if opened {
                 // It could name a member.
                 news.reply = None;
@@ -66,7 +66,7 @@ pub fn notification(
             parent: None,
             hop: 1,
             role: site.listener.role,
-            reporting_mta: site.hop.hostname.clone(),
+            reporting_mta: site.hop.hostname.as_str().into(),
             arrival_us,
             message_id: message_id.map(str::to_owned),
             sent_ms: None,

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::transaction::Recipient;
 use crate::track::RecipientStatus;
 use crate::track::address::is_same;
+use compact_str::CompactString;
 
 /// Who a recipient was when the message came into this hop.
 #[derive(Clone, Copy)]
@@ -43,7 +44,7 @@ impl<'a> From<&'a RecipientStatus> for Named<'a> {
 
 /// Places of recipients by what they are called, in whatever letters: there may be thousands, and as many are looked for.
 #[derive(Debug)]
-pub struct Names(HashMap<String, Vec<usize>>);
+pub struct Names(HashMap<CompactString, Vec<usize>>);
 
 impl Names {
     /// The names of these.
@@ -69,7 +70,7 @@ pub struct CameFor<'a> {
 impl<'a> CameFor<'a> {
     /// The recipient who is called so now; in other letters only if no other one is.
     fn known(&self, address: &str) -> Option<&'a RecipientStatus> {
-        let alike = self.names.0.get(&address.to_lowercase())?;
+        let alike = self.names.0.get(address.to_lowercase().as_str())?;
         let alike = || alike.iter().filter_map(|place| self.all.get(*place));
         let as_is = alike().find(|r| is_same(&r.recipient, address));
         // Some MTAs write a local part in lower case.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
+use compact_str::CompactString;
 use tracing::info;
 
 use super::Site;
@@ -325,7 +326,7 @@ impl Passage {
                 parent: self.parent,
                 hop: self.tracked.hop(),
                 role: site.listener.role,
-                reporting_mta: site.hop.hostname.clone(),
+                reporting_mta: site.hop.hostname.as_str().into(),
                 arrival_us,
                 message_id: wired.message_id.map(str::to_owned),
                 sent_ms: self.tracked.request.sent_ms,
@@ -377,9 +378,7 @@ fn groups<'o>(
     for (origin, fate) in places.iter().filter_map(fared) {
         let of_himself = |Named { original, accepted }: Named<'_>| {
             let event = event(role, &fate.outcome, fate.tracks);
-            let told = fate
-                .outcome
-                .status(original.to_owned(), accepted.to_owned(), event);
+            let told = fate.outcome.status(original.into(), accepted.into(), event);
             RecipientStatus {
                 reply: told.reply.filter(|_| !opened),
                 ..told
@@ -403,7 +402,7 @@ fn groups<'o>(
             && !aliases.contains(&alias.original)
         {
             aliases.push(alias.original);
-            groups.push(expanded(alias.original.to_owned()));
+            groups.push(expanded(alias.original.into()));
         }
     }
     groups
@@ -440,7 +439,7 @@ fn is_over(outcome: &Outcome) -> bool {
 }
 
 /// All that is told of an alias or a list: that it was one. No member, no reply that could name one.
-fn expanded(original: String) -> RecipientStatus {
+fn expanded(original: CompactString) -> RecipientStatus {
     RecipientStatus {
         recipient: original.clone(),
         original,

@@ -14,6 +14,7 @@ use crate::track::{
     Asked, Event, Exchange, RecipientStatus, Security, Stage, Status, StepId, TrackRequest,
     TrackingId, own,
 };
+use compact_str::CompactString;
 
 const MALFORMED_MTRK: Refusal = Refusal::new(501, "5.5.4", "malformed MTRK parameter");
 
@@ -224,7 +225,12 @@ pub struct Outcome {
 
 impl Outcome {
     /// The per-recipient group of the report.
-    pub fn status(&self, original: String, recipient: String, event: Event) -> RecipientStatus {
+    pub fn status(
+        &self,
+        original: CompactString,
+        recipient: CompactString,
+        event: Event,
+    ) -> RecipientStatus {
         RecipientStatus {
             original,
             recipient,
@@ -246,11 +252,11 @@ pub fn no_verdict(reply: &Reply) -> Reply {
 /// The per-recipient group of whoever it is that fared so; `at_us` is when the reply was there, µs.
 pub fn fared(event: Event, reply: &Reply, remote_mta: &str, at_us: i64) -> RecipientStatus {
     RecipientStatus {
-        original: String::new(),
-        recipient: String::new(),
+        original: CompactString::default(),
+        recipient: CompactString::default(),
         event,
         status: status_of(event, reply),
-        remote_mta: Some(remote_mta.to_owned()),
+        remote_mta: Some(remote_mta.into()),
         attempted_us: Some(at_us),
         reply: Some(reply.text()),
         remote_queue_id: reply.queue_id(),

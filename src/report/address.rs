@@ -25,7 +25,7 @@ pub fn write(address: &str) -> String {
 }
 
 /// The address in such a value, in normal form; `None` if there is no address type in front.
-pub fn read(value: &str) -> Option<String> {
+pub fn read<T: clean::Text>(value: &str) -> Option<T> {
     let (kind, address) = halves(value, b';')?;
     let address = address.trim_ascii();
     let text = if kind.trim_ascii().eq_ignore_ascii_case("utf-8") {

@@ -28,13 +28,13 @@ pub fn of(mail: &[u8]) -> Option<Layout<'_>> {
     let mut to = None;
     let mut fields = Header(mail);
     while let Some((name, value)) = fields.next()? {
-        let seen = if name.eq_ignore_ascii_case(b"content-type") {
+        let seen = if is(name, b"Content-Type") {
             content_type.replace(value)
-        } else if name.eq_ignore_ascii_case(b"from") {
+        } else if is(name, b"From") {
             from.replace(value)
-        } else if name.eq_ignore_ascii_case(b"to") {
+        } else if is(name, b"To") {
             to.replace(value)
-        } else if name.eq_ignore_ascii_case(b"content-transfer-encoding") {
+        } else if is(name, b"Content-Transfer-Encoding") {
             return None;
         } else {
             None
@@ -53,6 +53,11 @@ pub fn of(mail: &[u8]) -> Option<Layout<'_>> {
         },
         header,
     })
+}
+
+/// Whether a word is this one in any case; mostly it stands there as hops write it.
+fn is(word: &[u8], usual: &[u8]) -> bool {
+    word == usual || word.eq_ignore_ascii_case(usual)
 }
 
 /// A header block, and in the end what stands behind the empty line that ends it.
@@ -90,9 +95,7 @@ fn boundary(content_type: &[u8]) -> Option<&[u8]> {
     let mut words = content_type
         .split(|octet| *octet == b';')
         .map(<[u8]>::trim_ascii);
-    let is =
-        |word: Option<&[u8]>, wanted: &[u8]| word.is_some_and(|w| w.eq_ignore_ascii_case(wanted));
-    if !is(words.next(), b"multipart/report") {
+    if !is(words.next()?, b"multipart/report") {
         return None;
     }
     let mut boundary = None;
@@ -103,12 +106,12 @@ fn boundary(content_type: &[u8]) -> Option<&[u8]> {
         let value = value
             .strip_prefix(b"\"")
             .map_or(Some(value), |quoted| quoted.strip_suffix(b"\""))?;
-        if name.eq_ignore_ascii_case(b"report-type") {
-            if is_tracking || !value.eq_ignore_ascii_case(b"tracking-status") {
+        if is(name, b"report-type") {
+            if is_tracking || !is(value, b"tracking-status") {
                 return None;
             }
             is_tracking = true;
-        } else if name.eq_ignore_ascii_case(b"boundary") {
+        } else if is(name, b"boundary") {
             let plain = !value.is_empty() && all(value, u8::is_ascii_alphanumeric);
             if !plain || boundary.replace(value).is_some() {
                 return None;
@@ -184,15 +187,14 @@ enum Kind {
 fn kind(header: &mut Header) -> Option<Kind> {
     let mut kind = None;
     while let Some((name, value)) = header.next()? {
-        if name.eq_ignore_ascii_case(b"content-type") {
-            let is = |wanted: &[u8]| value.eq_ignore_ascii_case(wanted);
+        if is(name, b"Content-Type") {
             let is_text = || {
                 let word = value.split(|octet| *octet == b';').next();
-                word.is_some_and(|word| word.trim_ascii().eq_ignore_ascii_case(b"text/plain"))
+                word.is_some_and(|word| is(word.trim_ascii(), b"text/plain"))
             };
-            let here = if is(b"message/tracking-status") {
+            let here = if is(value, b"message/tracking-status") {
                 Kind::Tracking
-            } else if is(b"text/rfc822-headers") {
+            } else if is(value, b"text/rfc822-headers") {
                 Kind::Header
             } else if is_text() {
                 Kind::Text
@@ -202,9 +204,9 @@ fn kind(header: &mut Header) -> Option<Kind> {
             if kind.replace(here).is_some() {
                 return None;
             }
-        } else if name.eq_ignore_ascii_case(b"content-transfer-encoding")
-            && !value.eq_ignore_ascii_case(b"7bit")
-            && !value.eq_ignore_ascii_case(b"8bit")
+        } else if is(name, b"Content-Transfer-Encoding")
+            && !is(value, b"7bit")
+            && !is(value, b"8bit")
         {
             return None;
         }

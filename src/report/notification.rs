@@ -112,11 +112,11 @@ mod tests {
     #[test]
     fn the_whole_mail() {
         let recipient = |original: &str, recipient: &str| RecipientStatus {
-            original: original.to_owned(),
-            recipient: recipient.to_owned(),
+            original: original.into(),
+            recipient: recipient.into(),
             event: Event::Relayed,
             status: Status::RELAYED,
-            remote_mta: Some("mx2.example.net".to_owned()),
+            remote_mta: Some("mx2.example.net".into()),
             attempted_us: Some(1_795_478_400_000_000),
             reply: Some("250 2.0.0 Ok: queued as 4F1A2B3C".to_owned()),
             remote_queue_id: None,
@@ -127,7 +127,7 @@ mod tests {
             parent: None,
             hop: 1,
             role: Role::Egress,
-            reporting_mta: "mx1.example.net".to_owned(),
+            reporting_mta: "mx1.example.net".into(),
             arrival_us: 1_795_478_399_000_000,
             message_id: Some("m1@example.org".to_owned()),
             sent_ms: None,

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use compact_str::CompactString;
 use mail_parser::{Address, HeaderName, Host, Message, MessageParser, MessagePart, MimeHeaders};
 use thiserror::Error;
 
@@ -312,11 +313,11 @@ fn report(head: &Fields, recipients: &[Fields]) -> Result<HopReport, ReadError> 
         step: required(head, Name::Step, parsed)?,
         parent: optional(head, Name::Parent, parsed)?,
         role: required(head, Name::Role, value::role)?,
-        reporting_mta: required(head, Name::ReportingMta, |mta| Some(typed(mta).to_owned()))?,
+        reporting_mta: required(head, Name::ReportingMta, |mta| Some(typed(mta).into()))?,
         arrival_us: required(head, Name::Arrived, number)?,
         message_id: text(Name::MessageId),
         sent_ms: optional(head, Name::Sent, number)?,
-        queue_id: text(Name::QueueId),
+        queue_id: head.get(Name::QueueId).map(CompactString::from),
         size: optional(head, Name::Size, number)?,
         came_for: optional(head, Name::CameFor, number)?,
         filtered_us: optional(head, Name::Filtered, number)?,
@@ -330,17 +331,17 @@ fn report(head: &Fields, recipients: &[Fields]) -> Result<HopReport, ReadError> 
 }
 
 fn recipient(group: &Fields) -> Result<RecipientStatus, ReadError> {
-    let recipient = required(group, Name::FinalRecipient, address::read)?;
+    let recipient: CompactString = required(group, Name::FinalRecipient, address::read)?;
     let original = optional(group, Name::OriginalRecipient, address::read)?;
-    let text = |field| group.get(field).map(str::to_owned);
+    let text = |field| group.get(field).map(CompactString::from);
     Ok(RecipientStatus {
         original: original.unwrap_or_else(|| recipient.clone()),
         recipient,
         event: required(group, Name::Event, parsed)?,
         status: required(group, Name::Status, parsed)?,
-        remote_mta: group.get(Name::RemoteMta).map(|mta| typed(mta).to_owned()),
+        remote_mta: group.get(Name::RemoteMta).map(|mta| typed(mta).into()),
         attempted_us: optional(group, Name::Attempted, number)?,
-        reply: text(Name::Reply),
+        reply: group.get(Name::Reply).map(str::to_owned),
         remote_queue_id: text(Name::QueueId),
     })
 }

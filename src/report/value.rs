@@ -25,12 +25,22 @@ pub fn halves(value: &str, octet: u8) -> Option<(&str, &str)> {
 
 /// A decimal number: digits, one minus sign at most, and what fits the type.
 pub fn number<T: TryFrom<i128>>(text: &str) -> Option<T> {
-    let (number, rest) = leading(text.as_bytes())?;
+    let (sign, size, rest) = leading(text.as_bytes())?;
+    let number = i128::from(sign) * i128::from(size);
     rest.is_empty().then(|| number.try_into().ok())?
 }
 
-/// The number that a text begins with, and what stands behind it.
-fn leading(text: &[u8]) -> Option<(i128, &[u8])> {
+/// The moment that a text begins with, and what stands behind it.
+fn moment(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (sign, size, rest) = leading(text)?;
+    let us = 0_i64.checked_add_unsigned(size).map(|us| sign * us);
+    // The least of all is farther than the greatest.
+    let us = us.or_else(|| 0_i64.checked_sub_unsigned(size).filter(|_| sign < 0));
+    Some((us?, rest))
+}
+
+/// Sign and size of the number that a text begins with, and what stands behind it.
+fn leading(text: &[u8]) -> Option<(i64, u64, &[u8])> {
     let unsigned = text.strip_prefix(b"-");
     let digits = unsigned.unwrap_or(text);
     let (mut size, mut rest) = (0_u64, digits);
@@ -45,8 +55,8 @@ fn leading(text: &[u8]) -> Option<(i128, &[u8])> {
         size = size.checked_mul(10)?.checked_add((octet - b'0').into())?;
         rest = behind;
     }
-    let size = i128::from(size);
-    (rest.len() < digits.len()).then_some((if unsigned.is_some() { -size } else { size }, rest))
+    let sign = if unsigned.is_some() { -1 } else { 1 };
+    (rest.len() < digits.len()).then_some((sign, size, rest))
 }
 
 /// The number of eight digits, computed side by side: of two each, then of four, then of all.
@@ -86,12 +96,12 @@ pub fn exchanges(value: &str) -> Option<Vec<Exchange>> {
         let next = Stage::ALL.get(exchanges.len()).copied().filter(is);
         let known = next.or_else(|| Stage::ALL.into_iter().find(is));
         let behind = if let Some(stage) = known {
-            let (command_us, behind) = leading(stamps.get(1..)?)?;
-            let (reply_us, behind) = leading(behind.strip_prefix(b"/")?)?;
+            let (command_us, behind) = moment(stamps.get(1..)?)?;
+            let (reply_us, behind) = moment(behind.strip_prefix(b"/")?)?;
             exchanges.push(Exchange {
                 stage,
-                command_us: command_us.try_into().ok()?,
-                reply_us: reply_us.try_into().ok()?,
+                command_us,
+                reply_us,
             });
             behind
         } else {

@@ -51,7 +51,7 @@ pub fn text(report: &HopReport) -> String {
         mail_date(ms.saturating_mul(1000))
     });
     let context = context! {
-        host => report.reporting_mta.clone(),
+        host => report.reporting_mta.as_str(),
         arrived => mail_date(report.arrival_us),
         message_id => report.message_id.clone(),
         sent => sent,
@@ -65,7 +65,7 @@ pub fn text(report: &HopReport) -> String {
 
 /// Recipients to whom the same thing happened, together.
 fn outcomes(recipients: &[RecipientStatus]) -> Vec<Value> {
-    let mut outcomes: Vec<(&RecipientStatus, Vec<String>)> = Vec::new();
+    let mut outcomes: Vec<(&RecipientStatus, Vec<&str>)> = Vec::new();
     for recipient in recipients {
         let same = outcomes.iter_mut().find(|(like, _)| {
             like.event == recipient.event
@@ -73,21 +73,21 @@ fn outcomes(recipients: &[RecipientStatus]) -> Vec<Value> {
                 && like.reply == recipient.reply
         });
         match same {
-            Some((_, names)) => names.push(recipient.original.clone()),
-            None => outcomes.push((recipient, vec![recipient.original.clone()])),
+            Some((_, names)) => names.push(&recipient.original),
+            None => outcomes.push((recipient, vec![recipient.original.as_str()])),
         }
     }
-    let outcome = |(like, recipients): (&RecipientStatus, Vec<String>)| {
+    let outcome = |(like, recipients): &(&RecipientStatus, Vec<&str>)| {
         context! {
             event => like.event.as_str(),
-            recipients => recipients,
-            remote => like.remote_mta.clone(),
+            recipients => recipients.iter().copied().collect::<Value>(),
+            remote => like.remote_mta.as_deref(),
             when => like.attempted_us.map(mail_date),
             reply => like.reply.clone(),
-            queue_id => like.remote_queue_id.clone(),
+            queue_id => like.remote_queue_id.as_deref(),
         }
     };
-    outcomes.into_iter().map(outcome).collect()
+    outcomes.iter().map(outcome).collect()
 }
 
 /// Breaks long lines at blanks; what goes on is set in like the line it comes from.

@@ -1,6 +1,7 @@
 //! Replies (RFC 5321, 4.2): found in a stream of octets, kept as they came, and read for what a report
 //! needs. Decisions go by the code only; the text is a stranger's.
 
+use compact_str::CompactString;
 use memchr::{memchr, memrchr};
 
 use super::queue_id;
@@ -265,14 +266,14 @@ impl Reply {
     }
 
     /// The queue id in a final 2xx reply, in the words of the MTAs we know.
-    pub fn queue_id(&self) -> Option<String> {
+    pub fn queue_id(&self) -> Option<CompactString> {
         if !self.is_positive() {
             return None;
         }
         self.lines()
             .filter_map(|line| std::str::from_utf8(line).ok())
             .find_map(|line| queue_id::find(without_status(line)))
-            .map(str::to_owned)
+            .map(CompactString::from)
     }
 }
 

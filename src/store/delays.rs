@@ -41,7 +41,7 @@ pub(super) fn tell(
              WHERE tracking_id = ?1 AND parent = ?2 AND recipient = ?3",
         )?
         .query_row(
-            params![step.report.id.as_str(), parent, group.recipient],
+            params![step.report.id.as_str(), parent, group.recipient.as_str()],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
@@ -56,7 +56,7 @@ pub(super) fn tell(
     .execute(params![
         step.report.id.as_str(),
         parent,
-        group.recipient,
+        group.recipient.as_str(),
         first_us,
         now_us
     ])?;
@@ -95,7 +95,7 @@ fn forget(db: &Connection, step: &Step, group: &RecipientStatus) -> rusqlite::Re
     .execute(params![
         step.report.id.as_str(),
         parent_key(step),
-        group.recipient
+        group.recipient.as_str()
     ])
     .map(|_| ())
 }

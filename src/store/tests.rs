@@ -24,11 +24,11 @@ pub(super) fn a_step(number: u64, event: Event) -> Step {
 
 pub(super) fn step_at(number: u64, recipients: &[(&str, Event)], at_us: i64) -> Step {
     let group = |&(address, event): &(&str, Event)| RecipientStatus {
-        original: address.to_owned(),
-        recipient: address.to_owned(),
+        original: address.into(),
+        recipient: address.into(),
         event,
         status: Status::of_class(2),
-        remote_mta: Some("mx.example.org".to_owned()),
+        remote_mta: Some("mx.example.org".into()),
         attempted_us: Some(at_us),
         reply: Some("250 2.0.0 ok".to_owned()),
         remote_queue_id: None,
@@ -40,11 +40,11 @@ pub(super) fn step_at(number: u64, recipients: &[(&str, Event)], at_us: i64) -> 
             parent: Some(StepId(7)),
             hop: 2,
             role: Role::Egress,
-            reporting_mta: "mx1.example.net".to_owned(),
+            reporting_mta: "mx1.example.net".into(),
             arrival_us: at_us - 5_000_000,
             message_id: Some("m1@example.org".to_owned()),
             sent_ms: Some(1_795_478_400_000),
-            queue_id: Some("4XyZ".to_owned()),
+            queue_id: Some("4XyZ".into()),
             size: Some(2048),
             came_for: None,
             filtered_us: None,

@@ -32,6 +32,11 @@ const RING_HOPS_MAX: usize = 32;
 /// What stands for a name that is empty.
 const UNKNOWN: &str = "unknown";
 
+/// A text, however it is held.
+pub trait Text: AsRef<str> + From<String> + for<'a> From<&'a str> {}
+
+impl<T: AsRef<str> + From<String> + for<'a> From<&'a str>> Text for T {}
+
 /// One line of printable ASCII: controls become blanks, other characters `?`, runs of blanks one
 /// blank, none at the ends, at most [`TEXT_OCTETS_MAX`] octets.
 pub fn line(text: &str) -> String {
@@ -73,9 +78,9 @@ pub fn all(octets: &[u8], like_that: impl Fn(&u8) -> bool) -> bool {
 
 /// An address without anything that could end its line: controls become `?`, blanks at the ends go.
 /// ASCII stays exact, blanks inside a quoted local part included; UTF-8 stays readable.
-pub fn address(text: &str) -> String {
+pub fn address<T: Text>(text: &str) -> T {
     if is_plain_address(text) {
-        return text.to_owned();
+        return text.into();
     }
     let printable: String = text
         .chars()
@@ -90,7 +95,7 @@ pub fn address(text: &str) -> String {
     while !printable.is_char_boundary(end) {
         end -= 1;
     }
-    or_unknown(printable.get(..end).unwrap_or_default().trim().to_owned())
+    or_unknown(printable.get(..end).unwrap_or_default().trim().into())
 }
 
 /// Whether [`address`] has nothing to do; it may have nothing to do with others too.
@@ -108,22 +113,26 @@ pub fn is_hidden(c: char) -> bool {
 }
 
 /// [`line`] of text that is not needed as it was.
-fn lined(text: String) -> String {
-    if is_line(&text) { text } else { line(&text) }
-}
-
-/// [`address`] of text that is not needed as it was.
-fn addressed(text: String) -> String {
-    if is_plain_address(&text) {
+fn lined<T: Text>(text: T) -> T {
+    if is_line(text.as_ref()) {
         text
     } else {
-        address(&text)
+        line(text.as_ref()).into()
     }
 }
 
-fn or_unknown(text: String) -> String {
-    if text.is_empty() {
-        UNKNOWN.to_owned()
+/// [`address`] of text that is not needed as it was.
+fn addressed<T: Text>(text: T) -> T {
+    if is_plain_address(text.as_ref()) {
+        text
+    } else {
+        address(text.as_ref())
+    }
+}
+
+fn or_unknown<T: Text>(text: T) -> T {
+    if text.as_ref().is_empty() {
+        UNKNOWN.into()
     } else {
         text
     }
@@ -140,7 +149,8 @@ fn token(text: Cow<'static, str>) -> Cow<'static, str> {
         return text;
     }
     let known = |c: &char| u8::try_from(*c).is_ok_and(|octet| known(&octet));
-    or_unknown(text.chars().filter(known).take(TOKEN_OCTETS_MAX).collect()).into()
+    let known: String = text.chars().filter(known).take(TOKEN_OCTETS_MAX).collect();
+    or_unknown(known).into()
 }
 
 /// A hop in a ring: printable ASCII without blanks.
@@ -154,8 +164,8 @@ fn ring_name(name: &str) -> String {
     }
 }
 
-fn optional(text: Option<String>) -> Option<String> {
-    text.map(lined).filter(|t| !t.is_empty())
+fn optional<T: Text>(text: Option<T>) -> Option<T> {
+    text.map(lined).filter(|t| !t.as_ref().is_empty())
 }
 
 /// A Message-ID is an input of the certificate: one that cannot stand exactly is left out, not bent.

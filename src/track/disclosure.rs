@@ -113,7 +113,7 @@ impl HopReport {
             parent: self.parent,
             hop: self.hop,
             role: self.role,
-            reporting_mta: organisation.to_owned(),
+            reporting_mta: organisation.into(),
             arrival_us: self.arrival_us,
             message_id: self.message_id.clone(),
             sent_ms: self.sent_ms,

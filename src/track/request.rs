@@ -53,6 +53,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use super::clean::all;
 use super::{Certificate, StepId, TrackingId};
 
 /// Longest parameter, octets, `TRACK=` included.
@@ -273,9 +274,9 @@ fn is_name(text: &str) -> bool {
 
 fn is_value(text: &str) -> bool {
     matches!(text.len(), 1..=VALUE_OCTETS_MAX)
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        && all(text.as_bytes(), |b| {
+            b.is_ascii_alphanumeric() | matches!(b, b'-' | b'_' | b'.')
+        })
 }
 
 /// The value of `via` for these steps, or as many of the last as it has room for.

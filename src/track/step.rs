@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::asker::Asker;
@@ -143,7 +144,7 @@ pub struct HopReport {
     /// Where in the hop the report was made.
     pub role: Role,
     /// Reporting-MTA: the name this hop goes by.
-    pub reporting_mta: String,
+    pub reporting_mta: CompactString,
     /// Arrival-Date: when the hop got the message, µs.
     pub arrival_us: i64,
     /// The message's own Message-ID, without angle brackets.
@@ -151,7 +152,7 @@ pub struct HopReport {
     /// The originator's time stamp, input of A, ms.
     pub sent_ms: Option<u64>,
     /// The queue id the hop's own MTA gave the message.
-    pub queue_id: Option<String>,
+    pub queue_id: Option<CompactString>,
     /// Size of the message as it came, octets.
     pub size: Option<u64>,
     /// For how many recipients the message came to this hop, if this report does not tell of them all.
@@ -182,21 +183,21 @@ pub struct HopReport {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecipientStatus {
     /// Original-Recipient: the address as the originator's ORCPT or RCPT had it.
-    pub original: String,
+    pub original: CompactString,
     /// Final-Recipient: the address as this hop accepted it.
-    pub recipient: String,
+    pub recipient: CompactString,
     /// What happened.
     pub event: Event,
     /// The enhanced status code.
     pub status: Status,
     /// Remote-MTA: the name the next hop greeted with, or as configured.
-    pub remote_mta: Option<String>,
+    pub remote_mta: Option<CompactString>,
     /// Last-Attempt-Date: when the last attempt ended, µs. Always there when something was attempted.
     pub attempted_us: Option<i64>,
     /// The peer's own words: its reply, one line, printable.
     pub reply: Option<String>,
     /// The queue id the next hop gave the message, read out of its reply.
-    pub remote_queue_id: Option<String>,
+    pub remote_queue_id: Option<CompactString>,
 }
 
 /// A report and what the hop alone needs to get it to the originator. What the store keeps, each field by its place: new

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use compact_str::CompactString;
 use hashbrown::HashSet;
 
 use super::forest::Forest;
@@ -113,7 +114,7 @@ pub fn note_left_out(messages: &mut [Message], not_ours: &[NotOurs]) {
 }
 
 /// A step as a host tells of it.
-type Claim = (TrackingId, StepId, String);
+type Claim = (TrackingId, StepId, CompactString);
 
 fn claim(report: &HopReport) -> Claim {
     let host = report.reporting_mta.clone();
@@ -141,7 +142,7 @@ fn contradicts(report: &HopReport, vouched: &HashMap<Claim, HopReport>) -> bool 
 fn set_apart(one: Judged, why: Why) -> NotOurs {
     NotOurs {
         id: one.report.id,
-        host: one.report.reporting_mta,
+        host: one.report.reporting_mta.into(),
         from: one.from,
         why,
     }

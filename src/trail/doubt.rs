@@ -158,7 +158,7 @@ impl Doubt {
     /// this step behind that; `None` if it does not tell.
     fn order(&self, message: &Message, n: usize, step: &HopReport) -> Option<bool> {
         let stay = message.stays.get(n)?;
-        let is_theirs = |stay: &&Stay| stay.host.as_ref() == Some(&self.jump.against);
+        let is_theirs = |stay: &&Stay| stay.host.as_deref() == Some(&self.jump.against);
         let (before_us, behind_us) = self.jump.seen_us;
         if self.end == End::Child {
             message.stays.get(stay.parent?).filter(is_theirs)?;

@@ -1,6 +1,7 @@
 //! The steps of one message linked to a tree of stays, by their parents where these are known; where a report never
 //! came, by what its neighbours tell.
 
+use compact_str::CompactString;
 use hashbrown::{HashMap, HashSet};
 
 use super::Stay;
@@ -19,7 +20,7 @@ pub struct Forest {
     /// Steps that have a child.
     followed: HashSet<StepId>,
     /// A known step that handed the message to this hop of this name.
-    givers: HashMap<(u8, String), StepId>,
+    givers: HashMap<(u8, CompactString), StepId>,
 }
 
 impl Forest {
@@ -88,7 +89,7 @@ impl Forest {
         }
     }
 
-    fn found(&mut self, hop: u8, host: Option<String>, parent: Option<usize>) -> usize {
+    fn found(&mut self, hop: u8, host: Option<CompactString>, parent: Option<usize>) -> usize {
         self.stays.push(Stay {
             hop,
             host,
@@ -163,7 +164,7 @@ impl Forest {
     }
 
     /// The name of the hop a step handed the message to.
-    fn next_host(&self, step: StepId) -> Option<String> {
+    fn next_host(&self, step: StepId) -> Option<CompactString> {
         let stay = self.stays.get(*self.home.get(&step)?)?;
         let report = stay.steps.iter().find(|s| s.step == step)?;
         report.recipients.iter().find_map(|r| r.remote_mta.clone())

@@ -45,9 +45,9 @@ pub fn place(stays: &mut [Stay], mut traces: HashMap<StepId, Vec<Trace>>) {
 
 /// Whether the MTA of a stay wrote a field: by its name, or by the queue id it gave the message.
 fn is_of(stay: &Stay, field: &Trace) -> bool {
-    let named = |host: &String| host.eq_ignore_ascii_case(&field.by);
-    let queued = |id: &String| stay.steps.iter().any(|s| s.queue_id.as_ref() == Some(id));
-    stay.host.as_ref().is_some_and(named) || field.id.as_ref().is_some_and(queued)
+    let named = |host: &str| host.eq_ignore_ascii_case(&field.by);
+    let queued = |id: &str| stay.steps.iter().any(|s| s.queue_id.as_deref() == Some(id));
+    stay.host.as_deref().is_some_and(named) || field.id.as_deref().is_some_and(queued)
 }
 
 /// The fields of the host that is missing: those that bear its name, or the only one where it has none.

@@ -13,6 +13,7 @@
 //!
 //! Numbers, moments and texts are as in [`pack`](super::pack). Must not know disk, nor how a list is laid out.
 
+use compact_str::CompactString;
 use hashbrown::HashTable;
 use jiff::tz::TimeZone;
 
@@ -363,7 +364,7 @@ fn read_line(reader: &mut Reader) -> Option<Line> {
         // None of any other is kept.
         is_settled: true,
         verdict: reader.words()?.to_owned(),
-        addresses: reader.list(|r| r.text().map(str::to_owned))?,
+        addresses: reader.list(|r| r.text().map(CompactString::from))?,
     })
 }
 

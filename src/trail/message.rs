@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use compact_str::CompactString;
 use hashbrown::HashSet;
 use serde::Serialize;
 
@@ -53,7 +54,7 @@ pub struct Stay {
     /// The hop's number.
     pub hop: u8,
     /// The hop's name; of a hop that did not report, the name its neighbour knows, if any.
-    pub host: Option<String>,
+    pub host: Option<CompactString>,
     /// The stay it came from, by its place in [`Message::stays`].
     pub parent: Option<usize>,
     /// What the hop reported, in the order of its clock; empty if another hop refers to a report that never came.
@@ -339,7 +340,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
     /// The address.
-    pub address: String,
+    pub address: CompactString,
     /// How far.
     pub state: State,
     /// The stay that told, by its place in the message's stays.
@@ -347,9 +348,9 @@ pub struct Recipient {
     /// The step that told.
     pub step: StepId,
     /// The host that told.
-    pub host: String,
+    pub host: CompactString,
     /// The next hop or mail store it spoke of.
-    pub remote: Option<String>,
+    pub remote: Option<CompactString>,
     /// When that happened, µs of that host's clock.
     pub at_us: i64,
     /// When the message came to that host, µs of its clock.
@@ -376,7 +377,7 @@ pub struct Apart {
     /// The stay that tells.
     pub stay: usize,
     /// Its host.
-    pub host: String,
+    pub host: CompactString,
     /// When, µs of that host's clock.
     pub at_us: i64,
 }

@@ -191,7 +191,7 @@ fn names_of(message: &Message) -> Vec<Name> {
     names.extend(message.message_id.clone().map(Name::MessageId));
     let open = |r: &&Recipient| message.outcome_for(r) == Outcome::Open;
     let open = message.recipients.iter().filter(open);
-    names.extend(open.map(|r| Name::Recipient(r.address.to_lowercase())));
+    names.extend(open.map(|r| Name::Recipient(r.address.as_str().to_lowercase())));
     names
 }
 
@@ -221,7 +221,7 @@ fn names(notice: &Notice) -> Vec<Name> {
 fn tell(message: &mut Message, notices: &[(Joined, &Notice)]) {
     let recipients = message.recipients.iter().enumerate();
     let places: HashMap<String, usize> = recipients
-        .map(|(n, r)| (r.address.to_lowercase(), n))
+        .map(|(n, r)| (r.address.as_str().to_lowercase(), n))
         .collect();
     let words = notices.iter().flat_map(|(joined, notice)| {
         let word = |fate| word(&places, notice, fate, *joined);

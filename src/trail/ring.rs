@@ -10,7 +10,7 @@ pub fn ring(message: &Message, stay: usize, step: &HopReport) -> Vec<String> {
     if !step.recipients.iter().any(|to| to.event == Event::Looped) {
         return Vec::new();
     }
-    let mut names = vec![step.reporting_mta.clone()];
+    let mut names = vec![step.reporting_mta.to_string()];
     let mut before = message.stays.get(stay).and_then(|stay| stay.parent);
     // A parent stands before its children, so this ends.
     while let Some(stay) = before.and_then(|n| message.stays.get(n)) {

@@ -187,14 +187,14 @@ impl<'a> Reader<'a> {
             parent: head.parent,
             hop: head.hop,
             role: head.role,
-            reporting_mta: head.reporting_mta.words()?.to_owned(),
+            reporting_mta: head.reporting_mta.words()?.into(),
             arrival_us: head.arrival_us,
             message_id: match head.message_id {
                 Some(id) => Some(id.words()?.to_owned()),
                 None => None,
             },
             sent_ms: head.sent_ms,
-            queue_id: mask.next(|| self.words())?.map(str::to_owned),
+            queue_id: mask.next(|| self.words())?.map(Into::into),
             size: mask.next(|| self.number())?,
             tls_in: mask.next(|| self.security())?,
             tls_out: mask.next(|| self.security())?,
@@ -254,14 +254,14 @@ impl<'a> Reader<'a> {
         let whole = parted.map(|(reply, queue_id)| [reply, queue_id].concat());
         let queue_id = parted.map(|(_, queue_id)| queue_id).or(queue_id);
         Some(RecipientStatus {
-            original: original.to_owned(),
-            recipient: recipient.to_owned(),
+            original: original.into(),
+            recipient: recipient.into(),
             event,
             status,
-            remote_mta: remote_mta.map(str::to_owned),
+            remote_mta: remote_mta.map(Into::into),
             attempted_us,
             reply: whole.or_else(|| reply.map(str::to_owned)),
-            remote_queue_id: queue_id.map(str::to_owned),
+            remote_queue_id: queue_id.map(Into::into),
         })
     }
 

@@ -1,6 +1,8 @@
 //! Where the time of a message went on its way to one recipient: inside each hop, by that hop's own clock,
 //! and between hops, within the bounds of their clocks.
 
+use compact_str::CompactString;
+
 use super::clock::Bounds;
 use super::{Message, Recipient, Stay, spent};
 use crate::track::address::is_same;
@@ -18,7 +20,7 @@ pub struct Part {
     /// What the time inside was made of.
     pub parts: Vec<spent::Part>,
     /// The next hop, as this one names it.
-    pub next: Option<String>,
+    pub next: Option<CompactString>,
 }
 
 /// The way to a recipient, the first hop first, as far as it is known.

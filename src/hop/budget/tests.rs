@@ -15,7 +15,7 @@ fn step(by: Asker, from: &str, originator: &str, id: &str) -> Step {
             parent: None,
             hop: 1,
             role: Role::Egress,
-            reporting_mta: "mx1.example.net".to_owned(),
+            reporting_mta: "mx1.example.net".into(),
             arrival_us: 0,
             message_id: None,
             sent_ms: None,

@@ -231,7 +231,7 @@ pub fn arrived(site: &Site, envelope: Envelope, coming: Coming, reply: &Reply) -
             parent: tracked.request.up,
             hop: tracked.hop(),
             role: Role::Ingress,
-            reporting_mta: hop.hostname.clone(),
+            reporting_mta: hop.hostname.as_str().into(),
             arrival_us: coming.dot_us,
             message_id: coming.message_id,
             sent_ms: tracked.request.sent_ms,
@@ -265,8 +265,10 @@ fn groups(recipients: Vec<Recipient>, told: RecipientStatus) -> Vec<RecipientSta
     let group = |(recipient, told): (Recipient, _)| RecipientStatus {
         original: recipient
             .original
-            .unwrap_or_else(|| recipient.address.clone()),
-        recipient: recipient.address,
+            .as_deref()
+            .unwrap_or(&recipient.address)
+            .into(),
+        recipient: recipient.address.into(),
         ..told
     };
     recipients.into_iter().zip(told).map(group).collect()

@@ -158,7 +158,7 @@ fn ring(own: &str, earlier: &HopReport, hop: u8) -> Vec<String> {
         _ => earlier
             .recipients
             .iter()
-            .find_map(|to| to.remote_mta.clone()),
+            .find_map(|to| to.remote_mta.as_ref().map(ToString::to_string)),
     };
     let legs = hop.saturating_sub(earlier.hop);
     let mut ring = vec![own.to_owned()];

@@ -1,5 +1,6 @@
 //! Reports made by hand, and generated ones.
 
+use compact_str::CompactString;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -48,14 +49,14 @@ pub fn recipient(address: &str, event: Event) -> RecipientStatus {
     };
     let attempted = event != Event::Held;
     RecipientStatus {
-        original: address.to_owned(),
-        recipient: address.to_owned(),
+        original: address.into(),
+        recipient: address.into(),
         event,
         status: status.parse().unwrap(),
-        remote_mta: attempted.then(|| "mx2.example.net".to_owned()),
+        remote_mta: attempted.then(|| "mx2.example.net".into()),
         attempted_us: attempted.then_some(NOON_US + 1_000_000),
         reply: attempted.then(|| reply.to_owned()),
-        remote_queue_id: (status.starts_with('2') && attempted).then(|| "4F7A21C0".to_owned()),
+        remote_queue_id: (status.starts_with('2') && attempted).then(|| "4F7A21C0".into()),
     }
 }
 
@@ -74,11 +75,11 @@ pub fn report(recipients: Vec<RecipientStatus>) -> HopReport {
         parent: Some(StepId(0xa1a2)),
         hop: 2,
         role: Role::Egress,
-        reporting_mta: "mx1.example.net".to_owned(),
+        reporting_mta: "mx1.example.net".into(),
         arrival_us: NOON_US,
         message_id: Some("m1@example.org".to_owned()),
         sent_ms: Some(1_795_449_908_000),
-        queue_id: Some("3B9C1".to_owned()),
+        queue_id: Some("3B9C1".into()),
         size: Some(2048),
         came_for: None,
         filtered_us: None,
@@ -99,6 +100,11 @@ pub fn hostile_text() -> impl Strategy<Value = String> {
         2 => "( {1,3}|[a-z();:\\\\\"=+<>-]{1,30}|\r\n|\r\n\r\n--b0f6f1d2c3a4958677|\u{1b}\\[2J|ö|\u{202e}){0,60}",
         1 => "[a-z]{900,1200}",
     ]
+}
+
+/// The same, where mostly names stand.
+fn hostile_name() -> impl Strategy<Value = CompactString> {
+    hostile_text().prop_map(CompactString::from)
 }
 
 prop_compose! {
@@ -124,12 +130,12 @@ fn security() -> impl Strategy<Value = Security> {
 
 prop_compose! {
     fn recipient_status()(
-        original in hostile_text(), recipient in hostile_text(),
+        original in hostile_name(), recipient in hostile_name(),
         event in proptest::sample::select(Event::ALL.to_vec()),
         class in prop_oneof![Just(2u8), Just(4), Just(5), any::<u8>()],
         subject in 0u16..1200, detail in 0u16..1200,
-        remote_mta in option::of(hostile_text()), attempted_us in option::of(any::<i64>()),
-        reply in option::of(hostile_text()), remote_queue_id in option::of(hostile_text()),
+        remote_mta in option::of(hostile_name()), attempted_us in option::of(any::<i64>()),
+        reply in option::of(hostile_text()), remote_queue_id in option::of(hostile_name()),
     ) -> RecipientStatus {
         RecipientStatus { original, recipient, event, status: Status { class, subject, detail },
             remote_mta, attempted_us, reply, remote_queue_id }
@@ -142,11 +148,11 @@ prop_compose! {
         id in "[!-~]([ -~]{0,98}[!-~])?", (step, parent) in any::<(u64, Option<u64>)>(),
         (hop, arrival_us) in any::<(u8, i64)>(),
         role in proptest::sample::select(vec![Role::Ingress, Role::Egress, Role::Delivery]),
-        reporting_mta in hostile_text(), message_id in option::of(hostile_text()),
+        reporting_mta in hostile_name(), message_id in option::of(hostile_text()),
         (sent_ms, size, came_for, filtered_us)
             in any::<(Option<u64>, Option<u64>, Option<usize>, Option<i64>)>(),
         ring in vec(hostile_text(), 0..3),
-        queue_id in option::of(hostile_text()),
+        queue_id in option::of(hostile_name()),
         times_in in vec(exchange(), 0..20), times_out in vec(exchange(), 0..6),
         (tls_in, tls_out) in (option::of(security()), option::of(security())),
         recipients in vec(recipient_status(), 1..5),

@@ -1,5 +1,7 @@
 //! What a list says of a message: one line's worth of it, before anybody knows how wide it may be.
 
+use compact_str::CompactString;
+
 use super::View;
 use super::verdict::verdict;
 use crate::trail::{Message, Outcome, Truth};
@@ -20,7 +22,7 @@ pub struct Line {
     /// What became of it, in short.
     pub verdict: String,
     /// Its recipients.
-    pub addresses: Vec<String>,
+    pub addresses: Vec<CompactString>,
 }
 
 impl Line {

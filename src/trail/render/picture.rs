@@ -11,6 +11,7 @@ use super::words::whose;
 use crate::track::address::key;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 use crate::trail::{Message, State, Stay};
+use compact_str::CompactString;
 
 /// Tracks drawn in a lane; the recipients beyond are in the table.
 const TRACKS_MAX: usize = 8;
@@ -34,7 +35,7 @@ pub struct Lane {
     /// The hop's number, if it reports.
     pub hop: Option<u8>,
     /// Its name, if it is known.
-    pub name: Option<String>,
+    pub name: Option<CompactString>,
     /// How well its times are known.
     pub placed: Placed,
     /// Whose clock was set meanwhile, if one was.
@@ -62,7 +63,7 @@ pub enum Placed {
 #[derive(Default)]
 pub struct Track {
     /// Who they are; empty in a lane that did not report.
-    pub whom: Vec<String>,
+    pub whom: Vec<CompactString>,
     /// When the message came in, µs.
     pub from_us: i64,
     /// When attempts were put off, µs; from the first of them on it was not this hop that took the time.
@@ -227,7 +228,7 @@ impl Drawing<'_> {
 
     /// The hops behind a stay that nothing is known of: a lane for each name.
     fn beyond(&mut self, n: usize) {
-        let mut ghosts: Vec<(End, Option<&String>, Option<Left>)> = Vec::new();
+        let mut ghosts: Vec<(End, Option<&CompactString>, Option<Left>)> = Vec::new();
         for recipient in self.message.recipients.iter().filter(|r| r.stay == n) {
             let end = match recipient.state {
                 State::OnItsWay => End::Silent,
@@ -250,7 +251,7 @@ impl Drawing<'_> {
     fn unknown(
         &mut self,
         hop: Option<u8>,
-        name: Option<String>,
+        name: Option<CompactString>,
         before: Option<Left>,
         at_us: i64,
         end: End,

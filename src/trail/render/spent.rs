@@ -100,7 +100,7 @@ impl Spent {
             row("", format!("{name}{from}"), bounded(total))
         }));
         Some(Self {
-            whom: (message.recipients.len() > 1).then(|| recipient.address.clone()),
+            whom: (message.recipients.len() > 1).then(|| recipient.address.to_string()),
             outcome: message.outcome_for(recipient),
             rows,
             whole_us: total.map(|_| whole_us),

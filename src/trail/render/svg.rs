@@ -7,6 +7,7 @@
 mod axis;
 mod signs;
 
+use compact_str::CompactString;
 use maud::{Markup, html};
 
 use super::format::{cut, duration};
@@ -146,8 +147,8 @@ fn both_widths(wide: &str, narrow: &str, x: &str, y: usize, class: &str) -> Mark
 }
 
 /// As many names as fit, and how many more there are.
-fn whom(names: &[String], chars_max: usize) -> String {
-    let first = names.first().map_or("", String::as_str);
+fn whom(names: &[CompactString], chars_max: usize) -> String {
+    let first = names.first().map_or("", CompactString::as_str);
     match names {
         [] | [_] => cut(first, chars_max),
         [first, second] if first.chars().count() + second.chars().count() + 2 <= chars_max => {

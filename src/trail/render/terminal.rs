@@ -2,6 +2,7 @@
 //! them where they do not belong.
 
 use anstyle::Style;
+use compact_str::CompactString;
 
 use super::fates::{fate, said, stranger, words_by_recipient};
 use super::format::{cut, fill_all, fill_list, plain, put};
@@ -109,7 +110,7 @@ pub fn line(message: &Message, view: &View) -> String {
     let id = plain(message.id.as_str());
     let style = outcome_style(message.outcome());
     let verdict = paint(style, &verdict(message, view, false));
-    let addresses: Vec<String> = message
+    let addresses: Vec<_> = message
         .recipients
         .iter()
         .map(|r| r.address.clone())
@@ -119,7 +120,7 @@ pub fn line(message: &Message, view: &View) -> String {
 }
 
 /// As many addresses as there is room for, and how many more there are.
-fn names(addresses: &[String], room: usize) -> String {
+fn names(addresses: &[CompactString], room: usize) -> String {
     let more = |shown: usize| match addresses.len() - shown {
         0 => String::new(),
         more => format!(" +{more}"),
@@ -144,7 +145,7 @@ fn names(addresses: &[String], room: usize) -> String {
         return names + &more(n);
     }
     let more = more(addresses.len().min(1));
-    let first = addresses.first().map_or("", String::as_str);
+    let first = addresses.first().map_or("", CompactString::as_str);
     cut(first, room.saturating_sub(more.len())) + &more
 }
 

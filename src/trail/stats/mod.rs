@@ -232,8 +232,8 @@ impl Stats {
                 && let Some(name) = &message.stays.get(child).and_then(|s| s.host.clone())
             {
                 self.names
-                    .entry((host.clone(), remote.clone()))
-                    .or_insert_with(|| name.clone());
+                    .entry((host.to_string(), remote.to_string()))
+                    .or_insert_with(|| name.to_string());
             }
             let wire = child.and_then(|(child, entrance)| message.transit(child, entrance));
             let tally = self.tally(Table::Pair, day, &host, Some(&remote));
@@ -368,13 +368,13 @@ fn route(message: &Message, recipient: &Recipient) -> (String, Option<Bounds>) {
         .iter()
         .filter_map(|part| message.stays.get(part.stay))
         .collect();
-    let host = |stay: &&Stay| stay.host.clone().unwrap_or_else(|| "?".to_owned());
+    let host = |stay: &&Stay| stay.host.as_deref().unwrap_or("?").to_owned();
     let mut hosts: Vec<String> = stays.iter().map(host).collect();
     let from_start = stays
         .first()
         .is_some_and(|stay| stay.hop == 1 && !stay.is_missing());
     if recipient.state == State::Relayed {
-        hosts.extend(recipient.remote.clone());
+        hosts.extend(recipient.remote.as_ref().map(ToString::to_string));
     }
     let delivered = message.outcome_for(recipient) == Outcome::Delivered;
     let whole = total(&parts).filter(|_| from_start && delivered);

@@ -226,7 +226,7 @@ fn what_changed_is_told() {
 fn hostile_names_are_shown_safely() {
     let mut reports = three_hops(&["=cmd()|x\u{202e}@example.net"]);
     for report in &mut reports {
-        report.reporting_mta = format!("=HYPERLINK({}\u{1b}[31m", "x".repeat(300));
+        report.reporting_mta = format!("=HYPERLINK({}\u{1b}[31m", "x".repeat(300)).into();
     }
     let trails = read(&reports);
     plain(&terminal::draw(stats(&trails, false), 0, &view()));

@@ -10,7 +10,7 @@ use crate::trail::render::json;
 #[test]
 fn for_programs_that_read_lines() {
     let mut trails = read(&three_hops(&["bob@example.net"]));
-    trails.messages[0].stays[0].host = Some("mx\n\u{2028}\u{1b}[31m".to_owned());
+    trails.messages[0].stays[0].host = Some("mx\n\u{2028}\u{1b}[31m".into());
     trails.messages.push(trails.messages[0].clone());
     trails.not_ours.push(NotOurs {
         id: TrackingId::new("x").unwrap(),

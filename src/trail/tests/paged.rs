@@ -43,8 +43,8 @@ fn told_by_a_stranger(text: &str) -> Trails {
         HOP3.report(3, Some(7), &bob(Event::Transferred)),
     ];
     for (n, report) in reports.iter_mut().enumerate() {
-        report.reporting_mta = text.to_owned();
-        report.queue_id = Some(text.to_owned());
+        report.reporting_mta = text.into();
+        report.queue_id = Some(text.into());
         report.message_id = Some(text.to_owned());
         report.tls_in = Some(Security::Tls {
             version: text.to_owned().into(),
@@ -53,11 +53,11 @@ fn told_by_a_stranger(text: &str) -> Trails {
         });
         report.tls_out.clone_from(&report.tls_in);
         for (k, group) in report.recipients.iter_mut().enumerate() {
-            group.original = format!("{k}{text}");
-            group.recipient = text.to_owned();
-            group.remote_mta = Some(format!("{n}{text}"));
+            group.original = format!("{k}{text}").into();
+            group.recipient = text.into();
+            group.remote_mta = Some(format!("{n}{text}").into());
             group.reply = Some(text.to_owned());
-            group.remote_queue_id = Some(text.to_owned());
+            group.remote_queue_id = Some(text.into());
         }
     }
     let mut trails = unread(reports);
@@ -127,7 +127,7 @@ proptest! {
             let fates = [("bob@example.net", Event::ALL[*event]), ("carol@example.net", Event::ALL[(*event + 1) % Event::ALL.len()])];
             let mut report = HOP1.report(*step, *parent, &fates);
             report.hop = *hop;
-            report.reporting_mta = ["a.example", "b.example", "c.example"][*host].to_owned();
+            report.reporting_mta = ["a.example", "b.example", "c.example"][*host].into();
             report.arrival_us = *time;
             report.times_in[4].command_us = *time;
             report.step = StepId(*step);

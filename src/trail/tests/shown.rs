@@ -245,7 +245,7 @@ fn hostile_strings() {
         report
             .reporting_mta
             .push_str("\r\nX-Evil: 1\u{1b}]0;gone\u{7}");
-        report.queue_id = Some("<script>alert(1)</script>\u{9b}31m".to_owned());
+        report.queue_id = Some("<script>alert(1)</script>\u{9b}31m".into());
         if let Some(group) = report.recipients.first_mut() {
             group.reply = Some(format!(
                 "250 ok\r\n\r\n--b0f6f1d2c3a4958677--\r\n{}",

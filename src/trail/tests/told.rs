@@ -355,7 +355,7 @@ proptest! {
         let made = reports.iter().map(|(step, parent, hop, host, time, event)| {
             let mut report = HOP1.report(*step, *parent, &[("bob@example.net", Event::ALL[*event])]);
             report.hop = *hop;
-            report.reporting_mta = ["a.example", "b.example", "c.example"][*host].to_owned();
+            report.reporting_mta = ["a.example", "b.example", "c.example"][*host].into();
             report.arrival_us = *time;
             report.times_in[4].command_us = *time;
             report.id = TrackingId::new("t").unwrap();
@@ -393,7 +393,7 @@ fn recipients_whose_local_parts_differ_in_case_are_two() {
     let [taken, refused] = ["NOBODY@dest.example", "nobody@DEST.example"];
     let mut reports = three_hops(&[taken, refused]);
     let last = &mut reports[2].recipients[1];
-    (last.event, last.original) = (Event::Failed, "nobody@dest.example".to_owned());
+    (last.event, last.original) = (Event::Failed, "nobody@dest.example".into());
     let trails = read(&reports);
     let message = &trails.messages[0];
     let told: Vec<_> = message

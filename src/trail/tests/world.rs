@@ -80,11 +80,11 @@ impl Leg {
             } else {
                 Role::Egress
             },
-            reporting_mta: self.host.to_owned(),
+            reporting_mta: self.host.into(),
             arrival_us: at(self.came_ms) + self.clock_us - 2000,
             message_id: Some("m1@example.org".to_owned()),
             sent_ms: Some(SENT_MS),
-            queue_id: Some(format!("4F00{}", self.hop)),
+            queue_id: Some(format!("4F00{}", self.hop).into()),
             size: Some(2048),
             came_for: None,
             filtered_us: None,
@@ -110,11 +110,11 @@ impl Leg {
             _ => ("2.0.0", "250 2.0.0 Ok: queued as 4F7A21C0"),
         };
         RecipientStatus {
-            original: address.to_owned(),
-            recipient: address.to_owned(),
+            original: address.into(),
+            recipient: address.into(),
             event,
             status: status.parse().unwrap(),
-            remote_mta: Some(self.next.to_owned()),
+            remote_mta: Some(self.next.into()),
             attempted_us: Some(at_us),
             reply: Some(reply.to_owned()),
             remote_queue_id: None,
