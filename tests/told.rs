@@ -106,6 +106,33 @@ fn a_delay_is_told_once_not_at_every_attempt() {
     assert_eq!(hop.mails().len(), 1);
 }
 
+/// The next hop turns from one reason to another and back; the hop is killed after each attempt.
+#[test]
+fn a_delay_is_told_again_when_its_reason_changes_and_each_reason_once() {
+    let replies = [
+        "451 4.7.1 greylisted",
+        "452 4.2.2 over quota",
+        "452 4.3.1 disk full",
+    ];
+    let turns = replies.iter().cycle().take(7);
+    let next = turns.fold(Sink::smtp(), |next, reply| next.once("DOT", reply));
+    let mut hop = Hop::egress(next);
+    let wire = hop.arrive(TRACKED, &["bob@dest.test"]);
+    for attempt in 0..7 {
+        let heard = hop.leave(FROM, &[TO_BOB], &wire);
+        assert_eq!(heard, [replies[attempt % 3]]);
+        hop.hoptrail.kill();
+        hop.hoptrail.start_again();
+    }
+    hop.leave(FROM, &[TO_BOB], &wire);
+    let all = ["E1 delayed", "E1 delayed", "E1 delayed", "E1 relayed"];
+    assert_eq!(told(&hop, 4), all);
+    let reports = hop.mails();
+    let status = |mail: &Mail| mail.report().map(|report| report.of_recipients("Status"));
+    let statuses: HashSet<_> = reports.iter().filter_map(status).flatten().collect();
+    assert_eq!(statuses.len(), 4, "{statuses:?}");
+}
+
 #[test]
 fn what_is_not_seen_leaving_is_held_once_and_then_told_as_it_goes() {
     let mut hop = Hop::egress(Sink::smtp().offer("TRACK NOW"));

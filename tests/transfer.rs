@@ -183,7 +183,7 @@ fn a_refusal_that_is_not_about_the_request_stands() {
 
 /// Both answer for MAIL and RCPT themselves; behind their 250 the next hop's refusal would come too late.
 #[test]
-fn parameters_of_dsn_that_cannot_be_meant_are_refused() {
+fn parameters_that_cannot_be_meant_are_refused() {
     for (role, next) in [("egress", Sink::smtp()), ("delivery", Sink::lmtp())] {
         let hop = Hop::with(role, "lmtp", next.offer("DSN"));
         let mut mta = Dialogue::open(hop.exit);
@@ -194,10 +194,26 @@ fn parameters_of_dsn_that_cannot_be_meant_are_refused() {
             "RET=FULL RET=HDRS",
             "ENVID=a ENVID=b",
             "ENVID",
+            "ENVID=a+ZZ",
+            "SIZE",
+            "SIZE=-1",
+            "SIZE=+1",
+            "SIZE=1k",
+            "SIZE=99999999999999999999",
+            "SIZE=1 SIZE=1",
+            "BODY",
+            "BODY=FOO",
+            "BODY=7BIT BODY=7BIT",
+            "SMTPUTF8=1",
+            "SMTPUTF8 SMTPUTF8",
         ] {
             mta.command(&format!("{FROM} {wrong}"), "501 5.5.4");
         }
-        mta.command(&format!("{FROM} ret=hdrs ENVID=E9"), "250");
+        let sound = "ret=hdrs ENVID=E9+2b size=18446744073709551615 body=8bitmime SMTPUTF8";
+        mta.command(&format!("{FROM} {sound}"), "250");
+        let mut mta = Dialogue::open(hop.exit);
+        mta.command("LHLO mta.test", "250");
+        mta.command(FROM, "250");
         for wrong in [
             "NOTIFY=SUCCESS,NEVER",
             "NOTIFY=NEVER,NEVER",
@@ -208,6 +224,8 @@ fn parameters_of_dsn_that_cannot_be_meant_are_refused() {
             "ORCPT=foo",
             "ORCPT=;foo",
             "ORCPT",
+            "ORCPT=rfc822;a+ZZ",
+            "ORCPT=rfc822;a+2",
             "ORCPT=rfc822;a@x.test ORCPT=rfc822;b@x.test",
         ] {
             mta.command(&format!("RCPT TO:<bob@dest.test> {wrong}"), "501 5.5.4");

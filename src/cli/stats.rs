@@ -20,8 +20,8 @@ const MORE: &str = "\
 Times inside a hop are exact, by its own clock; what it waited there for the next hop's
 answers is in the attempts of the two. Times across hops stand within bounds,
 as far as the clocks on both ends allow: where a bound is shown, the percentile of the
-true times lies within it. JSON (schema hoptrail.stats/1) and CSV have every figure,
-days in UTC.
+true times lies within it. \"put off\" counts the attempts told of, which not every one
+is. JSON (schema hoptrail.stats/1) and CSV have every figure, days in UTC.
 
 Exit codes: 0 figures were shown, 2 usage or I/O error, 4 no report that counts";
 

@@ -22,6 +22,13 @@ use crate::trail::render::{View, html, json, terminal};
 use crate::trail::reports::About;
 use crate::trail::{Counts, Message, Outcome, Reports, Source, Trails};
 
+const DELAYS: &str = "\
+A hop tells of a delay when it begins, again for each other reason, and after
+15 minutes, 1 hour, 4 hours and daily, not at each attempt: what waits may have
+been tried since.
+
+";
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  everything asked about is delivered
@@ -35,7 +42,7 @@ Beside messages that are proved to be yours no others count.";
 
 /// Show where tracked mail is, from the reports in a mailbox.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = [SOURCES, EXIT_CODES].concat())]
+#[command(after_help = [SOURCES, DELAYS, EXIT_CODES].concat())]
 #[command(override_usage = "hoptrail timeline [OPTIONS] SOURCE... [ID]")]
 pub struct Args {
     /// Where the reports are, such as ~/Maildir; and, to see every hop of one message, its tracking id or a unique

@@ -276,7 +276,7 @@ impl<'a> Leg<'a> {
             Destination::Domain(domain) => domain.clone(),
         };
         Outcome {
-            reply,
+            reply: reply.in_one_code(),
             remote_mta: self
                 .peer
                 .as_ref()

@@ -26,7 +26,7 @@ use super::notify::{notification, wants_success};
 use super::onward::{MAIL_PARAMETERS, RCPT_PARAMETERS, is_binary};
 use super::passage::{Passage, Wired, leaves_unfollowed};
 use super::transaction::{Batch, Envelope, Mail, Recipient, Times, mtrk};
-use super::{Site, dsn, log_step};
+use super::{Site, log_step, parameters};
 use crate::smtp::capability::Capabilities;
 use crate::smtp::command::{Command, Verb};
 use crate::smtp::envelope::EnvelopeCommand;
@@ -235,7 +235,7 @@ impl Transfer<'_> {
         if let Some(refusal) = unknown_parameter(&mail, &MAIL_PARAMETERS) {
             return self.refuse(&refusal);
         }
-        if let Err(refusal) = mtrk(&mail).and(dsn::check(&mail)) {
+        if let Err(refusal) = mtrk(&mail).and(parameters::check(&mail)) {
             return self.refuse(&refusal);
         }
         let tracked = match self.site.request(self.client, &mail, self.track_offered) {
@@ -267,7 +267,7 @@ impl Transfer<'_> {
         if let Some(refusal) = unknown_parameter(&rcpt, &RCPT_PARAMETERS) {
             return self.refuse(&refusal);
         }
-        if let Err(refusal) = dsn::check(&rcpt) {
+        if let Err(refusal) = parameters::check(&rcpt) {
             return self.refuse(&refusal);
         }
         let recipients_max = match self.site.listener.protocol {

@@ -37,7 +37,7 @@
 //! | `Status` | R | enhanced status code; `2.1.9` for `relayed` alone |
 //! | `Remote-MTA` | | `dns; ` and the next hop's name |
 //! | `Last-Attempt-Date` | | when the attempt was over |
-//! | `X-Hoptrail-Event` | R | a word of `Event` |
+//! | `X-Hoptrail-Event` | R | a word of `Event`; `delayed` not for each attempt: once for each reason, and now and then |
 //! | `X-Hoptrail-Attempted` | | as Last-Attempt-Date, µs |
 //! | `X-Hoptrail-Reply` | | the next hop's words, one line of printable ASCII |
 //! | `X-Hoptrail-Queue-Id` | | of the next hop |

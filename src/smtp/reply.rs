@@ -1,6 +1,8 @@
 //! Replies (RFC 5321, 4.2): found in a stream of octets, kept as they came, and read for what a report
 //! needs. Decisions go by the code only; the text is a stranger's.
 
+use std::fmt::Write;
+
 use compact_str::CompactString;
 use memchr::{memchr, memrchr};
 
@@ -15,7 +17,7 @@ const CODE_OCTETS: usize = 5;
 /// One reply with all its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The three digits.
+    /// The three digits of the last line: the one that counts, where lines differ.
     pub code: u16,
     /// Every line as it came, but with a CRLF.
     raw: Vec<u8>,
@@ -41,8 +43,9 @@ pub enum ReplyParse {
 
 /// Finds replies in a growing buffer and looks at every octet once, however slowly they come.
 ///
-/// A line ends with LF, with or without a CR before it: whoever forgets that has still said what its code says, and
-/// not to believe a 250 means the same mail again.
+/// A line ends with LF, with or without a CR before it, and may bear another code than the one before (RFC 5321, 4.2.1
+/// has them equal): whoever forgets that has still said what the last code says, and not to believe a 250 means the same
+/// mail again. Where a reply ends is said by the separator alone.
 #[derive(Clone, Debug, Default)]
 pub struct ReplyReader {
     /// Octets of whole lines of the reply that have been looked at.
@@ -80,7 +83,7 @@ impl ReplyReader {
             let text = line.strip_suffix(b"\r");
             self.bare |= text.is_none_or(|text| memchr(b'\r', text).is_some());
             let text = text.unwrap_or(line);
-            let Some(code) = code_of(text).filter(|code| code_of(buf) == Some(*code)) else {
+            let Some(code) = code_of(text) else {
                 return ReplyParse::Malformed;
             };
             (self.scanned, self.seen) = (end + 1, end + 1);
@@ -115,6 +118,12 @@ fn as_lines(came: &[u8]) -> Vec<u8> {
     raw
 }
 
+/// Where the last line begins, whether it has its end or not.
+fn last_line(raw: &[u8]) -> usize {
+    let text = raw.strip_suffix(b"\n").unwrap_or(raw);
+    memrchr(b'\n', text).map_or(0, |end| end + 1)
+}
+
 /// The code at the start of a line.
 ///
 /// RFC 5321 wants the second digit to be 0 to 5; real servers also say 571 and the like.
@@ -136,15 +145,30 @@ fn code_of(line: &[u8]) -> Option<u16> {
 impl Reply {
     /// Looks at the reply that starts `buf`; it may have `octets_max` octets, all lines together.
     ///
-    /// Every line must bear the same code; a bare code is accepted. For a reply that comes in many pieces [`ReplyReader`] remembers what it has seen.
+    /// A bare code is accepted. For a reply that comes in many pieces [`ReplyReader`] remembers what it has seen.
     pub fn next(buf: &[u8], octets_max: usize) -> ReplyParse {
         ReplyReader::default().next(buf, octets_max)
     }
 
-    /// The code at the start of `buf`, with a text of ours for the one that does not end.
+    /// The last code in `buf`, with a text of ours for the one that does not end.
     pub fn begun(buf: &[u8]) -> Option<Self> {
-        let code = code_of(buf).filter(|_| matches!(buf.get(3), Some(b' ' | b'-')))?;
+        let code = |line: &[u8]| code_of(line).filter(|_| matches!(line.get(3), Some(b' ' | b'-')));
+        let code = buf.rsplit(|b| *b == b'\n').find_map(code)?;
         Some(Self::new(code, "", "(the rest was too long)"))
+    }
+
+    /// The same with the code that counts on each line: of lines that differ others take the first.
+    #[must_use]
+    pub fn in_one_code(mut self) -> Self {
+        let last = last_line(&self.raw);
+        let (before, last) = self.raw.split_at_mut(last);
+        for line in before.split_inclusive_mut(|b| *b == b'\n') {
+            let code = last.iter().take(3);
+            line.iter_mut()
+                .zip(code)
+                .for_each(|(octet, is)| *octet = *is);
+        }
+        self
     }
 
     /// The same with no more text than fits into so many octets: whole lines, or the start of the first.
@@ -154,9 +178,11 @@ impl Reply {
         if self.raw.len() <= octets_max {
             return self;
         }
+        // The line that told the code may be cut off.
+        self = self.in_one_code();
         let whole = memrchr(b'\n', &self.raw[..octets_max]).map(|end| end - 1);
         self.raw.truncate(whole.unwrap_or(octets_max - 2));
-        let last = memrchr(b'\n', &self.raw).map_or(0, |end| end + 1);
+        let last = last_line(&self.raw);
         if let Some(separator) = self.raw.get_mut(last + 3) {
             *separator = b' ';
         }
@@ -189,8 +215,7 @@ impl Reply {
 
     /// Puts one more line behind the last. What is not printable ASCII becomes `?`.
     pub(super) fn add_line(&mut self, line: &[u8]) {
-        let before = &self.raw[..self.raw.len() - 1];
-        let last = memchr::memrchr(b'\n', before).map_or(0, |end| end + 1);
+        let last = last_line(&self.raw);
         let code = last..last + 3;
         // A bare code is a whole line, too.
         match self.raw.get_mut(code.end) {
@@ -253,7 +278,8 @@ impl Reply {
     /// at most [`TEXT_OCTETS_MAX`] octets.
     pub fn text(&self) -> String {
         let mut text = String::with_capacity(self.raw.len().min(2 * TEXT_OCTETS_MAX));
-        text.extend(self.raw.iter().copied().take(3).map(shown));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}", self.code);
         for line in self.lines().filter(|line| !line.is_empty()) {
             text.push(' ');
             text.extend(line.iter().copied().map(shown));

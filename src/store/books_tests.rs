@@ -345,6 +345,29 @@ async fn a_file_of_the_first_layout_is_taken_over() {
     );
 }
 
+/// A delay as the fifth layout had it, which noted no reasons.
+#[tokio::test]
+async fn a_delay_of_the_fifth_layout_is_known() {
+    let dir = TempDir::new().unwrap();
+    drop(open(&dir));
+    let db = other(&dir);
+    db.execute_batch(
+        "ALTER TABLE delays DROP COLUMN reasons;
+         INSERT INTO delays VALUES (1, 'm1', '', 'b@c', 1, 4000000000000000);
+         PRAGMA user_version = 5;",
+    )
+    .unwrap();
+    for _ in 0..2 {
+        drop(open(&dir));
+        let kept: (i64, String) = db
+            .query_row("SELECT told_us, reasons FROM delays", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        assert_eq!(kept, (4_000_000_000_000_000, String::new()));
+    }
+}
+
 /// A step of a day to come, as the fourth layout had it.
 const STEP_4: &str = r#"{"report":{"id":"m1","step":"0000000000000001","hop":1,"role":"ingress",
     "reporting_mta":"mx1","arrival_us":5,"message_id":"m1@b","sent_ms":4,"size":2109,
@@ -358,7 +381,7 @@ const STEP_4: &str = r#"{"report":{"id":"m1","step":"0000000000000001","hop":1,"
 /// A file as the fourth layout had it, where steps were text: one that has been booked, and one that was to be.
 #[tokio::test]
 async fn a_file_of_the_fourth_layout_goes_on_with_its_rows() {
-    const LAYOUT_4: &str = "DROP TABLE journal;
+    const LAYOUT_4: &str = "DROP TABLE journal; ALTER TABLE delays DROP COLUMN reasons;
         CREATE TABLE journal (row INTEGER PRIMARY KEY, step INTEGER NOT NULL, at_ms INTEGER NOT NULL,
             queued INTEGER NOT NULL, body TEXT NOT NULL);
         INSERT INTO journal SELECT value, value, 4000000000000, 1,

@@ -1,17 +1,21 @@
-//! How often a delay is told: at once, then after 15 minutes, 1 hour, 4 hours, and daily since the first.
-//! Without this every attempt of a patient MTA would be a mail.
+//! How often a delay is told: at once, then after 15 minutes, 1 hour, 4 hours, and daily since the first; in between
+//! where it has a reason that was not told yet, of so many. Without this every attempt of a patient MTA would be a mail.
 //!
 //! Keyed by tracking id, parent step and recipient, because each attempt is a step of its own.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::track::{Event, RecipientStatus, Step};
+use crate::track::{Event, RecipientStatus, Status, Step};
 
 const MINUTE_US: i64 = 60 * 1_000_000;
 const DAY_US: i64 = 24 * 60 * MINUTE_US;
 
 /// When a delay is told, counted from the first attempt that met it.
 const MARKS_US: [i64; 4] = [0, 15 * MINUTE_US, 60 * MINUTE_US, 240 * MINUTE_US];
+
+/// How many reasons of a delay are told as soon as they are met: a next hop with another one for each attempt must not
+/// cause a mail for each.
+const REASONS_MAX: usize = 8;
 
 /// The latest moment to tell a delay that lies no later than `elapsed_us` after the first.
 fn latest_mark_us(elapsed_us: i64) -> i64 {
@@ -27,6 +31,50 @@ fn is_due(first_us: i64, told_us: i64, now_us: i64) -> bool {
     latest_mark_us(now_us - first_us) > told_us - first_us
 }
 
+/// What was told of a delay.
+struct Delay {
+    /// When it was met first, µs.
+    first_us: i64,
+    /// When it was told last, µs.
+    told_us: i64,
+    /// The reasons that were told, with blanks between them.
+    reasons: String,
+}
+
+impl Delay {
+    fn begins(now_us: i64) -> Self {
+        Self {
+            first_us: now_us,
+            told_us: now_us,
+            reasons: String::new(),
+        }
+    }
+
+    /// Whether it is to be told, for this reason, at `now_us`; then it is noted here. One that begins has no reasons yet.
+    fn tell(&mut self, reason: &str, now_us: i64) -> bool {
+        let told: Vec<&str> = self.reasons.split_ascii_whitespace().collect();
+        let is_new = told.len() < REASONS_MAX && !told.contains(&reason);
+        if !is_new && !is_due(self.first_us, self.told_us, now_us) {
+            return false;
+        }
+        if is_new {
+            self.reasons += if self.reasons.is_empty() { "" } else { " " };
+            self.reasons += reason;
+        }
+        self.told_us = now_us;
+        true
+    }
+}
+
+/// Why an attempt failed: its enhanced status code, or the code of a reply without one.
+fn reason(group: &RecipientStatus) -> String {
+    let code = group.reply.as_deref().and_then(|reply| reply.get(..3));
+    match code {
+        Some(code) if group.status == Status::of_class(group.status.class) => code.to_owned(),
+        _ => group.status.to_string(),
+    }
+}
+
 /// Whether the delay in this group of a step is to be told now; then it is noted as told.
 pub(super) fn tell(
     db: &Connection,
@@ -34,33 +82,56 @@ pub(super) fn tell(
     group: &RecipientStatus,
 ) -> rusqlite::Result<bool> {
     let now_us = group.attempted_us.unwrap_or(step.report.arrival_us);
-    let parent = parent_key(step);
-    let known: Option<(i64, i64)> = db
-        .prepare_cached(
-            "SELECT first_us, told_us FROM delays
-             WHERE tracking_id = ?1 AND parent = ?2 AND recipient = ?3",
-        )?
-        .query_row(
-            params![step.report.id.as_str(), parent, group.recipient.as_str()],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
-        .optional()?;
-    let first_us = known.map_or(now_us, |(first_us, _)| first_us);
-    if known.is_some_and(|(first_us, told_us)| !is_due(first_us, told_us, now_us)) {
-        return Ok(false);
+    let known = known(db, step, group)?;
+    let mut delay = known.unwrap_or_else(|| Delay::begins(now_us));
+    let tells = delay.tell(&reason(group), now_us);
+    if tells {
+        note(db, step, group, &delay)?;
     }
+    Ok(tells)
+}
+
+fn known(db: &Connection, step: &Step, group: &RecipientStatus) -> rusqlite::Result<Option<Delay>> {
     db.prepare_cached(
-        "INSERT OR REPLACE INTO delays (tracking_id, parent, recipient, first_us, told_us)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "SELECT first_us, told_us, reasons FROM delays
+         WHERE tracking_id = ?1 AND parent = ?2 AND recipient = ?3",
+    )?
+    .query_row(
+        params![
+            step.report.id.as_str(),
+            parent_key(step),
+            group.recipient.as_str()
+        ],
+        |row| {
+            Ok(Delay {
+                first_us: row.get(0)?,
+                told_us: row.get(1)?,
+                reasons: row.get(2)?,
+            })
+        },
+    )
+    .optional()
+}
+
+fn note(
+    db: &Connection,
+    step: &Step,
+    group: &RecipientStatus,
+    delay: &Delay,
+) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO delays (tracking_id, parent, recipient, first_us, told_us, reasons)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![
         step.report.id.as_str(),
-        parent,
+        parent_key(step),
         group.recipient.as_str(),
-        first_us,
-        now_us
-    ])?;
-    Ok(true)
+        delay.first_us,
+        delay.told_us,
+        delay.reasons
+    ])
+    .map(|_| ())
 }
 
 /// Whether any delay is noted.
@@ -132,6 +203,24 @@ mod tests {
         assert!(is_due(0, 0, at(300)), "15, 60 and 240 have passed");
         assert!(!is_due(0, at(300), at(301)));
         assert!(is_due(0, at(300), at(1440)));
+    }
+
+    #[test]
+    fn each_reason_is_told_once_between_the_marks_up_to_so_many() {
+        let mut delay = Delay::begins(0);
+        let mut told = |reason: &str, minute: i64| delay.tell(reason, minute * MINUTE_US);
+        let three = ["4.7.1", "4.2.2", "452", "4.7.1", "452", "4.2.2"];
+        assert_eq!(
+            three.map(|reason| told(reason, 1)),
+            [true, true, true, false, false, false]
+        );
+        assert!(told("4.7.1", 15), "a mark");
+        assert!(!told("4.2.2", 16));
+        let others: Vec<String> = (0..99).map(|n| format!("4.9.{n}")).collect();
+        let counted = others.iter().filter(|other| told(other, 17)).count();
+        assert_eq!(counted, REASONS_MAX - 3);
+        assert!(told("4.9.99", 60), "a mark");
+        assert!(!told("4.9.99", 61));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::StoreError;
 use crate::track::StepId;
 
 /// The layout below, kept in `user_version`.
-const LAYOUT: i64 = 5;
+const LAYOUT: i64 = 6;
 
 const TABLES: &str = "
     CREATE TABLE journal (
@@ -65,9 +65,13 @@ const DELAYS: &str = "
         recipient   TEXT NOT NULL,
         first_us    INTEGER NOT NULL,
         told_us     INTEGER NOT NULL,
+        reasons     TEXT NOT NULL DEFAULT '', -- those told: status codes, with blanks between them
         UNIQUE (tracking_id, parent, recipient)
     );
     CREATE INDEX delays_age ON delays (told_us);";
+
+/// Up to layout 5 no reason was noted; the next one is told, whether it was before or not.
+const FROM_LAYOUT_5: &str = "ALTER TABLE delays ADD COLUMN reasons TEXT NOT NULL DEFAULT '';";
 
 /// Layout 1 indexed the journal by step and by age in the same table, and the outbox by step.
 const FROM_LAYOUT_1: (&str, &str) = (
@@ -126,11 +130,12 @@ pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
     let (before, after) = FROM_LAYOUT_1;
     let change = match layout {
         0 => format!("{TABLES} {MARKS} {DELAYS}"),
-        1 => format!("{before} {TABLES} {MARKS} {after}"),
-        2 => MARKS.to_owned(),
-        3 => FROM_LAYOUT_3.to_owned(),
+        1 => format!("{before} {TABLES} {MARKS} {after} {FROM_LAYOUT_5}"),
+        2 => format!("{MARKS} {FROM_LAYOUT_5}"),
+        3 => format!("{FROM_LAYOUT_3} {FROM_LAYOUT_5}"),
         // The rows of layout 4 are read as they are.
-        4 | LAYOUT => String::new(),
+        4 | 5 => FROM_LAYOUT_5.to_owned(),
+        LAYOUT => String::new(),
         newer => return Err(StoreError::Newer(newer)),
     };
     if layout != LAYOUT {

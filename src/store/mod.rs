@@ -74,7 +74,7 @@ pub enum Put {
     Queued,
     /// Remembered only: the step asked for no report.
     Remembered,
-    /// Remembered only: all it has to tell was told before, a delay not long ago.
+    /// Remembered only: all it has to tell was told before, a delay not long ago and for the same reason.
     Quiet,
 }
 

@@ -286,6 +286,7 @@ async fn a_file_of_the_third_layout_is_taken_over() {
         .unwrap()
         .execute_batch(
             "ALTER TABLE stays DROP COLUMN quiet; ALTER TABLE stays DROP COLUMN left;
+             ALTER TABLE delays DROP COLUMN reasons;
              PRAGMA user_version = 3;",
         )
         .unwrap();
@@ -308,7 +309,8 @@ async fn a_file_of_the_second_layout_is_taken_over() {
     Connection::open(dir.path().join(FILE_NAME))
         .unwrap()
         .execute_batch(
-            "DROP TABLE told; DROP TABLE stays; DELETE FROM steps; DELETE FROM outbox;
+            "DROP TABLE told; DROP TABLE stays; ALTER TABLE delays DROP COLUMN reasons;
+             DELETE FROM steps; DELETE FROM outbox;
              PRAGMA user_version = 2;",
         )
         .unwrap();

@@ -191,6 +191,31 @@ async fn a_delay_is_told_at_growing_intervals() {
     assert_eq!(all_due(&store, 0).await.len(), 5);
 }
 
+/// An attempt a minute, each with a reply of this list; the store is opened anew before each.
+#[tokio::test]
+async fn a_delay_is_told_again_for_another_reason() {
+    let dir = TempDir::new().unwrap();
+    let now = Clock::system().now_us();
+    for (number, (reply, expected)) in (0..).zip([
+        ("451 4.7.1 greylisted", Put::Queued),
+        ("451 4.7.1 greylisted, still", Put::Quiet),
+        ("452 4.2.2 over quota", Put::Queued),
+        ("452 disk full", Put::Queued),
+        ("451 4.7.1 greylisted", Put::Quiet),
+        ("452 no disk", Put::Quiet),
+        ("450 no disk", Put::Queued),
+    ]) {
+        let at = now + i64::try_from(number).unwrap() * MINUTE_US;
+        let mut step = step_at(number, &[("bob@example.org", Event::Delayed)], at);
+        for group in &mut step.report.recipients {
+            let status = reply.split(' ').nth(1).and_then(|word| word.parse().ok());
+            group.status = status.unwrap_or(Status::of_class(4));
+            group.reply = Some(reply.to_owned());
+        }
+        assert_eq!(open(&dir).put(step).await.unwrap(), expected, "{reply}");
+    }
+}
+
 #[tokio::test]
 async fn recipients_whose_delay_was_told_are_left_out_of_a_mixed_report() {
     let dir = TempDir::new().unwrap();

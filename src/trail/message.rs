@@ -359,7 +359,7 @@ pub struct Recipient {
     pub status: Status,
     /// The peer's words.
     pub reply: Option<String>,
-    /// How many attempts that put it off this host told of.
+    /// How many attempts that put it off this host told of; there may have been more.
     pub delays: usize,
     /// How often hops told that they delivered it: more than once, if a copy was.
     pub deliveries: usize,

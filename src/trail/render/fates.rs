@@ -53,10 +53,11 @@ fn told(recipient: &Recipient, message: &Message, view: &View) -> String {
         .remote
         .as_deref()
         .map_or_else(|| "the next hop".to_owned(), plain);
+    // Not every attempt is told of.
     let waited = match recipient.delays {
         0 => String::new(),
-        1 => ", after 1 delay".to_owned(),
-        n => format!(", after {n} delays"),
+        1 => ", after at least 1 delay".to_owned(),
+        n => format!(", after at least {n} delays"),
     };
     match recipient.state {
         State::Failed => format!("failed {at} at {host}, status {}{waited}", recipient.status),
@@ -64,9 +65,9 @@ fn told(recipient: &Recipient, message: &Message, view: &View) -> String {
         State::Held => format!("held at {host}"),
         State::Delayed if recipient.delays > 1 => {
             let n = recipient.delays;
-            format!("waiting at {host}, {n} attempts told, the last {at}")
+            format!("waiting at {host}, {n} attempts told, the last {at}, perhaps more since")
         }
-        State::Delayed => format!("waiting at {host}, tried {at}"),
+        State::Delayed => format!("waiting at {host}, tried {at} and perhaps since"),
         State::OnItsWay => format!("handed to {next} {at}, {}", quiet(recipient, message, view)),
         State::Accepted => format!(
             "accepted by {host} {at}, {}",

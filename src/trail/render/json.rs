@@ -131,7 +131,8 @@
 //!
 //! **Events** of a step (`event`): `accepted` taken in by the hop's MTA; `transferred` to a next hop that
 //! reports; `relayed` to one that does not; `expanded` to other addresses, an alias or a list; `delayed`
-//! and to be tried again; `held` and not seen leaving; `looped` back at a hop
+//! and to be tried again, told once for each reason and now and then, not at each attempt (`delays` counts those told);
+//! `held` and not seen leaving; `looped` back at a hop
 //! that had it before, which follows it no further; `failed` for good; `delivered` to the mail store.
 //!
 //! **States** of a recipient (`state`) are the last event that counts, with `on-its-way` for
