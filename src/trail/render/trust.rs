@@ -74,7 +74,7 @@ pub fn origins(message: &Message) -> Vec<String> {
                 plain(domain)
             ),
             Origin::UnfitKey { domain } => format!(
-                "signed, but the key of {} is malformed or does not go with the signature",
+                "signed, but the key of {} is malformed, not for mail, on trial, or does not go with the signature",
                 plain(domain)
             ),
             Origin::Altered { domain } => format!(
