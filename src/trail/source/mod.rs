@@ -205,6 +205,14 @@ impl Source {
         }
     }
 
+    /// Where it lies on this machine.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Maildir(path) | Self::Directory(path) | Self::File(path) => Some(path),
+            Self::Stdin | Self::Imap(_) => None,
+        }
+    }
+
     /// What is left unread in it, and why: folders that nobody may look into, and what no mail is read from.
     pub fn unread(&self) -> Vec<(String, String)> {
         let unread = match self {
