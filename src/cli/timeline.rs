@@ -107,7 +107,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if told.outcome().is_none() {
         match &id {
             Some(id) => eprintln!("no report on {}", plain(id)),
-            None => remark_on_nothing(&reports.looked_at(), &told, &sources),
+            None => remark_on_nothing(&reports.looked_at(), &told, &sources, secret.is_some()),
         }
     }
     Ok(ExitCode::from(exit_code(told.outcome())))
@@ -231,7 +231,7 @@ fn remark(trails: &Trails) {
 }
 
 /// Why there is no message in the answer.
-fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source]) {
+fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source], has_secret: bool) {
     let mails = match trails.counts {
         Counts { mails: 0, .. } => "is empty".to_owned(),
         Counts {
@@ -242,13 +242,23 @@ fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source]) {
             format!("holds {mails} mails, no tracking report among them")
         }
         _ if told.not_ours.len() == trails.counts.reports => {
-            eprintln!("no report on mail sent with your secret; --secret names another one");
+            eprintln!("{}", none_counts(has_secret));
             return;
         }
         _ => return,
     };
     let names: Vec<String> = sources.iter().map(Source::to_string).collect();
     eprintln!("{}: {mails}", plain(&names.join(", ")));
+}
+
+/// Where each report was left out, and the answer says why.
+fn none_counts(has_secret: bool) -> &'static str {
+    if has_secret {
+        "no report is proved by your secret: they are about another user's mail (--secret names another secret), or were \
+         changed on the way"
+    } else {
+        "no report that counts"
+    }
 }
 
 /// The reports on the message that `id` names, or on all.

@@ -162,7 +162,9 @@ fn for_one_reason(why: Why, reports: &[&NotOurs], view: &View) -> String {
 /// Why a report is part of no message.
 pub fn reason(why: Why) -> &'static str {
     match why {
-        Why::WrongProof => "wrong proof, so not about mail you sent",
+        Why::WrongProof => {
+            "wrong proof: about another user's mail, or changed on the way (as by a gateway that wraps lines anew)"
+        }
         Why::Altered => {
             "altered, or made up by somebody who knows the id: the key of your message does not \
              fit what it says"
