@@ -386,6 +386,20 @@ fn a_page_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
+fn a_page_takes_the_place_of_no_mail() {
+    let mail = report("aa@x", "delivered");
+    let dir = maildir(&[("1", mail.clone())]);
+    let file = dir.path().join("new/1");
+    for source in [dir.path(), file.as_path()] {
+        let output = timeline(source, &["--html", shown(&file)]);
+        assert_eq!(output.status.code(), Some(2));
+        let said = text(&output.stderr);
+        assert!(said.contains("name a file elsewhere"), "{said}");
+        assert_eq!(fs::read_to_string(&file).expect("the mail"), mail);
+    }
+}
+
+#[test]
 fn programs_get_a_document_or_lines() {
     let dir = maildir(&[
         ("1", report("aa@x", "delivered")),

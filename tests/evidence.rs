@@ -152,8 +152,9 @@ fn a_name_server_that_does_not_answer_says_nothing_of_a_domain() {
 fn what_cannot_be_written_whole_is_not_written() {
     let reported = Reported::new();
     let names = reported.name_server();
-    let page = reported.mailbox.path().join("page.html");
-    std::fs::write(&page, "the one of yesterday").expect("a file");
+    let page = reported.user.home().join("page.html");
+    let old = "<!DOCTYPE html>the one of yesterday";
+    std::fs::write(&page, old).expect("a file");
     // No file may grow beyond 4 KiB.
     let limited = |more: &str| {
         let command = format!(
@@ -169,10 +170,7 @@ fn what_cannot_be_written_whole_is_not_written() {
     };
     let output = limited(&format!("--html '{}'", page.display()));
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert_eq!(
-        std::fs::read_to_string(&page).expect("the page"),
-        "the one of yesterday"
-    );
+    assert_eq!(std::fs::read_to_string(&page).expect("the page"), old);
     let (archive, _) = reported.bundle(&names);
     let output = limited(&format!(
         "--bundle '{}' {}",
@@ -181,9 +179,10 @@ fn what_cannot_be_written_whole_is_not_written() {
     ));
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(!archive.exists());
-    let left: Vec<_> = std::fs::read_dir(reported.mailbox.path())
-        .expect("a directory")
-        .flatten()
+    let places = [reported.mailbox.path(), reported.user.home()];
+    let left: Vec<_> = places
+        .into_iter()
+        .flat_map(|place| std::fs::read_dir(place).expect("a directory").flatten())
         .collect();
     assert!(
         left.iter()

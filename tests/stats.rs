@@ -115,6 +115,12 @@ fn periods_and_exit_codes() {
             "{wrong:?}"
         );
     }
+    for far in ["9999-12-31", "300000000h"] {
+        let output = stats(mailbox.path(), &["--since", far]);
+        assert_eq!(output.status.code(), Some(2), "{far}");
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(why.contains("is out of reach; give a time in"), "{why}");
+    }
     let nowhere = stats(&mailbox.path().join("nowhere"), &[]);
     assert_eq!(nowhere.status.code(), Some(2));
 }

@@ -321,9 +321,15 @@ fn sample(name: &str) -> Vec<u8> {
     wire(&std::fs::read(path).expect("a sample"))
 }
 
+/// The records of the keys that the samples are signed with.
+const KEYS: &str = include_str!("dkim/keys");
+
 fn signed_zone() -> Zone {
-    include_str!("dkim/keys")
-        .lines()
+    zone_with(KEYS)
+}
+
+fn zone_with(keys: &str) -> Zone {
+    keys.lines()
         .filter_map(|line| line.split_once(' '))
         .fold(spf_zone(), |zone, (name, key)| zone.txt(name, key))
 }
@@ -404,6 +410,30 @@ fn a_signature_that_proves_nothing_is_worth_nothing() {
     hop.no_more_reports_than(0);
     let log = hop.hoptrail.log();
     assert_eq!(log.matches("nobody vouches").count(), cases.len(), "{log}");
+}
+
+/// A record may say that its key is for other services or hashes, or on trial (RFC 6376, 3.6.1).
+#[test]
+fn a_key_that_is_not_for_mail_lets_nobody_ask() {
+    for (tag, may_ask) in [
+        ("s=email", true),
+        ("s=tlsrpt", false),
+        ("h=sha1", false),
+        ("t=y", false),
+    ] {
+        let keys = KEYS.replace("v=DKIM1;", &format!("v=DKIM1; {tag};"));
+        let hop = Hop::hearing("'dkim'", zone_with(&keys));
+        let mut client = hop.client("192.0.2.99", "client.test");
+        let seen = hop.ask(&mut client, "alice@signed.test", &sample("rsa"));
+        hop.leave("alice@signed.test", &seen.data);
+        if may_ask {
+            hop.reports(2);
+        } else {
+            hop.no_more_reports_than(0);
+        }
+        let nobody = hop.hoptrail.log().contains("nobody vouches");
+        assert_eq!(nobody, !may_ask, "{tag}");
+    }
 }
 
 /// What is hashed is what passes, however it comes.

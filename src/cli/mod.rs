@@ -4,6 +4,7 @@ mod demo;
 mod evidence;
 mod key;
 mod mailbox;
+mod page;
 mod progress;
 mod screen;
 pub mod secret;

@@ -159,15 +159,18 @@ fn left_out_of(trails: &Trails) -> usize {
 /// now.
 fn moment(text: &str) -> anyhow::Result<i64> {
     let zone = TimeZone::system();
+    let out_of_reach = || format!("{text:?} is out of reach; give a time in the years 1 to 9998");
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time.as_microsecond());
     }
     if let Ok(time) = text.parse::<DateTime>() {
-        return Ok(zone.to_timestamp(time)?.as_microsecond());
+        let time = zone.to_timestamp(time).with_context(out_of_reach)?;
+        return Ok(time.as_microsecond());
     }
     let ago = text.parse::<Span>().with_context(|| {
         format!("{text:?} is no time; give 2026-11-20, 2026-11-20T14:00, or how long ago: 7d, 36h")
     })?;
     let now = Timestamp::now().to_zoned_datetime(zone);
-    Ok(now.checked_sub(ago.abs())?.timestamp().as_microsecond())
+    let then = now.checked_sub(ago.abs()).with_context(out_of_reach)?;
+    Ok(then.timestamp().as_microsecond())
 }

@@ -1,16 +1,16 @@
 //! `hoptrail timeline`: what the reports in a mailbox tell.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::evidence::Evidence;
 use super::mailbox::{self, SOURCES};
+use super::page::Page;
 use super::progress::Progress;
 use super::told::Told;
 use super::{print, secret, view};
@@ -55,7 +55,8 @@ pub struct Args {
     /// Print JSON Lines (schema hoptrail.line/1): each message a line, with the same fields
     #[arg(long, conflicts_with = "json")]
     json_lines: bool,
-    /// Also write it as a web page to FILE: it stands alone, and shows every hop of every message
+    /// Also write it as a web page to FILE: it stands alone, and shows every hop of every message; an older page there
+    /// is replaced, nothing else
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Prove reports with the secret in this file instead of the user's own
@@ -77,6 +78,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let secret = secret::load_or_named(args.secret.as_deref())?;
     let (sources, id) = args.access.sources(&args.words)?;
+    let page = args.page(&sources)?;
     let mut reports = mailbox::reports(&sources, secret.as_ref());
     let progress = args
         .is_for_people()
@@ -105,14 +107,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             select(&mut trails, id)?;
         }
         judge(&mut trails, args, &sources, secret.as_ref())?;
-        whole(&trails, id.is_some(), args)?;
+        whole(&trails, id.is_some(), page.as_ref(), args)?;
         Told::of(&trails)
     };
     reports.keep();
     if told.outcome().is_none() {
         match &id {
             Some(id) => eprintln!("no report on {}", plain(id)),
-            None => remark_on_nothing(&reports.looked_at(), &told, &sources),
+            None => remark_on_nothing(&reports.looked_at(), &told, &sources, secret.is_some()),
         }
     }
     Ok(ExitCode::from(exit_code(told.outcome())))
@@ -122,6 +124,12 @@ impl Args {
     /// Whether it is read at all, and not computed with.
     fn is_for_people(&self) -> bool {
         !self.json && !self.json_lines
+    }
+
+    /// Where the page is put, if one is asked for.
+    fn page(&self, sources: &[Source]) -> anyhow::Result<Option<Page>> {
+        let file = self.html.as_deref();
+        file.map(|file| Page::at(file, sources)).transpose()
     }
 
     /// Whether more than a line of each message is asked for.
@@ -193,27 +201,11 @@ fn judge(
     Ok(())
 }
 
-/// Writes a file whole or not at all, if it is one.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    // The file behind a link is meant, not the link.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if fs::metadata(&path).is_ok_and(|place| !place.is_file()) {
-        return fs::write(path, text);
-    }
-    let draft = path.with_added_extension("part");
-    let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path));
-    written.inspect_err(|_| drop(fs::remove_file(&draft)))
-}
-
 /// Prints messages with everything that is asked for.
-fn whole(trails: &Trails, hops: bool, args: &Args) -> anyhow::Result<()> {
+fn whole(trails: &Trails, hops: bool, page: Option<&Page>, args: &Args) -> anyhow::Result<()> {
     let view = view();
-    if let Some(file) = &args.html {
-        if file.as_os_str() == "-" {
-            bail!("--html needs the name of a file; the page is not printed");
-        }
-        let failed = || format!("cannot write {}", file.display());
-        write_whole(file, &html::page(trails, &view)).with_context(failed)?;
+    if let Some(page) = page {
+        page.write(&html::page(trails, &view))?;
     }
     let text = if args.json {
         json::document(trails, view.now_us)
@@ -246,7 +238,7 @@ fn remark(trails: &Trails) {
 }
 
 /// Why there is no message in the answer.
-fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source]) {
+fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source], has_secret: bool) {
     let mails = match trails.counts {
         Counts { mails: 0, .. } => "is empty".to_owned(),
         Counts {
@@ -257,13 +249,23 @@ fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source]) {
             format!("holds {mails} mails, no tracking report among them")
         }
         _ if told.not_ours.len() == trails.counts.reports => {
-            eprintln!("no report on mail sent with your secret; --secret names another one");
+            eprintln!("{}", none_counts(has_secret));
             return;
         }
         _ => return,
     };
     let names: Vec<String> = sources.iter().map(Source::to_string).collect();
     eprintln!("{}: {mails}", plain(&names.join(", ")));
+}
+
+/// Where each report was left out, and the answer says why.
+fn none_counts(has_secret: bool) -> &'static str {
+    if has_secret {
+        "no report is proved by your secret: they are about another user's mail (--secret names another secret), or were \
+         changed on the way"
+    } else {
+        "no report that counts"
+    }
 }
 
 /// The reports on the message that `id` names, or on all.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::{evidence, print, view};
 use crate::trail::bundle::{ARCHIVE_OCTETS_MAX, Broken, Bundle};
@@ -46,6 +46,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     });
     let (bundle, trails) = match checked {
         Ok(checked) => checked,
+        Err(why @ Broken::Compressed) => bail!("{}: {why}", args.file.display()),
         Err(broken) => return not(&args.file, &broken),
     };
     let keys = &bundle.contents.keys;

@@ -47,7 +47,8 @@
 //! Auth is the base64url, unpadded, of the HMAC-SHA256 with key B over the canonical form of all groups: for
 //! every field but Auth itself, in the order they stand, its name in lower case, `:`, its value without folds and
 //! without blanks at its ends, LF; and one more LF between two groups. Unfolding takes out CR LF and nothing else
-//! (RFC 5322, 2.2.3). It shows that who wrote the report knew the request, not who that was: that is DKIM's to say.
+//! (RFC 5322, 2.2.3): where a line is folded by a tab, or has blanks put behind it in front of a fold, the value is
+//! another one. It shows that who wrote the report knew the request, not who that was: that is DKIM's to say.
 //!
 //! Test vector, whose B is that of `certificate`:
 //!

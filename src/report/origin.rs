@@ -7,14 +7,12 @@
 //! Must not know the clock, disk or DNS.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt;
 use hickory_resolver::Resolver;
 use hickory_resolver::config::ResolverConfig;
@@ -32,6 +30,7 @@ use memchr::memchr_iter;
 use serde::{Deserialize, Serialize};
 
 use crate::track::domain::is_within;
+use crate::track::domain_key::is_for_mail;
 
 /// Signatures of one mail that are looked at; each may cost a look-up and a public key operation.
 const SIGNATURES_MAX: usize = 8;
@@ -55,7 +54,8 @@ pub enum Origin {
         /// Whose key it is.
         domain: String,
     },
-    /// The domain signed it, and its key is malformed, or of another kind than the signature.
+    /// The domain signed it, and its key is malformed, of another kind than the signature, not for mail or only on
+    /// trial. Such a mail is like one that nobody signed.
     UnfitKey {
         /// Whose key it is.
         domain: String,
@@ -97,6 +97,12 @@ pub struct Record {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Keys(pub BTreeMap<String, Record>);
+
+impl Keys {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.text.as_deref()
+    }
+}
 
 /// The names of the keys by which a mail from this host would be judged.
 pub fn keys_wanted(mail: &[u8], host: &str) -> BTreeSet<String> {
@@ -152,7 +158,11 @@ fn pass(result: &DkimResult) -> bool {
 /// Whether a signature does not fit, by a key that could have made it.
 fn wrong(result: &DkimResult) -> bool {
     match result {
-        DkimResult::Fail(why) => *why != Error::Crypto(CryptoError::IncompatibleAlgorithms),
+        DkimResult::Fail(why) => !matches!(
+            why,
+            Error::Crypto(CryptoError::IncompatibleAlgorithms)
+                | Error::Dkim(DkimError::FailedAuidMatch)
+        ),
         result => matches!(result, DkimResult::Neutral(_)),
     }
 }
@@ -181,8 +191,13 @@ fn verdicts(message: &AuthenticatedMessage, keys: &Keys) -> Option<Vec<(String, 
     let asked = Parameters::new(message).with_txt_cache(keys);
     let results = names.verify_dkim(asked).now_or_never()?;
     let of_signature = |output: &mail_auth::DkimOutput| {
-        let domain = output.signature()?.d.to_ascii_lowercase();
-        Some((domain, output.result().clone()))
+        let signature = output.signature()?;
+        let result = match keys.text(&bare(&signature.domain_key())) {
+            // Whether it fits or not (RFC 6376, 3.6.1).
+            Some(text) if !is_for_mail(text) => unusable(),
+            _ => output.result().clone(),
+        };
+        Some((signature.d.to_ascii_lowercase(), result))
     };
     Some(results.iter().filter_map(of_signature).collect())
 }
@@ -229,14 +244,9 @@ fn with_crlf(mail: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Whether a key that is said to be of Ed25519 can be one (RFC 8463, 4): the verifier takes any octets for it.
-fn is_of_its_length(record: &str) -> bool {
-    let tags = record.split(';').filter_map(|tag| tag.split_once('='));
-    let mut of = HashMap::new();
-    of.extend(tags.map(|(name, value)| (name.trim(), value.replace(char::is_whitespace, ""))));
-    let key = of.get("p").map_or("", String::as_str);
-    let is_ed25519 = of.get("k").is_some_and(|kind| kind == "ed25519");
-    !is_ed25519 || key.is_empty() || STANDARD.decode(key).is_ok_and(|key| key.len() == 32)
+/// What is made of a key that is none, or none for this.
+fn unusable() -> DkimResult {
+    DkimResult::PermError(Error::Dkim(DkimError::UnsupportedKeyType))
 }
 
 fn bare(name: &str) -> String {
@@ -264,15 +274,13 @@ impl ResolverCache<Box<str>, Txt> for Keys {
             })
         };
         let text = found.and_then(|record| record.text.as_deref());
-        let key = text.ok_or_else(none).and_then(|text| {
-            let malformed = Error::Dkim(DkimError::UnsupportedKeyType);
-            let sound = is_of_its_length(text).then_some(text).ok_or(malformed);
-            DomainKey::parse(sound?.as_bytes())
-        });
-        Some(match key {
-            Ok(key) => Txt::DomainKey(Arc::new(key)),
-            Err(why) => Txt::Error(why),
-        })
+        let key = text.ok_or_else(none);
+        Some(
+            match key.and_then(|text| DomainKey::parse(text.as_bytes())) {
+                Ok(key) => Txt::DomainKey(Arc::new(key)),
+                Err(why) => Txt::Error(why),
+            },
+        )
     }
 
     fn remove<Q>(&self, _: &Q) -> Option<Txt>

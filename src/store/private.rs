@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -18,6 +18,12 @@ pub enum PrivateError {
         path: PathBuf,
         /// What went wrong.
         cause: io::Error,
+    },
+    /// It is a directory or a device.
+    #[error("{path}: it is no file; name the file that holds the secret")]
+    NoFile {
+        /// What it is that was named.
+        path: PathBuf,
     },
     /// Others may read it, and so may have its secret.
     #[error("{path}: others may read or change it; if that was never so before: chmod 600 {path}")]
@@ -45,11 +51,14 @@ impl PrivateError {
 
 /// What the file holds, unless others may read it too.
 pub fn read(path: &Path) -> Result<String, PrivateError> {
-    let mode = fs::metadata(path)
-        .map_err(failed(path))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0 {
+    let meta = fs::metadata(path).map_err(failed(path))?;
+    // A pipe may be a shell's own, from what a command prints.
+    if !meta.is_file() && !meta.file_type().is_fifo() {
+        return Err(PrivateError::NoFile {
+            path: path.to_owned(),
+        });
+    }
+    if meta.permissions().mode() & 0o077 != 0 {
         return Err(PrivateError::Open {
             path: path.to_owned(),
         });
@@ -139,6 +148,10 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let error = read(&path).unwrap_err().to_string();
             assert!(error.contains("chmod 600"), "{error}");
+        }
+        for other in [dir.path(), Path::new("/dev/null")] {
+            let error = read(other).unwrap_err().to_string();
+            assert!(error.contains("it is no file"), "{error}");
         }
     }
 }

@@ -104,12 +104,16 @@ fn is_plain_address(text: &str) -> bool {
         && all(text.as_bytes(), u8::is_ascii_graphic)
 }
 
-/// Whether a character steers a terminal or a reader's eye instead of showing: controls, line and
-/// paragraph separators, zero-width and bidirectional marks.
+/// Whether a character steers a terminal or a reader's eye instead of showing: controls, line and paragraph separators,
+/// and what shows nothing, so that two texts look the same and are not: zero-width and bidirectional marks, fillers,
+/// variation selectors, tags (Unicode's `Default_Ignorable_Code_Point`).
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// [`line`] of text that is not needed as it was.
@@ -242,6 +246,23 @@ impl RecipientStatus {
             reply: optional(self.reply),
             remote_queue_id: optional(self.remote_queue_id),
             ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_hidden;
+
+    #[test]
+    fn what_shows_nothing_is_hidden() {
+        for c in "\u{1b}\u{ad}\u{200b}\u{202e}\u{3164}\u{fe0f}\u{feff}\u{e0001}\u{e0041}\u{e0100}"
+            .chars()
+        {
+            assert!(is_hidden(c), "{}", c.escape_unicode());
+        }
+        for c in " aé\u{301}葛❤\u{1f600}".chars() {
+            assert!(!is_hidden(c), "{}", c.escape_unicode());
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod certificate;
 pub mod clean;
 pub mod disclosure;
 pub mod domain;
+pub mod domain_key;
 pub mod id;
 mod letters;
 pub mod mtrk;

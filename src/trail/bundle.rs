@@ -165,8 +165,10 @@ impl ProofText {
 pub enum Broken {
     #[error("larger than {} MiB", ARCHIVE_OCTETS_MAX >> 20)]
     TooBig,
-    #[error("not a tar file, or damaged: {0}")]
-    NotTar(String),
+    #[error("it is compressed; unpack it and verify the tar file that was made")]
+    Compressed,
+    #[error("no evidence archive, or a damaged one: its octets are not those of a tar file")]
+    NotTar,
     #[error("holds {0:?}, which no evidence archive does")]
     Stranger(String),
     #[error("{0} is missing")]
@@ -250,6 +252,9 @@ impl Bundle {
 
 type File = (String, Vec<u8>);
 
+/// How files begin that gzip, bzip2, xz and zstd made; no name in an archive of ours begins so.
+const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
+
 /// A tar of these files and their digests, the same for the same files wherever and whenever it is made.
 fn pack(files: &[(String, &[u8])]) -> Vec<u8> {
     let sum = |(name, octets): &(String, &[u8])| format!("{}  {name}\n", digest(octets));
@@ -268,7 +273,10 @@ fn pack(files: &[(String, &[u8])]) -> Vec<u8> {
 
 /// The files of an archive, each once, under names that may stand there.
 fn unpack(archive: &[u8]) -> Result<Vec<File>, Broken> {
-    let damaged = |why: std::io::Error| Broken::NotTar(why.to_string());
+    if COMPRESSED.iter().any(|start| archive.starts_with(start)) {
+        return Err(Broken::Compressed);
+    }
+    let damaged = |_: std::io::Error| Broken::NotTar;
     let mut files: Vec<File> = Vec::new();
     let mut names = BTreeSet::new();
     for entry in Archive::new(archive).entries().map_err(damaged)? {
@@ -284,7 +292,7 @@ fn unpack(archive: &[u8]) -> Result<Vec<File>, Broken> {
         files.push((name, octets));
     }
     if files.is_empty() {
-        return Err(Broken::NotTar("it holds no file".to_owned()));
+        return Err(Broken::NotTar);
     }
     Ok(files)
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use mail_auth::common::crypto::Algorithm;
 use mail_auth::common::verify::VerifySignature;
 use mail_auth::dkim::Signature;
-use mail_auth::{AuthenticatedMessage, DkimResult, MessageAuthenticator};
+use mail_auth::{AuthenticatedMessage, DkimOutput, DkimResult, MessageAuthenticator};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -22,6 +22,7 @@ use crate::hop::Hop;
 use crate::hop::digest::{Digest, Stuffing};
 use crate::hop::route::Names;
 use crate::track::domain::is_within;
+use crate::track::domain_key::is_for_mail;
 
 /// Signatures of one message that are looked at; each may cost a look-up and a public key operation.
 const SIGNATURES_MAX: usize = 4;
@@ -92,7 +93,15 @@ impl Signed {
         for result in &results {
             debug!(domain = %self.domain, result = %result.result(), "DKIM");
         }
-        results.iter().any(|r| *r.result() == DkimResult::Pass)
+        let passed = results.iter().filter(|r| *r.result() == DkimResult::Pass);
+        for signature in passed.filter_map(DkimOutput::signature) {
+            // Out of the resolver's memory.
+            let record = name_servers.txt_raw_lookup(signature.domain_key()).await;
+            if record.is_ok_and(|text| is_for_mail(&String::from_utf8_lossy(&text))) {
+                return true;
+            }
+        }
+        false
     }
 }
 

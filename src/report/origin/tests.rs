@@ -131,6 +131,42 @@ fn what_is_altered_is_told_from_what_is_unknown() {
     assert_eq!(keys_wanted(&mail, HOST), BTreeSet::from([name]));
 }
 
+/// What the record says of its key's use decides, and what it forbids has the mail judged as if nobody signed it, whether
+/// the signature fits or not (RFC 6376, 3.6.1).
+#[test]
+fn a_key_counts_as_its_record_allows() {
+    let unfit = Origin::UnfitKey {
+        domain: "example.net".to_owned(),
+    };
+    let shown = signed("example.net", true);
+    for (more, domain, expected) in [
+        ("s=email; h=sha256; t=s", "example.net", &shown),
+        ("s=email:tlsrpt; h=sha1:sha256", "example.net", &shown),
+        ("s=tlsrpt", "example.net", &unfit),
+        ("h=sha1", "example.net", &unfit),
+        ("t=y", "example.net", &unfit),
+        ("v=DKIM1", "example.net", &unfit),
+        ("t=s", "example.net; i=a@example.net", &shown),
+        ("t=s", "example.net; i=@mx1.example.net", &unfit),
+        ("n=none", "example.net; i=@mx1.example.net", &shown),
+        ("n=none", "example.net; i=@example.org", &unfit),
+    ] {
+        let signers = [signer(domain, 1)];
+        let mail = mail("hoptrail@mx1.example.net", &signers);
+        let mut keys = keys(&[signer("example.net", 1)]);
+        for record in keys.0.values_mut() {
+            let text = record.text.as_mut().unwrap();
+            *text = text.replace("v=DKIM1;", &format!("v=DKIM1; {more};"));
+        }
+        assert_eq!(origin(&mail, HOST, &keys), *expected, "{more} {domain}");
+        let text = String::from_utf8(mail).unwrap();
+        let altered = text.replace("Status: 2.0.0", "Status: 2.0.1");
+        let altered = origin(altered.as_bytes(), HOST, &keys);
+        let is_unusable = *expected == unfit && !domain.contains("i=");
+        assert_eq!(altered == unfit, is_unusable, "{more} {domain}");
+    }
+}
+
 /// Whoever alters a report and signs it himself is not taken for its hop.
 #[test]
 fn a_broken_signature_is_not_healed_by_a_strangers() {

@@ -205,6 +205,34 @@ fn order_case_folding_comments_and_unknown_fields_do_not_matter() {
     );
 }
 
+/// What a value is, and so what Auth covers: blanks at its ends are no part of it, one in front of a fold is, and so is
+/// the one that makes the fold.
+#[test]
+fn who_wraps_lines_anew_changes_values() {
+    let sample = sample();
+    let lines: Vec<&str> = sample.split("\r\n").collect();
+    let altered = |is_before_fold: bool| {
+        let line = |pair: &[&str]| match pair {
+            [line, next] => {
+                let wanted =
+                    line.starts_with("X-Hoptrail") && next.starts_with(' ') == is_before_fold;
+                format!("{line}{}\r\n", if wanted { "  " } else { "" })
+            }
+            _ => String::new(),
+        };
+        lines.windows(2).map(line).collect::<String>()
+    };
+    let canonical = |mail: &str| read(mail.as_bytes()).unwrap().unwrap().canonical;
+    let (at_end, before_fold) = (altered(false), altered(true));
+    let with_tab = sample.replace("\r\n mail=", "\r\n\tmail=");
+    for mail in [&at_end, &before_fold, &with_tab] {
+        assert_ne!(*mail, sample);
+    }
+    assert_eq!(canonical(&at_end), canonical(&sample));
+    assert_ne!(canonical(&before_fold), canonical(&sample));
+    assert_ne!(canonical(&with_tab), canonical(&sample));
+}
+
 #[test]
 fn limits_hold() {
     let mut long = sample().replace(

@@ -186,9 +186,11 @@ fn signed(trails: &Trails, all_count: bool) -> Finding {
             finding(Holds::All, text)
         }
         n => {
-            let text = format!(
-                "{n} of {all} {of_all} are signed by the domain of their host ({domains}) and unchanged"
-            );
+            let are = match n {
+                1 => "is signed by the domain of its host",
+                _ => "are signed by the domain of their host",
+            };
+            let text = format!("{n} of {all} {of_all} {are} ({domains}) and unchanged");
             finding(Holds::Partly, text)
         }
     }

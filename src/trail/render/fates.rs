@@ -127,11 +127,35 @@ fn quiet(recipient: &Recipient, message: &Message, view: &View) -> &'static str 
     }
 }
 
-/// The words of others on each recipient, by its place; `None`: on somebody of whom no hop told.
-pub fn words_by_recipient(message: &Message) -> HashMap<Option<usize>, Vec<&Word>> {
-    let mut words: HashMap<Option<usize>, Vec<&Word>> = HashMap::new();
+/// Words of others that are shown of each recipient, and of all that no hop told of: anybody can send any number.
+const WORDS_SHOWN: usize = 5;
+
+/// What others say of one recipient, or of all that no hop told of.
+#[derive(Default)]
+pub struct Heard<'a> {
+    /// What of it is shown.
+    pub shown: Vec<&'a Word>,
+    more: usize,
+}
+
+impl Heard<'_> {
+    /// That there is more than is shown.
+    pub fn more(&self) -> Option<String> {
+        let more = self.more;
+        (more > 0).then(|| format!("? and {more} more such words; timeline --json tells all"))
+    }
+}
+
+/// The words of others on each recipient, by its place; `None`: on those of whom no hop told.
+pub fn words_by_recipient(message: &Message) -> HashMap<Option<usize>, Heard<'_>> {
+    let mut words: HashMap<Option<usize>, Heard> = HashMap::new();
     for word in &message.words {
-        words.entry(word.recipient).or_default().push(word);
+        let heard = words.entry(word.recipient).or_default();
+        if heard.shown.len() < WORDS_SHOWN {
+            heard.shown.push(word);
+        } else {
+            heard.more += 1;
+        }
     }
     words
 }

@@ -4,13 +4,12 @@
 use anstyle::Style;
 use compact_str::CompactString;
 
-use super::fates::{fate, said, stranger, words_by_recipient};
+use super::fates::{Heard, fate, said, stranger, words_by_recipient};
 use super::format::{cut, fill_all, fill_list, plain, put};
 use super::line::Line;
 use super::paint::{Brush, DIM, RED, outcome_style, paint};
 use super::verdict::verdict;
 use super::{TERMINAL_COLUMNS, View, spent, tree, trust};
-use crate::trail::message::Word;
 use crate::trail::{Message, NotOurs, Outcome, Trails, Truth};
 
 /// Characters of an id in the list, if so many tell the ids apart.
@@ -258,19 +257,30 @@ fn recipients(out: &mut String, message: &Message, view: &View) {
             put(out, format_args!("{left}{}\n", paint(style, &line)));
             left = " ".repeat(width + 4);
         }
-        heard(out, words.get(&Some(n)), message, width + 4, view);
+        if let Some(heard) = words.get(&Some(n)) {
+            let shown = heard.shown.iter().map(|word| said(word, message, view));
+            for said in shown.chain(heard.more()) {
+                set_in(out, &said, width + 4, DIM, view);
+            }
+        }
     }
     if let Some(untold) = untold(message) {
-        for line in fill_all(&untold, view.room(2)) {
-            put(out, format_args!("  {line}\n"));
-        }
+        set_in(out, &untold, 2, Style::new(), view);
     }
-    for other in words.get(&None).into_iter().flatten() {
-        let address = plain(&other.address) + stranger(message);
-        for line in fill_all(&address, view.room(2)) {
-            put(out, format_args!("  {line}\n"));
-        }
-        heard(out, Some(&vec![*other]), message, width + 4, view);
+    if let Some(others) = words.get(&None) {
+        strangers(out, others, message, width + 4, view);
+    }
+}
+
+/// Those of whom others speak and no hop told.
+fn strangers(out: &mut String, heard: &Heard, message: &Message, indent: usize, view: &View) {
+    for word in &heard.shown {
+        let address = plain(&word.address) + stranger(message);
+        set_in(out, &address, 2, Style::new(), view);
+        set_in(out, &said(word, message, view), indent, DIM, view);
+    }
+    if let Some(more) = heard.more() {
+        set_in(out, &more, 2, DIM, view);
     }
 }
 
@@ -280,17 +290,9 @@ pub fn untold(message: &Message) -> Option<String> {
     (untold > 0).then(|| format!("and {untold} more, of whom no hop has told yet"))
 }
 
-/// The words of others, set in so far.
-fn heard(
-    out: &mut String,
-    words: Option<&Vec<&Word>>,
-    message: &Message,
-    indent: usize,
-    view: &View,
-) {
-    for word in words.into_iter().flatten() {
-        for line in fill_all(&said(word, message, view), view.room(indent)) {
-            put(out, format_args!("{:indent$}{}\n", "", paint(DIM, &line)));
-        }
+/// Lines of their own, set in so far.
+fn set_in(out: &mut String, text: &str, indent: usize, style: Style, view: &View) {
+    for line in fill_all(text, view.room(indent)) {
+        put(out, format_args!("{:indent$}{}\n", "", paint(style, &line)));
     }
 }

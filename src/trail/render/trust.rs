@@ -74,7 +74,7 @@ pub fn origins(message: &Message) -> Vec<String> {
                 plain(domain)
             ),
             Origin::UnfitKey { domain } => format!(
-                "signed, but the key of {} is malformed or does not go with the signature",
+                "signed, but the key of {} is malformed, not for mail, on trial, or does not go with the signature",
                 plain(domain)
             ),
             Origin::Altered { domain } => format!(
@@ -162,7 +162,9 @@ fn for_one_reason(why: Why, reports: &[&NotOurs], view: &View) -> String {
 /// Why a report is part of no message.
 pub fn reason(why: Why) -> &'static str {
     match why {
-        Why::WrongProof => "wrong proof, so not about mail you sent",
+        Why::WrongProof => {
+            "wrong proof: about another user's mail, or changed on the way (as by a gateway that wraps lines anew)"
+        }
         Why::Altered => {
             "altered, or made up by somebody who knows the id: the key of your message does not \
              fit what it says"

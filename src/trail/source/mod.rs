@@ -46,10 +46,11 @@ pub enum SourceError {
     Missing(PathBuf),
     #[error("{path}: cannot be read: {why}")]
     Unreadable { path: PathBuf, why: io::Error },
-    #[error(
-        "{0} holds neither `new` nor `cur`, so it is no Maildir, and no .eml file; did you mean {0}/Maildir?"
-    )]
-    Plain(PathBuf),
+    #[error("{path} holds neither `new` nor `cur`, so it is no Maildir, and no .eml file{}", meant(maildir.as_deref()))]
+    Plain {
+        path: PathBuf,
+        maildir: Option<PathBuf>,
+    },
     #[error(
         "{0} is a pipe, which nobody may ever write to; for what a command prints give - and standard input"
     )]
@@ -67,6 +68,22 @@ impl SourceError {
             why,
         }
     }
+}
+
+/// The Maildir that may be meant by a directory that is none: the one in it, or the one that it is a part of.
+fn maildir_beside(path: &Path) -> Option<PathBuf> {
+    let within = Some(path.join("Maildir")).filter(|inner| maildir::is_maildir(inner));
+    let around = || {
+        let whole = path.canonicalize().ok()?;
+        Some(whole.parent()?.to_owned()).filter(|outer| maildir::is_maildir(outer))
+    };
+    within.or_else(around)
+}
+
+fn meant(maildir: Option<&Path>) -> String {
+    maildir.map_or_else(String::new, |path| {
+        format!("; did you mean {}?", path.display())
+    })
 }
 
 /// What names a mail in its source, from one reading to the next.
@@ -127,7 +144,8 @@ impl Source {
         }
         let mails = directory::mails(&path).map_err(SourceError::unreadable(&path))?;
         if mails.is_empty() {
-            return Err(SourceError::Plain(path));
+            let maildir = maildir_beside(&path);
+            return Err(SourceError::Plain { path, maildir });
         }
         Ok(Self::Directory(path))
     }
@@ -185,6 +203,14 @@ impl Source {
             n += 1;
             found(Place::Within(self, n), mail);
         });
+    }
+
+    /// Where it lies on this machine.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Maildir(path) | Self::Directory(path) | Self::File(path) => Some(path),
+            Self::Stdin | Self::Imap(_) => None,
+        }
     }
 
     /// Whether each of its mails has a [`Key`].

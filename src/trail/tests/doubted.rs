@@ -125,11 +125,15 @@ fn a_key_that_was_replaced_silences_nobody() {
         "{other}"
     );
     let malformed = shown_by("v=DKIM1; k=ed25519; p=AAAA".to_owned());
-    assert!(
-        malformed.contains("signed, but the key of example.net is malformed"),
-        "{malformed}"
-    );
-    for shown in [other, malformed] {
+    let own = signer("example.net").key().record();
+    let not_for_mail = shown_by(own.replace("k=", "s=tlsrpt; k="));
+    for unfit in [&malformed, &not_for_mail] {
+        assert!(
+            unfit.contains("signed, but the key of example.net is malformed"),
+            "{unfit}"
+        );
+    }
+    for shown in [other, malformed, not_for_mail] {
         assert!(
             shown.starts_with("Delivered (origin not shown) in "),
             "{shown}"

@@ -8,7 +8,7 @@ use crate::report::{Mailing, write};
 use crate::track::{Event, HopReport, TrackingId};
 use crate::trail::custody::{Silence, custody};
 use crate::trail::message::Joined;
-use crate::trail::render::{json, terminal, verdict};
+use crate::trail::render::{html, json, terminal, verdict};
 use crate::trail::{Outcome, Trails, load};
 
 /// Reads a [`mailbox`].
@@ -260,6 +260,30 @@ fn a_word_that_names_no_message_is_joined_with_care() {
     foreign.message_id = Some("another@origin.test".to_owned());
     let trails = read(&quiet(&[foreign]), &[OPENSMTPD]);
     assert!(trails.messages[0].words.is_empty());
+}
+
+/// Who knows an ENVID can mail any number of words on the message; the answer stays one that can be read.
+#[test]
+fn any_number_of_words_takes_a_few_lines() {
+    let text = String::from_utf8(SENDMAIL.to_vec()).unwrap();
+    let made_up = |n| {
+        let other = text.replace("carol@s.test", &format!("u{n}@s.test"));
+        other
+            .replace("mx.s.test", &format!("mx{n}.s.test"))
+            .into_bytes()
+    };
+    let made_up: Vec<Vec<u8>> = (0..200).map(made_up).collect();
+    let notices: Vec<&[u8]> = made_up.iter().map(Vec::as_slice).collect();
+    let report = lab("mx.s.test", &[("bob@s.test", Event::Delivered)]);
+    let trails = read(&quiet(&[report]), &notices);
+    assert_eq!(trails.messages[0].words.len(), 400);
+    for text in [
+        terminal::message(&trails.messages[0], &view()),
+        html::page(&trails, &view()),
+    ] {
+        assert_eq!(text.matches(", says ").count(), 10, "{text}");
+        assert_eq!(text.matches("and 195 more").count(), 2, "{text}");
+    }
 }
 
 /// A recipient no hop told of is no recipient of the trail: who knows an ENVID could make up any.

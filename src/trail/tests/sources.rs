@@ -157,7 +157,14 @@ fn mails_that_are_moved_while_they_are_read_are_all_read() {
 fn what_is_no_source_is_explained() {
     let dir = tempfile::tempdir().unwrap();
     let said = |path: &Path| Source::at(path).unwrap_err().to_string();
-    assert!(said(dir.path()).contains("neither `new` nor `cur`"));
+    let plain = said(dir.path());
+    assert!(plain.contains("neither `new` nor `cur`") && !plain.contains("did you mean"));
+    let inner = dir.path().join("Maildir");
+    fs::create_dir_all(inner.join("new")).unwrap();
+    let meant = format!("did you mean {}?", inner.display());
+    for near in [dir.path(), &inner.join("new")] {
+        assert!(said(near).contains(&meant), "{}", said(near));
+    }
     assert!(said(&dir.path().join("none")).contains("the Maildir your mail goes to"));
     let file = dir.path().join("mbox");
     put(&file, b"From x\n");

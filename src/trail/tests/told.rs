@@ -166,7 +166,7 @@ fn an_ip_address_keeps_all_its_parts_in_the_list() {
 #[test]
 fn json_on_a_terminal_steers_nothing() {
     let mut trails = read(&three_hops(&["bob@example.net"]));
-    let from = "\u{9b}31m\u{202e}\u{7f}\"\\é\n@example.net";
+    let from = "\u{9b}31m\u{202e}\u{7f}\"\\é\n\u{e0041}@example.net";
     trails.not_ours.push(crate::trail::NotOurs {
         id: TrackingId::new("x").unwrap(),
         host: "mx".to_owned(),

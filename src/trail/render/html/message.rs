@@ -4,7 +4,6 @@ use maud::{Markup, html};
 
 use super::{foreign, outcome_sign, spent};
 use crate::track::{HopReport, RecipientStatus};
-use crate::trail::message::Word;
 use crate::trail::render::fates::{fate, said, stranger, words_by_recipient};
 use crate::trail::render::format::{duration_up, rfc3339};
 use crate::trail::render::moments::{Moment, fate_us, moments};
@@ -63,28 +62,33 @@ fn facts(message: &Message, view: &View) -> Markup {
 
 fn recipients(message: &Message, view: &View) -> Markup {
     let words = words_by_recipient(message);
-    let of = |n| words.get(&n).into_iter().flatten();
     html! {
         dl.recipients {
             @for (n, recipient) in message.recipients.iter().enumerate() {
                 dt { (foreign(&recipient.address)) }
                 dd class=(color(message.outcome_for(recipient))) { (fate(recipient, message, view)) }
-                @for word in of(Some(n)) { (heard(word, message, view)) }
+                @if let Some(heard) = words.get(&Some(n)) {
+                    @for word in &heard.shown { (unproved(&said(word, message, view))) }
+                    @if let Some(more) = heard.more() { (unproved(&more)) }
+                }
             }
             @if let Some(untold) = untold(message) {
                 dd.open { (untold) }
             }
-            @for word in of(None) {
-                dt { (foreign(&word.address)) (stranger(message)) }
-                (heard(word, message, view))
+            @if let Some(others) = words.get(&None) {
+                @for word in &others.shown {
+                    dt { (foreign(&word.address)) (stranger(message)) }
+                    (unproved(&said(word, message, view)))
+                }
+                @if let Some(more) = others.more() { (unproved(&more)) }
             }
         }
     }
 }
 
 /// What others say; nothing proves it.
-fn heard(word: &Word, message: &Message, view: &View) -> Markup {
-    html! { dd.heard { (said(word, message, view)) } }
+fn unproved(said: &str) -> Markup {
+    html! { dd.heard { (said) } }
 }
 
 /// The class that gives an answer its colour.

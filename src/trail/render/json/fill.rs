@@ -51,7 +51,9 @@ pub fn escaped(text: &str) -> String {
     for c in text.chars() {
         match c {
             c if c != '\n' && is_hidden(c) => {
-                put(&mut out, format_args!("\\u{:04x}", u32::from(c)));
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    put(&mut out, format_args!("\\u{unit:04x}"));
+                }
             }
             c => out.push(c),
         }
