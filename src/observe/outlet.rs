@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::write;
 use rustix::net::{SendFlags, send};
+use rustix::termios::tcgetsid;
 
 /// So much a pipe takes at once if it takes anything (`PIPE_BUF` of pipe(7), Linux).
 const ASKED_OCTETS: usize = 4096;
@@ -20,8 +21,8 @@ pub enum Outlet<'a> {
     Socket(BorrowedFd<'a>),
     /// Into a pipe or to a terminal, opened once more, as a file of ours that does not wait.
     Reopened(OwnedFd),
-    /// Into what may not be opened again, as another user's pipe: asked before each write. (A terminal that is asked may
-    /// take less than it says.)
+    /// Into what may not be opened again, as another user's pipe: asked before each write. (Another session's terminal
+    /// may still take less than it says, and then waits.)
     Asked(BorrowedFd<'a>),
 }
 
@@ -37,10 +38,12 @@ impl<'a> Outlet<'a> {
     }
 }
 
+/// By its place; or as the terminal of this session, which may be opened whoever owns it.
 fn reopened(there: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}", there.as_raw_fd());
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    open(path, flags, Mode::empty())
+    let reopen = |path: &str| open(path, flags, Mode::empty());
+    reopen(&format!("/proc/self/fd/{}", there.as_raw_fd()))
+        .or_else(|_| tcgetsid(there).and_then(|_| reopen("/dev/tty")))
 }
 
 /// As much as is taken at once.
