@@ -56,9 +56,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(check(&args.config));
     }
     let config = config::load(&args.config)?;
-    let _log = observe::log::start();
+    let log = observe::log::start();
     // The mailer lives here; sessions have threads of their own.
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.spawn(log.catch_up());
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

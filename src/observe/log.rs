@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tracing::level_filters::LevelFilter;
@@ -21,13 +23,26 @@ use super::turn;
 /// Room for a line as most are.
 const LINE_OCTETS_USUAL: usize = 512;
 
-/// The log of a process. Dropped, it has written all that was logged.
+/// How long the end of a process waits for whoever reads its log to take the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The log of a process. Dropped, it has written all that was logged, if that was read.
 #[must_use]
 pub struct Log(());
 
+impl Log {
+    /// Writes what was logged while whoever reads the log did not keep up, as soon as that can be. Never ends.
+    pub fn catch_up(&self) -> impl Future<Output = ()> + use<> {
+        turn::catch_up()
+    }
+}
+
 impl Drop for Log {
     fn drop(&mut self) {
-        turn::flush();
+        let start = Instant::now();
+        while !turn::has_caught_up() && start.elapsed() < LAST_LINES {
+            thread::sleep(turn::TRY_AGAIN);
+        }
     }
 }
 
@@ -36,6 +51,8 @@ pub fn start() -> Log {
     let wanted = std::env::var("HOPTRAIL_LOG").ok();
     let wanted = wanted.and_then(|words| words.parse().ok());
     let shown = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    // What tells of lost lines is never left out.
+    let shown = shown.with_target(turn::TARGET, LevelFilter::WARN);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(turn::Ways)
         .event_format(Lines {

@@ -1,19 +1,34 @@
 //! The lines of the log on their way to standard error. Those of a thread with an event loop leave in one write with the
 //! others of its turn: they wait until it has nothing else to do, or until an answer is due that must not come before
-//! them. What tells of trouble leaves at once, and so does what other threads log, behind all that waits.
+//! them. What tells of trouble leaves at once, and so does what other threads log, behind all that waits. Mail outranks
+//! them all: where standard error has no room they are left to wait, and [`catch_up`] writes them later.
 
 use std::cell::Cell;
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tracing::{Level, Metadata};
+use tokio::sync::Notify;
+use tracing::{Level, Metadata, warn};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// No more octets wait than this and a line.
-const OCTETS_MAX: usize = 8192;
+use super::backlog::Backlog;
+use super::outlet::Outlet;
+
+/// How often standard error is tried that had no room.
+pub(super) const TRY_AGAIN: Duration = Duration::from_millis(10);
+
+/// What these lines themselves are logged as.
+pub(super) const TARGET: &str = module_path!();
+
+static STANDARD_ERROR: LazyLock<Outlet<'static>> =
+    LazyLock::new(|| Outlet::to(rustix::stdio::stderr()));
 
 /// What waits. Of all threads, so that the lines keep their order and the end of the process finds them.
-static WAITING: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static WAITING: Mutex<Backlog> = Mutex::new(Backlog::new());
+
+/// Rung when there is something for [`catch_up`] to do.
+static BEHIND: Notify = Notify::const_new();
 
 thread_local! {
     static STATE: Cell<State> = const { Cell::new(State::WritesAtOnce) };
@@ -40,13 +55,43 @@ pub fn end() {
     }
 }
 
-/// Writes all that waits.
-pub(super) fn flush() {
-    write_out(&mut waiting(), &mut io::stderr());
+/// Writes all that waits, as far as there is room.
+fn flush() {
+    with_waiting(Backlog::write_out);
 }
 
-fn waiting() -> MutexGuard<'static, Vec<u8>> {
+/// Does this to what waits, and has somebody see to what found no room.
+fn with_waiting(act: impl FnOnce(&mut Backlog, &mut &'static Outlet<'static>)) {
+    let mut waiting = waiting();
+    let before = waiting.is_behind();
+    act(&mut waiting, &mut &*STANDARD_ERROR);
+    if waiting.is_behind() && !before {
+        BEHIND.notify_one();
+    }
+}
+
+fn waiting() -> MutexGuard<'static, Backlog> {
     WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes what found no room as soon as there is some. Never ends.
+pub(super) async fn catch_up() {
+    loop {
+        BEHIND.notified().await;
+        while !has_caught_up() {
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+}
+
+/// Writes what there is room for, and tells of what was lost. Whether that is all.
+pub(super) fn has_caught_up() -> bool {
+    flush();
+    let lost = waiting().take_lost();
+    if let Some(lost) = lost {
+        warn!("{lost} log lines were lost: whoever reads standard error did not keep up");
+    }
+    !waiting().is_behind()
 }
 
 /// Gives lines their way.
@@ -75,74 +120,12 @@ impl Write for Way {
         if self.waits {
             STATE.set(State::HasSome);
         }
-        add(&mut waiting(), line, self.waits, &mut io::stderr());
+        with_waiting(|waiting, to| waiting.add(line, self.waits, to));
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         flush();
         Ok(())
-    }
-}
-
-fn add(waiting: &mut Vec<u8>, line: &[u8], waits: bool, to: &mut impl Write) {
-    waiting.extend_from_slice(line);
-    if !waits || waiting.len() > OCTETS_MAX {
-        write_out(waiting, to);
-    }
-}
-
-/// A log that cannot be written has nobody to be told of it.
-fn write_out(waiting: &mut Vec<u8>, to: &mut impl Write) {
-    if !waiting.is_empty() {
-        let _ = to.write_all(waiting);
-        waiting.clear();
-    }
-    if waiting.capacity() > 2 * OCTETS_MAX {
-        *waiting = Vec::new();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What reached the other side, write by write.
-    #[derive(Default)]
-    struct Writes(Vec<Vec<u8>>);
-
-    impl Write for Writes {
-        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-            self.0.push(octets.to_vec());
-            Ok(octets.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn lines_that_wait_leave_in_their_order_with_the_first_that_does_not() {
-        let (mut waiting, mut to) = (Vec::new(), Writes::default());
-        for (line, waits) in [("a\n", true), ("b\n", true), ("c\n", false), ("d\n", false)] {
-            add(&mut waiting, line.as_bytes(), waits, &mut to);
-        }
-        assert_eq!(to.0, [&b"a\nb\nc\n"[..], b"d\n"]);
-        write_out(&mut waiting, &mut to);
-        assert_eq!(to.0.len(), 2, "nothing is left");
-    }
-
-    #[test]
-    fn a_long_turn_holds_little() {
-        let (mut waiting, mut to) = (Vec::new(), Writes::default());
-        for line in [vec![b'x'; 100], vec![b'y'; 5 * OCTETS_MAX]] {
-            for _ in 0..200 {
-                add(&mut waiting, &line, true, &mut to);
-                assert!(waiting.len() <= OCTETS_MAX && waiting.capacity() <= 2 * OCTETS_MAX);
-            }
-        }
-        write_out(&mut waiting, &mut to);
-        let octets: usize = to.0.iter().map(Vec::len).sum();
-        assert_eq!(octets, 200 * (100 + 5 * OCTETS_MAX));
     }
 }

@@ -25,13 +25,18 @@ impl Hoptrail {
     /// Runs `serve` with this configuration (all but `state_dir`, which is put in front, and the store's time, if
     /// there is none in it) and waits until every listener answers.
     pub fn serve(config: &str) -> Self {
+        Self::serve_as(config, |_| ())
+    }
+
+    /// The same, started as `set_up` says.
+    pub fn serve_as(config: &str, set_up: impl FnOnce(&mut Command)) -> Self {
         let home = TempDir::with_prefix("hoptrail-hop-").expect("a temporary directory");
         let state_dir = home.path().join("state");
         fs::create_dir(&state_dir).expect("a directory can be made");
         let text = format!("state_dir = '{}'\n{}", state_dir.display(), patient(config));
         fs::write(home.path().join("hoptrail.toml"), &text).expect("a file can be written");
         let mut hop = Self {
-            child: spawn(home.path()),
+            child: spawn(home.path(), set_up),
             listeners: listeners(&text),
             home,
         };
@@ -118,7 +123,7 @@ impl Hoptrail {
     pub fn start_again(&mut self) {
         let ended = self.child.try_wait();
         assert!(matches!(ended, Ok(Some(_))), "it still runs");
-        self.child = spawn(self.home.path());
+        self.child = spawn(self.home.path(), |_| ());
         self.wait_until_ready();
     }
 
@@ -165,20 +170,21 @@ impl Drop for Hoptrail {
     }
 }
 
-fn spawn(home: &Path) -> Child {
+fn spawn(home: &Path, set_up: impl FnOnce(&mut Command)) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(home.join("log"))
         .expect("a file can be made");
-    Command::new(BINARY)
+    let mut serve = Command::new(BINARY);
+    serve
         .args(["serve", "--config"])
         .arg(home.join("hoptrail.toml"))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a file can be shared"))
-        .stderr(log)
-        .spawn()
-        .expect("the binary can be run")
+        .stderr(log);
+    set_up(&mut serve);
+    serve.spawn().expect("the binary can be run")
 }
 
 /// The configuration with time enough for the store: what a test is told of must not hang on how long the disk has to

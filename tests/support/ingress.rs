@@ -26,10 +26,20 @@ impl Ingress {
 
     /// With more lines for the top of its configuration, and for the listener.
     pub fn with(mta: Script, top: &str, listener: &str) -> Self {
+        Self::served(mta, top, listener, Hoptrail::serve)
+    }
+
+    /// The same, started by `serve`.
+    pub fn served(
+        mta: Script,
+        top: &str,
+        listener: &str,
+        serve: impl FnOnce(&str) -> Hoptrail,
+    ) -> Self {
         let mta = mta.start();
         let reports = tempfile::tempdir().expect("a temporary directory");
         let entrance = net::address();
-        let hoptrail = Hoptrail::serve(&format!(
+        let hoptrail = serve(&format!(
             "hostname = 'mx1.test'\n{top}\n\
              [reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:{}'\n\
              [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\n\

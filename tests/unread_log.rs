@@ -1,0 +1,179 @@
+//! A hop whose standard error nobody reads, or late: mail passes and a stop stops it, whoever reads late misses nothing
+//! up to a bound, and what is lost beyond it is counted where it is missing.
+
+#![allow(clippy::expect_used)]
+
+mod support;
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use support::dialogue::Dialogue;
+use support::hoptrail::Hoptrail;
+use support::ingress::Ingress;
+use support::sink::Sink;
+use support::{PATIENCE, Stopwatch};
+
+const MESSAGE: &[u8] = b"Subject: x\r\n\r\ntext\r\n.\r\n";
+
+/// Fewer lines than are kept, but more than a pipe or a socket takes, and more than both keep.
+const MANY: usize = 2500;
+const TOO_MANY: usize = 10_000;
+
+/// The end where the log is to be read.
+type Log = Box<dyn Read + Send>;
+
+fn pipe() -> (Log, Stdio) {
+    let (from, to) = io::pipe().expect("a pipe");
+    (Box::new(from), to.into())
+}
+
+/// As systemd's journal gives one.
+fn socket() -> (Log, Stdio) {
+    let (from, to) = UnixStream::pair().expect("a pair of sockets");
+    (Box::new(from), std::os::fd::OwnedFd::from(to).into())
+}
+
+/// A hop that logs all it can to there.
+fn hop(log: Stdio) -> Ingress {
+    let top = "limits = { bad_commands_max = 1000000 }\ntimeouts = { drain_s = 1 }";
+    Ingress::served(Sink::smtp().offer("PIPELINING"), top, "", |config| {
+        Hoptrail::serve_as(config, |serve| {
+            serve.stderr(log).env("HOPTRAIL_LOG", "hoptrail=debug");
+        })
+    })
+}
+
+/// Has it log so many lines, each of a command that it refuses. The client is still there: its end may be a line, too.
+fn log(hop: &Ingress, lines: usize) -> Dialogue {
+    const TOGETHER: usize = 100;
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    for _ in 0..lines / TOGETHER {
+        client.send("MAIL FROM:<alice@origin.test> TRACK=SOON\r\n".repeat(TOGETHER));
+        for _ in 0..TOGETHER {
+            client.expect("501");
+        }
+    }
+    client
+}
+
+fn submit(client: &mut Dialogue, track: &str) {
+    client.send(format!(
+        "MAIL FROM:<alice@origin.test>{track}\r\nRCPT TO:<bob@dest.test>\r\nDATA\r\n"
+    ));
+    for reply in ["250", "250", "354"] {
+        client.expect(reply);
+    }
+    client.send(MESSAGE);
+    client.expect("250");
+}
+
+/// Reads a log as it comes, each line whole.
+fn follow(from: Log) -> Receiver<Value> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines() {
+            let line = line.expect("the log can be read");
+            let line = serde_json::from_str(&line).unwrap_or_else(|_| panic!("torn: {line}"));
+            // The test may have seen enough.
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
+
+fn next(lines: &Receiver<Value>) -> Value {
+    lines.recv_timeout(PATIENCE).expect("a line of the log")
+}
+
+fn is_refusal(line: &Value) -> bool {
+    line["target"] == "hoptrail::hop::site"
+}
+
+/// How many lines this one says were lost.
+fn lost(line: &Value) -> Option<usize> {
+    let (count, words) = line["message"].as_str()?.split_once(' ')?;
+    let lost = words == "log lines were lost: whoever reads standard error did not keep up";
+    lost.then(|| count.parse().expect("a number"))
+}
+
+#[test]
+fn mail_passes_and_a_stop_stops_while_nobody_reads_the_log() {
+    const MAILS: usize = 150;
+    for (from, to) in [pipe(), socket()] {
+        let mut hop = hop(to);
+        drop(log(&hop, TOO_MANY));
+        let mut client = hop.client();
+        client.command("EHLO client.test", "250");
+        for _ in 0..MAILS {
+            submit(&mut client, " TRACK=NOW");
+            submit(&mut client, "");
+        }
+        hop.mta.wait_for(2 * MAILS);
+        hop.wait_for_mails(MAILS);
+        let stopped = Stopwatch::start();
+        hop.hoptrail.terminate();
+        client.expect("421 4.3.2");
+        assert!(hop.hoptrail.stop().success());
+        let took = stopped.elapsed();
+        assert!(took < Duration::from_secs(8), "{took:?}");
+        drop(from);
+    }
+}
+
+#[test]
+fn what_was_lost_is_told_where_it_is_missing() {
+    for (from, to) in [pipe(), socket()] {
+        let hop = hop(to);
+        let _there = log(&hop, TOO_MANY);
+        let lines = follow(from);
+        let mut refusals = 0;
+        let lost = loop {
+            let line = next(&lines);
+            refusals += usize::from(is_refusal(&line));
+            if let Some(lost) = lost(&line) {
+                assert_eq!(line["level"], "WARN", "{line}");
+                break lost;
+            }
+        };
+        assert!(refusals > MANY, "{refusals}");
+        assert_eq!(refusals + lost, TOO_MANY);
+        let _there = log(&hop, MANY);
+        for _ in 0..MANY {
+            let line = next(&lines);
+            assert!(is_refusal(&line), "{line}");
+        }
+    }
+}
+
+#[test]
+fn who_reads_late_or_always_misses_nothing() {
+    for (from, to) in [pipe(), socket()] {
+        let mut hop = hop(to);
+        drop(log(&hop, MANY));
+        let lines = follow(from);
+        for _ in 0..3 {
+            let read = (0..MANY).map(|_| {
+                loop {
+                    let line = next(&lines);
+                    if is_refusal(&line) {
+                        break;
+                    }
+                }
+            });
+            assert_eq!(read.count(), MANY);
+            drop(log(&hop, MANY));
+        }
+        hop.hoptrail.stop();
+        let rest: Vec<_> = lines.iter().collect();
+        assert_eq!(rest.iter().filter(|line| is_refusal(line)).count(), MANY);
+        assert_eq!(rest.last().expect("lines")["message"], "stopping");
+    }
+}
