@@ -7,6 +7,7 @@ mod support;
 
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use support::Stopwatch;
@@ -418,6 +419,37 @@ fn pipelined_groups_keep_their_order_also_past_a_refusal() {
     client.expect("221");
     assert!(client.is_closed());
     assert_eq!(hop.mta.wait_for(1)[0].data, b"x: y\r\n\r\nbody\r\n");
+}
+
+/// RFC 2920, 3.1: it stands behind DATA, so it is the text of a message, whatever the MTA thinks of that.
+#[test]
+fn text_behind_a_refused_data_is_not_followed_though_it_comes_by_itself() {
+    const REFUSALS: [(&str, &str); 2] = [("RCPT TO:<nobody", "550 5.1.1"), ("DATA", "554 5.5.1")];
+    const THOUGHT: Duration = Duration::from_millis(400);
+    let mta = REFUSALS.iter().fold(postfix_like(), |mta, (line, reply)| {
+        mta.always(line, &format!("{reply} no"))
+    });
+    let hop = Ingress::before(mta.pause(THOUGHT));
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client.command("MAIL FROM:<alice@origin.test>", "250");
+    client.command("RCPT TO:<nobody@dest.test>", "550 5.1.1");
+    client.send("DATA\r\n");
+    thread::sleep(THOUGHT / 4);
+    client.send("Subject: x\r\n\r\nRSET\r\nMAIL FROM:<mallory@evil.test>\r\n");
+    client.expect("554 5.5.1");
+    client.expect("554 5.5.0");
+    assert!(client.is_closed());
+    let last = hop.mta.commands().pop();
+    assert_eq!(last.as_deref(), Some("DATA"));
+
+    // What the client says once it has heard is as good as ever.
+    let mut client = hop.client();
+    client.command("EHLO client.test", "250");
+    client.command("MAIL FROM:<alice@origin.test>", "250");
+    client.command("DATA", "554 5.5.1");
+    client.command("RSET", "250");
+    client.command("QUIT", "221");
 }
 
 #[test]

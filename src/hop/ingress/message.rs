@@ -11,7 +11,7 @@ use super::stranger::{conclude, digest};
 use crate::hop::arriving::Arrival;
 use crate::hop::body::BodyError;
 use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
-use crate::hop::client::{End, bare_newline, early_message};
+use crate::hop::client::{End, HELLO_FIRST, bare_newline, early_message};
 use crate::hop::deadline::Wait;
 use crate::hop::log_step;
 use crate::hop::transaction::{Envelope, no_verdict};
@@ -31,8 +31,12 @@ pub(super) struct Chunks {
 impl Ingress<'_> {
     /// DATA, as it was written.
     pub(super) async fn data(&mut self, line: &[u8]) -> Result<(), End> {
+        if self.client.hello_due {
+            return self.client.refuse_data(&self.site.hop, &HELLO_FIRST).await;
+        }
         if self.chunks.is_some() {
-            return self.refuse(&DATA_AFTER_BDAT);
+            let hop = &self.site.hop;
+            return self.client.refuse_data(hop, &DATA_AFTER_BDAT).await;
         }
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(line).await?;
@@ -45,7 +49,7 @@ impl Ingress<'_> {
         }
         self.answer(reply)?;
         if code != 354 {
-            return Ok(());
+            return self.client.ends_group().await;
         }
         // A 354 without a MAIL we saw accepted is the MTA's business; there is nothing to track then.
         let mut envelope = self.envelope.take();
