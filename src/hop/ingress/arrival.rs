@@ -174,8 +174,11 @@ fn untrackable(site: &Site, envelope: &Envelope, head: &Head) -> Option<&'static
     if envelope.overflown {
         return Some("more recipients than the limit");
     }
-    if head.place().is_none() || !takes_field_before(&head.text) {
+    if !takes_field_before(&head.text) {
         return Some("begins with no header field");
+    }
+    if head.place().is_none() {
+        return Some("no place left for a carry header");
     }
     site.caused(head.block(), &envelope.recipients)
 }
