@@ -1,5 +1,5 @@
 //! Chunks (RFC 3030) with real peers on both sides of an egress and a delivery: Exim sends them, Postfix and
-//! Dovecot take them; and how much of a long one is held.
+//! Dovecot take them; behind an ingress Postfix and Exim do; and how much of a long one is held.
 
 #![allow(clippy::expect_used)]
 
@@ -150,6 +150,46 @@ fn exims_chunks_reach_postfix_as_it_takes_them() {
         report.ok_or_else(|| format!("{mails:?}"))
     });
     assert_eq!(report.of_recipients("X-Hoptrail-Event"), ["relayed"; 3]);
+}
+
+/// The carry header stands on top of the message, or behind its first field where that comes in pieces.
+#[test]
+fn a_header_block_in_many_chunks_crosses_real_mtas_tracked() {
+    let message = wire(MESSAGE);
+    let cuts: [&[usize]; 5] = [&[1], &[3, 2], &[14], &[40, 20], &[1; 60]];
+    for make in [Mta::postfix, Mta::exim] {
+        let (entrance, exit, reports) = (net::address(), net::address(), reports());
+        let sink = Sink::smtp().offer("8BITMIME").start();
+        let mta = make("mx1.test").next_hop(NextHop::Lmtp(exit)).start();
+        let ingress = format!("protocol = 'smtp'\nnext_hop = 'smtp://{}'", mta.address());
+        let egress = format!("protocol = 'lmtp'\nnext_hop = '{}'", sink.next_hop());
+        let _hoptrail = serve(
+            &reports,
+            &[("ingress", entrance, ingress), ("egress", exit, egress)],
+        );
+        let mut client = Dialogue::open(entrance);
+        client.command("EHLO client.test", "250");
+        for (number, cuts) in cuts.iter().enumerate() {
+            client.command("MAIL FROM:<alice@origin.test> TRACK=NOW", "250");
+            client.command("RCPT TO:<bob@dest.test>", "250");
+            let mut rest = &message[..];
+            for octets in *cuts {
+                let (chunk, behind) = rest.split_at(*octets);
+                client.send([format!("BDAT {octets}\r\n").as_bytes(), chunk].concat());
+                client.expect("250");
+                rest = behind;
+            }
+            client.send([format!("BDAT {} LAST\r\n", rest.len()).as_bytes(), rest].concat());
+            client.expect("250");
+            let mail = sink.wait_for(number + 1).remove(number).mail();
+            assert!(mail.below_trace() == MESSAGE, "{cuts:?}: {mail:?}");
+            assert_eq!(mail.hoptrail_fields(), Vec::<String>::new());
+        }
+        wait_until(PATIENCE, "a report of each", || {
+            let told = Mail::in_maildir(reports.path()).len();
+            (told == cuts.len()).then_some(()).ok_or(told.to_string())
+        });
+    }
 }
 
 #[test]

@@ -193,6 +193,48 @@ fn mail_goes_through_every_mta_that_knows_nothing() {
     }
 }
 
+/// Near its limit an MTA counts what it adds itself; there, too, a message that asks is taken where any other is.
+#[test]
+fn no_mail_is_too_large_because_it_is_tracked() {
+    const LIMIT: usize = 100_000;
+    for make in [Mta::postfix, Mta::exim] {
+        let setting = format!("message_size_limit = {LIMIT}");
+        let hop = Hop::around(make("mx.test").setting(&setting), "lmtp");
+        let mut client = Dialogue::open(hop.entrance);
+        client.command("EHLO client.test", "250");
+        let verdicts = [-3000, -1200, -1050, -900, -750, -300, 100].map(|above| {
+            let octets = LIMIT.saturating_add_signed(above);
+            let [asks, other] =
+                [" TRACK=NOW", ""].map(|track| is_taken(&mut client, octets, track));
+            assert_eq!(asks, other, "{octets} octets");
+            asks
+        });
+        let taken = verdicts.iter().filter(|taken| **taken).count();
+        assert!(taken > 0 && taken < verdicts.len(), "{verdicts:?}");
+    }
+}
+
+/// What becomes of a message of so many octets, announced as such.
+fn is_taken(client: &mut Dialogue, octets: usize, track: &str) -> bool {
+    client.send(format!(
+        "MAIL FROM:<{SENDER}> SIZE={octets}{track}\r\nRCPT TO:<bob@dest.test>\r\n"
+    ));
+    let replies = [client.reply(), client.reply()];
+    if !replies.iter().all(|reply| reply[0].starts_with('2')) {
+        client.command("RSET", "250");
+        return false;
+    }
+    let mut message = [
+        wire(MESSAGE),
+        b"a line as any other\r\n".repeat(octets / 20),
+    ]
+    .concat();
+    message.truncate(octets - 2);
+    message.extend_from_slice(b"\r\n");
+    client.data(&message);
+    client.reply()[0].starts_with('2')
+}
+
 /// What `OpenSMTPD` makes of two replies at once is a second copy, half a minute later; so its log is asked.
 #[test]
 fn no_mta_is_told_too_much_at_once() {

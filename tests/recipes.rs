@@ -1,5 +1,5 @@
-//! What README has Postfix say, taken from there: with it every way out leads through hoptrail, and a slow domain holds
-//! up nobody.
+//! What README has Postfix and Exim say, taken from there: with it every way out leads through hoptrail, and behind
+//! Postfix a slow domain holds up nobody.
 
 #![allow(clippy::expect_used)]
 
@@ -29,11 +29,24 @@ struct Hop {
 impl Hop {
     /// `routes` are the egress', and these the domains that are Postfix's own.
     fn of(setup: Setup, world: Script, routes: &str) -> Self {
+        Self::with(world, routes, |exit, delivery| {
+            let mut lines = recipe("main.cf", exit, delivery);
+            if !lines.iter().any(|line| line.starts_with("relay_transport")) {
+                // As it is without a word; the lab's own main.cf has another.
+                lines.push("relay_transport = relay".to_owned());
+            }
+            lines.iter().fold(setup, |setup, line| setup.setting(line))
+        })
+    }
+
+    /// Around an MTA that sends to these two addresses, of the egress and of the delivery.
+    fn with(
+        world: Script,
+        routes: &str,
+        setup: impl FnOnce(SocketAddrV4, SocketAddrV4) -> Setup,
+    ) -> Self {
         let [entrance, exit, delivery] = [(); 3].map(|()| net::address());
-        let mta = recipe(exit, delivery)
-            .iter()
-            .fold(setup, |setup, line| setup.setting(line))
-            .start();
+        let mta = setup(exit, delivery).start();
         let (world, store) = (world.start(), Sink::lmtp().start());
         let hoptrail = Hoptrail::serve(&format!(
             "hostname = 'mx1.test'\n[reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:/nonexistent'\n\
@@ -53,6 +66,21 @@ impl Hop {
         }
     }
 
+    /// These leave by the egress, and those by the delivery.
+    fn assert_ways_out(&self, world: &[&str], ours: &[&str]) {
+        let ways = [(&self.world, world), (&self.store, ours)];
+        for (sink, to) in ways
+            .iter()
+            .flat_map(|(sink, all)| all.iter().map(move |to| (sink, to)))
+        {
+            let before = sink.transactions().len();
+            self.submit(&[to]);
+            let seen = sink.wait_for(before + 1).remove(before);
+            assert_eq!(seen.mail().hoptrail_fields(), Vec::<String>::new(), "{to}");
+            assert!(seen.recipients[0].contains(to), "{seen:?}");
+        }
+    }
+
     fn submit(&self, to: &[&str]) {
         let mut client = Dialogue::open(self.entrance);
         client.command("EHLO client.test", "250");
@@ -65,22 +93,24 @@ impl Hop {
     }
 }
 
-/// README's lines of main.cf, with these listeners in the place of its own.
-fn recipe(egress: SocketAddrV4, delivery: SocketAddrV4) -> Vec<String> {
+/// README's lines of this file, with these listeners in the place of its own.
+fn recipe(file: &str, egress: SocketAddrV4, delivery: SocketAddrV4) -> Vec<String> {
     let (_, behind) = include_str!("../README.md")
-        .split_once("\n# main.cf")
+        .split_once(&format!("\n# {file}"))
         .expect("the recipe");
     let (block, _) = behind.split_once("```").expect("its end");
-    let lines = block.lines().skip(1).map(|line| {
-        line.replace("127.0.0.1:10026", &egress.to_string())
-            .replace("127.0.0.1:10027", &delivery.to_string())
-    });
-    let mut lines: Vec<String> = lines.collect();
-    if !lines.iter().any(|line| line.starts_with("relay_transport")) {
-        // As it is without a word; the lab's own main.cf has another.
-        lines.push("relay_transport = relay".to_owned());
-    }
-    lines
+    let places = [("10026", egress), ("10027", delivery)];
+    let line = |line: &str| {
+        places.iter().fold(line.to_owned(), |line, (port, place)| {
+            [":", "::"].iter().fold(line, |line, between| {
+                line.replace(
+                    &format!("127.0.0.1{between}{port}"),
+                    &format!("{}{between}{}", place.ip(), place.port()),
+                )
+            })
+        })
+    };
+    block.lines().skip(1).map(line).collect()
 }
 
 #[test]
@@ -92,19 +122,20 @@ fn every_way_out_of_postfix_leads_through_hoptrail() {
         .setting("virtual_mailbox_domains = virtual.test")
         .setting("virtual_mailbox_maps = static:all");
     let hop = Hop::of(setup, Sink::smtp(), "");
-    for (ours, to) in [
-        (false, "bob@remote.test"),
-        (false, "bob@relay.test"),
-        (true, "bob@virtual.test"),
-        (true, "bob@home.test"),
-    ] {
-        let sink = if ours { &hop.store } else { &hop.world };
-        let before = sink.transactions().len();
-        hop.submit(&[to]);
-        let seen = sink.wait_for(before + 1).remove(before);
-        assert_eq!(seen.mail().hoptrail_fields(), Vec::<String>::new(), "{to}");
-        assert!(seen.recipients[0].contains(to), "{seen:?}");
-    }
+    hop.assert_ways_out(
+        &["bob@remote.test", "bob@relay.test"],
+        &["bob@virtual.test", "bob@home.test"],
+    );
+}
+
+#[test]
+fn every_way_out_of_exim_leads_through_hoptrail() {
+    let hop = Hop::with(Sink::smtp(), "", |exit, delivery| {
+        let setup = Mta::exim("mx1.test").setting("domainlist local_domains = home.test");
+        let lines = recipe("exim4.conf", exit, delivery);
+        lines.iter().fold(setup, |setup, line| setup.service(line))
+    });
+    hop.assert_ways_out(&["bob@remote.test"], &["bob@home.test"]);
 }
 
 /// Thirty mails are under way, and none is answered while the test lasts.

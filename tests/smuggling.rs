@@ -1,5 +1,6 @@
 //! SMTP smuggling behind real MTAs: in front of each stands an ingress, and a message carries what somebody, somewhere,
-//! has taken for the end of data, followed by a transaction of its own. One message arrives, or none; never two.
+//! has taken for the end of data, followed by a transaction of its own. One message arrives, or none; never two. None
+//! does where DATA is refused, and its text comes all the same.
 
 #![allow(clippy::expect_used)]
 
@@ -39,6 +40,18 @@ fn message(end: &str, recipient: &str) -> String {
         "Subject: x\r\n\r\nfirst{end}MAIL FROM:<{FORGED}>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n\
          Subject: faked\r\n\r\nsecond\r\n"
     )
+}
+
+/// A message whose DATA is refused, since it is for nobody, with its text right behind that; there, too, is a transaction.
+fn send_refused(to: SocketAddrV4, recipient: &str) -> Said {
+    let mut client = Dialogue::open(to);
+    client.command("EHLO client.test", "250");
+    client.command("MAIL FROM:<alice@origin.test>", "250");
+    client.send(format!(
+        "DATA\r\nSubject: x\r\n\r\nfirst\r\nRSET\r\nMAIL FROM:<{FORGED}>\r\nRCPT TO:<{recipient}>\r\n\
+         BDAT 18 LAST\r\nSubject: faked\r\n\r\n.\r\n"
+    ));
+    said(client)
 }
 
 /// What was said to a message: the MTA's word on it, and whatever came behind that. Nobody asked for anything more.
@@ -109,6 +122,10 @@ fn nothing_is_smuggled(mta: Setup) {
     let _hoptrail = serve(&ways, &mta);
     let mut taken = Vec::new();
     for (name, entrance) in &ways {
+        let Said { verdict, more } = send_refused(*entrance, "bob@dest.test");
+        assert!(verdict.starts_with('5'), "{name}: {verdict}");
+        let alone = more.lines().count() == 1;
+        assert!(more.starts_with("554 5.5.0") && alone, "{name}: {more}");
         for (number, end) in ENDS.iter().enumerate() {
             let (text, chunk) = (
                 format!("{number}.{name}.text@dest.test"),

@@ -103,14 +103,21 @@ fn words(mut words: Vec<OsString>) -> Vec<OsString> {
     if called.is_some_and(|name| name == sendmail::NAME) {
         words.insert(1, sendmail::NAME.into());
     }
+    if is_sendmail(&words) {
+        return sendmail::without_origins(words);
+    }
     words
+}
+
+fn is_sendmail(words: &[OsString]) -> bool {
+    words.get(1).is_some_and(|word| word == sendmail::NAME)
 }
 
 /// Says what is wrong with the command line, or the help it asks for.
 fn misused(error: &clap::Error, words: &[OsString]) -> ExitCode {
     // Who cannot be told gets the exit code.
     let _ = error.print();
-    if error.use_stderr() && words.get(1).is_some_and(|word| word == sendmail::NAME) {
+    if error.use_stderr() && is_sendmail(words) {
         return ExitCode::from(sendmail::EX_USAGE);
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))

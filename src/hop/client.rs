@@ -94,9 +94,9 @@ pub fn bare_newline(code: u16) -> Reply {
     Reply::new(code, "5.5.2", "a line ends with CR LF, nothing else")
 }
 
-/// What a message is answered with that nobody asked for yet.
+/// What a message is answered with that nobody asked for yet, or whose DATA was refused.
 pub fn early_message() -> Reply {
-    Reply::new(554, "5.5.0", "the message came before the 354")
+    Reply::new(554, "5.5.0", "the message came before the reply to DATA")
 }
 
 /// What came while a command was awaited.
@@ -295,6 +295,27 @@ impl Client {
     /// (RFC 2920, 3.1), and whoever does may be hiding something in it.
     pub fn is_early(&self) -> bool {
         !self.wire.buffered().is_empty()
+    }
+
+    /// Answers a DATA that goes no further, as [`refuse`](Self::refuse) does.
+    pub async fn refuse_data(&mut self, hop: &Hop, refusal: &Refusal) -> Result<(), End> {
+        self.refuse(hop, refusal)?;
+        self.ends_group().await
+    }
+
+    /// Whether a DATA that is refused was the last of its group, as it has to be (RFC 2920, 3.1); its reply is not
+    /// written yet. What came behind it is the text of a message: followed, it would have its author give the commands.
+    pub async fn ends_group(&mut self) -> Result<(), End> {
+        // What the system still holds was sent before the reply, too. An end of the stream is met again.
+        poll_fn(|context| {
+            let _ = self.wire.poll_fill(context);
+            Poll::Ready(())
+        })
+        .await;
+        if self.is_early() {
+            return Err(End::Refuse(early_message()));
+        }
+        Ok(())
     }
 
     /// The message behind a 354, which is written first.

@@ -14,6 +14,9 @@ pub struct Head {
     /// How much of it is known to be header block.
     block: usize,
     whole: bool,
+    goes_on: bool,
+    /// Octets of the text that have gone on, and stay as they are.
+    gone: usize,
 }
 
 impl Head {
@@ -25,6 +28,8 @@ impl Head {
         Self {
             block: end.unwrap_or_else(fields),
             whole: end.is_some_and(|end| end <= octets_max),
+            goes_on: end.is_none() && text.len() <= octets_max,
+            gone: 0,
             text,
         }
     }
@@ -39,9 +44,26 @@ impl Head {
         self.whole
     }
 
-    /// Whether its first line is here, or is known not to come.
-    pub fn has_begun(&self) -> bool {
-        self.whole || memmem::find(&self.text, b"\r\n").is_some()
+    /// The same, of which so many octets have gone on already, all of them in its first field.
+    pub fn behind(self, gone: usize) -> Self {
+        Self { gone, ..self }
+    }
+
+    /// Where a field can be put, if that is known: on top once the first line is here, or else behind the first field.
+    pub fn place(&self) -> Option<usize> {
+        if self.gone == 0 {
+            let has_begun = self.whole || memmem::find(&self.text, b"\r\n").is_some();
+            return has_begun.then_some(0);
+        }
+        let first = self.block().get(header_fields(self.block()).next()?)?;
+        // A lone LF ends it for some and not for others.
+        let place = first.len();
+        (place >= self.gone && first.ends_with(b"\r\n")).then_some(place)
+    }
+
+    /// Whether the header block goes on behind what is here, which is within the limit.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
     }
 
     /// What of the body came with a header block that is whole.
@@ -52,22 +74,24 @@ impl Head {
 
     /// Takes `field`, a part of the header block, out.
     pub fn remove(&mut self, field: Range<usize>) {
-        self.block -= field.len();
-        self.text.drain(field);
+        self.replace(field, &[]);
     }
 
-    /// Puts `text`, whole lines, in the place of `field`, a part of the header block.
+    /// Puts `text`, whole lines, in the place of `field`, a part of the header block; not where that has gone on.
     pub fn replace(&mut self, field: Range<usize>, text: &[u8]) {
+        if field.start < self.gone {
+            return;
+        }
         self.block = self.block - field.len() + text.len();
         self.text.splice(field, text.iter().copied());
     }
 
-    /// Puts `field`, whole lines, on top.
-    pub fn put_on_top(&mut self, field: &[u8]) {
+    /// Puts `field`, whole lines, at this [place](Self::place).
+    pub fn put(&mut self, place: usize, field: &[u8]) {
         let len = self.text.len();
         self.text.extend_from_slice(field);
-        self.text.copy_within(..len, field.len());
-        self.text[..field.len()].copy_from_slice(field);
+        self.text.copy_within(place..len, place + field.len());
+        self.text[place..place + field.len()].copy_from_slice(field);
         self.block += field.len();
     }
 
@@ -86,11 +110,43 @@ mod tests {
     fn a_field_is_put_on_top_of_what_is_there() {
         for text in ["From: a\r\n\r\nbody", "\r\n", ""] {
             let mut head = Head::new(text.into(), Some(text.len().min(11)), 64);
-            head.put_on_top(b"X-Longer-Than-Some: than the text\r\n");
+            let place = head.place();
+            assert_eq!(place, Some(0), "{text:?}");
+            head.put(0, b"X-Longer-Than-Some: than the text\r\n");
             let whole = ["X-Longer-Than-Some: than the text\r\n", text].concat();
             assert_eq!(head.text, whole.as_bytes());
             assert_eq!(head.block(), &whole.as_bytes()[..35 + text.len().min(11)]);
         }
+    }
+
+    #[test]
+    fn behind_what_has_gone_on_there_is_a_place_once_the_first_field_is_whole() {
+        let end = |text: &str| text.find("\r\n\r\n").map(|end| end + 4);
+        for (text, gone, place) in [
+            ("A: b\r\nC: d\r\n\r\n", 3, Some(6)),
+            ("A: b\r\nC", 5, Some(6)),
+            ("A: b\r\n\r\nbody", 6, Some(6)),
+            ("A: b\r\n\r\nbody", 7, None),
+            ("A: b\r\n c\r\nD: e\r\n", 6, Some(10)),
+            ("A: b\r\n c\r\n", 6, None),
+            ("A: b\r\n", 2, None),
+            ("A: b\nC: d\r\n\r\n", 2, None),
+            ("\r\nbody", 1, None),
+            ("A: b\r\n", 0, Some(0)),
+            ("A: b\r", 0, None),
+            ("", 0, None),
+        ] {
+            let mut head = Head::new(text.into(), end(text), 64).behind(gone);
+            assert_eq!(head.place(), place, "{text:?} {gone}");
+            let first = header_fields(head.block()).next();
+            if let Some(first) = first {
+                head.remove(first);
+                assert_eq!(head.text.len() == text.len(), gone > 0, "{text:?} {gone}");
+            }
+        }
+        let mut head = Head::new(b"A: b\r\nC: d\r\n\r\n".into(), Some(14), 64).behind(2);
+        head.put(6, b"X: y\r\n");
+        assert_eq!(head.block(), b"A: b\r\nX: y\r\nC: d\r\n\r\n");
     }
 
     #[test]

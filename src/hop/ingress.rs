@@ -182,9 +182,7 @@ impl Ingress<'_> {
         };
         match command.verb {
             // The MTA still knows the hello from before STARTTLS. A chunk is read and refused as one without a MAIL.
-            Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Auth | Verb::Other
-                if self.client.hello_due =>
-            {
+            Verb::Mail | Verb::Rcpt | Verb::Auth | Verb::Other if self.client.hello_due => {
                 self.refuse(&HELLO_FIRST)
             }
             Verb::Starttls => self.starttls().await,

@@ -51,6 +51,11 @@ impl Envelope {
         }
     }
 
+    /// Whether it is tracked, or may come to be.
+    pub fn may_be_tracked(&self) -> bool {
+        self.tracked.is_some() || self.wish.is_some()
+    }
+
     /// Keeps an accepted recipient, up to `recipients_max` of them.
     pub fn admit(&mut self, recipient: Recipient, recipients_max: usize) {
         if self.recipients.len() < recipients_max {

@@ -110,6 +110,10 @@ impl Transfer<'_> {
         self.client.refuse(&self.site.hop, refusal)
     }
 
+    async fn refuse_data(&mut self, refusal: &Refusal) -> Result<(), End> {
+        self.client.refuse_data(&self.site.hop, refusal).await
+    }
+
     async fn follow(&mut self, line: &[u8]) -> Result<(), End> {
         let command = match Command::parse(line.strip_suffix(b"\r\n").unwrap_or(line)) {
             Ok(command) => command,
@@ -300,13 +304,13 @@ impl Transfer<'_> {
         if self.chunks.is_some() {
             // RFC 3030, 2: the state is indeterminate, until RSET.
             self.chunks = Some(Chunks::Failed);
-            return self.refuse(&DATA_AFTER_BDAT);
+            return self.refuse_data(&DATA_AFTER_BDAT).await;
         }
         if self.mail.as_ref().is_none_or(|mail| mail.rcpts.is_empty()) {
-            return self.refuse(&NO_RECIPIENT);
+            return self.refuse_data(&NO_RECIPIENT).await;
         }
         if self.mail.as_ref().is_some_and(|mail| is_binary(&mail.line)) {
-            return self.refuse(&BINARY_IN_DATA);
+            return self.refuse_data(&BINARY_IN_DATA).await;
         }
         let Some(mut mail) = self.mail.take() else {
             return Ok(());

@@ -171,7 +171,7 @@ impl Setup {
         self
     }
 
-    /// One more line of master.cf (Postfix only).
+    /// One more line of master.cf (Postfix), or of the routers and transports that stand in place of the lab's (Exim).
     pub fn service(mut self, line: &str) -> Self {
         self.services.push(line.to_owned());
         self
@@ -282,7 +282,9 @@ impl Setup {
             let _ = writeln!(routers, "rest:\n{}", exim_router(next_hop));
         }
         let state = State::new();
-        let text = include_str!("../lab/exim.conf.in")
+        let text = include_str!("../lab/exim.conf.in");
+        let text = self
+            .exim_sections(text)
             .replace("@SETTINGS@", &self.settings.join("\n"))
             .replace("@MAX_RCPT@", if self.one_recipient { "1" } else { "100" })
             .replace("@ROUTERS@", &routers);
@@ -294,6 +296,17 @@ impl Setup {
             &["exim4", "-bdf", "-q1s"],
             &["var/log/exim4/mainlog", "var/log/exim4/paniclog"],
         )
+    }
+
+    fn exim_sections(&self, template: &str) -> String {
+        let Some((before, sections)) = template.split_once("begin routers\n") else {
+            return template.to_owned();
+        };
+        let (_, after) = sections.split_once("begin retry\n").unwrap_or_default();
+        match self.services.as_slice() {
+            [] => template.to_owned(),
+            lines => format!("{before}{}\nbegin retry\n{after}", lines.join("\n")),
+        }
     }
 
     fn start_opensmtpd(&self) -> Daemon {

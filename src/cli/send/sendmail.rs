@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, anyhow};
 use lettre::Address;
 
-pub use self::options::Args;
+pub use self::options::{Args, without_origins};
 use super::Surroundings;
 use super::account::{Account, FILE};
 use super::job::{Job, Submitted, finish, own_host};

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::ffi::OsString;
+
 use clap::Parser;
 use tempfile::TempDir;
 
@@ -21,6 +23,7 @@ struct Line {
 
 fn line(words: &[&str]) -> Result<Args, clap::Error> {
     let words = ["sendmail"].iter().chain(words);
+    let words = without_origins(words.map(OsString::from).collect());
     Line::try_parse_from(words).map(|line| line.args)
 }
 
@@ -151,6 +154,20 @@ async fn the_calls_of_well_known_programs_are_understood() {
         );
         assert_eq!(received.mail.contains(" RET=HDRS"), words.contains(&"-R"));
         assert_eq!(received.data, MAIL.replace('\n', "\r\n").as_bytes());
+    }
+}
+
+#[test]
+fn where_exim_is_told_that_a_message_comes_from_is_no_recipient() {
+    for (words, to) in [
+        ("-oMr smtp -oMa 192.0.2.1 bob@y.test", &["bob@y.test"][..]),
+        ("-oMas list bob@y.test -oMt ident", &["bob@y.test"]),
+        // Sendmail's own form, and what is no option any more.
+        ("-oMrsmtp bob@y.test", &["bob@y.test"]),
+        ("-- -oMr bob@y.test", &["-oMr", "bob@y.test"]),
+    ] {
+        let args = line(&words.split(' ').collect::<Vec<_>>()).unwrap();
+        assert_eq!(args.recipients, to, "{words}");
     }
 }
 

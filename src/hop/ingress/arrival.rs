@@ -52,8 +52,8 @@ pub fn concerns_us(site: &Site, envelope: Option<&Envelope>, header: Option<&[u8
 
 /// Looks at the start of a message: takes out a carry header of our own making and a field that asks, honours
 /// what is a request (a carry header if a hop that shares our key made it; no other counts beside it, or a message
-/// that came back would be tracked anew), and puts our carry header on top. Returns what to send, and the
-/// Message-ID.
+/// that came back would be tracked anew), and puts our carry header on top, or behind what has gone on. Returns the
+/// start as it is to be sent, and the Message-ID.
 pub async fn prepare(
     site: &Site,
     manner: Manner,
@@ -93,8 +93,8 @@ pub async fn prepare(
     if let Some(tracked) = &mut envelope.tracked {
         tracked.crosses = carry.is_some();
     }
-    if let Some(field) = carry {
-        head.put_on_top(&field);
+    if let (Some(field), Some(place)) = (carry, head.place()) {
+        head.put(place, &field);
     }
     (head.text, message_id)
 }
@@ -174,8 +174,11 @@ fn untrackable(site: &Site, envelope: &Envelope, head: &Head) -> Option<&'static
     if envelope.overflown {
         return Some("more recipients than the limit");
     }
-    if !head.has_begun() || !takes_field_before(&head.text) {
+    if !takes_field_before(&head.text) {
         return Some("begins with no header field");
+    }
+    if head.place().is_none() {
+        return Some("no place left for a carry header");
     }
     site.caused(head.block(), &envelope.recipients)
 }

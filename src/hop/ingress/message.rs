@@ -10,11 +10,11 @@ use super::arrival::{Coming, Manner, arrived, arriving, concerns_us, prepare};
 use super::stranger::{conclude, digest};
 use crate::hop::arriving::Arrival;
 use crate::hop::body::BodyError;
-use crate::hop::chunk::{DATA_AFTER_BDAT, STRAY_CHUNK, Size};
-use crate::hop::client::{End, bare_newline, early_message};
+use crate::hop::chunk::{Chunk, DATA_AFTER_BDAT, STRAY_CHUNK, Size};
+use crate::hop::client::{End, HELLO_FIRST, bare_newline, early_message};
 use crate::hop::deadline::Wait;
-use crate::hop::log_step;
 use crate::hop::transaction::{Envelope, no_verdict};
+use crate::hop::{Site, log_step};
 use crate::smtp::command::Command;
 use crate::smtp::reply::Reply;
 use crate::track::{Stage, Step};
@@ -24,15 +24,64 @@ pub(super) struct Chunks {
     message_id: Option<String>,
     /// Octets so far.
     octets: u64,
+    /// Its start, which has gone on, until there is a place for a field and what is known then has been looked at.
+    start: Option<Vec<u8>>,
     /// A chunk was refused: nothing of this message is wanted any more (RFC 3030, 2).
     failed: bool,
+}
+
+impl Default for Chunks {
+    /// One of which nothing has come.
+    fn default() -> Self {
+        Self {
+            message_id: None,
+            octets: 0,
+            start: Some(Vec::new()),
+            failed: false,
+        }
+    }
+}
+
+impl Chunks {
+    /// Looks at the start of the message in a chunk, and gives what is to be sent of it. The first chunk may end in the
+    /// first line, of which nobody knows yet whether it is a field: it goes on as it is, since a client that awaits the
+    /// reply to it can be given no other than the MTA's, and the carry header comes behind that field.
+    async fn look(
+        &mut self,
+        site: &Site,
+        manner: Manner,
+        chunk: &mut Chunk<'_>,
+        last: bool,
+        envelope: Option<&mut Envelope>,
+    ) -> Result<Vec<u8>, BodyError> {
+        let Some(start) = self.start.take() else {
+            return Ok(Vec::new());
+        };
+        let gone = start.len();
+        let octets_max = site.hop.limits.header_octets_max;
+        let head = chunk.head(start, octets_max, last).await?.behind(gone);
+        let asks = envelope.as_deref().is_some_and(Envelope::may_be_tracked);
+        if asks && head.goes_on() && head.place().is_none() {
+            let text = head.text[gone..].to_vec();
+            self.start = Some(head.text);
+            return Ok(text);
+        }
+        let (mut text, message_id) = prepare(site, manner, head, envelope).await;
+        self.message_id = message_id;
+        text.drain(..gone);
+        Ok(text)
+    }
 }
 
 impl Ingress<'_> {
     /// DATA, as it was written.
     pub(super) async fn data(&mut self, line: &[u8]) -> Result<(), End> {
+        if self.client.hello_due {
+            return self.client.refuse_data(&self.site.hop, &HELLO_FIRST).await;
+        }
         if self.chunks.is_some() {
-            return self.refuse(&DATA_AFTER_BDAT);
+            let hop = &self.site.hop;
+            return self.client.refuse_data(hop, &DATA_AFTER_BDAT).await;
         }
         let command_us = self.site.hop.clock.now_us();
         let reply = self.ask(line).await?;
@@ -45,7 +94,7 @@ impl Ingress<'_> {
         }
         self.answer(reply)?;
         if code != 354 {
-            return Ok(());
+            return self.client.ends_group().await;
         }
         // A 354 without a MAIL we saw accepted is the MTA's business; there is nothing to track then.
         let mut envelope = self.envelope.take();
@@ -166,9 +215,7 @@ impl Ingress<'_> {
         }
     }
 
-    /// BDAT: the command with what the carry header adds to its count, the octets, and the MTA's reply. A message whose
-    /// first line is not whole in its first chunk goes untracked: whether a field may go before it is not known yet, and
-    /// to await the next chunk would take a reply that the MTA did not give.
+    /// BDAT: the command with what the carry header adds to its count, the octets, and the MTA's reply.
     pub(super) async fn bdat(&mut self, command: &Command<'_>, line: &[u8]) -> Result<(), End> {
         let Some(size) = Size::parse(command.argument()) else {
             return Err(End::Refuse(Size::unreadable()));
@@ -213,25 +260,16 @@ impl Ingress<'_> {
     /// One chunk to the MTA, and its reply.
     async fn chunk(&mut self, size: Size, line: &[u8]) -> Result<(Reply, Option<Arrival>), End> {
         let manner = self.manner(true);
-        if size.last && self.chunks.is_none() {
-            self.keep_to_size(size.octets);
+        let mut chunks = self.chunks.take().unwrap_or_default();
+        chunks.octets = chunks.octets.saturating_add(size.octets);
+        if size.last && chunks.start.is_some() {
+            self.keep_to_size(chunks.octets);
         }
         let mut chunk = self.client.chunk(&self.site.hop, size).await?;
-        let text = if let Some(chunks) = &mut self.chunks {
-            chunks.octets = chunks.octets.saturating_add(size.octets);
-            Vec::new()
-        } else {
-            let octets_max = self.site.hop.limits.header_octets_max;
-            let head = chunk.head(Vec::new(), octets_max, size.last).await?;
-            let (text, message_id) =
-                prepare(self.site, manner, head, self.envelope.as_deref_mut()).await;
-            self.chunks = Some(Box::new(Chunks {
-                message_id,
-                octets: size.octets,
-                failed: false,
-            }));
-            text
-        };
+        let envelope = self.envelope.as_deref_mut();
+        let looked = chunks.look(self.site, manner, &mut chunk, size.last, envelope);
+        let text = looked.await?;
+        self.chunks = Some(chunks);
         let octets = chunk.left() + text.len() as u64;
         let command = if octets == size.octets {
             line.to_vec()

@@ -3,6 +3,8 @@
 //! A carry header makes a message larger, by some 300 octets, and no mail is to be too large for that: where its size is
 //! known before it goes (`SIZE=`, or one chunk that is all of it) and leaves no room, it goes untracked. Behind DATA, or
 //! in several chunks, a message without `SIZE=` is not known before its end, and one so close to the MTA's limit is refused.
+//! How close that is only the MTA knows, which may count what it adds: Postfix its Received field and the envelope, 800
+//! octets for one recipient and 60 for each more. So the last thirty-second of what it takes is left to it.
 
 use tracing::info;
 
@@ -16,6 +18,9 @@ use crate::smtp::xtext;
 use crate::track::TrackRequest;
 use crate::track::carry::CARRY_OCTETS_MAX;
 use crate::track::wish::Wish;
+
+/// The limit that an MTA offers, divided by this, is left for what it may count besides.
+const MARGIN_DIVISOR: u64 = 32;
 
 impl Ingress<'_> {
     /// The MAIL line for the MTA, where it is not as written: without TRACK and MTRK where the MTA does not offer
@@ -71,13 +76,13 @@ impl Ingress<'_> {
         line.map_or((stripped, false), |line| (line, true))
     }
 
-    /// The size of a message with the carry header; `None` if the MTA takes no mail of that size.
+    /// The size of a message with the carry header; `None` if the MTA takes no mail of that size, or may not.
     fn with_carry(&self, size: u64, tracked: Option<&Tracked>, tracking: &Tracking) -> Option<u64> {
         let known = tracked.map(|tracked| carry(self.site, tracked).octets_max(&tracking.keys));
         let roomy = size.saturating_add(known.unwrap_or(CARRY_OCTETS_MAX));
         let offer = self.offer.as_ref();
         let size_max = offer.and_then(|offer| offer.keywords.size_max());
-        if size_max.is_some_and(|max| roomy > max) {
+        if size_max.is_some_and(|max| roomy > max - max / MARGIN_DIVISOR) {
             info!(hop = %self.site.hop.hostname, size, "no room for a carry header: untracked");
             return None;
         }
@@ -92,7 +97,7 @@ impl Ingress<'_> {
         };
         let tracked = envelope.tracked.as_deref();
         let passed = tracked.is_some() && self.next_hop_tracks();
-        let asked = tracked.is_some() || envelope.wish.is_some();
+        let asked = envelope.may_be_tracked();
         if asked && !passed && self.with_carry(size, tracked, tracking).is_none() {
             let envelope = self.envelope.as_mut();
             if let Some(envelope) = envelope {

@@ -116,8 +116,7 @@ impl<'a> Transfer<'a> {
         let mut chunk = self.client.chunk(hop, size).await?;
         let head = chunk.head(start.text, octets_max, size.last).await?;
         let octets = chunk.left();
-        let more_to_come = !head.is_whole() && head.text.len() <= octets_max;
-        if more_to_come {
+        if head.goes_on() {
             let text = head.text;
             self.chunks = Some(Chunks::Held(Held { text, arrival_us }));
             self.client.say(250, "2.0.0", "Ok");

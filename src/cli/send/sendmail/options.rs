@@ -1,5 +1,6 @@
 //! The options of sendmail, as its many callers use them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
@@ -66,6 +67,31 @@ pub struct Args {
 /// without.
 const VALUED: [&str; 9] = ["A", "B", "e", "h", "L", "O", "p", "V", "X"];
 const FLAGS: [&str; 4] = ["G", "m", "n", "U"];
+
+/// Options of Exim's that say where a message comes from, each with its value in the next word. Sendmail's -oM, which sets
+/// a macro, has all in one word.
+const ORIGINS: [&str; 9] = [
+    "-oMa", "-oMaa", "-oMai", "-oMas", "-oMi", "-oMm", "-oMr", "-oMs", "-oMt",
+];
+
+/// The command line without the values of these, which change nothing here and would be taken for recipients.
+pub fn without_origins(words: Vec<OsString>) -> Vec<OsString> {
+    let mut kept = Vec::with_capacity(words.len());
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            kept.push(word);
+            kept.extend(words);
+            break;
+        }
+        if ORIGINS.iter().any(|origin| word == *origin) {
+            words.next();
+        } else {
+            kept.push(word);
+        }
+    }
+    kept
+}
 
 /// They are taken, and that is all.
 #[derive(Clone, Debug)]
