@@ -257,26 +257,16 @@ impl Default for Room {
 
 impl Room {
     /// Reads the mail in a file; `None` if it was moved or deleted since it was listed.
-    pub fn open(
+    fn open(
         &mut self,
         path: &Path,
         octets_max: usize,
         wanted: impl Fn(&[u8]) -> bool,
     ) -> Option<Found<'_>> {
-        self.opened(File::open(path), octets_max, wanted)
-    }
-
-    /// The same of what was opened, or could not be.
-    pub fn opened(
-        &mut self,
-        file: io::Result<File>,
-        octets_max: usize,
-        wanted: impl Fn(&[u8]) -> bool,
-    ) -> Option<Found<'_>> {
-        match file {
+        match File::open(path) {
             Err(why) if why.kind() == io::ErrorKind::NotFound => None,
             Err(why) => Some(Err(why)),
-            Ok(file) => Some(self.read(file, octets_max, wanted)),
+            Ok(file) => Some(self.read(&file, octets_max, wanted)),
         }
     }
 
@@ -284,7 +274,7 @@ impl Room {
     /// `octets_max` and one octet.
     pub fn read(
         &mut self,
-        mut file: File,
+        mut file: &File,
         octets_max: usize,
         wanted: impl Fn(&[u8]) -> bool,
     ) -> Found<'_> {

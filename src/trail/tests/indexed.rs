@@ -53,6 +53,30 @@ impl Home {
     }
 }
 
+/// Programs that copy mail write it in place: what is seen meanwhile is not taken for what it becomes, also after the
+/// directory has come to rest.
+#[test]
+fn a_mail_that_was_seen_half_written_is_read_when_it_is_whole() {
+    let home = Home::with(MAILS);
+    let whole = mail_of(MAILS);
+    let cuts = [0, 60, whole.len() / 2, whole.len() - 20];
+    let path = |cut: usize| home.maildir().join(format!("new/cut{cut}"));
+    for cut in cuts {
+        put(&path(cut), &whole[..cut]);
+    }
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let half = home.read(None);
+    assert_eq!(half.skipped.len(), cuts.len(), "{:?}", half.skipped);
+    assert_eq!(home.read(None), half);
+    for cut in cuts {
+        put(&path(cut), &whole);
+    }
+    let told = home.read(None);
+    assert_eq!(told, told_by(&home.maildir()));
+    let id = read_id(&whole);
+    assert!(told.document.contains(&id) && told.skipped.is_empty());
+}
+
 /// Everything a program may be told.
 #[derive(Debug, PartialEq)]
 struct Told {

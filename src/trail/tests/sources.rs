@@ -183,3 +183,29 @@ fn what_is_left_unread_is_told() {
         "{people}"
     );
 }
+
+/// A mail in a directory may still be being written, too; an empty one never tells anything.
+#[test]
+fn a_saved_mail_that_lacks_its_end_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = mail(1);
+    put(&dir.path().join("a.eml"), &whole[..whole.len() - 10]);
+    put(&dir.path().join("b.eml"), b"");
+    let mut reports = Reports::of([Source::at(dir.path()).unwrap()], None);
+    reports.update().unwrap();
+    assert!(reports.are_growing());
+    let whys = |reports: &Reports| {
+        let skipped = reports.trails().skipped.into_iter();
+        skipped.map(|(_, why)| why).collect::<Vec<_>>()
+    };
+    let [cut, empty] = &*whys(&reports) else {
+        panic!("{:?}", whys(&reports))
+    };
+    assert!(cut.contains("may still be being written"), "{cut}");
+    assert_eq!(empty, "is empty");
+    put(&dir.path().join("a.eml"), &whole);
+    fs::remove_file(dir.path().join("b.eml")).unwrap();
+    reports.update().unwrap();
+    assert!(!reports.are_growing());
+    assert_eq!((counts(&reports).1, whys(&reports).len()), (1, 0));
+}
