@@ -120,7 +120,7 @@ impl Stock {
             Source::Stdin | Source::File(_) => {
                 let (limit, wanted) = (read::REPORT_OCTETS_MAX, read::may_be_report);
                 source.visit(limit, wanted, |place, found| {
-                    tray.mail(NO_KEY, found, || place.to_string());
+                    tray.among_others(found, || place.to_string());
                 })?;
             }
         }

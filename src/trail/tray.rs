@@ -190,6 +190,22 @@ impl<'a> Tray<'a> {
         }
     }
 
+    /// Reads a mail out of a file that may hold more of them, and says so where others stand behind it that nothing tells
+    /// apart: what is read must not be taken for all.
+    pub fn among_others(&mut self, found: Found, place: impl Fn() -> String) {
+        const MORE: &str = "more mail follows behind this one, and is not read; name the Maildir it is from, or give an \
+                            mbox, with an empty line in front of each From line";
+        let mut own = found;
+        if let Ok(Some(mail)) = &mut own
+            && let Some((alone, _)) =
+                extent::next_mail(mail).and_then(|at| mail.split_at_checked(at))
+        {
+            *mail = alone;
+            self.skipped.push((place(), MORE.to_owned()));
+        }
+        self.mail(NO_KEY, own, place);
+    }
+
     /// Reads a mail that was found whole.
     pub fn mail(&mut self, key: Key, found: Found, place: impl FnOnce() -> String) {
         self.looked_at(1);
