@@ -259,3 +259,18 @@ fn a_saved_mail_that_lacks_its_end_is_told_of() {
     assert!(!reports.are_growing());
     assert_eq!((counts(&reports).1, whys(&reports).len()), (1, 0));
 }
+
+/// A forwarded report is not what its hop sent; that there is one is told.
+#[test]
+fn a_report_inside_another_mail_is_not_read_but_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = "Subject: Fwd\nContent-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: message/rfc822\n\n";
+    let forwarded = [head.as_bytes(), &mail(1), b"\n--o--\n"].concat();
+    put(&dir.path().join("cur/1"), &forwarded);
+    put(&dir.path().join("cur/2"), b"Subject: other\n\nmail\n");
+    let trails = load(dir.path(), None).unwrap();
+    assert_eq!((trails.counts.mails, trails.counts.reports), (2, 0));
+    let inside = |source| crate::trail::examine::with_one_inside(&[source]);
+    assert_eq!(inside(Source::at(dir.path()).unwrap()), Some(1));
+    assert_eq!(inside(Source::Stdin), None, "it is gone");
+}
