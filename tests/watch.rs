@@ -32,6 +32,14 @@ fn maildir() -> TempDir {
 
 /// Delivers a report as a mail store does: written in `tmp`, then moved to `new`.
 fn deliver(maildir: &Path, id: &str, step: u64, event: Event) {
+    let name = format!("{id}.{step}.{event}");
+    let tmp = maildir.join("tmp").join(&name);
+    fs::write(&tmp, mail(id, step, event)).expect("a mail can be written");
+    fs::rename(tmp, maildir.join("new").join(name)).expect("and delivered");
+}
+
+/// A report.
+fn mail(id: &str, step: u64, event: Event) -> Vec<u8> {
     let report = HopReport {
         id: TrackingId::new(id).expect("an id"),
         step: StepId(step),
@@ -70,10 +78,7 @@ fn deliver(maildir: &Path, id: &str, step: u64, event: Event) {
         received: None,
         boundary: "b0f6f1d2c3a4958677",
     };
-    let name = format!("{id}.{step}.{event}");
-    let tmp = maildir.join("tmp").join(&name);
-    fs::write(&tmp, write(&report, &mailing)).expect("a mail can be written");
-    fs::rename(tmp, maildir.join("new").join(name)).expect("and delivered");
+    write(&report, &mailing)
 }
 
 /// The watch in a pipe. Dropped, it is gone.
@@ -145,6 +150,25 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// As `cp` and `scp` do, which write in place: the directory does not change when the rest comes.
+#[test]
+fn a_report_that_is_copied_slowly_is_told_when_it_is_whole() {
+    let maildir = maildir();
+    let watch = Watch::start(maildir.path(), &[]);
+    for (n, part) in [0, 60, 900].into_iter().enumerate() {
+        let id = format!("slow{n}");
+        let (path, mail) = (
+            maildir.path().join("new").join(&id),
+            mail(&id, 1, Event::Delivered),
+        );
+        fs::write(&path, &mail[..part]).expect("a mail can be written");
+        thread::sleep(Duration::from_millis(2500));
+        fs::write(&path, &mail).expect("its rest, too");
+        let line = watch.line();
+        assert!(line.contains(&id) && line.contains("delivered"), "{line}");
     }
 }
 

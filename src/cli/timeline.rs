@@ -15,6 +15,7 @@ use super::progress::Progress;
 use super::told::Told;
 use super::{print, secret, view};
 use crate::track::{Secret, TrackingId};
+use crate::trail::examine::with_one_inside;
 use crate::trail::groups::Groups;
 use crate::trail::render::format::plain;
 use crate::trail::render::line::Line;
@@ -255,7 +256,21 @@ fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source], has_secre
         _ => return,
     };
     let names: Vec<String> = sources.iter().map(Source::to_string).collect();
-    eprintln!("{}: {mails}", plain(&names.join(", ")));
+    let inside = inside_others(trails, sources);
+    eprintln!("{}: {mails}{inside}", plain(&names.join(", ")));
+}
+
+/// What is said of reports that are no mails of their own, where all mails were understood, and are no more than can be
+/// looked through once more.
+fn inside_others(trails: &Trails, sources: &[Source]) -> String {
+    const MAILS_MAX: usize = 10_000;
+    let is_all = trails.counts.reports == 0 && trails.skipped.is_empty();
+    let few = is_all && (1..=MAILS_MAX).contains(&trails.counts.mails);
+    match few.then(|| with_one_inside(sources)).flatten() {
+        None | Some(0) => String::new(),
+        Some(1) => "; 1 mail holds one inside another mail, which is not read".to_owned(),
+        Some(n) => format!("; {n} mails hold one inside another mail, which is not read"),
+    }
 }
 
 /// Where each report was left out, and the answer says why.

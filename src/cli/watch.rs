@@ -137,7 +137,8 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
         if args.until_done && told.is_done() {
             return Ok(());
         }
-        while !mark.is_old(&sources) {
+        let growing = reports.are_growing();
+        while !mark.is_old(&sources, growing) {
             thread::sleep(LOOK);
         }
     }
@@ -220,8 +221,8 @@ impl Mark {
         }
     }
 
-    /// Whether something has changed since, or can have without having left a trace.
-    fn is_old(&self, sources: &[Source]) -> bool {
+    /// Whether something has changed since, or can have without having left a trace, as a mail does that is `growing`.
+    fn is_old(&self, sources: &[Source], growing: bool) -> bool {
         let now = Self::of(sources);
         let newest = self.changed.iter().filter_map(|(_, time)| *time).max();
         let traceless = newest.is_some_and(|newest| {
@@ -232,7 +233,7 @@ impl Mark {
         let passed = passed.unwrap_or_default();
         let on_server = |source: &Source| matches!(source, Source::Imap(_));
         self.changed != now.changed
-            || traceless && passed >= GRANULE
+            || (traceless || growing) && passed >= GRANULE
             || passed >= ASK && sources.iter().any(on_server)
     }
 }

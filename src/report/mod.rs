@@ -6,6 +6,7 @@
 
 mod address;
 mod date;
+pub mod extent;
 pub mod field;
 mod layout;
 mod name;

@@ -178,8 +178,15 @@ pub fn may_be_report(head: &[u8]) -> bool {
     says(header, &REPORT) || says(header, &DELIVERY) || says(header, &DISPOSITION)
 }
 
+/// The boundary of the mail's own multipart.
+pub(super) fn boundary(mail: &[u8]) -> Option<String> {
+    let header = PARSER.parse_headers(mail)?;
+    let boundary = header.content_type()?.attribute("boundary")?;
+    Some(boundary.to_owned())
+}
+
 /// What stands in front of the first empty line.
-fn header_block(mail: &[u8]) -> &[u8] {
+pub(super) fn header_block(mail: &[u8]) -> &[u8] {
     let is_gap = |end: &usize| {
         let next = mail.get(end + 1..).unwrap_or_default();
         next.starts_with(b"\n") || next.starts_with(b"\r\n")

@@ -66,6 +66,26 @@ pub fn collect(
     Ok(mails)
 }
 
+/// How many mails hold a report inside another mail: forwarded, in a digest, or behind a footer that a list put in. It is
+/// not what its hop sent, so it is not read. `None` where that cannot be looked for.
+pub fn with_one_inside(sources: &[Source]) -> Option<usize> {
+    const SIGN: &[u8] = b"message/tracking-status";
+    let mut count = 0;
+    for source in sources {
+        if matches!(source, Source::Stdin | Source::Imap(_)) {
+            return None;
+        }
+        let is_inside = |mail: &[u8]| memchr::memmem::find(mail, SIGN).is_some();
+        let visited = source.visit(
+            report::read::REPORT_OCTETS_MAX,
+            |_| true,
+            |_, found| count += usize::from(found.is_ok_and(|mail| mail.is_some_and(is_inside))),
+        );
+        visited.ok()?;
+    }
+    Some(count)
+}
+
 /// The names of the keys that tell who wrote these mails. No question is asked for mail that proves to be about
 /// somebody else's: whoever made it would learn that it was read.
 pub fn keys_wanted<'m>(mails: impl Iterator<Item = &'m [u8]>, known: Known) -> BTreeSet<String> {

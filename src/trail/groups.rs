@@ -72,8 +72,7 @@ impl<'a> Groups<'a> {
         trails.messages.iter_mut().for_each(|m| together.tell(m));
         let messages = &mut trails.messages;
         messages.sort_by_cached_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
-        let key = |n: &NotOurs| (n.id.clone(), n.host.clone(), n.from.clone());
-        trails.not_ours.sort_by_cached_key(key);
+        trails.not_ours.sort();
         trails
     }
 
@@ -156,7 +155,9 @@ pub fn assemble(reports: &Reports, group: &Group, into: &mut Trails) {
     let members = reports.members(group).iter();
     let kept = members.filter_map(|member| reports.kept(member));
     let judged = kept.filter_map(|(octets, place)| unpack::unpack(octets, place));
-    let (messages, not_ours) = put_together(judged.map(|one| (one, Origin::Unchecked)));
+    let (messages, mut not_ours) = put_together(judged.map(|one| (one, Origin::Unchecked)));
+    // Reports come in the order in which threads read them.
+    not_ours.sort();
     into.messages.extend(messages);
     into.not_ours.extend(not_ours);
 }

@@ -37,6 +37,7 @@ mod stock;
 mod tears;
 mod times;
 mod together;
+mod tray;
 mod unpack;
 pub mod verify;
 pub mod way;

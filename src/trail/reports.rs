@@ -12,8 +12,9 @@ use super::gist::{Gists, Of};
 use super::groups::{Group, Groups, Member};
 use super::index::Index;
 use super::source::{Source, SourceError};
-use super::stock::{Entry, Kind, Stock, share_of};
+use super::stock::{Entry, Kind, Stock};
 use super::together::{Seeing, Together};
+use super::tray::share_of;
 use super::unpack;
 pub use super::unpack::About;
 use crate::report::notice::Notice;
@@ -238,6 +239,11 @@ impl Reports {
             trails.skipped.extend(source.unread());
         }
         trails
+    }
+
+    /// Whether a mail may still be being written, which changes none of the [places](Source::places).
+    pub fn are_growing(&self) -> bool {
+        self.stocks.iter().any(|(_, stock)| stock.is_growing)
     }
 
     /// How many mails and places could not be read.

@@ -1,27 +1,25 @@
 //! What was read of one mailbox: of each mail its key, and what is to be kept of it, packed.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 
 use hashbrown::HashTable;
 
-use super::pack::Packer;
 use super::reader::words_at;
 use super::scratch::Scratch;
 use super::segment::Segment;
 use super::source::imap::Folder;
-use super::source::maildir::{self, Batch, Seen};
-use super::source::{Found, Key, Room, Source, SourceError};
+use super::source::maildir::{self, Batch};
+use super::source::{Key, Room, Source, SourceError, directory};
+use super::tray::{NO_KEY, Tray};
 use super::unpack::{notice as notice_at, unpack};
-use super::verify::Judged;
-use crate::report::notice::{self, Notice};
-use crate::report::{self, Received, read};
-use crate::track::{Secret, TrackingId};
+use crate::report::read;
+use crate::track::Secret;
 
 /// How many threads read mails, and put messages together. Most of the work of reading is the system's.
 pub const THREADS: usize = 2;
@@ -31,22 +29,6 @@ const READINGS_MAX: usize = 10;
 
 /// How many batches of mails are listed before somebody looks at them.
 const LISTED: usize = 128;
-
-/// How many records a thread holds, octets, until they become segments. Tests have fewer.
-const HELD_OCTETS: usize = if cfg!(test) { 32 << 10 } else { 4 << 20 };
-
-/// Reports are told apart by their messages, so that those on one lie near each other, if a thread reads more than
-/// this, octets.
-const FEW_OCTETS: usize = HELD_OCTETS / 16;
-
-/// Into how many shares they are told apart: 2 to the power of this.
-const SHARES_BITS: u32 = 3;
-
-/// The share of a report, by the hash of its tracking id: reports of other shares have their records elsewhere if there
-/// are many.
-pub fn share_of(id: u64) -> usize {
-    usize::try_from(id >> (u64::BITS - SHARES_BITS)).unwrap_or_default()
-}
 
 /// A mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +69,8 @@ pub struct Stock {
     pub skipped: Vec<(String, String)>,
     /// What the source was like when its mails were these, if that can be told.
     pub state: Option<u64>,
+    /// One of them may still be being written.
+    pub is_growing: bool,
 }
 
 impl Stock {
@@ -121,7 +105,8 @@ impl Stock {
                 }
                 self.state = None;
                 let changed = self.follow(path, &tray, looked_at)?;
-                self.state = state;
+                // What is still being written changes no directory.
+                self.state = state.filter(|_| !self.is_growing);
                 return Ok(changed);
             }
             Source::Imap(folder) => {
@@ -131,10 +116,11 @@ impl Stock {
             }
             // What it gave before is gone.
             Source::Stdin if !self.entries.is_empty() => return Ok(false),
-            Source::Stdin | Source::File(_) | Source::Directory(_) => {
+            Source::Directory(path) => read_directory(path, &mut tray)?,
+            Source::Stdin | Source::File(_) => {
                 let (limit, wanted) = (read::REPORT_OCTETS_MAX, read::may_be_report);
                 source.visit(limit, wanted, |place, found| {
-                    tray.mail(NO_KEY, found, || place.to_string());
+                    tray.among_others(found, || place.to_string());
                 })?;
             }
         }
@@ -194,6 +180,7 @@ impl Stock {
         self.entries.retain(|_| seen.next() == Some(true));
         let mut changed = self.entries.len() < before;
         self.skipped = skipped;
+        self.is_growing = false;
         for tray in trays {
             changed |= !tray.entries.is_empty();
             self.take(tray);
@@ -219,6 +206,7 @@ impl Stock {
         tray.skipped = std::mem::take(&mut self.skipped);
         *self = Self {
             state: self.state,
+            is_growing: self.is_growing,
             ..Self::default()
         };
         self.take(tray);
@@ -231,7 +219,8 @@ impl Stock {
     /// The numbers of the entries by their keys.
     fn table(&self) -> HashTable<u32> {
         let mut table = HashTable::with_capacity(self.entries.len());
-        for (n, entry) in (0..).zip(&self.entries) {
+        let entries = (0..).zip(&self.entries);
+        for (n, entry) in entries.filter(|(_, entry)| entry.key != NO_KEY) {
             table.insert_unique(entry.key.0, n, |n| self.key(*n).map_or(0, |key| key.0));
         }
         table
@@ -256,6 +245,7 @@ impl Stock {
                 })
             }));
         self.skipped.extend(tray.skipped);
+        self.is_growing |= tray.is_growing;
     }
 }
 
@@ -298,6 +288,19 @@ fn read_maildir<'a>(
     })
 }
 
+/// Reads the mails that were saved in a directory.
+fn read_directory(path: &Path, tray: &mut Tray) -> Result<(), SourceError> {
+    let mails = directory::mails(path).map_err(SourceError::unreadable(path))?;
+    let mut room = Room::default();
+    for path in mails {
+        tray.file(&mut room, NO_KEY, File::open(&path), || {
+            path.display().to_string()
+        });
+        tray.looked_at(1);
+    }
+    Ok(())
+}
+
 /// It fails where no thread is left to take it, which joining tells.
 fn send(to: &SyncSender<Batch>, batch: Option<Batch>) {
     let _ = batch.map(|batch| to.send(batch));
@@ -317,188 +320,4 @@ fn read_folder<'a>(
         |key, uid, found| tray.mail(key, found, || source.nth(uid).to_string()),
     )?;
     Ok(vec![tray])
-}
-
-/// What a mail tells.
-enum Read {
-    Report(Box<Received>),
-    Notice(Box<Notice>),
-}
-
-impl Read {
-    fn of(mail: &[u8]) -> Result<Option<Self>, String> {
-        let report = report::read(mail).map_err(|why| why.to_string())?;
-        let report = report.map(|report| Self::Report(Box::new(report)));
-        Ok(report.or_else(|| Some(Self::Notice(Box::new(notice::read(mail)?)))))
-    }
-}
-
-fn hash_of(id: &TrackingId) -> u64 {
-    let mut hash = DefaultHasher::new();
-    id.hash(&mut hash);
-    hash.finish()
-}
-
-/// The key of what has none.
-const NO_KEY: Key = Key(0);
-
-/// A segment that is written at.
-#[derive(Default)]
-struct Open {
-    /// Its place among the segments, once something was written.
-    segment: Option<usize>,
-    packer: Option<Packer>,
-}
-
-/// What one thread reads.
-#[derive(Default)]
-struct Tray<'a> {
-    secret: Option<Secret>,
-    /// How many mails were looked at so far, by all threads.
-    looked_at: Arc<AtomicUsize>,
-    /// Where there is room for more than can be held.
-    scratch: Option<&'a Scratch>,
-    /// Those that are written at.
-    open: [Open; 1 + (1 << SHARES_BITS)],
-    held_octets: usize,
-    /// There are enough reports to tell them apart.
-    are_many: bool,
-    segments: Vec<Segment>,
-    entries: Vec<Entry>,
-    skipped: Vec<(String, String)>,
-}
-
-impl<'a> Tray<'a> {
-    fn new(
-        secret: Option<&Secret>,
-        looked_at: &Arc<AtomicUsize>,
-        scratch: Option<&'a Scratch>,
-    ) -> Self {
-        Self {
-            secret: secret.cloned(),
-            looked_at: Arc::clone(looked_at),
-            scratch,
-            ..Self::default()
-        }
-    }
-
-    /// An empty one for another thread.
-    fn another(&self) -> Self {
-        Self::new(self.secret.as_ref(), &self.looked_at, self.scratch)
-    }
-
-    /// Reads files as long as there are any.
-    fn fill(mut self, batches: &Mutex<Receiver<Batch>>) -> Self {
-        let mut room = Room::default();
-        let next = || {
-            let batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
-            batches.recv()
-        };
-        while let Ok(batch) = next() {
-            for mail in batch.mails() {
-                self.file(&mut room, &mail);
-            }
-            // All at once: the threads take this number from each other.
-            self.looked_at.fetch_add(batch.count(), Ordering::Relaxed);
-        }
-        self.close();
-        // Two that are in order are soon in one.
-        self.entries.sort_by_key(|entry| entry.id);
-        self
-    }
-
-    fn file(&mut self, room: &mut Room, mail: &Seen) {
-        let found = room.opened(mail.open(), read::REPORT_OCTETS_MAX, read::may_be_report);
-        if let Some(found) = found {
-            self.keep(mail.key, found, || mail.path().display().to_string());
-        }
-    }
-
-    fn mail(&mut self, key: Key, found: Found, place: impl FnOnce() -> String) {
-        self.looked_at.fetch_add(1, Ordering::Relaxed);
-        self.keep(key, found, place);
-    }
-
-    fn keep(&mut self, key: Key, found: Found, place: impl FnOnce() -> String) {
-        let read = match found {
-            Ok(None) => Ok(None),
-            Ok(Some(octets)) => Read::of(octets),
-            Err(why) => Err(why.to_string()),
-        };
-        match read {
-            Ok(None) => self.enter(key, Kind::Other, 0, |_| Some(0)),
-            Ok(Some(Read::Report(received))) => {
-                let judged = Judged::by(*received, self.secret.as_ref().into());
-                let id = hash_of(&judged.report.id);
-                self.enter(key, Kind::Report, id, |packer| packer.push(&judged));
-            }
-            Ok(Some(Read::Notice(notice))) => {
-                self.enter(key, Kind::Notice, 0, |packer| packer.push_notice(&notice));
-            }
-            Err(why) => {
-                self.enter(key, Kind::Broken, 0, |packer| packer.push_words(&why));
-                self.skipped.push((place(), why));
-            }
-        }
-    }
-
-    /// Enters a mail, of which `pack` keeps what there is to keep. A place is always there: a segment ends long before
-    /// there is no room for more.
-    fn enter(
-        &mut self,
-        key: Key,
-        kind: Kind,
-        id: u64,
-        pack: impl FnOnce(&mut Packer) -> Option<u32>,
-    ) {
-        if self.held_octets > HELD_OCTETS {
-            self.close();
-        }
-        let share = match kind {
-            Kind::Report if self.are_many => 1 + share_of(id),
-            _ => 0,
-        };
-        let Some(open) = self.open.get_mut(share) else {
-            return;
-        };
-        let segments = &mut self.segments;
-        let segment = *open.segment.get_or_insert_with(|| {
-            segments.push(Segment::Here(Vec::new()));
-            segments.len() - 1
-        });
-        let packer = open.packer.get_or_insert_default();
-        let before = packer.octets().len();
-        let kept = pack(packer);
-        self.held_octets += packer.octets().len() - before;
-        self.are_many |= self.held_octets > FEW_OCTETS;
-        let segment = u16::try_from(segment).unwrap_or(u16::MAX);
-        self.entries.extend(kept.map(|place| Entry {
-            key,
-            kind,
-            id,
-            segment,
-            place,
-        }));
-    }
-
-    /// Makes segments of what is held: out of memory if there are many, else here.
-    fn close(&mut self) {
-        let are_many = |s: &&Scratch| self.held_octets > HELD_OCTETS || s.is_begun();
-        let scratch = self.scratch.filter(are_many);
-        for open in &mut self.open {
-            let place = open.segment.take().and_then(|n| self.segments.get_mut(n));
-            let (Some(segment), Some(mut packer)) = (place, open.packer.take()) else {
-                continue;
-            };
-            let stored = scratch.and_then(|scratch| scratch.put(packer.octets()));
-            if let Some(stored) = stored {
-                *segment = stored;
-                packer.clear();
-                open.packer = Some(packer);
-            } else {
-                *segment = Segment::Here(packer.into_octets());
-            }
-        }
-        self.held_octets = 0;
-    }
 }

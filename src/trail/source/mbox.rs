@@ -1,5 +1,5 @@
-//! Many mails in one stream (mbox), or one mail that has it for itself. A line `From ` at the beginning or behind
-//! an empty line begins a mail; such a line of a mail itself stands with a `>` in front (mboxo), or with one more
+//! Many mails in one stream (mbox), or one mail that has it for itself; empty lines in front of it are none of either.
+//! A line `From ` at the beginning or behind an empty line begins a mail; such a line of a mail itself stands with a `>` in front (mboxo), or with one more
 //! than it had (mboxrd), which is taken off. However long mails and lines are, no more is held than one mail that
 //! is wanted, up to the limit.
 
@@ -42,6 +42,9 @@ pub fn visit(
         if first && piece.starts_with(MARK) {
             piece.drain(..MARK.len());
         }
+        if first && is_empty(&piece) {
+            continue;
+        }
         let begins = fresh && gap && piece.starts_with(FROM);
         let is_mbox = *is_mbox.get_or_insert(begins);
         if begins && is_mbox {
@@ -56,7 +59,7 @@ pub fn visit(
                 &piece
             });
         }
-        gap = fresh && matches!(piece.as_slice(), b"\n" | b"\r\n");
+        gap = fresh && is_empty(&piece);
         fresh = piece.ends_with(b"\n");
     }
     if let Some(is_mbox) = is_mbox {
@@ -68,6 +71,10 @@ pub fn visit(
 fn next(stream: &mut impl BufRead, piece: &mut Vec<u8>) -> io::Result<usize> {
     piece.clear();
     stream.take(PIECE_OCTETS).read_until(b'\n', piece)
+}
+
+fn is_empty(line: &[u8]) -> bool {
+    matches!(line, b"\n" | b"\r\n")
 }
 
 /// A line as it was before it was put into an mbox.
@@ -110,7 +117,7 @@ impl<W: Fn(&[u8]) -> bool> Mail<W> {
         let room = (self.octets_max + 1).saturating_sub(self.octets.len());
         let piece = piece.get(..room).unwrap_or(piece);
         self.octets.extend_from_slice(piece);
-        let header_ends = matches!(piece, b"\n" | b"\r\n");
+        let header_ends = is_empty(piece);
         if self.verdict.is_none() && (header_ends || self.octets.len() >= HEAD_OCTETS) {
             self.judge();
         }
@@ -175,7 +182,9 @@ mod tests {
         for step in 1..40 {
             assert_eq!(seen(mbox, step), expected, "{step}");
         }
-        assert_eq!(seen(&format!("\u{feff}{mbox}"), 7), expected);
+        for front in ["\u{feff}", "\n\r\n\n", "\u{feff}\n"] {
+            assert_eq!(seen(&format!("{front}{mbox}"), 7), expected, "{front:?}");
+        }
         let crlf = mbox.replace('\n', "\r\n");
         let expected: Vec<_> = expected
             .into_iter()

@@ -5,6 +5,7 @@ pub mod directory;
 pub mod imap;
 pub mod maildir;
 pub mod mbox;
+mod packed;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -55,6 +56,10 @@ pub enum SourceError {
         "{0} is a pipe, which nobody may ever write to; for what a command prints give - and standard input"
     )]
     Pipe(PathBuf),
+    #[error(
+        "{name} is {kind}, and no mailbox; unpack it and name what was in it (evidence archives are for `hoptrail verify`)"
+    )]
+    Packed { name: String, kind: &'static str },
     #[error("{name}: {why}; a mailbox on a server is named imaps://USER@HOST/FOLDER")]
     Name { name: String, why: &'static str },
     #[error("{folder}: {why}")]
@@ -173,9 +178,11 @@ impl Source {
             }
             Self::File(path) => {
                 let file = File::open(path).map_err(SourceError::unreadable(path))?;
-                self.visit_stream(file, octets_max, wanted, found);
+                return self.visit_stream(file, octets_max, wanted, found);
             }
-            Self::Stdin => self.visit_stream(io::stdin().lock(), octets_max, wanted, found),
+            Self::Stdin => {
+                return self.visit_stream(io::stdin().lock(), octets_max, wanted, found);
+            }
             Self::Imap(folder) => {
                 let all = |_, _| true;
                 return folder.visit(octets_max, wanted, all, |_, uid, mail| {
@@ -193,16 +200,27 @@ impl Source {
 
     fn visit_stream(
         &self,
-        stream: impl Read,
+        mut stream: impl Read,
         octets_max: usize,
         wanted: impl Fn(&[u8]) -> bool,
         mut found: impl FnMut(Place, Found),
-    ) {
+    ) -> Result<(), SourceError> {
+        let mut head = Vec::new();
+        let mut begun = stream.by_ref().take(packed::HEAD_OCTETS);
+        if let Err(why) = begun.read_to_end(&mut head) {
+            found(Place::Within(self, 1), Err(why));
+            return Ok(());
+        }
+        if let Some(kind) = packed::kind(&head) {
+            let name = self.to_string();
+            return Err(SourceError::Packed { name, kind });
+        }
         let mut n = 0;
-        mbox::visit(stream, octets_max, wanted, |mail| {
+        mbox::visit(head.chain(stream), octets_max, wanted, |mail| {
             n += 1;
             found(Place::Within(self, n), mail);
         });
+        Ok(())
     }
 
     /// Where it lies on this machine.
@@ -283,26 +301,16 @@ impl Default for Room {
 
 impl Room {
     /// Reads the mail in a file; `None` if it was moved or deleted since it was listed.
-    pub fn open(
+    fn open(
         &mut self,
         path: &Path,
         octets_max: usize,
         wanted: impl Fn(&[u8]) -> bool,
     ) -> Option<Found<'_>> {
-        self.opened(File::open(path), octets_max, wanted)
-    }
-
-    /// The same of what was opened, or could not be.
-    pub fn opened(
-        &mut self,
-        file: io::Result<File>,
-        octets_max: usize,
-        wanted: impl Fn(&[u8]) -> bool,
-    ) -> Option<Found<'_>> {
-        match file {
+        match File::open(path) {
             Err(why) if why.kind() == io::ErrorKind::NotFound => None,
             Err(why) => Some(Err(why)),
-            Ok(file) => Some(self.read(file, octets_max, wanted)),
+            Ok(file) => Some(self.read(&file, octets_max, wanted)),
         }
     }
 
@@ -310,7 +318,7 @@ impl Room {
     /// `octets_max` and one octet.
     pub fn read(
         &mut self,
-        mut file: File,
+        mut file: &File,
         octets_max: usize,
         wanted: impl Fn(&[u8]) -> bool,
     ) -> Found<'_> {

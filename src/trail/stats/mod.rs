@@ -58,7 +58,7 @@ pub struct Key {
 pub struct Tally {
     /// Steps told of.
     pub reports: u64,
-    /// Messages; at a hop that sees one twice, visits.
+    /// Messages, each once, however often a hop saw it; of a pair, transactions.
     pub messages: u64,
     /// Recipients of these messages.
     pub recipients: u64,
@@ -70,7 +70,7 @@ pub struct Tally {
     pub failed: u64,
     /// Attempts that put it off, as far as told of.
     pub delayed: u64,
-    /// Messages that left the hop.
+    /// Messages that left the hop; one that came back may have left it more than once.
     pub left: u64,
     /// Next hops they left for; more than `left` where messages part.
     pub departures: u64,
@@ -117,8 +117,7 @@ pub struct Stats {
     zone: TimeZone,
     by_day: bool,
     tallies: HashMap<Key, Tally>,
-    /// By which name a hop that is called so by the one before it calls itself.
-    names: HashMap<(String, String), String>,
+    names: Names,
     /// All of it.
     pub all: Tally,
     /// Messages in it that nothing proves to be this user's.
@@ -148,11 +147,16 @@ impl Stats {
         self.sent_us = Some((first.min(sent_us), last.max(sent_us)));
         self.unproved += u64::from(message.truth != Truth::Verified);
         let day = self.day(sent_us);
+        let mut visits: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (n, stay) in message.stays.iter().enumerate() {
             if !stay.is_missing() {
-                self.add_stay(message, n, stay, day);
+                let host = stay.host.as_deref().unwrap_or_default();
+                visits.entry(host).or_default().push(n);
             }
             self.add_departures(message, n, day);
+        }
+        for (host, visits) in visits {
+            self.add_visits(message, host, &visits, day);
         }
         self.add_recipients(message, day);
     }
@@ -179,31 +183,27 @@ impl Stats {
         self.tallies.entry(key).or_default()
     }
 
-    fn add_stay(&mut self, message: &Message, n: usize, stay: &Stay, day: Option<Date>) {
-        let again = loops(message, n, stay);
+    /// What a host did with a message at these stays, more than one where it came back.
+    fn add_visits(&mut self, message: &Message, host: &str, visits: &[usize], day: Option<Date>) {
+        let stays = || visits.iter().filter_map(|n| message.stays.get(*n));
+        let steps = || stays().flat_map(|stay| &stay.steps);
         let groups = || {
-            stay.steps
-                .iter()
-                .flat_map(|s| s.recipients.iter().map(move |r| (s, r)))
+            let steps = stays().flat_map(|stay| stay.steps.iter().map(move |step| (stay, step)));
+            steps.flat_map(|(stay, step)| step.recipients.iter().map(move |r| (stay, step, r)))
         };
-        let recipients: HashSet<_> = groups().map(|(_, r)| key(&r.original)).collect();
-        let departures = stay.steps.iter().filter(|step| leaves(step)).count();
-        let tally = self.tally(
-            Table::Hop,
-            day,
-            stay.host.as_deref().unwrap_or_default(),
-            None,
-        );
-        tally.reports += count(stay.steps.len());
+        let recipients: HashSet<_> = groups().map(|(_, _, r)| key(&r.original)).collect();
+        let left = |stay: &&Stay| stay.steps.iter().any(leaves);
+        let is_again = |n: &&usize| loops(message, **n);
+        let tally = self.tally(Table::Hop, day, host, None);
+        tally.reports += count(steps().count());
         tally.messages += 1;
         tally.recipients += count(recipients.len());
-        tally.octets = tally
-            .octets
-            .saturating_add(stay.steps.iter().find_map(|s| s.size).unwrap_or(0));
-        tally.loops += u64::from(again);
-        tally.left += u64::from(departures > 0);
-        tally.departures += count(departures);
-        for (step, group) in groups() {
+        let octets = steps().find_map(|step| step.size).unwrap_or(0);
+        tally.octets = tally.octets.saturating_add(octets);
+        tally.loops += count(visits.iter().filter(is_again).count());
+        tally.left += count(stays().filter(left).count());
+        tally.departures += count(steps().filter(|step| leaves(step)).count());
+        for (stay, step, group) in groups() {
             tally.delivered += u64::from(group.event == Event::Delivered);
             tally.failed += u64::from(group.event == Event::Failed);
             tally.delayed += u64::from(group.event == Event::Delayed);
@@ -224,7 +224,8 @@ impl Stats {
         };
         let host = stay.host.clone().unwrap_or_default();
         for step in &stay.steps {
-            let Some(remote) = step.recipients.iter().find_map(|r| r.remote_mta.clone()) else {
+            let mut onward = step.recipients.iter().filter(|r| !is_with_own_mta(r.event));
+            let Some(remote) = onward.find_map(|r| r.remote_mta.clone()) else {
                 continue;
             };
             let child = child(message, n, step);
@@ -293,13 +294,11 @@ impl Stats {
     pub fn lines(self) -> Vec<(Key, Tally)> {
         let mut lines: BTreeMap<Key, Tally> = BTreeMap::new();
         for (mut key, tally) in self.tallies {
-            if key.table == Table::Pair
-                && let Some(peer) = key.peer.take()
-            {
-                let called = (key.name.clone(), peer);
-                let own = self.names.get(&called).cloned();
-                key.peer = Some(own.unwrap_or(called.1));
-            }
+            key.peer = key.peer.map(|peer| match key.table {
+                Table::Pair => own_name(&self.names, &key.name, &peer),
+                Table::Route => with_own_name(&self.names, &peer),
+                _ => peer,
+            });
             lines.entry(key).or_default().join(tally);
         }
         let mut lines: Vec<_> = lines.into_iter().collect();
@@ -308,6 +307,26 @@ impl Stats {
         lines
     }
 }
+
+/// By which name a hop that is called so by the one before it calls itself.
+type Names = HashMap<(String, String), String>;
+
+fn own_name(names: &Names, before: &str, called: &str) -> String {
+    let own = names.get(&(before.to_owned(), called.to_owned()));
+    own.map_or(called, String::as_str).to_owned()
+}
+
+/// The hosts of a route, the last of which may be called as the one before it does.
+fn with_own_name(names: &Names, hosts: &str) -> String {
+    let Some((way, last)) = hosts.rsplit_once(ONWARD) else {
+        return hosts.to_owned();
+    };
+    let before = way.rsplit(ONWARD).next().unwrap_or_default();
+    [way, &own_name(names, before, last)].join(ONWARD)
+}
+
+/// Stands between the hosts of a route.
+const ONWARD: &str = " > ";
 
 /// What a recipient adds to a line.
 struct Share {
@@ -338,10 +357,19 @@ impl Share {
     }
 }
 
-/// Whether the message was at this host before: an earlier stay or the host itself tells of it.
-fn loops(message: &Message, n: usize, stay: &Stay) -> bool {
+/// Whether the message was at the host of this stay before: an earlier one or the host itself tells of it.
+fn loops(message: &Message, n: usize) -> bool {
     let back = |step: &HopReport| step.recipients.iter().any(|r| r.event == Event::Looped);
-    !message.earlier_visits(n).is_empty() || stay.steps.iter().any(back)
+    let told = message
+        .stays
+        .get(n)
+        .is_some_and(|stay| stay.steps.iter().any(back));
+    told || !message.earlier_visits(n).is_empty()
+}
+
+/// Whether that happened between a hop and its own MTA: no other hop was asked.
+fn is_with_own_mta(event: Event) -> bool {
+    matches!(event, Event::Accepted | Event::Held | Event::Looped)
 }
 
 /// Whether a next hop was given the message in this step.
@@ -361,7 +389,7 @@ fn child<'a>(message: &'a Message, n: usize, step: &HopReport) -> Option<(usize,
     came.min_by_key(|(_, entrance)| entrance.arrived_us())
 }
 
-/// The hosts of the way to a recipient, and how long it took if it was delivered and all of it is known.
+/// The hosts of the way to a recipient, the one it was handed to last included, and how long it took if it was delivered and all of it is known.
 fn route(message: &Message, recipient: &Recipient) -> (String, Option<Bounds>) {
     let parts = way(message, recipient);
     let stays: Vec<&Stay> = parts
@@ -373,12 +401,12 @@ fn route(message: &Message, recipient: &Recipient) -> (String, Option<Bounds>) {
     let from_start = stays
         .first()
         .is_some_and(|stay| stay.hop == 1 && !stay.is_missing());
-    if recipient.state == State::Relayed {
+    if matches!(recipient.state, State::Relayed | State::OnItsWay) {
         hosts.extend(recipient.remote.as_ref().map(ToString::to_string));
     }
     let delivered = message.outcome_for(recipient) == Outcome::Delivered;
     let whole = total(&parts).filter(|_| from_start && delivered);
-    (hosts.join(" > "), whole)
+    (hosts.join(ONWARD), whole)
 }
 
 /// The domain of an address, in lower case.

@@ -164,8 +164,8 @@ fn figures_are_those_of_the_messages() {
             .unwrap()
     };
     let first = find(Table::Hop, "mx1.example.org", None);
-    // The one that came back was there twice.
-    assert_eq!((first.messages, first.loops, first.delayed), (15, 1, 1));
+    // The one that came back was there twice, and is one message.
+    assert_eq!((first.messages, first.loops, first.delayed), (14, 1, 1));
     assert_eq!((first.left, first.departures), (14, 14));
     let second = find(Table::Hop, "mx2.example.com", None);
     let times = second.time.percentiles().unwrap();
@@ -219,6 +219,51 @@ fn what_changed_is_told() {
     let same = compare(stats(&before, false).lines(), stats(&before, false).lines());
     assert_eq!(same, []);
     assert!(plain(&terminal::changes(&same, &view())).contains("nothing changed"));
+}
+
+/// A hop that takes note of a ring asks no other hop, and one whose report is missing is where the way goes.
+#[test]
+fn a_ring_makes_no_pair_and_a_missing_report_no_other_route() {
+    let bob = [("bob@example.net", Event::Transferred)];
+    let again = Leg {
+        hop: 4,
+        next: HOP1.host,
+        came_ms: HOP3.went_ms,
+        went_ms: HOP3.went_ms + 1,
+        ..HOP1
+    };
+    let to_first = Leg {
+        next: HOP1.host,
+        ..HOP3
+    };
+    let ring = [
+        HOP1.report(1, None, &bob),
+        HOP2.report(2, Some(1), &bob),
+        to_first.report(3, Some(2), &bob),
+        again.report(4, Some(3), &[("bob@example.net", Event::Looped)]),
+    ];
+    let pairs = stats(&read(&ring), false).lines().into_iter();
+    let pairs = pairs.filter(|(key, _)| key.table == Table::Pair);
+    let pairs: BTreeSet<_> = pairs.filter_map(|(key, _)| key.peer).collect();
+    let hosts = [HOP1.host, HOP2.host, HOP3.host].map(str::to_owned);
+    assert_eq!(pairs, hosts.clone().into());
+
+    // The hop before calls the third one by the name of a pool.
+    let pool = Leg {
+        next: "pool.example.net",
+        ..HOP2
+    };
+    let mut whole = three_hops(&["bob@example.net"]);
+    whole[1] = pool.report(2, Some(1), &bob);
+    let lacking = sent(1, 1000, whole[..2].to_vec());
+    let (before, both) = (read(&whole), read(&[whole, lacking].concat()));
+    let routes = stats(&both, false).lines().into_iter();
+    let mut routes = routes.filter(|(key, _)| key.table == Table::Route);
+    let (route, tally) = routes.next().unwrap();
+    assert_eq!(route.peer, Some(hosts.join(" > ")));
+    assert_eq!((tally.messages, routes.count()), (2, 0));
+    let news = compare(stats(&before, false).lines(), stats(&both, false).lines());
+    assert_eq!(news, []);
 }
 
 /// Whatever strangers call themselves.

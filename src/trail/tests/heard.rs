@@ -228,6 +228,7 @@ fn a_word_that_names_no_message_is_joined_with_care() {
     let (nameless, _) = text
         .split_once("Content-Description: Message headers")
         .unwrap();
+    let nameless = format!("{nameless}\n--12825949393838045381/mx.o.test--\n");
     let nameless = nameless.as_bytes();
     let one = lab("mx.o.test", &[("bob@o.test", Event::Relayed)]);
     let joined = |reports: &[HopReport]| {

@@ -53,6 +53,64 @@ impl Home {
     }
 }
 
+/// Programs that copy mail write it in place: what is seen meanwhile is not taken for what it becomes, also after the
+/// directory has come to rest.
+#[test]
+fn a_mail_that_was_seen_half_written_is_read_when_it_is_whole() {
+    let home = Home::with(MAILS);
+    let whole = mail_of(MAILS);
+    let cuts = [0, 60, whole.len() / 2, whole.len() - 20];
+    let path = |cut: usize| home.maildir().join(format!("new/cut{cut}"));
+    for cut in cuts {
+        put(&path(cut), &whole[..cut]);
+    }
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let half = home.read(None);
+    assert_eq!(half.skipped.len(), cuts.len(), "{:?}", half.skipped);
+    assert_eq!(home.read(None), half);
+    for cut in cuts {
+        put(&path(cut), &whole);
+    }
+    let told = home.read(None);
+    assert_eq!(told, told_by(&home.maildir()));
+    let id = read_id(&whole);
+    assert!(told.document.contains(&id) && told.skipped.is_empty());
+}
+
+/// A report of mail that is somebody else's, or that is set apart as altered, lies where threads find it in any order.
+#[test]
+fn what_is_set_apart_is_told_in_one_order() {
+    let home = Home::with(0);
+    let other = Secret::new([7; 32]);
+    for n in 0..MAILS {
+        let of_one = [n / 4].map(|message| proved_mail_of(message, &other));
+        let [mail] = of_one.map(|mail| String::from_utf8(mail).unwrap());
+        let mail = mail.replace("mx1.example.org", &format!("mx{}.example.org", n % 4));
+        put(&home.maildir().join(format!("new/{n}")), mail.as_bytes());
+    }
+    let apart = || {
+        let source = Source::at(&home.maildir()).unwrap();
+        let mut reports = Reports::of([source], Some(&secret())).indexed_in(&home.cache());
+        reports.update().unwrap();
+        let mut apart = Vec::new();
+        let shown = reports.all().in_parts(
+            7,
+            |part| part.not_ours,
+            |part| {
+                apart.extend(part);
+                Ok::<(), std::convert::Infallible>(())
+            },
+        );
+        shown.unwrap();
+        apart
+    };
+    let first = apart();
+    assert_eq!(first.len(), MAILS);
+    let of_messages = first.chunk_by(|a, b| a.id == b.id);
+    assert!(of_messages.into_iter().all(<[_]>::is_sorted));
+    assert_eq!(apart(), first);
+}
+
 /// Everything a program may be told.
 #[derive(Debug, PartialEq)]
 struct Told {

@@ -190,3 +190,94 @@ fn what_is_left_unread_is_told() {
         "{people}"
     );
 }
+
+/// What is read of a file is not taken for all of it where nothing tells its mails apart.
+#[test]
+fn mails_behind_each_other_in_a_file_are_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("all");
+    let from = b"From MAILER Mon Nov 23 16:05:09 2026\n";
+    let mmdf = b"\x01\x01\x01\x01\n";
+    let together = [
+        [mail(1), mail(2), mail(3)].concat(),
+        [&from[..], &mail(1), from, &mail(2), from, &mail(3)].concat(),
+        [&mmdf[..], &mail(1), mmdf, mmdf, &mail(2), mmdf].concat(),
+        // As much as is too large for a report.
+        mail(1).repeat(10_000),
+    ];
+    for all in &together {
+        put(&file, all);
+        let trails = load(&file, None).unwrap();
+        assert_eq!(trails.counts.reports, 1);
+        let [(place, why)] = &*trails.skipped else {
+            panic!("{:?}", trails.skipped)
+        };
+        assert!(place.ends_with("all, mail 1"), "{place}");
+        assert!(why.contains("more mail follows"), "{why}");
+    }
+    let apart = [&b"\n\n"[..], from, &mail(1), b"\n", from, &mail(2)].concat();
+    put(&file, &apart);
+    let trails = load(&file, None).unwrap();
+    assert_eq!((trails.counts.reports, trails.skipped.len()), (2, 0));
+}
+
+#[test]
+fn what_is_packed_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.tar");
+    let mut archive = tar::Builder::new(fs::File::create(&file).unwrap());
+    put(&dir.path().join("mail"), &mail(1));
+    archive
+        .append_path_with_name(dir.path().join("mail"), "new/1")
+        .unwrap();
+    archive.finish().unwrap();
+    let said = |file: &Path| load(file, None).unwrap_err().to_string();
+    assert!(
+        said(&file).contains("a.tar is a tar archive"),
+        "{}",
+        said(&file)
+    );
+    put(&file, b"\x1f\x8b\x08\0");
+    assert!(said(&file).contains("compressed by gzip"));
+}
+
+/// A mail in a directory may still be being written, too; an empty one never tells anything.
+#[test]
+fn a_saved_mail_that_lacks_its_end_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = mail(1);
+    put(&dir.path().join("a.eml"), &whole[..whole.len() - 10]);
+    put(&dir.path().join("b.eml"), b"");
+    let mut reports = Reports::of([Source::at(dir.path()).unwrap()], None);
+    reports.update().unwrap();
+    assert!(reports.are_growing());
+    let whys = |reports: &Reports| {
+        let skipped = reports.trails().skipped.into_iter();
+        skipped.map(|(_, why)| why).collect::<Vec<_>>()
+    };
+    let [cut, empty] = &*whys(&reports) else {
+        panic!("{:?}", whys(&reports))
+    };
+    assert!(cut.contains("may still be being written"), "{cut}");
+    assert_eq!(empty, "is empty");
+    put(&dir.path().join("a.eml"), &whole);
+    fs::remove_file(dir.path().join("b.eml")).unwrap();
+    reports.update().unwrap();
+    assert!(!reports.are_growing());
+    assert_eq!((counts(&reports).1, whys(&reports).len()), (1, 0));
+}
+
+/// A forwarded report is not what its hop sent; that there is one is told.
+#[test]
+fn a_report_inside_another_mail_is_not_read_but_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = "Subject: Fwd\nContent-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: message/rfc822\n\n";
+    let forwarded = [head.as_bytes(), &mail(1), b"\n--o--\n"].concat();
+    put(&dir.path().join("cur/1"), &forwarded);
+    put(&dir.path().join("cur/2"), b"Subject: other\n\nmail\n");
+    let trails = load(dir.path(), None).unwrap();
+    assert_eq!((trails.counts.mails, trails.counts.reports), (2, 0));
+    let inside = |source| crate::trail::examine::with_one_inside(&[source]);
+    assert_eq!(inside(Source::at(dir.path()).unwrap()), Some(1));
+    assert_eq!(inside(Source::Stdin), None, "it is gone");
+}

@@ -52,7 +52,7 @@
 //! **Tables**: `hop`; `pair`, a hop and the one it hands messages to (`peer`, by its own name where its reports tell
 //! it); `originator`, the address that the reports are to, which nothing proves; `destination`, the domain of the
 //! recipients; `route`, a domain and the hosts on the way there (`peer`, with ` > ` between them, the last one a host
-//! that does not report, if so); `day`, on which messages were sent. An empty `name` is unknown. With `--by-day` all
+//! that does not report or has not yet, if so); `day`, on which messages were sent. An empty `name` is unknown. With `--by-day` all
 //! rows are told apart by `day`. [`Row`] says what each field means.
 
 use serde::Serialize;
@@ -98,7 +98,7 @@ pub struct Row {
     pub reports: Option<u64>,
     /// Of a hop: its share of all reports, 0 to 1.
     pub report_share: Option<f64>,
-    /// Messages; of a hop, visits of messages; of a pair, transactions.
+    /// Messages, each once; of a pair, transactions.
     pub messages: u64,
     /// Recipients of these.
     pub recipients: u64,
@@ -110,7 +110,7 @@ pub struct Row {
     pub failed: u64,
     /// Attempts that put it off, as far as told of.
     pub delayed: u64,
-    /// Of a hop: messages that left it.
+    /// Of a hop: times that messages left it.
     pub left: Option<u64>,
     /// Of a hop: transactions in which they left; by `left` it is the fan-out.
     pub departures: Option<u64>,
