@@ -19,8 +19,10 @@ use crate::track::{Event, HopReport, RecipientStatus, Status, StepId, TrackingId
 /// A message and its way.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Its tracking id.
+    /// Its tracking id: that of the first hop.
     pub id: TrackingId,
+    /// Others under which hops tell of it, proved as they are: one that gets no id makes up its own.
+    pub other_ids: BTreeSet<TrackingId>,
     /// Its Message-ID without angle brackets.
     pub message_id: Option<String>,
     /// Whom its reports go to.
@@ -128,6 +130,11 @@ impl Stay {
 }
 
 impl Message {
+    /// Every tracking id that hops tell of it under, the first hop's first.
+    pub fn ids(&self) -> impl Iterator<Item = &TrackingId> {
+        std::iter::once(&self.id).chain(&self.other_ids)
+    }
+
     /// Who wrote a step, as far as anybody looked.
     pub fn origin(&self, step: StepId) -> &Origin {
         self.origins.get(&step).unwrap_or(&Origin::Unchecked)

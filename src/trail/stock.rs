@@ -10,6 +10,7 @@ use std::thread;
 
 use hashbrown::HashTable;
 
+use super::entry::{Entry, Kind, SHARES_BITS, share_of};
 use super::pack::Packer;
 use super::reader::words_at;
 use super::scratch::Scratch;
@@ -39,47 +40,10 @@ const HELD_OCTETS: usize = if cfg!(test) { 32 << 10 } else { 4 << 20 };
 /// this, octets.
 const FEW_OCTETS: usize = HELD_OCTETS / 16;
 
-/// Into how many shares they are told apart: 2 to the power of this.
-const SHARES_BITS: u32 = 3;
-
-/// The share of a report, by the hash of its tracking id: reports of other shares have their records elsewhere if there
-/// are many.
-pub fn share_of(id: u64) -> usize {
-    usize::try_from(id >> (u64::BITS - SHARES_BITS)).unwrap_or_default()
-}
-
-/// A mail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// What names it in its Maildir.
-    pub key: Key,
-    /// What it is.
-    pub kind: Kind,
-    /// Of a report, the hash of its tracking id: equal for all reports on a message, in every run.
-    pub id: u64,
-    /// Where what is kept of it stands.
-    pub segment: u16,
-    /// The place in the segment.
-    pub place: u32,
-}
-
-/// What a mail is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Something else.
-    Other,
-    /// A report; its record is kept.
-    Report,
-    /// No report, though it says so, or unreadable; the reason is kept.
-    Broken,
-    /// What another mail system says of a message; its record is kept.
-    Notice,
-}
-
 /// The mails of a source.
 #[derive(Default)]
 pub struct Stock {
-    /// The mails, by the hashes of tracking ids.
+    /// The mails, by what their messages are known by.
     pub entries: Vec<Entry>,
     /// What is kept of them.
     pub segments: Vec<Segment>,
@@ -209,9 +173,9 @@ impl Stock {
         for entry in &self.entries {
             let octets = self.octets(entry);
             let place = entry.place;
-            tray.enter(entry.key, entry.kind, entry.id, |packer| match entry.kind {
+            tray.enter(*entry, |packer| match entry.kind {
                 Kind::Other => Some(0),
-                Kind::Report => packer.push(&unpack(octets, place)?),
+                Kind::Report | Kind::Proved => packer.push(&unpack(octets, place)?),
                 Kind::Broken => packer.push_words(words_at(octets, place)),
                 Kind::Notice => packer.push_notice(&notice_at(octets, place)?),
             });
@@ -239,7 +203,7 @@ impl Stock {
 
     /// Puts the mails in their order.
     pub fn order(&mut self) {
-        self.entries.sort_by_key(|entry| entry.id);
+        self.entries.sort_by_key(|entry| entry.message);
     }
 
     /// Adds what was read, in any order.
@@ -403,7 +367,7 @@ impl<'a> Tray<'a> {
         }
         self.close();
         // Two that are in order are soon in one.
-        self.entries.sort_by_key(|entry| entry.id);
+        self.entries.sort_by_key(|entry| entry.message);
         self
     }
 
@@ -426,37 +390,40 @@ impl<'a> Tray<'a> {
             Err(why) => Err(why.to_string()),
         };
         match read {
-            Ok(None) => self.enter(key, Kind::Other, 0, |_| Some(0)),
+            Ok(None) => self.enter(Entry::new(key, Kind::Other), |_| Some(0)),
             Ok(Some(Read::Report(received))) => {
-                let judged = Judged::by(*received, self.secret.as_ref().into());
+                let secret = self.secret.as_ref();
+                let (judged, proof) = Judged::with_proof(*received, secret.into());
                 let id = hash_of(&judged.report.id);
-                self.enter(key, Kind::Report, id, |packer| packer.push(&judged));
+                let entry = Entry {
+                    message: proof.map_or(id, |proof| proof.number()),
+                    id,
+                    ..Entry::new(key, proof.map_or(Kind::Report, |_| Kind::Proved))
+                };
+                self.enter(entry, |packer| packer.push(&judged));
             }
             Ok(Some(Read::Notice(notice))) => {
-                self.enter(key, Kind::Notice, 0, |packer| packer.push_notice(&notice));
+                let entry = Entry::new(key, Kind::Notice);
+                self.enter(entry, |packer| packer.push_notice(&notice));
             }
             Err(why) => {
-                self.enter(key, Kind::Broken, 0, |packer| packer.push_words(&why));
+                let entry = Entry::new(key, Kind::Broken);
+                self.enter(entry, |packer| packer.push_words(&why));
                 self.skipped.push((place(), why));
             }
         }
     }
 
-    /// Enters a mail, of which `pack` keeps what there is to keep. A place is always there: a segment ends long before
-    /// there is no room for more.
-    fn enter(
-        &mut self,
-        key: Key,
-        kind: Kind,
-        id: u64,
-        pack: impl FnOnce(&mut Packer) -> Option<u32>,
-    ) {
+    /// Enters a mail, of which `pack` keeps what there is to keep, wherever that was. A place is always there: a segment
+    /// ends long before there is no room for more.
+    fn enter(&mut self, entry: Entry, pack: impl FnOnce(&mut Packer) -> Option<u32>) {
         if self.held_octets > HELD_OCTETS {
             self.close();
         }
-        let share = match kind {
-            Kind::Report if self.are_many => 1 + share_of(id),
-            _ => 0,
+        let share = if self.are_many && entry.is_report() {
+            1 + share_of(entry.message)
+        } else {
+            0
         };
         let Some(open) = self.open.get_mut(share) else {
             return;
@@ -473,11 +440,9 @@ impl<'a> Tray<'a> {
         self.are_many |= self.held_octets > FEW_OCTETS;
         let segment = u16::try_from(segment).unwrap_or(u16::MAX);
         self.entries.extend(kept.map(|place| Entry {
-            key,
-            kind,
-            id,
             segment,
             place,
+            ..entry
         }));
     }
 

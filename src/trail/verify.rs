@@ -58,21 +58,23 @@ impl Known<'_> {
 
 /// Judges whether a report was asked for.
 pub fn truth(received: &Received, known: Known) -> Truth {
+    proved_by(received, known).map_or_else(|truth| truth, |_| Truth::Verified)
+}
+
+/// B of the message that a report is proved to be on; else what it is.
+fn proved_by(received: &Received, known: Known) -> Result<Certificate, Truth> {
     let report = &received.report;
     if matches!(known, Known::Nothing) {
-        return Truth::Unverifiable;
+        return Err(Truth::Unverifiable);
     }
     let (Some(auth), Some(message_id), Some(sent_ms)) =
         (&received.auth, &report.message_id, report.sent_ms)
     else {
-        return Truth::Unproved;
+        return Err(Truth::Unproved);
     };
     let certificate = known.certificate(message_id, sent_ms);
-    if certificate.is_some_and(|c| c.verifies(received.canonical.as_bytes(), auth)) {
-        Truth::Verified
-    } else {
-        Truth::NotOurs
-    }
+    let fits = |b: &Certificate| b.verifies(received.canonical.as_bytes(), auth);
+    certificate.filter(fits).ok_or(Truth::NotOurs)
 }
 
 /// Whether what a hop tells agrees with what the others tell; the worst last.
@@ -221,8 +223,19 @@ pub struct Judged {
 impl Judged {
     /// Judges a report.
     pub fn by(received: Received, known: Known) -> Self {
+        Self::with_proof(received, known).0
+    }
+
+    /// The same, and B of the message that it is proved to be on.
+    pub fn with_proof(received: Received, known: Known) -> (Self, Option<Certificate>) {
+        let proved = proved_by(&received, known);
+        let truth = proved.map_or_else(|truth| truth, |_| Truth::Verified);
+        (Self::of(received, truth), proved.ok())
+    }
+
+    fn of(received: Received, truth: Truth) -> Self {
         Self {
-            truth: truth(&received, known),
+            truth,
             report: received.report,
             others: received.others,
             from: received.from,

@@ -8,6 +8,7 @@
 //!   "counts": { "mails": 6, "reports": 5, "skipped": 0, "not_ours": 0 },
 //!   "messages": [{
 //!     "id": "7f3a91c2@mail.example.org",
+//!     "other_ids": ["b7da9b75419f542711e1ee234d6cd1d2"],
 //!     "message_id": "m1@example.org",
 //!     "sent": "2026-11-23T16:05:08.900000Z",
 //!     "sent_ms": 1795449908900,
@@ -234,8 +235,10 @@ pub struct NotOursJson<'a> {
 /// A message.
 #[derive(Debug, Serialize)]
 pub struct MessageJson<'a> {
-    /// Tracking id.
+    /// Tracking id: that of the first hop.
     pub id: &'a str,
+    /// Others under which hops tell of it, proved as they are.
+    pub other_ids: Vec<&'a str>,
     /// Message-ID without angle brackets.
     pub message_id: Option<&'a str>,
     /// When it was sent, by the originator's clock.

@@ -9,8 +9,8 @@ use crate::report::Origin;
 use crate::trail::verify::{Agreement, agreement};
 use crate::trail::{Message, NotOurs, Truth, Why};
 
-/// Anybody can mail a report in any name.
-const HOSTS_SHOWN: usize = 10;
+/// Of what anybody can name no more is shown: anybody can mail a report in any name.
+pub const SHOWN: usize = 10;
 
 /// What is wrong begins with it.
 pub const WRONG: char = '✗';
@@ -32,7 +32,7 @@ pub fn set_aside(message: &Message) -> Vec<String> {
             "✗ {n} other reports have no such key and are left out"
         )),
     };
-    let hosts = message.left_out.iter().take(HOSTS_SHOWN);
+    let hosts = message.left_out.iter().take(SHOWN);
     let left_out =
         hosts.map(|host| format!("✗ a report in the name of {} is left out", plain(host)));
     unproved.into_iter().chain(left_out).collect()
@@ -131,7 +131,6 @@ pub fn set_apart(reports: &[NotOurs], view: &View) -> String {
 }
 
 fn for_one_reason(why: Why, reports: &[&NotOurs], view: &View) -> String {
-    const SHOWN: usize = 10;
     let mut out = String::new();
     if reports.is_empty() {
         return out;

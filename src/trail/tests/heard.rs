@@ -241,6 +241,7 @@ fn a_word_that_names_no_message_is_joined_with_care() {
     assert_eq!(joined(std::slice::from_ref(&one)), [[Joined::Recipient]]);
     let mut other = one.clone();
     other.id = TrackingId::new("other").unwrap();
+    other.message_id = Some("other@origin.test".to_owned());
     other.step = crate::track::StepId(2);
     assert!(
         joined(&[one.clone(), other.clone()])

@@ -8,6 +8,7 @@ mod doubted;
 mod drawn;
 mod figures;
 mod heard;
+mod ids;
 mod indexed;
 mod lines;
 mod listed;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::report::{Origin, Trace};
 use crate::track::clean::is_hidden;
-use crate::track::{Exchange, HopReport, RecipientStatus, Security};
+use crate::track::{Exchange, HopReport, RecipientStatus, Security, TrackingId};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::custody::custody;
 use crate::trail::message::{Jump, Word};
@@ -74,6 +74,7 @@ pub fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
     let sent_us = message.sent_ms.and_then(|ms| i64::try_from(ms).ok());
     MessageJson {
         id: message.id.as_str(),
+        other_ids: message.other_ids.iter().map(TrackingId::as_str).collect(),
         message_id: message.message_id.as_deref(),
         sent: sent_us.and_then(|ms| rfc3339(ms.checked_mul(1000)?)),
         sent_ms: message.sent_ms,
