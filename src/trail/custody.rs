@@ -7,7 +7,7 @@ use super::message::{Message, Recipient, State};
 pub const SILENT_AFTER_US: i64 = 15 * 60 * 1_000_000;
 
 /// By no more do clocks differ that somebody keeps, µs.
-const CLOCKS_US: i64 = 1_000_000;
+pub const CLOCKS_US: i64 = 1_000_000;
 
 /// Why nothing more is known of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

@@ -21,6 +21,7 @@ pub mod index;
 mod kin;
 pub mod message;
 pub mod notices;
+pub mod odd;
 mod pack;
 pub mod pairs;
 mod part;

@@ -18,6 +18,7 @@
 //!     "verdict": "delivered in 2.73 s",
 //!     "total": { "low_us": 2730100, "high_us": 2731300 },
 //!     "untold": 0,
+//!     "odd_clocks": [{ "host": "mx1.example.org", "of": "reader", "ahead_us": 172800000000 }],
 //!     "recipients": [{
 //!       "address": "bob@example.net",
 //!       "state": "delivered",
@@ -179,6 +180,7 @@ mod way;
 use serde::Serialize;
 
 use crate::track::{Event, Role};
+use crate::trail::odd::Than;
 use crate::trail::{Agreement, Outcome, State, Truth, Why};
 pub use clock::{BoundsJson, ClockJson, JumpJson};
 pub use fill::{document, escaped};
@@ -232,6 +234,17 @@ pub struct NotOursJson<'a> {
     pub why: Why,
 }
 
+/// A hop whose clock and another one, which no hop compares with it, cannot both be right.
+#[derive(Debug, Serialize)]
+pub struct OddClockJson<'a> {
+    /// Its name.
+    pub host: &'a str,
+    /// The other clock.
+    pub of: Than,
+    /// By how much the hop's is ahead at least, µs; less than nothing where it is behind.
+    pub ahead_us: i64,
+}
+
 /// A message.
 #[derive(Debug, Serialize)]
 pub struct MessageJson<'a> {
@@ -258,6 +271,8 @@ pub struct MessageJson<'a> {
     pub total: Option<BoundsJson>,
     /// How many more recipients it has, of whom nobody has told yet.
     pub untold: usize,
+    /// Hops whose clock cannot be right if that of the originator or of this reader is.
+    pub odd_clocks: Vec<OddClockJson<'a>>,
     /// What became of it for each recipient.
     pub recipients: Vec<RecipientJson<'a>>,
     /// What other mail systems say of it, in the order of their time.

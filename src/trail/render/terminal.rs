@@ -233,7 +233,7 @@ fn header(out: &mut String, message: &Message, view: &View) {
     rows("proof", vec![trust::solicited(message).to_owned()]);
     rows("", trust::set_aside(message));
     rows("origin", trust::origins(message));
-    rows("chain", trust::agreements(message));
+    rows("chain", trust::agreements(message, view));
 }
 
 /// Each recipient and its fate, side by side; below each other where the address is long.

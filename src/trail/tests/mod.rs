@@ -12,6 +12,7 @@ mod ids;
 mod indexed;
 mod lines;
 mod listed;
+mod odd;
 mod paged;
 mod shown;
 mod sources;

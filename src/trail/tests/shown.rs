@@ -472,6 +472,7 @@ fn the_documentation_shows_every_field() {
         .extend(super::heard::with_words_and_claims().messages);
     let apart = super::apart::with_a_second_start();
     trails.messages.extend(apart.messages);
+    trails.messages.extend(super::odd::a_day_ahead().messages);
     trails.not_ours = read_by(
         &three_hops(&["bob@example.net"]),
         Some(&crate::track::Secret::new([1; 32])),

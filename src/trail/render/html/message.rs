@@ -58,7 +58,7 @@ fn facts(message: &Message, view: &View) -> Markup {
             dt { "Origin" }
             @for line in trust::origins(message) { dd { (line) } }
             dt { "Chain" }
-            @for line in trust::agreements(message) {
+            @for line in trust::agreements(message, view) {
                 dd class=[line.starts_with(WRONG).then_some("failed")] { (line) }
             }
         }

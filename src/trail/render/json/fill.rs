@@ -4,8 +4,8 @@ use jiff::tz::TimeZone;
 
 use super::{
     ApartJson, BoundsJson, ClaimJson, ClockJson, Counts, CustodyJson, Document, ExchangeJson,
-    FateJson, HopJson, JumpJson, MessageJson, NotOursJson, OriginJson, PartJson, RecipientJson,
-    SCHEMA, StepJson, TlsJson, WayJson, WordJson,
+    FateJson, HopJson, JumpJson, MessageJson, NotOursJson, OddClockJson, OriginJson, PartJson,
+    RecipientJson, SCHEMA, StepJson, TlsJson, WayJson, WordJson,
 };
 use crate::report::{Origin, Trace};
 use crate::track::clean::is_hidden;
@@ -13,6 +13,7 @@ use crate::track::{Exchange, HopReport, RecipientStatus, Security, TrackingId};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::custody::custody;
 use crate::trail::message::{Jump, Word};
+use crate::trail::odd::odd_clocks;
 use crate::trail::render::View;
 use crate::trail::render::format::{put, rfc3339};
 use crate::trail::render::verdict::{total, verdict};
@@ -84,6 +85,13 @@ pub fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
         verdict: verdict(message, view, false),
         total: total(message).map(bounds),
         untold: message.untold(),
+        odd_clocks: (odd_clocks(message, view.now_us).iter())
+            .map(|odd| OddClockJson {
+                host: odd.host,
+                of: odd.of,
+                ahead_us: odd.ahead_us,
+            })
+            .collect(),
         recipients: (message.recipients.iter())
             .map(|r| recipient(message, r, view.now_us))
             .collect(),
