@@ -367,6 +367,8 @@ pub struct Recipient {
     pub reply: Option<String>,
     /// How many attempts that put it off this host told of.
     pub delays: usize,
+    /// How often this host told that it was refused for good, and then tried again.
+    pub refusals: usize,
     /// How often hops told that they delivered it: more than once, if a copy was.
     pub deliveries: usize,
     /// What else a hop tells that nobody is known to have handed the message to, where `state` is what the others tell.

@@ -53,20 +53,17 @@ fn told(recipient: &Recipient, message: &Message, view: &View) -> String {
         .remote
         .as_deref()
         .map_or_else(|| "the next hop".to_owned(), plain);
-    let waited = match recipient.delays {
-        0 => String::new(),
-        1 => ", after 1 delay".to_owned(),
-        n => format!(", after {n} delays"),
-    };
+    let waited = waited(recipient);
     match recipient.state {
         State::Failed => format!("failed {at} at {host}, status {}{waited}", recipient.status),
         State::Looped => format!("back again at {host} {at}, in a ring{waited}"),
         State::Held => format!("held at {host}"),
         State::Delayed if recipient.delays > 1 => {
             let n = recipient.delays;
-            format!("waiting at {host}, {n} attempts told, the last {at}")
+            let refused = refused(recipient);
+            format!("waiting at {host}, {n} attempts told, the last {at}{refused}")
         }
-        State::Delayed => format!("waiting at {host}, tried {at}"),
+        State::Delayed => format!("waiting at {host}, tried {at}{}", refused(recipient)),
         State::OnItsWay => format!("handed to {next} {at}, {}", quiet(recipient, message, view)),
         State::Accepted => format!(
             "accepted by {host} {at}, {}",
@@ -81,6 +78,29 @@ fn told(recipient: &Recipient, message: &Message, view: &View) -> String {
             2 => format!("delivered twice, first {at} by {host}{waited}"),
             n => format!("delivered {n} times, first {at} by {host}{waited}"),
         },
+    }
+}
+
+/// What came before the end at the last host, such as `, after 1 refusal and 2 delays`.
+fn waited(recipient: &Recipient) -> String {
+    let and = match recipient.refusals {
+        0 => ", after",
+        _ => " and",
+    };
+    let delays = match recipient.delays {
+        0 => String::new(),
+        1 => format!("{and} 1 delay"),
+        n => format!("{and} {n} delays"),
+    };
+    refused(recipient) + &delays
+}
+
+/// That it was refused there before, and tried again.
+fn refused(recipient: &Recipient) -> String {
+    match recipient.refusals {
+        0 => String::new(),
+        1 => ", after 1 refusal".to_owned(),
+        n => format!(", after {n} refusals"),
     }
 }
 

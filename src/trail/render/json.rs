@@ -29,6 +29,7 @@
 //!       "status": "2.0.0",
 //!       "reply": "250 2.0.0 <bob@example.net> Saved",
 //!       "delays": 0,
+//!       "refusals": 0,
 //!       "deliveries": 1,
 //!       "later_us": null,
 //!       "apart": { "state": "delivered", "host": "mx9.example.info", "at": "2026-11-23T17:05:11.810000Z", "at_us": 1795453511810000 },
@@ -302,6 +303,8 @@ pub struct RecipientJson<'a> {
     pub reply: Option<&'a str>,
     /// Attempts told of that put it off at that host.
     pub delays: usize,
+    /// How often that host told that it was refused for good, and then tried again.
+    pub refusals: usize,
     /// How often hops told that they delivered it.
     pub deliveries: usize,
     /// How much later than the message first came to the first hop its copy for this recipient came there, µs, since it

@@ -14,6 +14,7 @@ mod lines;
 mod listed;
 mod odd;
 mod paged;
+mod refused;
 mod shown;
 mod sources;
 mod spent;
