@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::View;
 use super::format::{duration, plain, put, unsure};
-use crate::trail::custody::{Silence, custody};
+use crate::trail::custody::{Silence, custody, is_told_of_others};
 use crate::trail::message::{Joined, Word};
 use crate::trail::{Message, Recipient, State};
 
@@ -140,8 +140,13 @@ fn by_clock(told: usize, message: &Message) -> String {
 fn quiet(recipient: &Recipient, message: &Message, view: &View) -> &'static str {
     match custody(message, recipient, view.now_us).and_then(|c| c.silence) {
         Some(Silence::Silent) => "which should have reported since and has not",
-        Some(Silence::SilentOnThis) => "which reported on others since, not on this one",
+        Some(Silence::SilentOnThis) => {
+            "which reported on others since, not on this one: it may wait there, or be expanded there, which is not told"
+        }
         Some(Silence::LeftOut) => "and a report in its name is left out",
+        _ if recipient.state == State::OnItsWay && is_told_of_others(message, recipient) => {
+            "which reported on others, not yet on this one"
+        }
         _ => "nothing since",
     }
 }

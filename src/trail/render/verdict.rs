@@ -133,7 +133,10 @@ fn phrase(
         }
         (_, Some(Silence::Silent)) if alone => format!("{holder} silent {since}"),
         (_, Some(Silence::Silent)) => format!("with {holder} (silent {since})"),
-        (_, Some(Silence::SilentOnThis)) => format!("with {holder} (silent on it {since})"),
+        (_, Some(Silence::SilentOnThis)) => {
+            let who = if short { "it" } else { "this recipient" };
+            format!("with {holder} (no report on {who} {since})")
+        }
         _ if short => format!("on its way, at {holder} {since}"),
         _ => format!("on its way, last in the hands of {holder} {since}"),
     }
