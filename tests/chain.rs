@@ -56,6 +56,21 @@ fn all_four_mtas_report_in_one_chain() {
     chain.assert_reported_once("250 at submission to the complete timeline, four real MTAs");
 }
 
+/// An Exim as it comes announces no DSN, so the ingress in front of it takes no ENVID: the id goes on in the request.
+#[test]
+fn an_mta_without_dsn_loses_no_tracking_id() {
+    let [first, second, last] = HOPS;
+    let chain = Chain::start(
+        [
+            (Mta::postfix(first), first),
+            (Mta::exim(second).without_dsn(), second),
+            (Mta::postfix(last).local_domain("dest.test"), last),
+        ],
+        Middle::Equipped,
+    );
+    chain.assert_reported_once("the same, the second hop an Exim without DSN");
+}
+
 #[test]
 fn an_untracked_message_leaves_no_trace() {
     let chain = Chain::of_three(Middle::Equipped);

@@ -111,7 +111,7 @@ fn who_is_silent_passes_the_request_on_as_it_came() {
     pass(&hop, &["bob@dest.test"], &["RCPT TO:<bob@dest.test>"]);
     let onward = hop.next.wait_for(1)[0].mail_from.clone();
     assert!(
-        onward.contains("TRACK=NOW:hop/2:up/00000000000000aa"),
+        onward.contains("TRACK=NOW:id/E1:hop/2:up/00000000000000aa"),
         "{onward}"
     );
     std::thread::sleep(Duration::from_millis(500));

@@ -19,10 +19,10 @@ use crate::clock::Clock;
 use crate::hop::route::Names;
 use crate::report::notice::Notice;
 use crate::report::{Keys, Record};
-use crate::track::Secret;
+use crate::track::{Secret, TrackingId};
 use crate::trail::bundle::{self, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
 use crate::trail::examine::{collect, examine, keys_wanted, leave_out_forged, misfits};
-use crate::trail::message::Word;
+use crate::trail::message::{Message, Word};
 use crate::trail::render::evidence;
 use crate::trail::render::format::plain;
 use crate::trail::verify::Proof;
@@ -52,7 +52,7 @@ impl Evidence {
         secret: Option<&Secret>,
         server: Server,
     ) -> anyhow::Result<Self> {
-        let of_messages = trails.messages.iter().map(|m| m.id.clone());
+        let of_messages = trails.messages.iter().flat_map(Message::ids).cloned();
         let ids = of_messages.chain(trails.not_ours.iter().map(|n| n.id.clone()));
         let words: Vec<&Word> = trails.messages.iter().flat_map(|m| &m.words).collect();
         let joined = |notice: &Notice| words.iter().any(|word| word.is_of(notice));
@@ -99,7 +99,8 @@ impl Evidence {
 
     /// What is written: the mails, what they tell, and of what was left out that which is on the same messages.
     fn pack(self, trails: Trails, mut forged: Vec<NotOurs>, secret: Option<&Secret>) -> Bundle {
-        forged.retain(|report| trails.messages.iter().any(|m| m.id == report.id));
+        let ids: BTreeSet<&TrackingId> = trails.messages.iter().flat_map(Message::ids).collect();
+        forged.retain(|report| ids.contains(&report.id));
         let made_us = Clock::system().now_us();
         let contents = Contents {
             schema: SCHEMA.to_owned(),

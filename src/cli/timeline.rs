@@ -304,8 +304,9 @@ fn bare(id: &str) -> &str {
 /// Keeps what `wanted` names. Several messages may bear one tracking id or Message-ID; all are kept.
 pub fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
     let bare = Some(bare(wanted));
-    let named = |m: &Message| m.id.as_str() == wanted || m.message_id.as_deref() == bare;
-    let begun = |m: &Message| m.id.as_str().starts_with(wanted);
+    let bears = |m: &Message, is: &dyn Fn(&str) -> bool| m.ids().any(|id| is(id.as_str()));
+    let named = |m: &Message| bears(m, &|id| id == wanted) || m.message_id.as_deref() == bare;
+    let begun = |m: &Message| bears(m, &|id| id.starts_with(wanted));
     if trails.messages.iter().any(named) {
         trails.messages.retain(named);
     } else {
@@ -316,7 +317,7 @@ pub fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
             bail!("{wanted} begins several ids: {}", ids.join(", "));
         }
     }
-    let kept = |id: &TrackingId| trails.messages.iter().any(|m| m.id == *id);
+    let kept = |id: &TrackingId| trails.messages.iter().any(|m| m.ids().any(|of| of == id));
     trails
         .not_ours
         .retain(|n| kept(&n.id) || n.id.as_str().starts_with(wanted));

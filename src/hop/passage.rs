@@ -199,6 +199,10 @@ impl Passage {
             if !self.told {
                 request.up = self.parent;
             }
+            if !offer.offers("DSN") {
+                // It takes no ENVID.
+                request.id = Some(tracked.id.clone());
+            }
             request.to_value()
         });
         let mtrk = mtrk.as_ref().filter(|_| offer.offers("MTRK"));

@@ -102,6 +102,11 @@ impl Certificate {
         octets.get(..len)?.try_into().ok().map(Self)
     }
 
+    /// A number that no two messages share but by the rarest chance.
+    pub fn number(&self) -> u64 {
+        self.0.first_chunk().copied().map_or(0, u64::from_le_bytes)
+    }
+
     pub(super) fn letters(&self) -> Letters<43> {
         Letters::base64url(&self.0)
     }

@@ -13,7 +13,8 @@
 //! | name | value | set by |
 //! |---|---|---|
 //! | `c256` | B of `certificate`: 43 base64url characters, unpadded, no spare bits set | originator |
-//! | `id` | the tracking id, where no ENVID is it | originator, else the first hop |
+//! | `id` | the tracking id, where no ENVID is it, or none can go on | originator, else the first hop |
+//! | `id-1`, `id-2`, `id-3` | the same, of an id that is no value: its octets in base64url, unpadded, in parts of 64 letters | a hop whose next hop has no DSN |
 //! | `hop` | tracking-aware hops already passed, 0 to 255; left out it is 0 | each hop: one more |
 //! | `up` | the step that handed the message over, 16 lower-case hex digits | each hop: its own |
 //! | `via` | the steps that did so before, up to 6 of them, the last one last: 8 octets each, big-endian, together in base64url, unpadded | each hop: with the `up` it got |
@@ -25,8 +26,9 @@
 //! most [`PARAMETER_OCTETS_MAX`] octets. What breaks this, TRACK twice and a mode other than NOW are answered 501
 //! 5.5.4 where TRACK was offered. Attributes of other names are passed on, unless there is no room for them.
 //!
-//! The tracking id is the decoded ENVID, else `id`, else made up by the first hop, which says so in `id`. A hop
-//! that gets a `hop` as great as `max` or [`HOP_MAX`] does not take part; one whose next hop would, or whose `ttl`
+//! The tracking id is the decoded ENVID, else what the parts of an id tell, else `id`, else made up by the first hop,
+//! which says so in `id`. Towards a next hop without DSN, which takes no ENVID, it stands in the request: a hop that knows
+//! no parts would pass them on beside an `id` of its own. A hop that gets a `hop` as great as `max` or [`HOP_MAX`] does not take part; one whose next hop would, or whose `ttl`
 //! has run out, sends no TRACK. A null reverse-path is nobody to report to: nothing is tracked. A hop that finds a
 //! step of its own in `up` or `via`, with the same recipient, has the message for the second time: it tells that and
 //! takes part no further.
@@ -42,6 +44,12 @@
 //!
 //! ```text
 //! TRACK=NOW:hop/3:up/8899aabbccddeeff:via/ESIzRFVmd4gBI0VniavN7w
+//! ```
+//!
+//! And the id 0903599f4bcbf3e828731375d7be081b@mail.origin.example, to a next hop without DSN:
+//!
+//! ```text
+//! TRACK=NOW:id-1/MDkwMzU5OWY0YmNiZjNlODI4NzMxMzc1ZDdiZTA4MWJAbWFpbC5vcmlnaW4uZXhh:id-2/bXBsZQ
 //! ```
 //!
 //! Must not know whether a request is granted.
@@ -70,7 +78,11 @@ const TTL_S_MAX: u32 = 999_999_999;
 /// Room for a value as most are.
 const OCTETS_USUAL: usize = 128;
 /// The attributes that have a meaning here.
-const KNOWN: [&str; 8] = ["c256", "id", "hop", "up", "via", "t", "max", "ttl"];
+const KNOWN: [&str; 11] = [
+    "c256", "id", "id-1", "id-2", "id-3", "hop", "up", "via", "t", "max", "ttl",
+];
+/// Those that hold an id which is no value, part by part.
+const ID_PARTS: [&str; 3] = ["id-1", "id-2", "id-3"];
 /// The steps in `via`: as many as a value has room for.
 const VIA_STEPS_MAX: usize = 6;
 
@@ -79,7 +91,7 @@ const VIA_STEPS_MAX: usize = 6;
 pub struct TrackRequest {
     /// `c256`: B, which keys the Auth of reports.
     pub certificate: Option<Certificate>,
-    /// `id`: the tracking id, where no ENVID carries it.
+    /// `id`, or its parts: the tracking id, where no ENVID carries it.
     pub id: Option<TrackingId>,
     /// `hop`: tracking-aware hops already passed.
     pub hop: u8,
@@ -137,13 +149,23 @@ impl TrackRequest {
         }
         let mut request = Self::default();
         let mut seen: Vec<&str> = Vec::new();
+        let mut id_parts = [""; ID_PARTS.len()];
         for (at, part) in parts.enumerate() {
             let (name, value) = attribute(part).ok_or(RequestError::Malformed(at + 1))?;
             if seen.iter().any(|other| other.eq_ignore_ascii_case(name)) {
                 return Err(RequestError::Duplicate(name.to_owned()));
             }
             seen.push(name);
-            request.set(name, value)?;
+            let is = |part: &&str| name.eq_ignore_ascii_case(part);
+            let part = ID_PARTS.iter().position(is);
+            match part.and_then(|n| id_parts.get_mut(n)) {
+                Some(part) => *part = value,
+                None => request.set(name, value)?,
+            }
+        }
+        if id_parts.iter().any(|part| !part.is_empty()) {
+            let id = id_of_parts(&id_parts.concat());
+            request.id = Some(id.ok_or(RequestError::Value(ID_PARTS[0]))?);
         }
         Ok(request)
     }
@@ -172,8 +194,7 @@ impl TrackRequest {
 
     /// What to write behind `TRACK=`; [`parse`](Self::parse) reads it back.
     ///
-    /// What the grammar has no room for stays out: an id that is no attribute value (it travels as ENVID),
-    /// and unknown attributes that would make the parameter too long.
+    /// What there is no room for stays out: unknown attributes that would make the parameter too long.
     pub fn to_value(&self) -> String {
         let mut value = String::with_capacity(OCTETS_USUAL);
         self.write_value(&mut value);
@@ -186,7 +207,7 @@ impl TrackRequest {
         let id = self.id.as_ref().map(TrackingId::as_str);
         to.push_str(MODE);
         put(to, "c256", self.certificate.map(|b| b.letters()).as_deref());
-        put(to, "id", id.filter(|id| is_value(id)));
+        put_id(to, id);
         put_number(to, "hop", (self.hop > 0).then_some(self.hop));
         put(to, "up", self.up.map(StepId::letters).as_deref());
         put(to, "via", via(&self.via).as_deref());
@@ -246,6 +267,23 @@ fn put_number(to: &mut String, name: &str, number: Option<impl itoa::Integer>) {
     if let Some(number) = number {
         put(to, name, Some(itoa::Buffer::new().format(number)));
     }
+}
+
+/// Writes an id, in parts if it is no value.
+fn put_id(to: &mut String, id: Option<&str>) {
+    let Some(id) = id.filter(|id| !is_value(id)) else {
+        return put(to, "id", id);
+    };
+    let letters = URL_SAFE_NO_PAD.encode(id);
+    let parts = letters.as_bytes().chunks(VALUE_OCTETS_MAX);
+    for (name, part) in ID_PARTS.into_iter().zip(parts) {
+        put(to, name, std::str::from_utf8(part).ok());
+    }
+}
+
+fn id_of_parts(letters: &str) -> Option<TrackingId> {
+    let octets = URL_SAFE_NO_PAD.decode(letters).ok()?;
+    TrackingId::new(std::str::from_utf8(&octets).ok()?)
 }
 
 impl fmt::Display for TrackRequest {

@@ -1,4 +1,5 @@
-//! Reports to messages: judged, grouped by tracking id, each step once, linked to a tree of stays.
+//! Reports to messages: judged, grouped by what they are proved to be on or else by tracking id, each step once, linked to a
+//! tree of stays.
 //!
 //! A stay is a message at a hop: the steps one host reported of it (a delay, then the departure; two
 //! transactions for two recipients). Order comes from parent links, then hop numbers, then clocks.
@@ -16,13 +17,23 @@ use super::{NotOurs, Why, pairs, starts, state};
 use crate::report::{Origin, Received, Trace};
 use crate::track::{HopReport, Role, Secret, StepId, TrackingId};
 
-/// What makes reports one message. A proof covers Message-ID and time stamp, not the tracking id; so a
-/// report proved for another message cannot slip in under this one's id.
-type Key<'a> = (&'a TrackingId, Option<(&'a str, u64)>);
+/// What makes reports one message. A proof covers Message-ID and time stamp, not the tracking id: a report proved for
+/// another message cannot slip in under this one's id, and one proved for this message is on it whatever its id, which a hop
+/// made up that got none from the hop before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key<'a> {
+    /// Message-ID, and time stamp in ms.
+    Proved(&'a str, u64),
+    /// The tracking id.
+    Claimed(&'a TrackingId),
+}
 
 fn key(report: &HopReport, is_proved: bool) -> Key<'_> {
     let proof = report.message_id.as_deref().zip(report.sent_ms);
-    (&report.id, proof.filter(|_| is_proved))
+    match proof.filter(|_| is_proved) {
+        Some((message_id, sent_ms)) => Key::Proved(message_id, sent_ms),
+        None => Key::Claimed(&report.id),
+    }
 }
 
 /// Judges reports and puts them together. Messages come in the order of their sending.
@@ -84,7 +95,7 @@ fn grouped(mut judged: Vec<(Judged, Origin)>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (one, origin) in judged {
         if groups.last().is_none_or(|group| group.key() != of(&one)) {
-            groups.push(Group::of(of(&one)));
+            groups.push(Group::of(of(&one), &one.report.id));
         }
         if let Some(group) = groups.last_mut() {
             group.take(one, &origin);
@@ -96,7 +107,7 @@ fn grouped(mut judged: Vec<(Judged, Origin)>) -> Vec<Group> {
 /// Whether a message is among those that were proved.
 fn is_proved(key: Key, groups: &[Group]) -> bool {
     let known = groups.binary_search_by(|group| group.key().cmp(&key));
-    key.1.is_some() && known.is_ok()
+    matches!(key, Key::Proved(..)) && known.is_ok()
 }
 
 /// Notes with each message in whose names reports on it are set apart: nobody can say that such a host told nothing.
@@ -107,9 +118,9 @@ pub fn note_left_out(messages: &mut [Message], not_ours: &[NotOurs]) {
         of_message.insert(report.host.to_lowercase());
     }
     for message in messages {
-        if let Some(hosts) = hosts.get(&message.id) {
-            message.left_out.extend(hosts.iter().cloned());
-        }
+        let of_it = message.ids().filter_map(|id| hosts.get(id)).flatten();
+        let of_it: Vec<String> = of_it.cloned().collect();
+        message.left_out.extend(of_it);
     }
 }
 
@@ -151,6 +162,8 @@ fn set_apart(one: Judged, why: Why) -> NotOurs {
 /// What is told of one message.
 struct Group {
     id: TrackingId,
+    /// The others that its reports bear.
+    other_ids: BTreeSet<TrackingId>,
     /// What the proof of its reports covers; of those that have none, nothing.
     proof: Option<(String, u64)>,
     originator: Option<String>,
@@ -162,10 +175,15 @@ struct Group {
 }
 
 impl Group {
-    fn of((id, proof): Key) -> Self {
+    fn of(key: Key, id: &TrackingId) -> Self {
+        let proof = match key {
+            Key::Proved(message_id, sent_ms) => Some((message_id.to_owned(), sent_ms)),
+            Key::Claimed(_) => None,
+        };
         Self {
             id: id.clone(),
-            proof: proof.map(|(message_id, sent_ms)| (message_id.to_owned(), sent_ms)),
+            other_ids: BTreeSet::new(),
+            proof,
             originator: None,
             client: None,
             reports: Vec::new(),
@@ -175,8 +193,14 @@ impl Group {
     }
 
     fn key(&self) -> Key<'_> {
-        let proof = self.proof.as_ref();
-        (&self.id, proof.map(|(id, sent_ms)| (id.as_str(), *sent_ms)))
+        match &self.proof {
+            Some((message_id, sent_ms)) => Key::Proved(message_id, *sent_ms),
+            None => Key::Claimed(&self.id),
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = &TrackingId> {
+        std::iter::once(&self.id).chain(&self.other_ids)
     }
 
     /// Takes a mail's steps in; of several copies of a step, the origin of a signed one counts.
@@ -190,6 +214,9 @@ impl Group {
             self.traces.insert(one.report.step, one.trace);
         }
         for step in std::iter::once(one.report).chain(one.others) {
+            if step.id != self.id {
+                self.other_ids.insert(step.id.clone());
+            }
             if *origin != Origin::Unchecked && (signed || !self.origins.contains_key(&step.step)) {
                 self.origins.insert(step.step, origin.clone());
             }
@@ -204,7 +231,7 @@ fn set_unproved_aside(mut groups: Vec<Group>, without_proof: Truth) -> Vec<Messa
     let is_proved = |group: &Group| group.proof.is_some();
     if groups.iter().any(is_proved) && !groups.iter().all(is_proved) {
         let proved = groups.iter().filter(|group| is_proved(group));
-        let proved: HashSet<_> = proved.map(|group| group.id.clone()).collect();
+        let proved: HashSet<_> = proved.flat_map(Group::ids).cloned().collect();
         groups.retain(|group| {
             let keep = is_proved(group) || !proved.contains(&group.id);
             if !keep {
@@ -214,7 +241,7 @@ fn set_unproved_aside(mut groups: Vec<Group>, without_proof: Truth) -> Vec<Messa
         });
     }
     let message = |group: Group| {
-        let unproved = aside.get(&group.id).copied().unwrap_or(0);
+        let unproved = group.ids().filter_map(|id| aside.get(id)).sum();
         let truth = if is_proved(&group) {
             Truth::Verified
         } else {
@@ -226,7 +253,13 @@ fn set_unproved_aside(mut groups: Vec<Group>, without_proof: Truth) -> Vec<Messa
 }
 
 fn message(truth: Truth, group: Group, unproved: usize) -> Message {
+    let (mut id, mut other_ids) = (group.id, group.other_ids);
     let (steps, doubles) = in_order(group.reports);
+    if let Some(first) = steps.first().filter(|first| first.id != id) {
+        // The others are those that hops farther on made up.
+        other_ids.remove(&first.id);
+        other_ids.insert(std::mem::replace(&mut id, first.id.clone()));
+    }
     let contradicted = contradicted(&steps, &doubles);
     let message_id = steps.iter().find_map(|s| s.message_id.clone());
     let sent_ms = steps.iter().find_map(|s| s.sent_ms);
@@ -235,7 +268,8 @@ fn message(truth: Truth, group: Group, unproved: usize) -> Message {
     ghosts::place(&mut stays, group.traces);
     pairs::hand_over(&mut stays);
     Message {
-        id: group.id,
+        id,
+        other_ids,
         originator: group.originator,
         client: group.client,
         message_id,

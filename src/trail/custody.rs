@@ -1,13 +1,14 @@
 //! Who had a message last, and why nothing more is known: what was to be expected against what came.
 
 use super::message::{Message, Recipient, State};
+use crate::track::HopReport;
 
 /// A hop that is equipped says at once that it passed a message on or could not; reports may be delayed as any mail is.
 /// After so long it is called silent, µs.
 pub const SILENT_AFTER_US: i64 = 15 * 60 * 1_000_000;
 
 /// By no more do clocks differ that somebody keeps, µs.
-const CLOCKS_US: i64 = 1_000_000;
+pub const CLOCKS_US: i64 = 1_000_000;
 
 /// Why nothing more is known of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -113,14 +114,18 @@ fn silence(message: &Message, recipient: &Recipient, now_us: i64) -> Silence {
     if now_us.saturating_sub(since_us) < SILENT_AFTER_US {
         return Silence::Awaited;
     }
-    let mut behind = message
-        .stays
-        .iter()
-        .filter(|s| s.parent == Some(recipient.stay));
-    let told = |step: &crate::track::HopReport| step.parent == Some(recipient.step);
-    if behind.any(|stay| stay.steps.iter().any(told)) {
+    if is_told_of_others(message, recipient) {
         Silence::SilentOnThis
     } else {
         Silence::Silent
     }
+}
+
+/// Whether a hop that a recipient's message was handed to tells of others that came with it: this one may still be there,
+/// or have become others, of whom nobody told whose members they are.
+pub fn is_told_of_others(message: &Message, recipient: &Recipient) -> bool {
+    let stays = message.stays.iter();
+    let mut behind = stays.filter(|stay| stay.parent == Some(recipient.stay));
+    let told = |step: &HopReport| step.parent == Some(recipient.step);
+    behind.any(|stay| stay.steps.iter().any(told))
 }

@@ -33,8 +33,8 @@ const BLOCK_OCTETS: usize = 64 * 1024;
 /// Which reports a gist stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Of {
-    /// The hash of their tracking id.
-    pub id: u64,
+    /// What their message is known by.
+    pub message: u64,
     /// The sum of the keys of their mails.
     pub keys: u64,
     /// How many they are.
@@ -77,7 +77,7 @@ impl Place {
 #[derive(Default)]
 pub struct Gists {
     blocks: Vec<Block>,
-    /// By the hash of the tracking id: in which block, and as which there.
+    /// By what the message is known by: in which block, and as which there.
     places: HashTable<(u32, u32)>,
 }
 
@@ -90,14 +90,15 @@ impl Gists {
         };
         self.blocks.push(block);
         let Self { blocks, places } = self;
-        let kept = |(block, n): &(u32, u32)| at(blocks, *block, *n).map_or(0, |kept| kept.of.id);
+        let kept =
+            |(block, n): &(u32, u32)| at(blocks, *block, *n).map_or(0, |kept| kept.of.message);
         let last = blocks.last().map_or(&[][..], |block| &block.kept);
         for (n, new) in (0..).zip(last) {
-            let same = |place: &(u32, u32)| kept(place) == new.of.id;
-            match places.find_mut(new.of.id, same) {
+            let same = |place: &(u32, u32)| kept(place) == new.of.message;
+            match places.find_mut(new.of.message, same) {
                 Some(place) => *place = (n_of_block, n),
                 None => {
-                    places.insert_unique(new.of.id, (n_of_block, n), kept);
+                    places.insert_unique(new.of.message, (n_of_block, n), kept);
                 }
             }
         }
@@ -107,9 +108,9 @@ impl Gists {
     /// Where the gist of these reports is.
     pub fn find(&self, of: Of) -> Option<Place> {
         let same = |(block, n): &(u32, u32)| {
-            at(&self.blocks, *block, *n).is_some_and(|kept| kept.of.id == of.id)
+            at(&self.blocks, *block, *n).is_some_and(|kept| kept.of.message == of.message)
         };
-        let (block, n) = *self.places.find(of.id, same)?;
+        let (block, n) = *self.places.find(of.message, same)?;
         let kept = at(&self.blocks, block, n).filter(|kept| kept.of == of)?;
         let at = kept.place;
         Some(Place { block, at })

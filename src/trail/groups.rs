@@ -21,7 +21,7 @@ use crate::report::Origin;
 #[derive(Clone, Copy)]
 pub struct Member {
     /// The same for all reports on a message.
-    pub id: u64,
+    pub message: u64,
     /// The mail.
     pub entry: u32,
     /// Its source.

@@ -6,7 +6,7 @@
 //! report has been judged by it. Numbers are little endian:
 //!
 //! ```text
-//! file    = "hoptrail index 6 of VERSION\n", length of the owner u32, owner, part...
+//! file    = "hoptrail index 7 of VERSION\n", length of the owner u32, owner, part...
 //! owner   = path or URL of the mailbox, NUL, certificate that the secret makes for it (none: nothing)
 //! ```
 //!
@@ -25,16 +25,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::entry::Entry;
 use super::gist::{Block, Gists};
 use super::part::{self, damage};
 use super::scratch::Scratch;
 use super::segment::{Depot, Segment};
 use super::source::Source;
-use super::stock::{Entry, Stock};
+use super::stock::Stock;
 use crate::track::Secret;
 
 /// With the version of the program, since what is kept of messages is worded by it.
-const MAGIC: &[u8] = concat!("hoptrail index 6 of ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
+const MAGIC: &[u8] = concat!("hoptrail index 7 of ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
 
 /// Fewer mails than this are read again sooner than they are looked up.
 const MAILS_MIN: usize = 500;

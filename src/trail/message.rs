@@ -20,8 +20,10 @@ use crate::track::{Event, HopReport, RecipientStatus, Status, StepId, TrackingId
 /// A message and its way.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Its tracking id.
+    /// Its tracking id: that of the first hop.
     pub id: TrackingId,
+    /// Others under which hops tell of it, proved as they are: one that gets no id makes up its own.
+    pub other_ids: BTreeSet<TrackingId>,
     /// Its Message-ID without angle brackets.
     pub message_id: Option<String>,
     /// Whom its reports go to.
@@ -129,6 +131,11 @@ impl Stay {
 }
 
 impl Message {
+    /// Every tracking id that hops tell of it under, the first hop's first.
+    pub fn ids(&self) -> impl Iterator<Item = &TrackingId> {
+        std::iter::once(&self.id).chain(&self.other_ids)
+    }
+
     /// Who wrote a step, as far as anybody looked.
     pub fn origin(&self, step: StepId) -> &Origin {
         self.origins.get(&step).unwrap_or(&Origin::Unchecked)
@@ -361,6 +368,8 @@ pub struct Recipient {
     pub reply: Option<String>,
     /// How many attempts that put it off this host told of; there may have been more.
     pub delays: usize,
+    /// How often this host told that it was refused for good, and then tried again.
+    pub refusals: usize,
     /// How often hops told that they delivered it: more than once, if a copy was.
     pub deliveries: usize,
     /// What else a hop tells that nobody is known to have handed the message to, where `state` is what the others tell.

@@ -187,7 +187,8 @@ impl Name {
 
 /// The names of a message by which others may speak of it.
 fn names_of(message: &Message) -> Vec<Name> {
-    let mut names = vec![Name::Envid(message.id.as_str().to_owned())];
+    let ids = message.ids().map(|id| Name::Envid(id.as_str().to_owned()));
+    let mut names: Vec<Name> = ids.collect();
     names.extend(message.message_id.clone().map(Name::MessageId));
     let open = |r: &&Recipient| message.outcome_for(r) == Outcome::Open;
     let open = message.recipients.iter().filter(open);

@@ -4,9 +4,9 @@
 //! ```text
 //! part    = entries u32, kind u32, octets of records u32, CRC-32 of what follows u32, entry..., records
 //! kind    = 0 a segment | 1 a block of gists | 2 a state | 3 mails
-//! entry   = of mails: key u64, kind octet (0 other mail, 1 report, 2 broken, 3 notice), hash of the tracking id u64,
-//!           segment u16, place u32
-//!         | of gists: hash of the tracking id u64, sum of keys u64, reports u32, place u32
+//! entry   = of mails: key u64, kind octet (0 other mail, 1 report, 2 broken, 3 notice, 4 proved report), what its
+//!           message is known by u64, hash of the tracking id u64, segment u16, place u32
+//!         | of gists: what the message is known by u64, sum of keys u64, reports u32, place u32
 //! ```
 //!
 //! A segment is nothing but records, and mails are nothing but entries, of which each says where in all segments of the
@@ -17,13 +17,14 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
+use super::entry::{Entry, Kind};
 use super::gist::{Block, Kept, Of};
 use super::segment::{Depot, Segment};
 use super::source::Key;
-use super::stock::{Entry, Kind, Stock};
+use super::stock::Stock;
 
 /// Octets of an entry: of a mail, and of a gist.
-const ENTRY_OCTETS: usize = 23;
+const ENTRY_OCTETS: usize = 31;
 const GIST_OCTETS: usize = 24;
 
 /// What a part is.
@@ -172,6 +173,7 @@ fn entry_octets(kind: u32) -> usize {
 fn entry_of(octets: &[u8; ENTRY_OCTETS]) -> Option<Entry> {
     let (key, rest) = octets.split_first_chunk()?;
     let (kind, rest) = rest.split_first()?;
+    let (message, rest) = rest.split_first_chunk()?;
     let (id, rest) = rest.split_first_chunk()?;
     let (segment, place) = rest.split_first_chunk()?;
     Some(Entry {
@@ -181,8 +183,10 @@ fn entry_of(octets: &[u8; ENTRY_OCTETS]) -> Option<Entry> {
             1 => Kind::Report,
             2 => Kind::Broken,
             3 => Kind::Notice,
+            4 => Kind::Proved,
             _ => return None,
         },
+        message: u64::from_le_bytes(*message),
         id: u64::from_le_bytes(*id),
         segment: u16::from_le_bytes(*segment),
         place: u32::from_le_bytes(place.try_into().ok()?),
@@ -190,12 +194,12 @@ fn entry_of(octets: &[u8; ENTRY_OCTETS]) -> Option<Entry> {
 }
 
 fn kept_of(octets: &[u8; GIST_OCTETS]) -> Option<Kept> {
-    let (id, rest) = octets.split_first_chunk()?;
+    let (message, rest) = octets.split_first_chunk()?;
     let (keys, rest) = rest.split_first_chunk()?;
     let (reports, place) = rest.split_first_chunk()?;
     Some(Kept {
         of: Of {
-            id: u64::from_le_bytes(*id),
+            message: u64::from_le_bytes(*message),
             keys: u64::from_le_bytes(*keys),
             reports: u32::from_le_bytes(*reports),
         },
@@ -220,6 +224,7 @@ pub fn write_mails(depot: &Arc<Depot>, stock: &mut Stock, first: usize) -> io::R
         }
         entries.extend_from_slice(&entry.key.0.to_le_bytes());
         entries.push(entry.kind as u8);
+        entries.extend_from_slice(&entry.message.to_le_bytes());
         entries.extend_from_slice(&entry.id.to_le_bytes());
         let number = numbers.get(segment).copied().unwrap_or_default();
         entries.extend_from_slice(&number.to_le_bytes());
@@ -256,7 +261,7 @@ pub fn write_blocks(out: &mut impl Write, blocks: &[Block]) -> io::Result<()> {
     for block in blocks {
         let mut entries = Vec::with_capacity(block.kept.len() * GIST_OCTETS);
         for kept in &block.kept {
-            entries.extend_from_slice(&kept.of.id.to_le_bytes());
+            entries.extend_from_slice(&kept.of.message.to_le_bytes());
             entries.extend_from_slice(&kept.of.keys.to_le_bytes());
             entries.extend_from_slice(&kept.of.reports.to_le_bytes());
             entries.extend_from_slice(&kept.place.to_le_bytes());

@@ -8,13 +8,14 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 
 use super::Trails;
+use super::entry::{Entry, Kind, share_of};
 use super::gist::{Gists, Of};
 use super::groups::{Group, Groups, Member};
 use super::index::Index;
+use super::kin::Kin;
 use super::source::{Source, SourceError};
-use super::stock::{Entry, Kind, Stock};
+use super::stock::Stock;
 use super::together::{Seeing, Together};
-use super::tray::share_of;
 use super::unpack;
 pub use super::unpack::About;
 use crate::report::notice::Notice;
@@ -30,7 +31,7 @@ pub struct Reports {
     /// Of each source, if its mails have keys.
     indexes: Vec<Option<Index>>,
     looking: Arc<AtomicUsize>,
-    /// All reports, by the hashes of their tracking ids.
+    /// All reports, those on one message side by side.
     members: Vec<Member>,
     /// Those on each message, the oldest first.
     groups: Vec<Group>,
@@ -112,20 +113,23 @@ impl Reports {
 
     /// Puts the reports on each message side by side.
     fn group(&mut self) {
+        let entries = || self.stocks.iter().flat_map(|(_, stock)| &stock.entries);
+        let mut kin = Kin::among(entries);
         for (stock, (_, of)) in (0..).zip(&self.stocks) {
             let entries = (0..).zip(&of.entries);
-            let reports = entries.filter(|(_, entry)| entry.kind == Kind::Report);
+            let reports = entries.filter(|(_, entry)| entry.is_report());
             let member = |(entry, of): (u32, &Entry)| Member {
-                id: of.id,
+                message: kin.of(of),
                 entry,
                 stock,
             };
             self.members.reserve(of.entries.len());
             self.members.extend(reports.map(member));
         }
-        self.members.sort_by_key(|member| member.id);
+        self.members.sort_by_key(|member| member.message);
         let mut start = 0;
-        let groups = self.members.chunk_by(|a, b| a.id == b.id).map(|of| {
+        let alike = |a: &Member, b: &Member| a.message == b.message;
+        let groups = self.members.chunk_by(alike).map(|of| {
             let from = start;
             start += u32::try_from(of.len()).unwrap_or(u32::MAX);
             Group {
@@ -143,10 +147,10 @@ impl Reports {
         let mut seeing = Seeing::among(self.notices());
         let mut rest = &mut *groups;
         while let Some(first) = rest.first() {
-            let share = share_of(self.hash_of(first));
+            let share = share_of(self.message_of(first));
             let end = match rest.len() {
                 few @ ..=FEW => few,
-                _ => rest.partition_point(|group| share_of(self.hash_of(group)) <= share),
+                _ => rest.partition_point(|group| share_of(self.message_of(group)) <= share),
             };
             let (some, more) = rest.split_at_mut(end);
             let blocks = seeing.see(self, some);
@@ -232,7 +236,7 @@ impl Reports {
     pub fn looked_at(&self) -> Trails {
         let mut trails = Trails::default();
         for (source, stock) in &self.stocks {
-            let reports = stock.entries.iter().filter(|e| e.kind == Kind::Report);
+            let reports = stock.entries.iter().filter(|e| e.is_report());
             trails.counts.mails += stock.entries.len();
             trails.counts.reports += reports.count();
             trails.skipped.extend(stock.skipped.iter().cloned());
@@ -282,9 +286,9 @@ impl Reports {
         self.members.get(of).unwrap_or_default()
     }
 
-    /// The hash of the tracking id.
-    fn hash_of(&self, group: &Group) -> u64 {
-        self.members(group).first().map_or(0, |first| first.id)
+    /// What the message of a group is known by.
+    fn message_of(&self, group: &Group) -> u64 {
+        self.members(group).first().map_or(0, |first| first.message)
     }
 
     /// When the message of a group was first seen, µs, as its reports tell.
@@ -300,7 +304,7 @@ impl Reports {
         let members = self.members(group);
         let entries = members.iter().filter_map(|member| self.entry(member));
         Of {
-            id: self.hash_of(group),
+            message: self.message_of(group),
             keys: entries.fold(0, |sum, (_, entry)| entry.key.0.wrapping_add(sum)),
             reports: u32::try_from(members.len()).unwrap_or(u32::MAX),
         }

@@ -124,16 +124,20 @@ pub fn awaited_us(parts: &[Part]) -> i64 {
     awaited.fold(0, i64::saturating_add)
 }
 
-/// Whether a later step of the same stay goes on where this one left a recipient.
+/// Whether a later step of the same stay goes on where this one left a recipient: put off, or refused and tried again.
 fn waits(stay: &Stay, step: &HopReport, group: &RecipientStatus) -> bool {
+    let failed = group.event == Event::Failed;
     let later = |other: &HopReport| {
         let fate = about(other, group);
         let end_us = |step: &HopReport, group| step.ended_us(group).unwrap_or(step.arrived_us());
         other.step != step.step
             && other.arrived_us() == step.arrived_us()
-            && fate.is_some_and(|fate| end_us(other, fate) >= end_us(step, group))
+            && fate.is_some_and(|fate| {
+                let (then_us, now_us) = (end_us(other, fate), end_us(step, group));
+                then_us > now_us || then_us == now_us && !failed
+            })
     };
-    !group.event.is_final() && stay.steps.iter().any(later)
+    (failed || !group.event.is_final()) && stay.steps.iter().any(later)
 }
 
 /// What a hop did for a recipient, and when that began and was over, µs of its clock.
@@ -206,7 +210,7 @@ fn attempts<'a>(
         .iter()
         .filter(|s| s.step != last.step && s.arrived_us() == last.arrived_us());
     let earlier = earlier.filter_map(|s| Some((s, about(s, group)?)));
-    let put_off = earlier.filter(|(_, g)| g.event == Event::Delayed);
+    let put_off = earlier.filter(|(_, g)| matches!(g.event, Event::Delayed | Event::Failed));
     let mut attempts: Vec<_> = put_off.filter_map(|(s, g)| attempt(s, g)).collect();
     attempts.retain(|a| a.to_us <= end_us);
     attempts.sort_by_key(|a| a.to_us);

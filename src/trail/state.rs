@@ -109,6 +109,27 @@ impl Told<'_> {
         )
     }
 
+    /// Whether it takes back that its host told before that this failed: by its own clock it tried once more later, as
+    /// some keep what was refused for good (`soft_bounce`). Nothing that nobody is shown to have written takes back what
+    /// a host tells under its signature.
+    fn undoes(&self, refused: &Self) -> bool {
+        let tried = match self.group.event {
+            Event::Delayed
+            | Event::Transferred
+            | Event::Relayed
+            | Event::Expanded
+            | Event::Delivered => true,
+            Event::Accepted | Event::Held | Event::Looped | Event::Failed => false,
+        };
+        let is_other = self.stay == refused.stay && self.step.step != refused.step.step;
+        let may = self.is_shown || !refused.is_shown;
+        tried && refused.is_failure() && is_other && may && self.at_us() > refused.at_us()
+    }
+
+    fn is_failure(&self) -> bool {
+        self.group.event == Event::Failed
+    }
+
     /// Whether it says where the message is, and not merely that it went on.
     fn tells_where(&self) -> bool {
         match self.group.event {
@@ -151,7 +172,18 @@ pub fn recipients(stays: &[Stay], origins: &Origins) -> Vec<Recipient> {
             }
         }
     }
-    told.iter().filter_map(|all| recipient(all)).collect()
+    told.into_iter().filter_map(recipient).collect()
+}
+
+/// Takes out the failures that were undone.
+fn undone<'a>(told: &mut Vec<Told<'a>>) -> Vec<Told<'a>> {
+    // Mostly nothing fails.
+    if !told.iter().any(Told::is_failure) {
+        return Vec::new();
+    }
+    let all = told.clone();
+    let is_undone = |refused: &mut Told| all.iter().any(|later| later.undoes(refused));
+    told.extract_if(.., is_undone).collect()
 }
 
 /// What counts of all that is told of a recipient, and what else is told by a hop that had it from nobody known.
@@ -169,11 +201,12 @@ fn choose<'t, 'a>(told: &'t [Told<'a>]) -> Option<(&'t Told<'a>, Option<&'t Told
     }
 }
 
-fn recipient(told: &[Told]) -> Option<Recipient> {
+fn recipient(mut told: Vec<Told>) -> Option<Recipient> {
     let address = &told.first()?.group.original;
-    let (last, apart) = choose(told)?;
+    let undone = undone(&mut told);
+    let (last, apart) = choose(&told)?;
     // One that was named twice has not got what was refused to either.
-    let refused = |t: &&Told| t.step.step == last.step.step && t.group.event == Event::Failed;
+    let refused = |t: &&Told| t.step.step == last.step.step && t.is_failure();
     let last = told.iter().find(refused).unwrap_or(last);
     let deliveries = told
         .iter()
@@ -200,6 +233,7 @@ fn recipient(told: &[Told]) -> Option<Recipient> {
         status: last.group.status,
         reply: last.group.reply.clone(),
         delays: delayed.count(),
+        refusals: undone.iter().filter(|t| t.stay == last.stay).count(),
         deliveries: deliveries.count(),
         apart,
         word: None,

@@ -10,6 +10,7 @@ use std::thread;
 
 use hashbrown::HashTable;
 
+use super::entry::{Entry, Kind};
 use super::reader::words_at;
 use super::scratch::Scratch;
 use super::segment::Segment;
@@ -30,38 +31,10 @@ const READINGS_MAX: usize = 10;
 /// How many batches of mails are listed before somebody looks at them.
 const LISTED: usize = 128;
 
-/// A mail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// What names it in its Maildir.
-    pub key: Key,
-    /// What it is.
-    pub kind: Kind,
-    /// Of a report, the hash of its tracking id: equal for all reports on a message, in every run.
-    pub id: u64,
-    /// Where what is kept of it stands.
-    pub segment: u16,
-    /// The place in the segment.
-    pub place: u32,
-}
-
-/// What a mail is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Something else.
-    Other,
-    /// A report; its record is kept.
-    Report,
-    /// No report, though it says so, or unreadable; the reason is kept.
-    Broken,
-    /// What another mail system says of a message; its record is kept.
-    Notice,
-}
-
 /// The mails of a source.
 #[derive(Default)]
 pub struct Stock {
-    /// The mails, by the hashes of tracking ids.
+    /// The mails, by what their messages are known by.
     pub entries: Vec<Entry>,
     /// What is kept of them.
     pub segments: Vec<Segment>,
@@ -196,9 +169,9 @@ impl Stock {
         for entry in &self.entries {
             let octets = self.octets(entry);
             let place = entry.place;
-            tray.enter(entry.key, entry.kind, entry.id, |packer| match entry.kind {
+            tray.enter(*entry, |packer| match entry.kind {
                 Kind::Other => Some(0),
-                Kind::Report => packer.push(&unpack(octets, place)?),
+                Kind::Report | Kind::Proved => packer.push(&unpack(octets, place)?),
                 Kind::Broken => packer.push_words(words_at(octets, place)),
                 Kind::Notice => packer.push_notice(&notice_at(octets, place)?),
             });
@@ -228,7 +201,7 @@ impl Stock {
 
     /// Puts the mails in their order.
     pub fn order(&mut self) {
-        self.entries.sort_by_key(|entry| entry.id);
+        self.entries.sort_by_key(|entry| entry.message);
     }
 
     /// Adds what was read, in any order.

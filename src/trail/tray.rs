@@ -10,12 +10,12 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::entry::{Entry, Kind, SHARES_BITS, share_of};
 use super::pack::Packer;
 use super::scratch::Scratch;
 use super::segment::Segment;
 use super::source::maildir::Batch;
 use super::source::{Found, Key, Room};
-use super::stock::{Entry, Kind};
 use super::verify::Judged;
 use crate::report::notice::{self, Notice};
 use crate::report::{self, Received, extent, read};
@@ -27,15 +27,6 @@ const HELD_OCTETS: usize = if cfg!(test) { 32 << 10 } else { 4 << 20 };
 /// Reports are told apart by their messages, so that those on one lie near each other, if a thread reads more than
 /// this, octets.
 const FEW_OCTETS: usize = HELD_OCTETS / 16;
-
-/// Into how many shares they are told apart: 2 to the power of this.
-const SHARES_BITS: u32 = 3;
-
-/// The share of a report, by the hash of its tracking id: reports of other shares have their records elsewhere if there
-/// are many.
-pub fn share_of(id: u64) -> usize {
-    usize::try_from(id >> (u64::BITS - SHARES_BITS)).unwrap_or_default()
-}
 
 /// A mail that lacks its end, in a file that was changed within this, is taken to be still being written, s.
 const WRITTEN_WITHIN_S: i64 = 60;
@@ -145,7 +136,7 @@ impl<'a> Tray<'a> {
         }
         self.close();
         // Two that are in order are soon in one.
-        self.entries.sort_by_key(|entry| entry.id);
+        self.entries.sort_by_key(|entry| entry.message);
         self
     }
 
@@ -219,39 +210,42 @@ impl<'a> Tray<'a> {
             Err(why) => return self.broken(NO_KEY, why.to_string(), place),
         };
         match read {
-            Ok(None) => self.enter(key, Kind::Other, 0, |_| Some(0)),
+            Ok(None) => self.enter(Entry::new(key, Kind::Other), |_| Some(0)),
             Ok(Some(Read::Report(received))) => {
-                let judged = Judged::by(*received, self.secret.as_ref().into());
+                let secret = self.secret.as_ref();
+                let (judged, proof) = Judged::with_proof(*received, secret.into());
                 let id = hash_of(&judged.report.id);
-                self.enter(key, Kind::Report, id, |packer| packer.push(&judged));
+                let entry = Entry {
+                    message: proof.map_or(id, |proof| proof.number()),
+                    id,
+                    ..Entry::new(key, proof.map_or(Kind::Report, |_| Kind::Proved))
+                };
+                self.enter(entry, |packer| packer.push(&judged));
             }
             Ok(Some(Read::Notice(notice))) => {
-                self.enter(key, Kind::Notice, 0, |packer| packer.push_notice(&notice));
+                let entry = Entry::new(key, Kind::Notice);
+                self.enter(entry, |packer| packer.push_notice(&notice));
             }
             Err(why) => self.broken(key, why, place),
         }
     }
 
     fn broken(&mut self, key: Key, why: String, place: impl FnOnce() -> String) {
-        self.enter(key, Kind::Broken, 0, |packer| packer.push_words(&why));
+        let entry = Entry::new(key, Kind::Broken);
+        self.enter(entry, |packer| packer.push_words(&why));
         self.skipped.push((place(), why));
     }
 
-    /// Enters a mail, of which `pack` keeps what there is to keep. A place is always there: a segment ends long before
-    /// there is no room for more.
-    pub fn enter(
-        &mut self,
-        key: Key,
-        kind: Kind,
-        id: u64,
-        pack: impl FnOnce(&mut Packer) -> Option<u32>,
-    ) {
+    /// Enters a mail, of which `pack` keeps what there is to keep, wherever that was. A place is always there: a segment
+    /// ends long before there is no room for more.
+    pub fn enter(&mut self, entry: Entry, pack: impl FnOnce(&mut Packer) -> Option<u32>) {
         if self.held_octets > HELD_OCTETS {
             self.close();
         }
-        let share = match kind {
-            Kind::Report if self.are_many => 1 + share_of(id),
-            _ => 0,
+        let share = if self.are_many && entry.is_report() {
+            1 + share_of(entry.message)
+        } else {
+            0
         };
         let Some(open) = self.open.get_mut(share) else {
             return;
@@ -268,11 +262,9 @@ impl<'a> Tray<'a> {
         self.are_many |= self.held_octets > FEW_OCTETS;
         let segment = u16::try_from(segment).unwrap_or(u16::MAX);
         self.entries.extend(kept.map(|place| Entry {
-            key,
-            kind,
-            id,
             segment,
             place,
+            ..entry
         }));
     }
 

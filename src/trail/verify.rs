@@ -11,7 +11,7 @@ use super::clock::Offset;
 use super::message::{Message, Stay, Truth};
 use crate::report::{Received, Trace, read};
 use crate::track::address::key;
-use crate::track::{Certificate, Event, HopReport, Secret, StepId};
+use crate::track::{Certificate, Event, HopReport, RecipientStatus, Secret, StepId};
 
 /// A of one message: what shows, without the secret, that its reports were asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,21 +58,23 @@ impl Known<'_> {
 
 /// Judges whether a report was asked for.
 pub fn truth(received: &Received, known: Known) -> Truth {
+    proved_by(received, known).map_or_else(|truth| truth, |_| Truth::Verified)
+}
+
+/// B of the message that a report is proved to be on; else what it is.
+fn proved_by(received: &Received, known: Known) -> Result<Certificate, Truth> {
     let report = &received.report;
     if matches!(known, Known::Nothing) {
-        return Truth::Unverifiable;
+        return Err(Truth::Unverifiable);
     }
     let (Some(auth), Some(message_id), Some(sent_ms)) =
         (&received.auth, &report.message_id, report.sent_ms)
     else {
-        return Truth::Unproved;
+        return Err(Truth::Unproved);
     };
     let certificate = known.certificate(message_id, sent_ms);
-    if certificate.is_some_and(|c| c.verifies(received.canonical.as_bytes(), auth)) {
-        Truth::Verified
-    } else {
-        Truth::NotOurs
-    }
+    let fits = |b: &Certificate| b.verifies(received.canonical.as_bytes(), auth);
+    certificate.filter(fits).ok_or(Truth::NotOurs)
 }
 
 /// Whether what a hop tells agrees with what the others tell; the worst last.
@@ -96,7 +98,8 @@ pub enum Agreement {
 }
 
 /// Steps of which another report says something else: a double of one of these steps, or a step behind the same one that
-/// says of a recipient that it went on where this one says that it failed, or the other way about.
+/// says of a recipient that it went on where this one says that it failed, or the other way about. That a host tried again and
+/// it went on is none.
 pub fn contradicted(steps: &[HopReport], doubles: &[HopReport]) -> HashSet<StepId> {
     let differs = |double: &&HopReport| {
         let kept = steps.iter().find(|step| step.step == double.step);
@@ -114,7 +117,7 @@ pub fn contradicted(steps: &[HopReport], doubles: &[HopReport]) -> HashSet<StepI
 
 /// Of the steps behind one step, those that tell opposite ends for a recipient.
 fn torn(steps: &[HopReport]) -> impl Iterator<Item = StepId> {
-    let mut ends: HashMap<_, [Vec<StepId>; 2]> = HashMap::new();
+    let mut ends: HashMap<_, [Vec<End>; 2]> = HashMap::new();
     for step in steps {
         // One that was handed over by nobody is behind its arrival.
         let behind = (
@@ -128,16 +131,41 @@ fn torn(steps: &[HopReport]) -> impl Iterator<Item = StepId> {
                 _ => continue,
             };
             let told = ends.entry((behind, key(&group.original))).or_default();
-            if let Some(steps) = told.get_mut(went_on) {
-                steps.push(step.step);
+            if let Some(ends) = told.get_mut(went_on) {
+                ends.push(End::of(step, group));
             }
         }
     }
     let torn = ends.into_values().filter(|[failed, went_on]| {
-        let other = |step: &StepId| went_on.iter().any(|other| other != step);
+        let other = |end: &End| went_on.iter().any(|other| other.contradicts(end));
         failed.iter().any(other)
     });
     torn.flat_map(|[failed, went_on]| failed.into_iter().chain(went_on))
+        .map(|end| end.step)
+}
+
+/// How a step ended for a recipient.
+struct End<'a> {
+    step: StepId,
+    host: &'a str,
+    at_us: i64,
+}
+
+impl<'a> End<'a> {
+    fn of(step: &'a HopReport, group: &RecipientStatus) -> Self {
+        let ended_us = step.ended_us(group);
+        Self {
+            step: step.step,
+            host: &step.reporting_mta,
+            at_us: ended_us.unwrap_or_else(|| step.arrived_us()),
+        }
+    }
+
+    /// Whether one that went on cannot be true beside a failure.
+    fn contradicts(&self, failed: &Self) -> bool {
+        let tried_again = self.host == failed.host && self.at_us > failed.at_us;
+        self.step != failed.step && !tried_again
+    }
 }
 
 /// Compares what a stay tells with the stays around it.
@@ -221,8 +249,19 @@ pub struct Judged {
 impl Judged {
     /// Judges a report.
     pub fn by(received: Received, known: Known) -> Self {
+        Self::with_proof(received, known).0
+    }
+
+    /// The same, and B of the message that it is proved to be on.
+    pub fn with_proof(received: Received, known: Known) -> (Self, Option<Certificate>) {
+        let proved = proved_by(&received, known);
+        let truth = proved.map_or_else(|truth| truth, |_| Truth::Verified);
+        (Self::of(received, truth), proved.ok())
+    }
+
+    fn of(received: Received, truth: Truth) -> Self {
         Self {
-            truth: truth(&received, known),
+            truth,
             report: received.report,
             others: received.others,
             from: received.from,

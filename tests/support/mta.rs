@@ -38,6 +38,7 @@ pub struct Setup {
     local_domain: String,
     home: Option<Home>,
     one_recipient: bool,
+    without_dsn: bool,
     settings: Vec<String>,
     services: Vec<String>,
     files: Vec<(String, String)>,
@@ -105,6 +106,7 @@ impl Setup {
             local_domain: String::new(),
             home: None,
             one_recipient: false,
+            without_dsn: false,
             settings: Vec::new(),
             services: Vec::new(),
             files: Vec::new(),
@@ -155,6 +157,12 @@ impl Setup {
     /// Hands over one recipient in a transaction (`OpenSMTPD` has no such setting).
     pub fn one_recipient(mut self) -> Self {
         self.one_recipient = true;
+        self
+    }
+
+    /// Does not announce DSN, which is how Exim comes (Exim only).
+    pub fn without_dsn(mut self) -> Self {
+        self.without_dsn = true;
         self
     }
 
@@ -286,6 +294,7 @@ impl Setup {
         let text = self
             .exim_sections(text)
             .replace("@SETTINGS@", &self.settings.join("\n"))
+            .replace("@DSN@", if self.without_dsn { "" } else { "*" })
             .replace("@MAX_RCPT@", if self.one_recipient { "1" } else { "100" })
             .replace("@ROUTERS@", &routers);
         state.write("etc/exim4/exim4.conf", &self.fill(&text));

@@ -220,12 +220,31 @@ fn hops_run_out() {
 }
 
 #[test]
-fn an_id_that_is_no_attribute_value_stays_out() {
-    let request = TrackRequest {
-        id: TrackingId::new("m1@example.org"),
+fn an_id_that_is_no_attribute_value_goes_in_parts() {
+    let with = |id: &str| TrackRequest {
+        id: TrackingId::new(id),
         ..TrackRequest::default()
     };
-    assert_eq!(request.to_value(), "NOW");
+    let documented = include_str!("../request.rs");
+    let is_vector = |line: &&str| line.contains("TRACK=NOW:id-1");
+    let vector = documented.lines().find(is_vector).unwrap();
+    let request = with("0903599f4bcbf3e828731375d7be081b@mail.origin.example");
+    assert_eq!(
+        ["//! TRACK=", &request.to_value()].concat(),
+        vector,
+        "as documented"
+    );
+    let longest = "@".repeat(100);
+    for id in ["m1@example.org", "a b", "%", longest.as_str()] {
+        assert_eq!(parse(&with(id).to_value()), Ok(with(id)));
+    }
+    // A hop that knows no parts made up an id beside them.
+    let passed_on = parse("NOW:id/made-up:ID-1/bTFA").unwrap();
+    assert_eq!(passed_on, with("m1@"));
+    for wrong in ["NOW:id-1/bTF", "NOW:id-1/_w", "NOW:id-2/CQ"] {
+        let why = RequestError::Value("id-1");
+        assert_eq!(parse(wrong), Err(why), "{wrong}");
+    }
 }
 
 #[test]
@@ -242,7 +261,7 @@ fn any_request() -> impl Strategy<Value = TrackRequest> {
     let others = proptest::collection::btree_map("x[a-z0-9-]{0,3}", "[A-Za-z0-9_.-]{1,20}", 0..4);
     (
         any::<Option<[u8; 32]>>(),
-        proptest::option::of("[A-Za-z0-9_.-]{1,64}"),
+        proptest::option::of("[A-Za-z0-9_.-]{1,64}|[!-~]{1,100}"),
         any::<u8>(),
         any::<(Option<u64>, Option<u64>)>(),
         proptest::collection::vec(any::<u64>(), 0..=VIA_STEPS_MAX),
@@ -275,7 +294,7 @@ proptest! {
     #[test]
     fn any_octets_are_judged(
         octets in proptest::collection::vec(any::<u8>(), 0..600),
-        text in "(NOW|now)(:(hop|up|via|t|max|ttl|id|c256|x|Y1)/?[0-9a-f]{0,17}){0,5}",
+        text in "(NOW|now)(:(hop|up|via|t|max|ttl|id|id-1|id-2|c256|x|Y1)/?[0-9a-f]{0,17}){0,5}",
     ) {
         for value in [&octets[..], text.as_bytes()] {
             if let Ok(request) = TrackRequest::parse(value) {
@@ -290,7 +309,7 @@ proptest! {
     /// Whatever stands in a field, a next hop can read what is written.
     #[test]
     fn nothing_malformed_is_written(
-        name in "(hop|MAX|[a-zA-Z0-9:/ -]{0,10})", value in "[a-z:/ =\r]{0,70}",
+        name in "(hop|MAX|ID-2|[a-zA-Z0-9:/ -]{0,10})", value in "[a-z:/ =\r]{0,70}",
         id in "[ -~]{1,100}", max: Option<u8>, ttl_s: Option<u32>,
     ) {
         let request = TrackRequest {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::View;
 use super::format::{duration, plain, put, unsure};
-use crate::trail::custody::{Silence, custody};
+use crate::trail::custody::{Silence, custody, is_told_of_others};
 use crate::trail::message::{Joined, Word};
 use crate::trail::{Message, Recipient, State};
 
@@ -53,21 +53,22 @@ fn told(recipient: &Recipient, message: &Message, view: &View) -> String {
         .remote
         .as_deref()
         .map_or_else(|| "the next hop".to_owned(), plain);
-    // Not every attempt is told of.
-    let waited = match recipient.delays {
-        0 => String::new(),
-        1 => ", after at least 1 delay".to_owned(),
-        n => format!(", after at least {n} delays"),
-    };
+    let waited = waited(recipient);
     match recipient.state {
         State::Failed => format!("failed {at} at {host}, status {}{waited}", recipient.status),
         State::Looped => format!("back again at {host} {at}, in a ring{waited}"),
         State::Held => format!("held at {host}"),
         State::Delayed if recipient.delays > 1 => {
             let n = recipient.delays;
-            format!("waiting at {host}, {n} attempts told, the last {at}, perhaps more since")
+            let refused = refused(recipient);
+            format!(
+                "waiting at {host}, {n} attempts told, the last {at}, perhaps more since{refused}"
+            )
         }
-        State::Delayed => format!("waiting at {host}, tried {at} and perhaps since"),
+        State::Delayed => format!(
+            "waiting at {host}, tried {at} and perhaps since{}",
+            refused(recipient)
+        ),
         State::OnItsWay => format!("handed to {next} {at}, {}", quiet(recipient, message, view)),
         State::Accepted => format!(
             "accepted by {host} {at}, {}",
@@ -82,6 +83,30 @@ fn told(recipient: &Recipient, message: &Message, view: &View) -> String {
             2 => format!("delivered twice, first {at} by {host}{waited}"),
             n => format!("delivered {n} times, first {at} by {host}{waited}"),
         },
+    }
+}
+
+/// What came before the end at the last host, such as `, after 1 refusal and at least 2 delays`.
+fn waited(recipient: &Recipient) -> String {
+    let and = match recipient.refusals {
+        0 => ", after",
+        _ => " and",
+    };
+    // Not every attempt is told of.
+    let delays = match recipient.delays {
+        0 => String::new(),
+        1 => format!("{and} at least 1 delay"),
+        n => format!("{and} at least {n} delays"),
+    };
+    refused(recipient) + &delays
+}
+
+/// That it was refused there before, and tried again.
+fn refused(recipient: &Recipient) -> String {
+    match recipient.refusals {
+        0 => String::new(),
+        1 => ", after 1 refusal".to_owned(),
+        n => format!(", after {n} refusals"),
     }
 }
 
@@ -121,8 +146,13 @@ fn by_clock(told: usize, message: &Message) -> String {
 fn quiet(recipient: &Recipient, message: &Message, view: &View) -> &'static str {
     match custody(message, recipient, view.now_us).and_then(|c| c.silence) {
         Some(Silence::Silent) => "which should have reported since and has not",
-        Some(Silence::SilentOnThis) => "which reported on others since, not on this one",
+        Some(Silence::SilentOnThis) => {
+            "which reported on others since, not on this one: it may wait there, or be expanded there, which is not told"
+        }
         Some(Silence::LeftOut) => "and a report in its name is left out",
+        _ if recipient.state == State::OnItsWay && is_told_of_others(message, recipient) => {
+            "which reported on others, not yet on this one"
+        }
         _ => "nothing since",
     }
 }

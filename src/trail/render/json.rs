@@ -8,6 +8,7 @@
 //!   "counts": { "mails": 6, "reports": 5, "skipped": 0, "not_ours": 0 },
 //!   "messages": [{
 //!     "id": "7f3a91c2@mail.example.org",
+//!     "other_ids": ["b7da9b75419f542711e1ee234d6cd1d2"],
 //!     "message_id": "m1@example.org",
 //!     "sent": "2026-11-23T16:05:08.900000Z",
 //!     "sent_ms": 1795449908900,
@@ -17,6 +18,7 @@
 //!     "verdict": "delivered in 2.73 s",
 //!     "total": { "low_us": 2730100, "high_us": 2731300 },
 //!     "untold": 0,
+//!     "odd_clocks": [{ "host": "mx1.example.org", "of": "reader", "ahead_us": 172800000000 }],
 //!     "recipients": [{
 //!       "address": "bob@example.net",
 //!       "state": "delivered",
@@ -27,6 +29,7 @@
 //!       "status": "2.0.0",
 //!       "reply": "250 2.0.0 <bob@example.net> Saved",
 //!       "delays": 0,
+//!       "refusals": 0,
 //!       "deliveries": 1,
 //!       "later_us": null,
 //!       "apart": { "state": "delivered", "host": "mx9.example.info", "at": "2026-11-23T17:05:11.810000Z", "at_us": 1795453511810000 },
@@ -179,6 +182,7 @@ mod way;
 use serde::Serialize;
 
 use crate::track::{Event, Role};
+use crate::trail::odd::Than;
 use crate::trail::{Agreement, Outcome, State, Truth, Why};
 pub use clock::{BoundsJson, ClockJson, JumpJson};
 pub use fill::{document, escaped};
@@ -232,11 +236,24 @@ pub struct NotOursJson<'a> {
     pub why: Why,
 }
 
+/// A hop whose clock and another one, which no hop compares with it, cannot both be right.
+#[derive(Debug, Serialize)]
+pub struct OddClockJson<'a> {
+    /// Its name.
+    pub host: &'a str,
+    /// The other clock.
+    pub of: Than,
+    /// By how much the hop's is ahead at least, µs; less than nothing where it is behind.
+    pub ahead_us: i64,
+}
+
 /// A message.
 #[derive(Debug, Serialize)]
 pub struct MessageJson<'a> {
-    /// Tracking id.
+    /// Tracking id: that of the first hop.
     pub id: &'a str,
+    /// Others under which hops tell of it, proved as they are.
+    pub other_ids: Vec<&'a str>,
     /// Message-ID without angle brackets.
     pub message_id: Option<&'a str>,
     /// When it was sent, by the originator's clock.
@@ -256,6 +273,8 @@ pub struct MessageJson<'a> {
     pub total: Option<BoundsJson>,
     /// How many more recipients it has, of whom nobody has told yet.
     pub untold: usize,
+    /// Hops whose clock cannot be right if that of the originator or of this reader is.
+    pub odd_clocks: Vec<OddClockJson<'a>>,
     /// What became of it for each recipient.
     pub recipients: Vec<RecipientJson<'a>>,
     /// What other mail systems say of it, in the order of their time.
@@ -285,6 +304,8 @@ pub struct RecipientJson<'a> {
     pub reply: Option<&'a str>,
     /// Attempts told of that put it off at that host.
     pub delays: usize,
+    /// How often that host told that it was refused for good, and then tried again.
+    pub refusals: usize,
     /// How often hops told that they delivered it.
     pub deliveries: usize,
     /// How much later than the message first came to the first hop its copy for this recipient came there, µs, since it

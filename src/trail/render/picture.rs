@@ -10,6 +10,7 @@ use super::verdict::corrected_us;
 use super::words::whose;
 use crate::track::address::key;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
+use crate::trail::custody::is_told_of_others;
 use crate::trail::{Message, State, Stay};
 use compact_str::CompactString;
 
@@ -105,6 +106,8 @@ pub enum End {
     Looped,
     /// This is a hop that has not reported.
     Silent,
+    /// This is a hop that has reported, but on others only.
+    SilentOnThis,
     /// This is a hop that never reports.
     Mute,
 }
@@ -124,7 +127,10 @@ impl End {
 
     /// Whether the story goes on behind it, unknown.
     pub fn is_open(self) -> bool {
-        matches!(self, Self::Waits | Self::Stays | Self::Silent)
+        matches!(
+            self,
+            Self::Waits | Self::Stays | Self::Silent | Self::SilentOnThis
+        )
     }
 }
 
@@ -231,6 +237,7 @@ impl Drawing<'_> {
         let mut ghosts: Vec<(End, Option<&CompactString>, Option<Left>)> = Vec::new();
         for recipient in self.message.recipients.iter().filter(|r| r.stay == n) {
             let end = match recipient.state {
+                State::OnItsWay if is_told_of_others(self.message, recipient) => End::SilentOnThis,
                 State::OnItsWay => End::Silent,
                 State::Relayed => End::Mute,
                 _ => continue,

@@ -6,7 +6,7 @@ use super::format::{bounded, duration, put};
 use super::paint::{DIM, outcome_style, paint};
 use super::verdict::{TOLD_OF, before_us, corrected_us};
 use crate::trail::clock::Bounds;
-use crate::trail::custody::{Silence, Since, custody};
+use crate::trail::custody::{Silence, Since, custody, is_told_of_others};
 use crate::trail::spent::{self, Kind};
 use crate::trail::way::{Part, total, way};
 use crate::trail::{Message, Outcome, Recipient, State};
@@ -73,7 +73,7 @@ impl Spent {
             parts.last_mut()?.dwell_us = Some(0);
         }
         let silence = custody(message, recipient, view.now_us).and_then(|custody| custody.silence);
-        rows.extend(beyond(recipient, silence, view));
+        rows.extend(beyond(message, recipient, silence, view));
         let no_news = match (silence, since(message, recipient, view.now_us)) {
             (Some(Silence::LeftOut), _) => "nothing proved since",
             (_, Since::Claimed(_)) => "no news, by its clock",
@@ -322,9 +322,15 @@ fn name(kind: Kind) -> &'static str {
 }
 
 /// The hop nothing is known of yet.
-fn beyond(recipient: &Recipient, silence: Option<Silence>, view: &View) -> Option<Row> {
+fn beyond(
+    message: &Message,
+    recipient: &Recipient,
+    silence: Option<Silence>,
+    view: &View,
+) -> Option<Row> {
     let word = match recipient.state {
         State::OnItsWay if silence == Some(Silence::LeftOut) => "report left out",
+        State::OnItsWay if is_told_of_others(message, recipient) => "no report on this recipient",
         State::OnItsWay => "no report yet",
         State::Relayed => "does not report",
         _ => return None,

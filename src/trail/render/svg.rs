@@ -167,6 +167,7 @@ fn told(lane: &Lane, track: &Track) -> String {
     let took = duration(track.lasted_us());
     match (lane.placed, track.end) {
         (_, End::Silent) => "no report yet".to_owned(),
+        (_, End::SilentOnThis) => "no report on this recipient".to_owned(),
         (_, End::Mute) => "sends no reports".to_owned(),
         (Placed::NoReport, _) => "no report came".to_owned(),
         (_, End::Waits) => "waiting, to be tried again".to_owned(),
@@ -216,7 +217,7 @@ fn bar(lane: &Lane, track: &Track, y: usize, scale: &Scale) -> Markup {
                 title { "put off by the next server" }
             }
         }
-        @if matches!(track.end, End::Stays | End::Silent) {
+        @if matches!(track.end, End::Stays | End::Silent | End::SilentOnThis) {
             line.dark x1=(scale.x(track.to_us)) y1=(middle) x2=(scale.x_or_edge(None)) y2=(middle) {}
         }
     }

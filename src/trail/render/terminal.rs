@@ -212,6 +212,9 @@ fn header(out: &mut String, message: &Message, view: &View) {
         row("message", &format!("<{}>", plain(id)), plain_style);
     }
     row("trail id", &plain(message.id.as_str()), plain_style);
+    for id in message.other_ids.iter().take(trust::SHOWN) {
+        row("and id", &plain(id.as_str()), plain_style);
+    }
     let when = message.sent_ms.map_or("seen", |_| "sent");
     row(
         when,
@@ -230,7 +233,7 @@ fn header(out: &mut String, message: &Message, view: &View) {
     rows("proof", vec![trust::solicited(message).to_owned()]);
     rows("", trust::set_aside(message));
     rows("origin", trust::origins(message));
-    rows("chain", trust::agreements(message));
+    rows("chain", trust::agreements(message, view));
 }
 
 /// Each recipient and its fate, side by side; below each other where the address is long.

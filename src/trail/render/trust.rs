@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::format::{fill_all, plain, put};
+use super::format::{duration, fill_all, plain, put};
 use super::paint::{RED, paint};
 use super::{View, words};
 use crate::report::Origin;
+use crate::trail::odd::{OddClock, Than, odd_clocks};
 use crate::trail::verify::{Agreement, agreement};
 use crate::trail::{Message, NotOurs, Truth, Why};
 
-/// Anybody can mail a report in any name.
-const HOSTS_SHOWN: usize = 10;
+/// Of what anybody can name no more is shown: anybody can mail a report in any name.
+pub const SHOWN: usize = 10;
 
 /// What is wrong begins with it.
 pub const WRONG: char = '✗';
@@ -32,7 +33,7 @@ pub fn set_aside(message: &Message) -> Vec<String> {
             "✗ {n} other reports have no such key and are left out"
         )),
     };
-    let hosts = message.left_out.iter().take(HOSTS_SHOWN);
+    let hosts = message.left_out.iter().take(SHOWN);
     let left_out =
         hosts.map(|host| format!("✗ a report in the name of {} is left out", plain(host)));
     unproved.into_iter().chain(left_out).collect()
@@ -90,8 +91,9 @@ pub fn origins(message: &Message) -> Vec<String> {
     lines
 }
 
-/// Whether the hops agree with each other: each that does not.
-pub fn agreements(message: &Message) -> Vec<String> {
+/// Whether the hops agree with each other: each that does not; and whose clock is not that of others, where no hop shows
+/// that.
+pub fn agreements(message: &Message, view: &View) -> Vec<String> {
     let word = |agreement| match agreement {
         Agreement::Agrees | Agreement::Clocks => None,
         Agreement::Unlinked => Some("? the report of the hop before it never came"),
@@ -113,9 +115,29 @@ pub fn agreements(message: &Message) -> Vec<String> {
     let mut lines: Vec<String> = told.collect();
     lines.dedup();
     if lines.is_empty() {
-        lines.push("✓ the hops agree on who handed on to whom, and when".to_owned());
+        lines.push(sound(message).to_owned());
     }
+    lines.extend(odd_clocks(message, view.now_us).iter().map(odd));
     lines
+}
+
+/// What is so where no hop contradicts another.
+fn sound(message: &Message) -> &'static str {
+    let told = message.stays.iter().filter(|stay| !stay.is_missing());
+    match told.count() {
+        0 | 1 => "? one hop alone reports on it, and no other bears that out",
+        _ => "✓ the hops agree on who handed on to whom, and when",
+    }
+}
+
+fn odd(odd: &OddClock) -> String {
+    let (host, by) = (plain(odd.host), duration(odd.ahead_us.saturating_abs()));
+    match odd.of {
+        Than::Reader => format!("? {host}: its clock is ahead of this machine's by {by} or more"),
+        Than::Sender => {
+            format!("? {host}: its clock is behind the sender's by {by} or more")
+        }
+    }
 }
 
 /// The reports that are part of no message, by the reason; nothing if there are none.
@@ -131,7 +153,6 @@ pub fn set_apart(reports: &[NotOurs], view: &View) -> String {
 }
 
 fn for_one_reason(why: Why, reports: &[&NotOurs], view: &View) -> String {
-    const SHOWN: usize = 10;
     let mut out = String::new();
     if reports.is_empty() {
         return out;

@@ -133,7 +133,10 @@ fn phrase(
         }
         (_, Some(Silence::Silent)) if alone => format!("{holder} silent {since}"),
         (_, Some(Silence::Silent)) => format!("with {holder} (silent {since})"),
-        (_, Some(Silence::SilentOnThis)) => format!("with {holder} (silent on it {since})"),
+        (_, Some(Silence::SilentOnThis)) => {
+            let who = if short { "it" } else { "this recipient" };
+            format!("with {holder} (no report on {who} {since})")
+        }
         _ if short => format!("on its way, at {holder} {since}"),
         _ => format!("on its way, last in the hands of {holder} {since}"),
     }
@@ -153,6 +156,9 @@ fn since(message: &Message, stay: usize, us: i64, view: &View, short: bool) -> S
 /// What is to be said beside what is told of a recipient.
 fn doubts(recipient: &Recipient, message: &Message) -> String {
     let mut doubts = String::new();
+    if recipient.state == State::Delayed && recipient.refusals > 0 {
+        doubts.push_str(", after a refusal");
+    }
     if message.is_of_doubtful_origin(recipient) {
         doubts.push_str(" (origin not shown)");
     }

@@ -146,8 +146,23 @@ fn what_should_have_come_is_called_silent() {
     assert_eq!(silence, [None, Some(Silence::SilentOnThis)]);
     assert_eq!(
         text,
-        "1 with mx3.example.net (silent on it since 17:05), 1 delivered"
+        "1 with mx3.example.net (no report on this recipient since 17:05), 1 delivered"
     );
+    for (minutes, word) in [
+        (10, "which reported on others, not yet on this one"),
+        (20, "it may wait there, or be expanded there"),
+    ] {
+        let trails = read(&quiet(&reports), &[]);
+        let view = crate::trail::render::View {
+            width: None,
+            ..later(minutes)
+        };
+        let text = terminal::message(&trails.messages[0], &view);
+        for word in [word, "no report on this recipient"] {
+            assert!(text.contains(word), "no {word} in:\n{text}");
+        }
+        assert!(!text.contains("no report yet"), "{text}");
+    }
     let relayed = [HOP1.report(1, None, &[("bob@example.net", Event::Relayed)])];
     let (silence, text) = told(&relayed, 20);
     assert_eq!(silence, [Some(Silence::NotEquipped)]);
@@ -242,6 +257,7 @@ fn a_word_that_names_no_message_is_joined_with_care() {
     assert_eq!(joined(std::slice::from_ref(&one)), [[Joined::Recipient]]);
     let mut other = one.clone();
     other.id = TrackingId::new("other").unwrap();
+    other.message_id = Some("other@origin.test".to_owned());
     other.step = crate::track::StepId(2);
     assert!(
         joined(&[one.clone(), other.clone()])

@@ -334,6 +334,7 @@ fn ids_that_are_alike_for_long_stand_whole() {
         let mut report = three_hops(&["bob@example.net"]).remove(0);
         let id = format!("a-mailing-of-november-{}-{end}", "0".repeat(50));
         report.step = crate::track::StepId(u64::from(end.as_bytes()[0]));
+        report.message_id = Some(format!("{end}@example.org"));
         report.id = crate::track::TrackingId::new(&id).unwrap();
         report
     });
@@ -383,6 +384,7 @@ fn in_a_pipe_nothing_is_cut() {
     ];
     let mut report = HOP1.report(7, None, &named);
     report.id = crate::track::TrackingId::new(id).unwrap();
+    report.message_id = Some("m7@example.org".to_owned());
     report.recipients[0].reply = Some("no ".repeat(100).trim_end().to_owned());
     reports.push(report);
     let mut trails = read(&reports);
@@ -470,6 +472,7 @@ fn the_documentation_shows_every_field() {
         .extend(super::heard::with_words_and_claims().messages);
     let apart = super::apart::with_a_second_start();
     trails.messages.extend(apart.messages);
+    trails.messages.extend(super::odd::a_day_ahead().messages);
     trails.not_ours = read_by(
         &three_hops(&["bob@example.net"]),
         Some(&crate::track::Secret::new([1; 32])),

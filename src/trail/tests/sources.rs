@@ -33,6 +33,7 @@ fn report_of(message: usize) -> HopReport {
     HopReport {
         id: TrackingId::new(&format!("id{message}@mail.example.org")).unwrap(),
         step: StepId(message as u64),
+        message_id: Some(format!("m{message}@example.org")),
         ..HOP1.report(1, None, &bob)
     }
 }

@@ -47,13 +47,17 @@ fn facts(message: &Message, view: &View) -> Markup {
             }
             dt { "Trail id" }
             dd.id { (foreign(message.id.as_str())) }
+            @for id in message.other_ids.iter().take(trust::SHOWN) {
+                dt { "And id" }
+                dd.id { (foreign(id.as_str())) }
+            }
             dt { "Proof" }
             dd { (trust::solicited(message)) }
             @for aside in trust::set_aside(message) { dd.failed { (aside) } }
             dt { "Origin" }
             @for line in trust::origins(message) { dd { (line) } }
             dt { "Chain" }
-            @for line in trust::agreements(message) {
+            @for line in trust::agreements(message, view) {
                 dd class=[line.starts_with(WRONG).then_some("failed")] { (line) }
             }
         }

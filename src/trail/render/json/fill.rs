@@ -4,15 +4,16 @@ use jiff::tz::TimeZone;
 
 use super::{
     ApartJson, BoundsJson, ClaimJson, ClockJson, Counts, CustodyJson, Document, ExchangeJson,
-    FateJson, HopJson, JumpJson, MessageJson, NotOursJson, OriginJson, PartJson, RecipientJson,
-    SCHEMA, StepJson, TlsJson, WayJson, WordJson,
+    FateJson, HopJson, JumpJson, MessageJson, NotOursJson, OddClockJson, OriginJson, PartJson,
+    RecipientJson, SCHEMA, StepJson, TlsJson, WayJson, WordJson,
 };
 use crate::report::{Origin, Trace};
 use crate::track::clean::is_hidden;
-use crate::track::{Exchange, HopReport, RecipientStatus, Security};
+use crate::track::{Exchange, HopReport, RecipientStatus, Security, TrackingId};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::custody::custody;
 use crate::trail::message::{Jump, Word};
+use crate::trail::odd::odd_clocks;
 use crate::trail::render::View;
 use crate::trail::render::format::{put, rfc3339};
 use crate::trail::render::verdict::{total, verdict};
@@ -76,6 +77,7 @@ pub fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
     let sent_us = message.sent_ms.and_then(|ms| i64::try_from(ms).ok());
     MessageJson {
         id: message.id.as_str(),
+        other_ids: message.other_ids.iter().map(TrackingId::as_str).collect(),
         message_id: message.message_id.as_deref(),
         sent: sent_us.and_then(|ms| rfc3339(ms.checked_mul(1000)?)),
         sent_ms: message.sent_ms,
@@ -85,6 +87,13 @@ pub fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
         verdict: verdict(message, view, false),
         total: total(message).map(bounds),
         untold: message.untold(),
+        odd_clocks: (odd_clocks(message, view.now_us).iter())
+            .map(|odd| OddClockJson {
+                host: odd.host,
+                of: odd.of,
+                ahead_us: odd.ahead_us,
+            })
+            .collect(),
         recipients: (message.recipients.iter())
             .map(|r| recipient(message, r, view.now_us))
             .collect(),
@@ -114,6 +123,7 @@ fn recipient<'a>(message: &'a Message, recipient: &'a Recipient, now_us: i64) ->
         status: recipient.status.to_string(),
         reply: recipient.reply.as_deref(),
         delays: recipient.delays,
+        refusals: recipient.refusals,
         deliveries: recipient.deliveries,
         later_us: message.came_later_us(recipient),
         apart: recipient.apart.as_ref().map(|apart| ApartJson {

@@ -69,7 +69,7 @@ pub fn legend(picture: &Picture) -> Markup {
             "on the wire",
         ),
         (
-            ends(End::Silent) || ends(End::Stays),
+            ends(End::Silent) || ends(End::SilentOnThis) || ends(End::Stays),
             html! { line.dark x1="0" y1="10" x2="24" y2="10" {} },
             "nothing heard since",
         ),

@@ -1,0 +1,145 @@
+//! Messages of which hops tell under several tracking ids: a hop that got none made up its own.
+
+use std::path::Path;
+
+use super::shown::shown;
+use super::sources::{MAILING, proved_mail_of, put};
+use super::world::{SENT_MS, read, read_by, secret, three_hops, view};
+use crate::report::{Mailing, write};
+use crate::track::{HopReport, Secret, TrackingId};
+use crate::trail::render::json;
+use crate::trail::{Outcome, Reports, Source, Trails, Truth, Why};
+
+const MADE_UP: &str = "b7da9b75419f542711e1ee234d6cd1d2";
+
+fn under(id: &str, report: HopReport) -> HopReport {
+    HopReport {
+        id: TrackingId::new(id).unwrap(),
+        ..report
+    }
+}
+
+/// The second hop got no id, and handed its own on.
+fn split() -> Vec<HopReport> {
+    let mut reports = three_hops(&["bob@example.net"]);
+    let last = reports.split_off(1);
+    let last = last.into_iter().map(|report| under(MADE_UP, report));
+    reports.extend(last);
+    reports
+}
+
+/// A mail that is keyed for this message by this secret, or not at all.
+fn mail(report: &HopReport, secret: Option<&Secret>) -> Vec<u8> {
+    let id = report.message_id.as_deref().unwrap();
+    let key = secret.map(|secret| secret.certificate(id, report.sent_ms.unwrap()));
+    let certificate = key.as_ref();
+    let mailing = Mailing {
+        certificate,
+        ..MAILING
+    };
+    write(report, &mailing)
+}
+
+#[test]
+fn what_is_proved_for_one_message_is_one_message() {
+    let trails = read(&split());
+    let [message] = trails.messages.as_slice() else {
+        panic!("{trails:#?}");
+    };
+    assert_eq!(message.id.as_str(), "7f3a91c2@mail.example.org");
+    let other_ids: Vec<_> = message.other_ids.iter().map(TrackingId::as_str).collect();
+    assert_eq!(other_ids, [MADE_UP]);
+    assert_eq!(message.outcome(), Outcome::Delivered);
+    let parents: Vec<_> = message.stays.iter().map(|stay| stay.parent).collect();
+    assert_eq!(parents, [None, Some(0), Some(1)]);
+    insta::assert_snapshot!(shown(&trails));
+    let json = json::document(&trails, view().now_us);
+    assert!(
+        json.contains(&format!("\"other_ids\": [\n        \"{MADE_UP}\"")),
+        "{json}"
+    );
+}
+
+/// Two time stamps are two messages, whatever their ids.
+#[test]
+fn a_message_that_is_sent_twice_is_two() {
+    let mut reports = split();
+    let again = |report| HopReport {
+        sent_ms: Some(SENT_MS + 1),
+        ..report
+    };
+    reports.extend(split().into_iter().map(again));
+    let trails = read(&reports);
+    let stays: Vec<_> = trails.messages.iter().map(|m| m.stays.len()).collect();
+    assert_eq!(stays, [3, 3]);
+}
+
+/// Without the secret nobody can tell which of them are on one message.
+#[test]
+fn what_nobody_proves_is_told_apart_by_its_id() {
+    let stranger = Secret::new([7; 32]);
+    for (signer, truth) in [
+        (&secret(), Truth::Unverifiable),
+        (&stranger, Truth::Unverifiable),
+    ] {
+        let trails = read_by(&split(), Some(signer), None);
+        let stays: Vec<_> = trails.messages.iter().map(|m| m.stays.len()).collect();
+        assert_eq!(
+            stays.iter().sum::<usize>(),
+            4,
+            "one stands for the hop before: {stays:?}"
+        );
+        assert!(trails.messages.iter().all(|m| m.truth == truth));
+    }
+}
+
+/// A Maildir of proved mail, a split message among it, and what strangers say under both of its ids.
+fn deliver(maildir: &Path, others: usize) {
+    let (own, stranger) = (secret(), Secret::new([7; 32]));
+    let at = |name: &str| maildir.join("new").join(name);
+    for n in 0..others {
+        let other = proved_mail_of(1_000 + n, &own);
+        put(&at(&format!("other{n}")), &other);
+    }
+    let [first, second, last] = split().try_into().unwrap();
+    put(&at("first"), &mail(&first, Some(&own)));
+    put(&at("last"), &mail(&last, Some(&own)));
+    put(&at("unproved"), &mail(&last, None));
+    put(&at("altered"), &mail(&second, Some(&stranger)));
+    let foreign = under("8c1d@example.info", second);
+    put(&at("foreign"), &mail(&foreign, None));
+}
+
+fn told(reports: &mut Reports) -> Trails {
+    reports.update().unwrap();
+    reports.trails()
+}
+
+/// What bears one of its ids is judged beside it; what bears another claims to be on another message.
+#[test]
+fn what_strangers_say_under_any_of_its_ids_counts_for_nothing() {
+    for others in [0, 1_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let (maildir, cache) = (dir.path().join("mail"), dir.path().join("cache"));
+        deliver(&maildir, others);
+        let source = || Source::at(&maildir).unwrap();
+        let reports = || Reports::of([source()], Some(&secret())).indexed_in(&cache);
+        let first = told(&mut reports());
+        let again = json::document(&told(&mut reports()), 0);
+        assert_eq!(json::document(&first, 0), again, "with the index");
+        assert_eq!(first.messages.len(), others + 2);
+        let is = |id: &str| {
+            let mut messages = first.messages.iter();
+            messages.find(|m| m.id.as_str() == id).unwrap()
+        };
+        let split = is("7f3a91c2@mail.example.org");
+        assert_eq!(split.outcome(), Outcome::Delivered);
+        assert_eq!((split.unproved, split.other_ids.len()), (1, 1));
+        assert!(split.leaves_out(Some("mx2.example.com")));
+        let whys: Vec<_> = first.not_ours.iter().map(|n| n.why).collect();
+        assert_eq!(whys, [Why::Altered]);
+        let foreign = is("8c1d@example.info");
+        assert_eq!(foreign.truth, Truth::Unproved);
+        assert_eq!(foreign.stays.len(), 2, "and the hop that it names");
+    }
+}

@@ -1,0 +1,114 @@
+//! What was refused for good, and tried again by the same hop: some MTAs keep such mail (`soft_bounce`).
+
+use std::collections::BTreeSet;
+
+use super::shown::shown;
+use super::trusted::{judge, keys, mail};
+use super::world::{HOP1, HOP2, Leg, START_US, read, three_hops, view};
+use crate::track::{Event, HopReport};
+use crate::trail::render::json;
+use crate::trail::spent::{self, Kind};
+use crate::trail::verify::{Agreement, agreement};
+use crate::trail::{Outcome, State, Trails};
+
+const BOB: &str = "bob@example.net";
+
+/// An attempt of the first hop, so long after the message came, ms.
+fn tried(step: u64, went_ms: i64, event: Event) -> HopReport {
+    Leg { went_ms, ..HOP1 }.report(step, None, &[(BOB, event)])
+}
+
+fn bob(trails: &Trails) -> (State, usize, usize) {
+    let bob = &trails.messages[0].recipients[0];
+    (bob.state, bob.refusals, bob.delays)
+}
+
+#[test]
+fn a_later_attempt_undoes_a_refusal() {
+    let trails = read(&[
+        tried(1, 480, Event::Failed),
+        tried(2, 300_480, Event::Delayed),
+    ]);
+    assert_eq!(bob(&trails), (State::Delayed, 1, 1));
+    assert_eq!(trails.messages[0].outcome(), Outcome::Open);
+    assert!(!trails.messages[0].is_settled());
+    insta::assert_snapshot!(shown(&trails));
+    let json = json::document(&trails, view().now_us);
+    assert!(json.contains("\"refusals\": 1"), "{json}");
+
+    // The other way about it is the end, and so is what was told at the same time.
+    let end = [
+        tried(1, 480, Event::Delayed),
+        tried(2, 300_480, Event::Failed),
+    ];
+    assert_eq!(bob(&read(&end)), (State::Failed, 0, 1));
+    let at_once = [tried(1, 480, Event::Failed), tried(2, 480, Event::Delayed)];
+    assert_eq!(bob(&read(&at_once)), (State::Failed, 0, 1));
+}
+
+/// The wait was not the hop's own, and the hop does not contradict itself.
+#[test]
+fn what_goes_on_after_a_refusal_is_sound() {
+    let went_ms = 300_480;
+    let next = Leg {
+        came_ms: went_ms,
+        went_ms: went_ms + 300,
+        ..HOP2
+    };
+    let trails = read(&[
+        tried(1, 480, Event::Failed),
+        tried(2, went_ms, Event::Transferred),
+        next.report(3, Some(2), &[(BOB, Event::Delivered)]),
+    ]);
+    let message = &trails.messages[0];
+    assert_eq!(bob(&trails).0, State::Delivered);
+    for stay in &message.stays {
+        assert_eq!(agreement(message, stay), Agreement::Agrees);
+    }
+    let legs = spent::spent(message);
+    let first: Vec<_> = legs.iter().filter(|leg| leg.stay == 0).collect();
+    let [leg] = first.as_slice() else {
+        panic!("{legs:?}")
+    };
+    let put_off = leg.parts.iter().find(|part| part.kind == Kind::PutOff);
+    assert!(put_off.unwrap().us > 290_000_000, "{leg:?}");
+    insta::assert_snapshot!(shown(&trails));
+}
+
+/// Whoever is shown to have written nothing takes back nothing that a host tells under its signature.
+#[test]
+fn nothing_unsigned_undoes_a_signed_refusal() {
+    let [refused, tried] = [
+        tried(1, 480, Event::Failed),
+        tried(2, 300_480, Event::Delayed),
+    ];
+    let unsigned = |report: &HopReport| {
+        let text = String::from_utf8(mail(report)).unwrap();
+        let (_, unsigned) = text.split_once("\r\nFrom:").unwrap();
+        format!("From:{unsigned}").into_bytes()
+    };
+    for (mails, state) in [
+        ([mail(&refused), mail(&tried)], State::Delayed),
+        ([mail(&refused), unsigned(&tried)], State::Failed),
+        ([unsigned(&refused), unsigned(&tried)], State::Delayed),
+        ([unsigned(&refused), mail(&tried)], State::Delayed),
+    ] {
+        let trails = judge(&BTreeSet::from(mails), &keys());
+        assert_eq!(bob(&trails).0, state);
+    }
+}
+
+/// One that was named twice in a transaction has not got what was refused to either, until that is tried again.
+#[test]
+fn two_of_one_name_in_one_step_undo_nothing() {
+    let both = |step, went_ms, events: [Event; 2]| {
+        Leg { went_ms, ..HOP1 }.report(step, None, &events.map(|event| (BOB, event)))
+    };
+    let mut once = both(1, 480, [Event::Failed, Event::Delivered]);
+    once.recipients[1].attempted_us = Some(START_US + 500_000);
+    assert_eq!(bob(&read(std::slice::from_ref(&once))).0, State::Failed);
+    let again = both(2, 60_000, [Event::Failed, Event::Delayed]);
+    assert_eq!(bob(&read(&[again])).0, State::Failed);
+    let three = three_hops(&[BOB]);
+    assert_eq!(bob(&read(&three)), (State::Delivered, 0, 0));
+}
