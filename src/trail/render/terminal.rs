@@ -71,9 +71,11 @@ pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
         Brush::of(DIM),
         Outcome::ALL.map(outcome_style).map(Brush::of),
     );
+    // Nothing is cut where nobody counts columns: not the other id of a message either, by which its width was taken.
+    let shown_max = view.width.map_or(usize::MAX, |_| id_width);
     let mut out = String::new();
     for (message, verdict) in messages.iter().zip(&verdicts) {
-        let id: String = plain(&message.id).chars().take(id_width).collect();
+        let id: String = plain(&message.id).chars().take(shown_max).collect();
         let left = format!(
             "{id:id_width$}  {:>12}  {}  ",
             view.minute(message.when_us),
