@@ -45,7 +45,8 @@ fn leading(text: &[u8]) -> Option<(i64, u64, &[u8])> {
     let digits = unsigned.unwrap_or(text);
     let (mut size, mut rest) = (0_u64, digits);
     // A moment has sixteen digits, and a report two dozen moments.
-    while let Some((eight, behind)) = rest.split_first_chunk()
+    while rest.first().is_some_and(u8::is_ascii_digit)
+        && let Some((eight, behind)) = rest.split_first_chunk()
         && let Some(number) = eight_digits(*eight)
     {
         size = size.checked_mul(100_000_000)?.checked_add(number)?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use super::clean::all;
 use super::letters::Letters;
 
 /// What names a tracked message at every hop: the decoded ENVID, or a minted token.
@@ -25,7 +26,7 @@ pub const TRACKING_ID_OCTETS_MAX: usize = 100;
 impl TrackingId {
     /// Takes a decoded ENVID or an `id/` attribute; `None` if it could not stand in a report safely.
     pub fn new(text: &str) -> Option<Self> {
-        let printable = text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        let printable = all(text.as_bytes(), |octet| matches!(octet, b' '..=b'~'));
         let trimmed = !text.starts_with(' ') && !text.ends_with(' ');
         (printable && trimmed && !text.is_empty() && text.len() <= TRACKING_ID_OCTETS_MAX)
             .then(|| Self(text.into()))

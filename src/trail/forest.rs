@@ -176,6 +176,11 @@ impl Forest {
             stay.steps
                 .sort_by_key(|s| (last_us(s), s.role != Role::Ingress, s.step));
         }
+        let mut stays = self.stays.iter().enumerate();
+        // Mostly the way is a line.
+        if stays.all(|(n, stay)| stay.parent == n.checked_sub(1)) {
+            return self.stays;
+        }
         let mut order = Vec::new();
         let mut stack: Vec<usize> = self.children(None);
         while let Some(next) = stack.pop() {

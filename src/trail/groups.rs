@@ -150,16 +150,23 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// Puts together what the reports of a group tell.
-pub fn assemble(reports: &Reports, group: &Group, into: &mut Trails) {
+/// Puts together what the reports of a group tell, and tells when their message was first seen, µs.
+pub fn assemble(reports: &Reports, group: &Group, into: &mut Trails) -> Option<i64> {
     let members = reports.members(group).iter();
     let kept = members.filter_map(|member| reports.kept(member));
-    let judged = kept.filter_map(|(octets, place)| unpack::unpack(octets, place));
+    let mut when_us = None;
+    let judged = kept.filter_map(|(octets, place)| {
+        let judged = unpack::unpack(octets, place)?;
+        let seen_us = judged.report.sent_or_came_us();
+        when_us = Some(when_us.map_or(seen_us, |us: i64| us.min(seen_us)));
+        Some(judged)
+    });
     let (messages, mut not_ours) = put_together(judged.map(|one| (one, Origin::Unchecked)));
     // Reports come in the order in which threads read them.
     not_ours.sort();
     into.messages.extend(messages);
     into.not_ours.extend(not_ours);
+    when_us
 }
 
 /// Parts of so many groups, worked on by several threads, and shown in their order.

@@ -3,6 +3,7 @@
 //!
 //! [`report::notice`]: crate::report::notice
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -23,18 +24,18 @@ pub struct Heard {
     notices: Vec<Notice>,
     /// For each name of a message the notices that bear it, and as which of the names they bear: an ENVID goes before a
     /// Message-ID, and the notice's own reading of a name before ours.
-    named: HashMap<Name, Vec<(usize, usize)>>,
+    named: HashMap<Name<'static>, Vec<(usize, usize)>>,
     /// The hashes of these names.
     hashes: HashSet<u64>,
 }
 
 /// By what a notice may name a message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Name {
-    Envid(String),
-    MessageId(String),
+enum Name<'a> {
+    Envid(Cow<'a, str>),
+    MessageId(Cow<'a, str>),
     /// In lower case, of notices that bear no other name.
-    Recipient(String),
+    Recipient(Cow<'a, str>),
 }
 
 /// What messages have of the names that notices bear.
@@ -96,7 +97,7 @@ impl Heard {
         drop(seen);
         let mut new = new.into_iter();
         notices.retain(|_| new.next() == Some(true));
-        let mut named: HashMap<Name, Vec<(usize, usize)>> = HashMap::new();
+        let mut named: HashMap<Name<'static>, Vec<(usize, usize)>> = HashMap::new();
         for (n, notice) in notices.iter().enumerate() {
             for (rank, name) in names(notice).into_iter().enumerate() {
                 named.entry(name).or_default().push((n, rank));
@@ -154,11 +155,11 @@ impl Heard {
     }
 
     /// The names that a message has and notices bear.
-    fn about<'a>(&'a self, message: &Message) -> Vec<(Name, &'a [(usize, usize)])> {
+    fn about<'a>(&'a self, message: &'a Message) -> Vec<(Name<'a>, &'a [(usize, usize)])> {
         if self.is_empty() {
             return Vec::new();
         }
-        let borne = |name: Name| {
+        let borne = |name: Name<'a>| {
             let notices = self.named.get(&name)?;
             Some((name, notices.as_slice()))
         };
@@ -176,7 +177,7 @@ impl Heard {
     }
 }
 
-impl Name {
+impl Name<'_> {
     /// The same in every run.
     fn hash_of(&self) -> u64 {
         let mut hash = DefaultHasher::new();
@@ -186,13 +187,14 @@ impl Name {
 }
 
 /// The names of a message by which others may speak of it.
-fn names_of(message: &Message) -> Vec<Name> {
-    let ids = message.ids().map(|id| Name::Envid(id.as_str().to_owned()));
+fn names_of(message: &Message) -> Vec<Name<'_>> {
+    let ids = message.ids().map(|id| Name::Envid(id.as_str().into()));
     let mut names: Vec<Name> = ids.collect();
-    names.extend(message.message_id.clone().map(Name::MessageId));
+    let message_id = message.message_id.as_deref();
+    names.extend(message_id.map(|id| Name::MessageId(id.into())));
     let open = |r: &&Recipient| message.outcome_for(r) == Outcome::Open;
     let open = message.recipients.iter().filter(open);
-    names.extend(open.map(|r| Name::Recipient(r.address.as_str().to_lowercase())));
+    names.extend(open.map(|r| Name::Recipient(r.address.as_str().to_lowercase().into())));
     names
 }
 
@@ -204,16 +206,16 @@ fn key(message: &Message) -> u64 {
 }
 
 /// The names of messages that a notice bears, the best first. One that names a message nobody knows is about that one.
-fn names(notice: &Notice) -> Vec<Name> {
+fn names(notice: &Notice) -> Vec<Name<'static>> {
     let envids = notice.envid.iter().flat_map(|envid| readings(envid));
     let ids = notice.message_ids.iter().cloned();
     let mut names: Vec<Name> = envids
-        .map(Name::Envid)
-        .chain(ids.map(Name::MessageId))
+        .map(|envid| Name::Envid(envid.into()))
+        .chain(ids.map(|id| Name::MessageId(id.into())))
         .collect();
     if names.is_empty() {
         let addresses = notice.fates.iter().flat_map(|fate| readings(&fate.address));
-        names.extend(addresses.map(|address| Name::Recipient(address.to_lowercase())));
+        names.extend(addresses.map(|address| Name::Recipient(address.to_lowercase().into())));
     }
     names
 }

@@ -13,6 +13,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use super::clock::{self, Bounds, Offset, SET_BY_US, apart_us};
 use super::doubt::Doubts;
 use super::message::{Handover, Message, Stay, Truth};
+use super::tears::is_torn;
 
 /// What one message shows of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,31 +65,40 @@ pub fn set_clocks(messages: &mut [Message]) {
     }
 }
 
-/// Tells a message what it shows by itself.
-pub fn tell_alone(message: &mut Message) {
-    /// Sights that are looked through for pairs.
-    const FEW: usize = 8;
+/// Tells a message what it shows by itself, its own sights.
+pub fn tell_alone(message: &mut Message, own: &[Sight]) {
+    let mut of_pairs: Vec<_> = shown_by(message)
+        .zip(own)
+        .map(|((n, parent, stay, ..), sight)| ((parent.map_or("", name), name(stay)), sight, n))
+        .collect();
+    of_pairs.sort_unstable_by_key(|(pair, sight, n)| (*pair, sight.left_us, *n));
+    let first = of_pairs.first().map_or(0, |(_, sight, n)| sight.of.wrapping_sub(*n));
+    let alike = |a: &(_, _, _), b: &(_, _, _)| a.0 == b.0;
+    let mut links = Vec::new();
     // Those of one pair sharpen each other, and mostly there is just one of each.
-    let pair =
-        |(_, parent, stay, ..): (_, Option<_>, _, _, _)| (parent.map_or("", name), name(stay));
-    let pairs: Vec<_> = shown_by(message).map(pair).take(FEW + 1).collect();
-    let is_again = |(n, pair)| pairs.iter().take(n).any(|before| before == pair);
-    if pairs.len() > FEW || pairs.iter().enumerate().any(is_again) {
-        let mut sights = Sights::default();
-        sights.see(message);
-        sights.settle().tell(message);
-    } else {
-        carry(message);
+    for pair in of_pairs.chunk_by(alike).filter(|pair| pair.len() > 1) {
+        let sights = pair.iter().map(|(_, sight, _)| *sight);
+        if is_torn(sights.clone()) {
+            let mut all = Sights::default();
+            all.see(message);
+            return all.settle().tell(message);
+        }
+        sharpen(sights, |of, bounds| links.push((of, bounds)));
     }
+    let known = |of| links.iter().find(|(known, _)| *known == of);
+    link(message, first, |of| known(of).map(|(_, bounds)| *bounds));
+    carry(message);
 }
 
 impl Sights {
-    /// Takes in what a message shows.
-    pub fn see(&mut self, message: &Message) {
-        for (parent, stay, sight) in sights_of(message) {
+    /// Takes in what a message shows, and tells it.
+    pub fn see(&mut self, message: &Message) -> Vec<Sight> {
+        let own = sights_of(message).map(|(parent, stay, sight)| {
             let (parent, child) = (parent.map_or("", name), name(stay));
             self.of(parent, child).push(sight);
-        }
+            sight
+        });
+        own.collect()
     }
 
     /// What is seen of a pair.
@@ -128,7 +138,9 @@ impl Sights {
         let sights = self.pairs.iter().map(|pair| pair.sights.len()).sum();
         let mut links = HashMap::with_capacity(sights);
         for pair in self.pairs {
-            sharpen(&mut links, &pair.sights);
+            sharpen(pair.sights.iter(), |of, bounds| {
+                links.insert(of, bounds);
+            });
         }
         Clocks { links, doubts }
     }
@@ -139,13 +151,7 @@ impl Clocks {
     pub fn tell(&self, message: &mut Message) {
         if message.truth != Truth::Unproved && !self.links.is_empty() {
             let first = name_of(message);
-            let stays = message.stays.iter_mut();
-            let handovers = stays.flat_map(|stay| &mut stay.handovers);
-            for (n, handover) in (0..).zip(handovers) {
-                if let Some(bounds) = self.links.get(&first.wrapping_add(n)) {
-                    handover.link = Offset::Known(*bounds);
-                }
-            }
+            link(message, first, |of| self.links.get(&of).copied());
         }
         let jump = |n| self.doubts.about(message, n).cloned();
         let jumps: Vec<_> = (0..message.stays.len()).map(jump).collect();
@@ -233,16 +239,30 @@ pub fn hand_over(stays: &mut [Stay]) {
     }
 }
 
-/// Carries what each sight of a pair shows to those before and behind it.
-fn sharpen(links: &mut HashMap<u64, Bounds>, sights: &[Sight]) {
-    let forward: Vec<Bounds> = run(sights.iter()).collect();
-    let backward = run(sights.iter().rev());
+/// Tells the handovers of a message, the first of which is known by this, what others tell more of them.
+fn link(message: &mut Message, first: u64, known: impl Fn(u64) -> Option<Bounds>) {
+    let stays = message.stays.iter_mut();
+    let handovers = stays.flat_map(|stay| &mut stay.handovers);
+    for (n, handover) in (0..).zip(handovers) {
+        if let Some(bounds) = known(first.wrapping_add(n)) {
+            handover.link = Offset::Known(bounds);
+        }
+    }
+}
+
+/// Carries what each sight of a pair shows to those before and behind it, and tells of which they tell more.
+fn sharpen<'a>(
+    sights: impl DoubleEndedIterator<Item = &'a Sight> + Clone,
+    mut tell: impl FnMut(u64, Bounds),
+) {
+    let forward: Vec<Bounds> = run(sights.clone()).collect();
+    let backward = run(sights.clone().rev());
     let both = forward.into_iter().rev().zip(backward);
-    for (sight, (known, back)) in sights.iter().rev().zip(both) {
+    for (sight, (known, back)) in sights.rev().zip(both) {
         // Stamps that are made up may fit to either side and not to both; then one side has to do.
         let bounds = known.and(back).unwrap_or(known);
         if bounds != sight.bounds {
-            links.insert(sight.of, bounds);
+            tell(sight.of, bounds);
         }
     }
 }

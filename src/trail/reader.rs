@@ -116,13 +116,15 @@ impl<'a> Reader<'a> {
 
     /// A number.
     pub fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let octet = self.octet()?;
+        const OCTETS_MAX: usize = 10;
+        let (mut number, mut shift) = (0, 0);
+        for (n, octet) in (1..=OCTETS_MAX).zip(self.rest) {
             number |= u64::from(octet & 0x7f) << shift;
-            if octet < 0x80 {
+            if *octet < 0x80 {
+                self.rest = self.rest.get(n..)?;
                 return Some(number);
             }
+            shift += 7;
         }
         None
     }

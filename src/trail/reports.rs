@@ -291,14 +291,6 @@ impl Reports {
         self.members(group).first().map_or(0, |first| first.message)
     }
 
-    /// When the message of a group was first seen, µs, as its reports tell.
-    pub(super) fn when_us(&self, group: &Group) -> Option<i64> {
-        let members = self.members(group).iter();
-        let kept = members.filter_map(|member| self.kept(member));
-        let when = kept.filter_map(|(octets, place)| unpack::when_us(octets, place));
-        when.min()
-    }
-
     /// What a gist of a group is of.
     pub(super) fn reports_of(&self, group: &Group) -> Of {
         let members = self.members(group);

@@ -210,8 +210,8 @@ impl Agreed {
 }
 
 /// Whether a clock of a pair was set, the sights of which are in the order in which they left the parent.
-pub fn is_torn(pair: &Pair) -> bool {
-    !tears(pair.sights.iter(), End::Parent).is_empty()
+pub fn is_torn<'a>(sights: impl Iterator<Item = &'a Sight>) -> bool {
+    !tears(sights, End::Parent).is_empty()
 }
 
 /// Where the clock of this end may have been set, in order.

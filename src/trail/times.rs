@@ -4,6 +4,12 @@ use super::clock::only;
 use crate::track::{Event, Exchange, HopReport, RecipientStatus, Stage};
 
 impl HopReport {
+    /// When its message was sent, or came to the hop if that is not known, µs.
+    pub fn sent_or_came_us(&self) -> i64 {
+        let in_us = |ms| i64::try_from(ms).ok()?.checked_mul(1000);
+        self.sent_ms.and_then(in_us).unwrap_or(self.arrival_us)
+    }
+
     /// When the whole message was here: its last octet came in. µs of the hop's clock.
     pub fn arrived_us(&self) -> i64 {
         only(&self.times_in, Stage::Dot).map_or(self.arrival_us, |dot| dot.command_us)

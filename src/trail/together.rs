@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::gist::{self, Block, Place};
 use super::groups::{Group, assemble, in_turn};
 use super::notices::{Found, Heard};
-use super::pairs::{self, Clocks, Sight, Sights, sights_of};
+use super::pairs::{self, Clocks, Sights};
 use super::reports::Reports;
 use super::{Message, Trails};
 use crate::report::notice::Notice;
@@ -136,20 +136,19 @@ fn see_one(
             new,
         };
     }
-    when_us = when_us.or_else(|| reports.when_us(group));
     let mut trails = Trails::default();
-    assemble(reports, group, &mut trails);
+    when_us = when_us.or(assemble(reports, group, &mut trails));
+    let mut own = Vec::new();
     for message in &trails.messages {
-        seen.sights.see(message);
+        own = seen.sights.see(message);
         heard.see(message, &mut seen.found);
     }
     let mut kept = None;
     if let (None, Some(when_us), [message], []) =
         (known, when_us, &mut *trails.messages, &*trails.not_ours)
     {
-        let own: Vec<Sight> = sights_of(message).map(|(_, _, sight)| sight).collect();
         // Mostly the others have nothing to add.
-        pairs::tell_alone(message);
+        pairs::tell_alone(message, &own);
         kept = new.keep(of, when_us, message, &own);
     }
     Told {

@@ -38,12 +38,6 @@ pub fn id(octets: &[u8], place: u32) -> Option<&str> {
     first_head(octets, place)?.id.words()
 }
 
-/// When the message of [`about`] was sent, or came to the hop if that is not known, µs. It is asked for of every report,
-/// so no text is looked for.
-pub fn when_us(octets: &[u8], place: u32) -> Option<i64> {
-    Some(first_head(octets, place)?.when_us())
-}
-
 fn first_head(octets: &[u8], place: u32) -> Option<Head<'_>> {
     let mut reader = Reader::at(octets, place)?;
     reader.octet()?;
@@ -97,13 +91,6 @@ struct Head<'a> {
     parent: Option<StepId>,
     sent_ms: Option<u64>,
     mask: Mask,
-}
-
-impl Head<'_> {
-    fn when_us(&self) -> i64 {
-        let in_us = |ms| i64::try_from(ms).ok()?.checked_mul(1000);
-        self.sent_ms.and_then(in_us).unwrap_or(self.arrival_us)
-    }
 }
 
 impl<'a> Reader<'a> {
@@ -384,17 +371,13 @@ mod tests {
                 let about = about(&octets, *place).unwrap();
                 prop_assert_eq!(about.message_id, one.report.message_id.as_deref());
                 prop_assert_eq!(id(&octets, *place), Some(about.id));
-                let in_us = |ms| i64::try_from(ms).ok()?.checked_mul(1000);
-                let sent_us = one.report.sent_ms.and_then(in_us);
-                let when = sent_us.unwrap_or(one.report.arrival_us);
-                prop_assert_eq!(when_us(&octets, *place), Some(when));
             }
         }
 
         #[test]
         fn any_octets_are_survived(octets in any::<Vec<u8>>(), place in 0u32..40) {
             let _ = (unpack(&octets, place), notice(&octets, place), about(&octets, place), words_at(&octets, place));
-            let _ = (id(&octets, place), when_us(&octets, place));
+            let _ = id(&octets, place);
         }
 
         #[test]

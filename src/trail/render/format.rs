@@ -114,16 +114,30 @@ impl View {
 
     /// `23 Nov 17:05`; the date alone if the year is another one.
     pub fn minute(&self, us: i64) -> String {
+        self.minute_in(self.this_year(), us)
+    }
+
+    /// The year that it is.
+    pub fn this_year(&self) -> Option<i16> {
+        self.zoned(self.now_us).map(|now| now.year())
+    }
+
+    /// [`Self::minute`] where many are told.
+    pub fn minute_in(&self, this_year: Option<i16>, us: i64) -> String {
         let Some(time) = self.zoned(us) else {
             return "?".to_owned();
         };
-        let is_of_this_year = self.zoned(self.now_us).map(|now| now.year()) == Some(time.year());
-        let format = if is_of_this_year {
-            "%e %b %H:%M"
-        } else {
-            "%Y-%m-%d"
-        };
-        time.strftime(format).to_string()
+        let month = usize::from(time.month().unsigned_abs()) - 1;
+        let this_year = this_year.filter(|year| *year == time.year());
+        match MONTHS.get(month).filter(|_| this_year.is_some()) {
+            Some(month) => format!(
+                "{:2} {month} {:02}:{:02}",
+                time.day(),
+                time.hour(),
+                time.minute()
+            ),
+            None => time.strftime("%Y-%m-%d").to_string(),
+        }
     }
 
     /// `17:05`, or with the day if it is not today.
@@ -142,6 +156,11 @@ pub fn rfc3339(us: i64) -> Option<String> {
     let time = Timestamp::from_microsecond(us).ok()?;
     Some(time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string())
 }
+
+/// As `%b` has them; that costs more than the rest of a line.
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 const SECOND: i64 = 1_000_000;
 /// 365 days and a quarter.

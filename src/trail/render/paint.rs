@@ -2,6 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 
+use super::format::put;
 use crate::track::Event;
 use crate::trail::Outcome;
 
@@ -39,6 +40,13 @@ impl Brush {
     /// The text between them.
     pub fn paint(&self, text: &str) -> String {
         [&self.on, text, &self.off].concat()
+    }
+
+    /// Appends a text between them.
+    pub fn put(&self, out: &mut String, text: std::fmt::Arguments) {
+        out.push_str(&self.on);
+        put(out, text);
+        out.push_str(&self.off);
     }
 }
 

@@ -73,34 +73,34 @@ pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
     );
     // Nothing is cut where nobody counts columns: not the other id of a message either, by which its width was taken.
     let shown_max = view.width.map_or(usize::MAX, |_| id_width);
+    let this_year = view.this_year();
     let mut out = String::new();
     for (message, verdict) in messages.iter().zip(&verdicts) {
-        let id: String = plain(&message.id).chars().take(shown_max).collect();
-        let left = format!(
-            "{id:id_width$}  {:>12}  {}  ",
-            view.minute(message.when_us),
-            mark(message.truth)
-        );
+        let id = plain(&message.id);
+        let cut = id.char_indices().nth(shown_max);
+        let mut id = cut.map_or(&*id, |(end, _)| id.get(..end).unwrap_or_default());
+        let mut room_of_id = id_width;
         // Ids that are alike for long stand alone: whole, since that is what tells them apart.
-        let left = if id_width > ID_MAX && view.width.is_some() {
+        if id_width > ID_MAX && view.width.is_some() {
             put(&mut out, format_args!("{id}\n"));
-            left.replacen(&format!("{id:id_width$}"), &" ".repeat(ID_MIN), 1)
-        } else {
-            left
-        };
-        let indent = left.chars().count();
+            (id, room_of_id) = ("", ID_MIN);
+        }
+        let begin = out.len();
+        let (when, mark) = (view.minute_in(this_year, message.when_us), mark(message.truth));
+        put(&mut out, format_args!("{id:room_of_id$}  {when:>12}  {mark}  "));
+        let indent = out.get(begin..).map_or(0, |left| left.chars().count());
         let brush = brushes.get(message.outcome as usize).unwrap_or(&dim);
         let mut lines = verdict.iter();
         let first = lines.next().map_or("", String::as_str);
-        let room = view.room(indent + width + 2);
-        let first = brush.paint(&format!("{first:width$}"));
-        let whom = dim.paint(&names(&message.addresses, room));
-        out.extend([&left, &first, "  ", &whom, "\n"]);
+        brush.put(&mut out, format_args!("{first:width$}"));
+        let whom = names(&message.addresses, view.room(indent + width + 2));
+        out.push_str("  ");
+        dim.put(&mut out, format_args!("{whom}"));
+        out.push('\n');
         for line in lines {
-            put(
-                &mut out,
-                format_args!("{:indent$}{}\n", "", brush.paint(line)),
-            );
+            put(&mut out, format_args!("{:indent$}", ""));
+            brush.put(&mut out, format_args!("{line}"));
+            out.push('\n');
         }
     }
     out

@@ -102,6 +102,10 @@ fn phrase(
     alone: bool,
     short: bool,
 ) -> String {
+    // Of most there is no more to say, and a list has many.
+    if recipient.state == State::Delivered {
+        return "delivered".to_owned();
+    }
     let name = |host: &str| {
         plain(if short {
             short_name(host, message)
@@ -124,7 +128,6 @@ fn phrase(
         (State::Relayed, _) => format!("ending at {holder} (not equipped)"),
         (State::Expanded, _) if short => format!("expanded by {host} to others"),
         (State::Expanded, _) => format!("expanded by {host} to others, where the trail ends"),
-        (State::Delivered, _) => "delivered".to_owned(),
         (_, Some(Silence::LeftOut)) if short => {
             format!("at {holder} {since}, its report left out")
         }
