@@ -23,13 +23,13 @@ pub struct Layout<'a> {
 
 /// The parts of a mail of the usual layout.
 pub fn of(mail: &[u8]) -> Option<Layout<'_>> {
-    let mut content_type = None;
+    let mut limit = None;
     let mut from = None;
     let mut to = None;
     let mut fields = Header(mail);
     while let Some((name, value)) = fields.next()? {
         let seen = if is(name, b"Content-Type") {
-            content_type.replace(value)
+            limit.replace(boundary(value)?)
         } else if is(name, b"From") {
             from.replace(value)
         } else if is(name, b"To") {
@@ -43,7 +43,7 @@ pub fn of(mail: &[u8]) -> Option<Layout<'_>> {
             return None;
         }
     }
-    let (tracking, header) = parts(fields.0, boundary(content_type?)?)?;
+    let (tracking, header) = parts(fields.0, limit?)?;
     Some(Layout {
         tracking,
         from: address(from?)?,

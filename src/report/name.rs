@@ -23,10 +23,17 @@ macro_rules! names {
                 }
             }
 
-            /// In lower case, as Auth covers it.
-            pub const fn lower(self) -> &'static [u8] {
+            /// What its field begins with.
+            pub const fn begins(self) -> &'static [u8] {
                 match self {
-                    $(Self::$name => const { &lower::<{ $written.len() }>($written) },)*
+                    $(Self::$name => concat!($written, ":").as_bytes(),)*
+                }
+            }
+
+            /// The same in lower case, as Auth covers it.
+            pub const fn begins_lower(self) -> &'static [u8] {
+                match self {
+                    $(Self::$name => const { &lower::<{ $written.len() + 1 }>(concat!($written, ":")) },)*
                 }
             }
         }

@@ -102,9 +102,8 @@ pub enum ReadError {
 pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     // The size is judged first: nothing larger is parsed.
     let is_big = mail.len() > REPORT_OCTETS_MAX;
-    if let Some(usual) = layout::of(mail).filter(|_| !is_big) {
-        let addresses = [Some(usual.from), usual.to].map(|a| a.map(clean::address));
-        return received(usual.tracking, addresses, usual.header).map(Some);
+    if let Some(usual) = read_usual(mail).filter(|_| !is_big) {
+        return usual.map(Some);
     }
     if !says(header_block(mail), &REPORT) {
         return Ok(None);
@@ -113,6 +112,13 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
         return Err(ReadError::TooBig);
     }
     read_mime(mail)
+}
+
+/// Reads a mail of the layout that hops give it, of which nothing is missing at its end.
+pub fn read_usual(mail: &[u8]) -> Option<Result<Received, ReadError>> {
+    let usual = layout::of(mail)?;
+    let addresses = [Some(usual.from), usual.to].map(|a| a.map(clean::address));
+    Some(received(usual.tracking, addresses, usual.header))
 }
 
 /// Reads a mail of any layout.

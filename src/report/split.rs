@@ -181,8 +181,10 @@ impl Cutter {
     fn expected<'a>(&self, field: &'a [u8]) -> Option<(Written<'a>, &'a [u8])> {
         let mut names = Name::ALL.iter().skip(self.next).take(AHEAD);
         names.find_map(|name| {
-            let behind = field.strip_prefix(name.as_str().as_bytes())?;
-            let value = behind.strip_prefix(b":")?;
+            let begins = name.begins();
+            // Mostly its length alone shows that it is another one.
+            let may_be = field.get(begins.len() - 1) == Some(&b':');
+            let value = may_be.then(|| field.strip_prefix(begins))??;
             Some((Written::Known(*name), value.trim_ascii()))
         })
     }
@@ -195,7 +197,7 @@ impl Cutter {
 
     fn known(&mut self, name: Name, value: &[u8]) {
         self.next = name as usize + 1;
-        self.text.extend_from_slice(name.lower());
+        self.text.extend_from_slice(name.begins_lower());
         let place = self.value(value);
         let group = self.part.groups.last_mut();
         let first = group.and_then(|group| group.get_mut(name as usize));
@@ -206,13 +208,13 @@ impl Cutter {
 
     fn other(&mut self, name: &[u8], value: &[u8]) {
         self.text.extend(name.iter().map(u8::to_ascii_lowercase));
+        self.text.push(b':');
         self.value(value);
     }
 
-    /// Appends what stands behind a name.
+    /// Appends what stands behind a name and its colon.
     fn value(&mut self, value: &[u8]) -> Place {
         let octets = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        self.text.push(b':');
         let from = octets(self.text.len());
         self.text.extend_from_slice(value);
         let end = octets(self.text.len());

@@ -32,6 +32,13 @@ pub fn number<T: TryFrom<i128>>(text: &str) -> Option<T> {
 
 /// The moment that a text begins with, and what stands behind it.
 fn moment(text: &[u8]) -> Option<(i64, &[u8])> {
+    // One of these centuries has sixteen digits, and a report two dozen of them.
+    if let Some(([high, low], rest)) = eights(text)
+        && let (Some(high), Some(low)) = (eight_digits(*high), eight_digits(*low))
+        && !rest.first().is_some_and(u8::is_ascii_digit)
+    {
+        return Some((i64::try_from(high * 100_000_000 + low).ok()?, rest));
+    }
     let (sign, size, rest) = leading(text)?;
     let us = 0_i64.checked_add_unsigned(size).map(|us| sign * us);
     // The least of all is farther than the greatest.
@@ -44,7 +51,6 @@ fn leading(text: &[u8]) -> Option<(i64, u64, &[u8])> {
     let unsigned = text.strip_prefix(b"-");
     let digits = unsigned.unwrap_or(text);
     let (mut size, mut rest) = (0_u64, digits);
-    // A moment has sixteen digits, and a report two dozen moments.
     while rest.first().is_some_and(u8::is_ascii_digit)
         && let Some((eight, behind)) = rest.split_first_chunk()
         && let Some(number) = eight_digits(*eight)
@@ -58,6 +64,13 @@ fn leading(text: &[u8]) -> Option<(i64, u64, &[u8])> {
     }
     let sign = if unsigned.is_some() { -1 } else { 1 };
     (rest.len() < digits.len()).then_some((sign, size, rest))
+}
+
+/// The first two times eight octets, and what stands behind them.
+fn eights(text: &[u8]) -> Option<([&[u8; 8]; 2], &[u8])> {
+    let (high, rest) = text.split_first_chunk()?;
+    let (low, rest) = rest.split_first_chunk()?;
+    Some(([high, low], rest))
 }
 
 /// The number of eight digits, computed side by side: of two each, then of four, then of all.

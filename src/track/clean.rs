@@ -116,21 +116,25 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// [`line`] of text that is not needed as it was.
-fn lined<T: Text>(text: T) -> T {
-    if is_line(text.as_ref()) {
-        text
-    } else {
-        line(text.as_ref()).into()
+/// Makes a text a [`line`].
+fn set_line<T: Text>(text: &mut T) {
+    if !is_line(text.as_ref()) {
+        *text = line(text.as_ref()).into();
     }
 }
 
-/// [`address`] of text that is not needed as it was.
-fn addressed<T: Text>(text: T) -> T {
-    if is_plain_address(text.as_ref()) {
-        text
-    } else {
-        address(text.as_ref())
+/// Makes a text an [`address`].
+fn set_address<T: Text>(text: &mut T) {
+    if !is_plain_address(text.as_ref()) {
+        *text = address(text.as_ref());
+    }
+}
+
+/// Makes a text a [`line`], if there is one and something is left of it.
+fn set_optional<T: Text>(text: &mut Option<T>) {
+    text.iter_mut().for_each(set_line);
+    if text.as_ref().is_some_and(|text| text.as_ref().is_empty()) {
+        *text = None;
     }
 }
 
@@ -168,45 +172,29 @@ fn ring_name(name: &str) -> String {
     }
 }
 
-fn optional<T: Text>(text: Option<T>) -> Option<T> {
-    text.map(lined).filter(|t| !t.as_ref().is_empty())
-}
-
-/// A Message-ID is an input of the certificate: one that cannot stand exactly is left out, not bent.
-fn message_id(id: Option<String>) -> Option<String> {
-    id.filter(|id| !id.is_empty() && is_line(id))
-}
-
 impl HopReport {
     /// The report in normal form. Idempotent.
     #[must_use]
-    pub fn clean(self) -> Self {
-        let exchanges = |mut times: Vec<_>| {
-            times.truncate(EXCHANGES_MAX);
-            times
-        };
-        Self {
-            hop: self.hop.max(1),
-            reporting_mta: or_unknown(lined(self.reporting_mta)),
-            message_id: message_id(self.message_id),
-            queue_id: optional(self.queue_id),
-            ring: self
-                .ring
-                .iter()
-                .take(RING_HOPS_MAX)
-                .map(|name| ring_name(name))
-                .collect(),
-            times_in: exchanges(self.times_in),
-            times_out: exchanges(self.times_out),
-            tls_in: self.tls_in.map(Security::clean),
-            tls_out: self.tls_out.map(Security::clean),
-            recipients: self
-                .recipients
-                .into_iter()
-                .map(RecipientStatus::clean)
-                .collect(),
-            ..self
+    pub fn clean(mut self) -> Self {
+        self.hop = self.hop.max(1);
+        set_line(&mut self.reporting_mta);
+        if self.reporting_mta.is_empty() {
+            self.reporting_mta = UNKNOWN.into();
         }
+        // It is an input of the certificate: one that cannot stand exactly is left out, not bent.
+        self.message_id
+            .take_if(|id| id.is_empty() || !is_line(id));
+        set_optional(&mut self.queue_id);
+        self.ring.truncate(RING_HOPS_MAX);
+        for name in &mut self.ring {
+            *name = ring_name(name);
+        }
+        self.times_in.truncate(EXCHANGES_MAX);
+        self.times_out.truncate(EXCHANGES_MAX);
+        self.tls_in = self.tls_in.map(Security::clean);
+        self.tls_out = self.tls_out.map(Security::clean);
+        self.recipients.iter_mut().for_each(RecipientStatus::clean);
+        self
     }
 }
 
@@ -230,23 +218,20 @@ impl Security {
 }
 
 impl RecipientStatus {
-    /// The group in normal form. Idempotent.
-    #[must_use]
-    pub fn clean(self) -> Self {
-        let status = Some(self.status).filter(|status| status.is_writable());
-        Self {
-            original: addressed(self.original),
-            recipient: addressed(self.recipient),
-            status: status.unwrap_or(Status::of_class(match self.event.action() {
+    /// Brings the group into normal form. Idempotent.
+    pub fn clean(&mut self) {
+        set_address(&mut self.original);
+        set_address(&mut self.recipient);
+        if !self.status.is_writable() {
+            self.status = Status::of_class(match self.event.action() {
                 "failed" => 5,
                 "delayed" => 4,
                 _ => 2,
-            })),
-            remote_mta: optional(self.remote_mta),
-            reply: optional(self.reply),
-            remote_queue_id: optional(self.remote_queue_id),
-            ..self
+            });
         }
+        set_optional(&mut self.remote_mta);
+        set_optional(&mut self.reply);
+        set_optional(&mut self.remote_queue_id);
     }
 }
 

@@ -158,11 +158,24 @@ impl<'a> Tray<'a> {
             Err(why) => return self.broken(NO_KEY, why.to_string(), place),
             Ok(file) => file,
         };
-        // What has no end of its header yet may become one.
-        let wanted = |head: &[u8]| read::may_be_report(head) || !extent::has_header(head);
-        match room.read(&file, read::REPORT_OCTETS_MAX, wanted) {
-            Ok(Some(mail)) if lacks_its_end(mail) => self.unfinished(key, mail, &file, place),
-            found => self.keep(key, found, place),
+        let mut usual = None;
+        let wanted = |head: &[u8]| {
+            let report = read::read_usual(head);
+            usual = report.map(|report| (head.len(), report));
+            // What has no end of its header yet may become one.
+            usual.is_some() || read::may_be_report(head) || !extent::has_header(head)
+        };
+        let found = room.read(&file, read::REPORT_OCTETS_MAX, wanted);
+        match (found, usual) {
+            // Most mails here are those, and have come whole.
+            (Ok(Some(mail)), Some((octets, report))) if octets == mail.len() => match report {
+                Ok(report) => self.report(key, report),
+                Err(why) => self.broken(key, why.to_string(), place),
+            },
+            (Ok(Some(mail)), _) if lacks_its_end(mail) => {
+                self.unfinished(key, mail, &file, place);
+            }
+            (found, _) => self.keep(key, found, place),
         }
     }
 
@@ -211,23 +224,26 @@ impl<'a> Tray<'a> {
         };
         match read {
             Ok(None) => self.enter(Entry::new(key, Kind::Other), |_| Some(0)),
-            Ok(Some(Read::Report(received))) => {
-                let secret = self.secret.as_ref();
-                let (judged, proof) = Judged::with_proof(*received, secret.into());
-                let id = hash_of(&judged.report.id);
-                let entry = Entry {
-                    message: proof.map_or(id, |proof| proof.number()),
-                    id,
-                    ..Entry::new(key, proof.map_or(Kind::Report, |_| Kind::Proved))
-                };
-                self.enter(entry, |packer| packer.push(&judged));
-            }
+            Ok(Some(Read::Report(received))) => self.report(key, *received),
             Ok(Some(Read::Notice(notice))) => {
                 let entry = Entry::new(key, Kind::Notice);
                 self.enter(entry, |packer| packer.push_notice(&notice));
             }
             Err(why) => self.broken(key, why, place),
         }
+    }
+
+    /// Enters a report as what it is proved to be.
+    fn report(&mut self, key: Key, received: Received) {
+        let secret = self.secret.as_ref();
+        let (judged, proof) = Judged::with_proof(received, secret.into());
+        let id = hash_of(&judged.report.id);
+        let entry = Entry {
+            message: proof.map_or(id, |proof| proof.number()),
+            id,
+            ..Entry::new(key, proof.map_or(Kind::Report, |_| Kind::Proved))
+        };
+        self.enter(entry, |packer| packer.push(&judged));
     }
 
     fn broken(&mut self, key: Key, why: String, place: impl FnOnce() -> String) {

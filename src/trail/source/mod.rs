@@ -320,7 +320,7 @@ impl Room {
         &mut self,
         mut file: &File,
         octets_max: usize,
-        wanted: impl Fn(&[u8]) -> bool,
+        wanted: impl FnOnce(&[u8]) -> bool,
     ) -> Found<'_> {
         let mut filled = 0;
         let head = loop {
