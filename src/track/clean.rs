@@ -182,8 +182,7 @@ impl HopReport {
             self.reporting_mta = UNKNOWN.into();
         }
         // It is an input of the certificate: one that cannot stand exactly is left out, not bent.
-        self.message_id
-            .take_if(|id| id.is_empty() || !is_line(id));
+        self.message_id.take_if(|id| id.is_empty() || !is_line(id));
         set_optional(&mut self.queue_id);
         self.ring.truncate(RING_HOPS_MAX);
         for name in &mut self.ring {

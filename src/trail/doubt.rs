@@ -49,7 +49,10 @@ struct Reach {
 impl Doubts {
     /// Out of all pairs, the sights of each in the order in which they left the parent.
     pub fn of<'a>(pairs: impl Iterator<Item = &'a Pair> + Clone) -> Self {
-        let torn: Vec<&Pair> = pairs.clone().filter(|pair| is_torn(pair.sights.iter())).collect();
+        let torn: Vec<&Pair> = pairs
+            .clone()
+            .filter(|pair| is_torn(pair.sights.iter()))
+            .collect();
         let mut doubts: HashMap<String, Vec<Doubt>> = HashMap::new();
         if !torn.is_empty() {
             let witnesses = Witnesses::of(pairs, &torn);

@@ -72,7 +72,9 @@ pub fn tell_alone(message: &mut Message, own: &[Sight]) {
         .map(|((n, parent, stay, ..), sight)| ((parent.map_or("", name), name(stay)), sight, n))
         .collect();
     of_pairs.sort_unstable_by_key(|(pair, sight, n)| (*pair, sight.left_us, *n));
-    let first = of_pairs.first().map_or(0, |(_, sight, n)| sight.of.wrapping_sub(*n));
+    let first = of_pairs
+        .first()
+        .map_or(0, |(_, sight, n)| sight.of.wrapping_sub(*n));
     let alike = |a: &(_, _, _), b: &(_, _, _)| a.0 == b.0;
     let mut links = Vec::new();
     // Those of one pair sharpen each other, and mostly there is just one of each.

@@ -162,22 +162,11 @@ impl Reports {
             }
             rest = more;
         }
-        let mut indexes = std::mem::take(&mut self.indexes);
         self.together = thread::scope(|scope| {
             scope.spawn(|| self.sort(&mut groups));
-            scope.spawn(|| self.keep_in(&mut indexes));
             seeing.settle()
         });
-        (self.groups, self.indexes) = (groups, indexes);
-    }
-
-    /// Keeps what is new of messages in the index, if there is just one source.
-    fn keep_in(&self, indexes: &mut [Option<Index>]) {
-        if let ([Some(index)], [_]) = (indexes, &*self.stocks)
-            && !self.gists.are_mostly_old()
-        {
-            index.keep(&self.gists);
-        }
+        self.groups = groups;
     }
 
     /// Puts the oldest message first.
@@ -188,22 +177,22 @@ impl Reports {
         });
     }
 
-    /// Keeps what messages were found to be since.
+    /// Keeps what is new of messages, in the index too if there is just one source.
     pub fn keep(&mut self) {
         let anew = self.together.anew.get_mut();
         let anew = std::mem::take(anew.unwrap_or_else(PoisonError::into_inner));
         for block in anew {
             self.gists.add(block);
         }
-        let mut indexes = std::mem::take(&mut self.indexes);
-        self.keep_in(&mut indexes);
-        self.indexes = indexes;
-        if let ([Some(index)], [(_, stock)]) = (&mut *self.indexes, &mut *self.stocks)
-            && self.gists.are_mostly_old()
-        {
+        let ([Some(index)], [(_, stock)]) = (&mut *self.indexes, &mut *self.stocks) else {
+            return;
+        };
+        if self.gists.are_mostly_old() {
             self.gists = Gists::default();
             self.groups.iter_mut().for_each(|group| group.gist = None);
             index.renew(stock);
+        } else {
+            index.keep(&self.gists);
         }
     }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::samples::{any_report, mailing, recipient, report};
-use crate::report::read::{REPORT_OCTETS_MAX, read_mime};
+use crate::report::read::{REPORT_OCTETS_MAX, read_mime, read_usual};
 use crate::report::split::SplitError;
 use crate::report::{Mailing, ReadError, layout, read, write};
 use crate::track::Event;
@@ -98,6 +98,17 @@ fn the_short_way_takes_what_hops_write() {
     }
     let nested = mail.replace("text/plain", "multipart/mixed; boundary=c");
     assert_eq!(layout::of(nested.as_bytes()), None);
+}
+
+/// Its writer may not be done.
+#[test]
+fn the_short_way_takes_no_mail_that_lacks_its_end() {
+    let mail = sample();
+    let whole = mail.trim_end().len();
+    for octets in 0..whole {
+        assert!(read_usual(&mail.as_bytes()[..octets]).is_none(), "{octets}");
+    }
+    assert!(read_usual(&mail.as_bytes()[..whole]).is_some());
 }
 
 #[test]

@@ -86,8 +86,14 @@ pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
             (id, room_of_id) = ("", ID_MIN);
         }
         let begin = out.len();
-        let (when, mark) = (view.minute_in(this_year, message.when_us), mark(message.truth));
-        put(&mut out, format_args!("{id:room_of_id$}  {when:>12}  {mark}  "));
+        let (when, mark) = (
+            view.minute_in(this_year, message.when_us),
+            mark(message.truth),
+        );
+        put(
+            &mut out,
+            format_args!("{id:room_of_id$}  {when:>12}  {mark}  "),
+        );
         let indent = out.get(begin..).map_or(0, |left| left.chars().count());
         let brush = brushes.get(message.outcome as usize).unwrap_or(&dim);
         let mut lines = verdict.iter();
