@@ -42,7 +42,7 @@ const MAILS_MIN: usize = 500;
 
 /// More segments than this become fewer, if they are smaller than so many octets each.
 const SEGMENTS_MAX: usize = 64;
-const SEGMENT_OCTETS_MIN: usize = 256 * 1024;
+const SEGMENT_OCTETS_MIN: usize = 64 * 1024;
 
 /// The file of one mailbox and secret.
 pub struct Index {

@@ -22,7 +22,7 @@ use crate::report::{self, Received, extent, read};
 use crate::track::{Secret, TrackingId};
 
 /// How many records a thread holds, octets, until they become segments. Tests have fewer.
-const HELD_OCTETS: usize = if cfg!(test) { 32 << 10 } else { 4 << 20 };
+const HELD_OCTETS: usize = if cfg!(test) { 32 << 10 } else { 1 << 20 };
 
 /// Reports are told apart by their messages, so that those on one lie near each other, if a thread reads more than
 /// this, octets.
