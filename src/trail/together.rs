@@ -106,10 +106,12 @@ impl Seeing {
 
 fn see(reports: &Reports, part: &[Group], heard: &Heard) -> Seen {
     let mut seen = Seen::default();
-    let mut new = gist::Maker::default();
+    let (mut new, mut trails) = (gist::Maker::default(), Trails::default());
     for group in part {
-        let told = see_one(reports, group, heard, &mut seen, &mut new);
+        let told = see_one(reports, group, heard, &mut seen, &mut new, &mut trails);
         seen.told.push(told);
+        trails.messages.clear();
+        trails.not_ours.clear();
     }
     seen.new = new.block();
     seen
@@ -121,6 +123,7 @@ fn see_one(
     heard: &Heard,
     seen: &mut Seen,
     new: &mut gist::Maker,
+    trails: &mut Trails,
 ) -> Told {
     let of = reports.reports_of(group);
     let known = reports.gists.find(of);
@@ -136,8 +139,7 @@ fn see_one(
             new,
         };
     }
-    let mut trails = Trails::default();
-    when_us = when_us.or(assemble(reports, group, &mut trails));
+    when_us = when_us.or(assemble(reports, group, trails));
     let mut own = Vec::new();
     for message in &trails.messages {
         own = seen.sights.see(message);
