@@ -214,7 +214,7 @@ impl Store {
         reading.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
 
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer::new(writing, Arc::clone(&shared), retention_days)?;
+        let mut writer = Writer::new(writing, &path, Arc::clone(&shared), retention_days)?;
         writer.take_over()?;
         let handle = thread::Builder::new()
             .name("store".to_owned())

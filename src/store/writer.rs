@@ -3,9 +3,10 @@
 //! nothing else: the next one starts afresh.
 //!
 //! A put is answered as soon as its row is in the journal. The books are kept behind that, between batches
-//! and many rows at a time, and so are checkpoints.
+//! and many rows at a time, and so is the write-ahead log.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -54,11 +55,12 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         mut db: Connection,
+        path: &Path,
         shared: Arc<Shared>,
         retention_days: u32,
     ) -> rusqlite::Result<Self> {
         Ok(Self {
-            wal: Wal::of(&mut db)?,
+            wal: Wal::of(&mut db, path)?,
             db,
             shared,
             retention_days,
@@ -225,6 +227,7 @@ impl Writer {
             self.went(tried.is_ok());
         }
         self.wal.empty_if_long(&self.db);
+        self.wal.make_room(&self.db);
         if self.next_prune <= now {
             self.next_prune = now + self.prune();
         }
