@@ -2,7 +2,8 @@
 //! Made by the caller of a put, so that the writer's thread has less to do and frees nothing that another thread has made.
 //!
 //! A step is stored as `MessagePack`, where each field is known by its place: later versions add fields at the end, with a
-//! default for the rows that were there before. Up to layout 4 it was JSON, which is still read.
+//! default for the rows that were there before. Up to layout 4 it was JSON, up to layout 6 ids, times and the like were text
+//! (`track::stored`); both are still read.
 
 use std::error::Error;
 use std::io::{self, Write};
