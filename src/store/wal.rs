@@ -8,8 +8,7 @@
 //! Must not know the tables.
 
 use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +24,7 @@ const HEADER_OCTETS: u64 = 32;
 const FRAME_HEADER_OCTETS: u64 = 24;
 
 /// So much room is made at a time, octets: a few milliseconds of a disk, for which mail may have to wait.
-const ROOM_OCTETS: usize = 1 << 20;
+const ROOM_OCTETS: u64 = 1 << 20;
 
 /// With less room than this more is made, octets: the largest batch of most steps, and its share of the books.
 const ROOM_OCTETS_LEAST: u64 = 1 << 19;
@@ -121,14 +120,14 @@ fn hold_writers(db: &Connection) -> io::Result<Transaction<'_>> {
 
 /// Writes zeros to the file's end, and tells its length. It stays as it was where there is no room for all of them.
 fn lengthen(path: &Path) -> io::Result<u64> {
-    let file = OpenOptions::new().write(true).open(path)?;
+    let mut file = OpenOptions::new().append(true).open(path)?;
     let before = file.metadata()?.len();
-    let written = file.write_all_at(&vec![0; ROOM_OCTETS], before);
-    if let Err(cause) = written.and_then(|()| file.sync_data()) {
+    let written = io::copy(&mut io::repeat(0).take(ROOM_OCTETS), &mut file);
+    if let Err(cause) = written.and_then(|_| file.sync_data()) {
         file.set_len(before)?;
         return Err(cause);
     }
-    Ok(before + ROOM_OCTETS as u64)
+    Ok(before + ROOM_OCTETS)
 }
 
 #[cfg(test)]
@@ -214,8 +213,7 @@ mod tests {
             lengths.push(before);
         }
         lengths.dedup();
-        let room = ROOM_OCTETS as u64;
-        assert!(lengths.windows(2).all(|two| two[0] + room == two[1]));
+        assert!(lengths.windows(2).all(|two| two[0] + ROOM_OCTETS == two[1]));
         assert!(lengths.len() > 10 && lengths.last() < Some(&WAL_OCTETS_MAX));
 
         Wal::of(&mut db, &path).unwrap().make_room(&db);
