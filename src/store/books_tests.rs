@@ -415,3 +415,64 @@ async fn a_file_of_the_fourth_layout_goes_on_with_its_rows() {
     let watched = rows(&db, "stays");
     assert_eq!(watched, 2, "the one that was to be booked, and the new one");
 }
+
+/// A step as the sixth layout had it, in `MessagePack` with its ids, times and codes as text.
+const STEP_6: &str = "9adc0013a26d31b030303030303030303030303030303031b03030303030303030303030303030626202a6656772657373a36d783105a46d\
+    31406204c0cd083dc0c0909293a46d61696cfd0293a3646f7405069193a465686c6fcf000660fa643be000cf000660fa643be064a5706c61\
+    696e81a3746c7393a3312e33b6544c535f4145535f3235365f47434d5f534841333834c29198a3624063a3624063a764656c61796564a534\
+    2e372e31a36d7831cf000e35fa931a0000af34353120342e372e31206c61746572c0a3614062d92b41414543417751464267634943516f4c\
+    4441304f4478415245684d554652595847426b6147787764486838a67265706f727492a76e6574776f726b81a25634947f000001c0c0c281\
+    a47061727493b030303030303030303030303030306161039101b030303030303030303030303030303031";
+
+#[tokio::test]
+async fn a_file_of_the_sixth_layout_goes_on_with_its_rows() {
+    let dir = TempDir::new().unwrap();
+    drop(open(&dir));
+    let db = other(&dir);
+    db.execute_batch(&format!(
+        "INSERT INTO journal VALUES (1, 1, 4000000000000, 1, x'{STEP_6}'); PRAGMA user_version = 6;"
+    ))
+    .unwrap();
+
+    let store = open(&dir);
+    let old = store.step(StepId(1)).await.unwrap().unwrap();
+    let report = &old.report;
+    let time = |stage, command_us, reply_us| Exchange {
+        stage,
+        command_us,
+        reply_us,
+    };
+    assert_eq!(
+        report.times_in,
+        [time(Stage::Mail, -3, 2), time(Stage::Dot, 5, 6)]
+    );
+    let sent_us = 1_795_478_400_000_000;
+    assert_eq!(
+        report.times_out,
+        [time(Stage::Ehlo, sent_us, sent_us + 100)]
+    );
+    assert_eq!(report.parent, Some(StepId(0xbb)));
+    assert_eq!(report.recipients[0].status.to_string(), "4.7.1");
+    assert_eq!(
+        old.certificate.unwrap().to_string(),
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+    );
+    let part = Part {
+        arrival: StepId(0xaa),
+        came_for: 3,
+        seen: vec![1],
+    };
+    assert_eq!(old.stay, Some(Stay::Part(part)));
+
+    let mut new = old.clone();
+    new.report.step = StepId(2);
+    new.report.arrival_us = Clock::system().now_us();
+    assert_eq!(store.put(new.clone()).await.unwrap(), Put::Queued);
+    store.book().await.unwrap();
+    assert_eq!(store.step(StepId(2)).await.unwrap(), Some(new));
+    let octets = |row: i64| -> i64 {
+        let length = "SELECT length(body) FROM journal WHERE row = ?1";
+        db.query_row(length, [row], |row| row.get(0)).unwrap()
+    };
+    assert!(octets(2) + 60 < octets(1), "{} {}", octets(1), octets(2));
+}

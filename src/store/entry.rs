@@ -2,7 +2,8 @@
 //! Made by the caller of a put, so that the writer's thread has less to do and frees nothing that another thread has made.
 //!
 //! A step is stored as `MessagePack`, where each field is known by its place: later versions add fields at the end, with a
-//! default for the rows that were there before. Up to layout 4 it was JSON, which is still read.
+//! default for the rows that were there before. Up to layout 4 it was JSON, up to layout 6 ids, times and the like were text
+//! (`track::stored`); both are still read.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -21,19 +22,25 @@ pub(super) type BodyError = Box<dyn Error + Send + Sync>;
 /// A step to be written.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) id: StepId,
-    /// When it happened, ms.
-    pub(super) at_ms: i64,
     /// It asks for a report.
     pub(super) asks: bool,
     /// A report of all that it tells is to be mailed, if `delayed` says nothing else.
     pub(super) told: bool,
     /// The step, where what is told depends on what was told before.
     pub(super) delayed: Option<Box<Step>>,
+    pub(super) kept: Arc<Kept>,
+}
+
+/// A step as the store has it, from its put until the books have it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) id: StepId,
+    /// When it happened, ms.
+    pub(super) at_ms: i64,
     /// What the books note of it.
-    pub(super) marks: Arc<Marks>,
-    /// The step, as stored.
-    pub(super) body: Arc<[u8]>,
+    pub(super) marks: Marks,
+    /// As stored.
+    pub(super) body: Vec<u8>,
 }
 
 /// What the books note of a step beside the way to it.
@@ -51,15 +58,11 @@ pub(super) struct Marks {
 #[derive(Clone, Debug)]
 pub(super) struct Fact {
     pub(super) row: i64,
-    pub(super) id: StepId,
-    pub(super) at_ms: i64,
     /// Its report is still to be mailed.
     pub(super) waits: bool,
     /// What its put came to.
     pub(super) outcome: Put,
-    pub(super) marks: Arc<Marks>,
-    /// The step, as stored.
-    pub(super) body: Arc<[u8]>,
+    pub(super) kept: Arc<Kept>,
     pub(super) since: Instant,
 }
 
@@ -67,15 +70,11 @@ pub(super) struct Fact {
 #[derive(Debug)]
 pub(super) struct Unbooked {
     pub(super) row: i64,
-    pub(super) id: StepId,
-    pub(super) at_ms: i64,
     /// Its report is still to be mailed.
     pub(super) waits: bool,
     /// What is mailed, as stored, where that is not the step.
     pub(super) own_body: Option<Vec<u8>>,
-    /// The step, as stored.
-    pub(super) body: Arc<[u8]>,
-    pub(super) marks: Arc<Marks>,
+    pub(super) kept: Arc<Kept>,
 }
 
 impl Marks {
@@ -99,12 +98,14 @@ impl Entry {
         let asks = step.told.is_some();
         let delayed = asks && groups.iter().any(|group| group.event == Event::Delayed);
         Ok(Self {
-            id: step.report.step,
-            at_ms: happened_ms(&step),
             asks,
             told: asks && !groups.is_empty(),
-            marks: Arc::new(Marks::of(&step)),
-            body: write(&step)?.into(),
+            kept: Arc::new(Kept {
+                id: step.report.step,
+                at_ms: happened_ms(&step),
+                marks: Marks::of(&step),
+                body: write(&step)?,
+            }),
             delayed: delayed.then(|| Box::new(step)),
         })
     }

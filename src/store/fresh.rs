@@ -52,8 +52,8 @@ impl Fresh {
     /// A step that has just been committed.
     pub(super) fn enter(&mut self, fact: Fact) {
         let number = self.first + self.facts.len() as u64;
-        self.numbers.insert(fact.id, number);
-        self.news.extend(&fact.marks.news);
+        self.numbers.insert(fact.kept.id, number);
+        self.news.extend(&fact.kept.marks.news);
         self.facts.push_back(fact);
     }
 
@@ -81,7 +81,7 @@ impl Fresh {
     pub(super) fn due(&self, reports_max: usize, in_hand: &HashSet<StepId>) -> Vec<Fact> {
         let from = usize::try_from(self.waiting_from - self.first).unwrap_or(usize::MAX);
         let waiting = self.facts.iter().skip(from).filter(|fact| fact.waits);
-        let free = waiting.filter(|fact| !in_hand.contains(&fact.id));
+        let free = waiting.filter(|fact| !in_hand.contains(&fact.kept.id));
         free.take(reports_max).cloned().collect()
     }
 
@@ -131,12 +131,9 @@ impl Fresh {
         self.booking_to = self.first + count as u64;
         let unbooked = |fact: &Fact| Unbooked {
             row: fact.row,
-            id: fact.id,
-            at_ms: fact.at_ms,
             waits: fact.waits,
             own_body: None,
-            body: Arc::clone(&fact.body),
-            marks: Arc::clone(&fact.marks),
+            kept: Arc::clone(&fact.kept),
         };
         self.facts.iter().take(count).map(unbooked).collect()
     }
@@ -150,11 +147,11 @@ impl Fresh {
     /// The books have what was begun.
     pub(super) fn end_booking(&mut self) {
         while self.first < self.booking_to {
-            if let Some(fact) = self.facts.pop_front() {
-                self.numbers.remove(&fact.id);
-                for news in &fact.marks.news {
+            if let Some(Fact { kept, .. }) = self.facts.pop_front() {
+                self.numbers.remove(&kept.id);
+                for news in &kept.marks.news {
                     self.news.remove(news);
-                    self.booked_to(fact.marks.arrival_us);
+                    self.booked_to(kept.marks.arrival_us);
                 }
             }
             self.first += 1;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::entry::{self, Entry, Fact, Marks, Unbooked};
+use super::entry::{self, Entry, Fact, Kept, Marks, Unbooked};
 use super::layout::{id, key};
 use super::{Put, StoreError, bulk, delays, once, stays};
 use crate::track::{Event, RecipientStatus, Step, StepId};
@@ -31,10 +31,10 @@ pub struct Due {
 impl From<Fact> for Due {
     fn from(fact: Fact) -> Self {
         Self {
-            step: fact.id,
-            first_ms: fact.at_ms,
+            step: fact.kept.id,
+            first_ms: fact.kept.at_ms,
             failures: 0,
-            content: entry::read(&fact.body).map_err(unreadable),
+            content: entry::read(&fact.kept.body).map_err(unreadable),
         }
     }
 }
@@ -70,7 +70,8 @@ impl<'db> Intake<'db> {
 
     /// Writes the row that makes a step durable, unless the books have the step; tells its number.
     pub(super) fn append(&mut self, entry: &Entry, queued: bool) -> rusqlite::Result<Option<i64>> {
-        let step = params![key(entry.id), entry.at_ms, queued, &*entry.body];
+        let kept = &*entry.kept;
+        let step = params![key(kept.id), kept.at_ms, queued, kept.body];
         let written = self.append.execute(step)? > 0;
         Ok(written.then(|| self.db.last_insert_rowid()))
     }
@@ -82,7 +83,7 @@ impl<'db> Intake<'db> {
             .prepare_cached(
                 "SELECT queued FROM journal WHERE row = (SELECT row FROM steps WHERE step = ?1)",
             )?
-            .query_row([key(entry.id)], |row| row.get(0))
+            .query_row([key(entry.kept.id)], |row| row.get(0))
             .optional()?;
         Ok(queued.map(|queued| entry.outcome(queued)))
     }
@@ -104,12 +105,9 @@ pub(super) fn put(
     };
     let row = Unbooked {
         row,
-        id: entry.id,
-        at_ms: entry.at_ms,
         waits: told,
         own_body,
-        body: Arc::clone(&entry.body),
-        marks: Arc::clone(&entry.marks),
+        kept: Arc::clone(&entry.kept),
     };
     book(db, &[row])?;
     Ok(Some(entry.outcome(told)))
@@ -119,8 +117,8 @@ pub(super) fn put(
 fn worth_telling(db: &Connection, entry: &Entry) -> rusqlite::Result<(bool, Option<Vec<u8>>)> {
     let step = match &entry.delayed {
         Some(step) => Some(Cow::Borrowed(&**step)),
-        None if once::any_told(db, &entry.marks.news)? => {
-            entry::read(&entry.body).map(Cow::Owned).ok()
+        None if once::any_told(db, &entry.kept.marks.news)? => {
+            entry::read(&entry.kept.body).map(Cow::Owned).ok()
         }
         None => None,
     };
@@ -161,18 +159,18 @@ fn forget_ended(db: &Connection, body: &[u8]) -> rusqlite::Result<()> {
 pub(super) fn book(db: &Connection, rows: &[Unbooked]) -> rusqlite::Result<()> {
     if delays::any(db)? {
         for row in rows {
-            forget_ended(db, &row.body)?;
+            forget_ended(db, &row.kept.body)?;
         }
     }
     queue(db, rows)?;
-    let mut index: Vec<[i64; 2]> = rows.iter().map(|row| [key(row.id), row.row]).collect();
+    let mut index: Vec<[i64; 2]> = rows.iter().map(|row| [key(row.kept.id), row.row]).collect();
     // In the order of the index, so that each of its pages is touched once.
     index.sort_unstable();
     let into = "INSERT OR IGNORE INTO steps (step, row)";
     bulk::insert(db, into, "(?, ?)", &index)?;
     let mut told = Vec::new();
     for row in rows {
-        told.extend(row.marks.news.iter().map(|news| [*news, row.row]));
+        told.extend(row.kept.marks.news.iter().map(|news| [*news, row.row]));
     }
     once::note(db, told)?;
     stays::note(db, rows)
@@ -181,7 +179,7 @@ pub(super) fn book(db: &Connection, rows: &[Unbooked]) -> rusqlite::Result<()> {
 /// Puts those that wait into the outbox.
 fn queue(db: &Connection, rows: &[Unbooked]) -> rusqlite::Result<()> {
     let waiting = || rows.iter().filter(|row| row.waits);
-    let numbers = |row: &Unbooked| [row.row, key(row.id), row.at_ms];
+    let numbers = |row: &Unbooked| [row.row, key(row.kept.id), row.kept.at_ms];
     let all: Vec<[i64; 3]> = waiting().map(numbers).collect();
     let into = "INSERT OR IGNORE INTO outbox (row, step, first_ms, next_ms, failures, held)";
     bulk::insert(db, into, "(?, ?, ?, 0, 0, 0)", &all)?;
@@ -205,15 +203,17 @@ pub(super) fn unbooked(db: &Connection) -> rusqlite::Result<Vec<Unbooked>> {
     db.prepare("SELECT row, step, at_ms, queued, body FROM journal WHERE row > ?1")?
         .query_map([booked_to.unwrap_or(0)], |row| {
             // One that cannot be read is found out when it is to be mailed.
-            let body: Arc<[u8]> = body_of(row, 4).unwrap_or_default().into();
+            let body = body_of(row, 4).unwrap_or_default();
             Ok(Unbooked {
                 row: row.get(0)?,
-                id: id(row.get(1)?),
-                at_ms: row.get(2)?,
                 waits: row.get(3)?,
                 own_body: None,
-                marks: Arc::new(Marks::in_body(&body)),
-                body,
+                kept: Arc::new(Kept {
+                    id: id(row.get(1)?),
+                    at_ms: row.get(2)?,
+                    marks: Marks::in_body(body),
+                    body: body.to_vec(),
+                }),
             })
         })?
         .collect()

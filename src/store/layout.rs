@@ -13,7 +13,7 @@ use super::StoreError;
 use crate::track::StepId;
 
 /// The layout below, kept in `user_version`.
-const LAYOUT: i64 = 6;
+const LAYOUT: i64 = 7;
 
 const TABLES: &str = "
     CREATE TABLE journal (
@@ -133,9 +133,9 @@ pub(super) fn set_up(db: &Connection, busy_ms: u64) -> Result<(), StoreError> {
         1 => format!("{before} {TABLES} {MARKS} {after} {FROM_LAYOUT_5}"),
         2 => format!("{MARKS} {FROM_LAYOUT_5}"),
         3 => format!("{FROM_LAYOUT_3} {FROM_LAYOUT_5}"),
-        // The rows of layout 4 are read as they are.
         4 | 5 => FROM_LAYOUT_5.to_owned(),
-        LAYOUT => String::new(),
+        // Rows are read as any layout has written them.
+        6 | LAYOUT => String::new(),
         newer => return Err(StoreError::Newer(newer)),
     };
     if layout != LAYOUT {

@@ -214,7 +214,7 @@ impl Store {
         reading.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
 
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer::new(writing, Arc::clone(&shared), retention_days)?;
+        let mut writer = Writer::new(writing, &path, Arc::clone(&shared), retention_days)?;
         writer.take_over()?;
         let handle = thread::Builder::new()
             .name("store".to_owned())
@@ -264,9 +264,9 @@ impl Store {
             .shared
             .fresh()
             .get(id)
-            .map(|fact| Arc::clone(&fact.body));
+            .map(|fact| Arc::clone(&fact.kept));
         match fresh {
-            Some(body) => Ok(Some(entry::read(&body)?)),
+            Some(kept) => Ok(Some(entry::read(&kept.body)?)),
             None => self.read(move |db| journal::step(db, id)).await,
         }
     }
@@ -318,7 +318,7 @@ impl Store {
             // Neither is to starve the other.
             fresh.truncate(reports_max.div_ceil(2));
         }
-        in_hand.extend(fresh.iter().map(|fact| fact.id));
+        in_hand.extend(fresh.iter().map(|fact| fact.kept.id));
         let mut reports: Vec<Due> = fresh.into_iter().map(Due::from).collect();
         if !outbox_waits {
             let next_ms = None;

@@ -102,14 +102,14 @@ impl<'a> Seen<'a> {
 /// Begins and ends the stays of which these rows tell. The rows stand in the index by step already.
 pub(super) fn note(db: &Connection, rows: &[Unbooked]) -> rusqlite::Result<()> {
     let mut seen: HashMap<StepId, Seen<'_>> = HashMap::new();
-    for stay in rows.iter().filter_map(|row| row.marks.stay.as_ref()) {
+    for stay in rows.iter().filter_map(|row| row.kept.marks.stay.as_ref()) {
         if let Some(arrival) = stay.arrival() {
             seen.entry(arrival).or_default().take(stay);
         }
     }
-    let begins = |row: &&Unbooked| row.marks.stay == Some(Stay::Begins);
+    let begins = |row: &&Unbooked| row.kept.marks.stay == Some(Stay::Begins);
     for row in rows.iter().filter(begins) {
-        let seen = seen.remove(&row.id).unwrap_or_default();
+        let seen = seen.remove(&row.kept.id).unwrap_or_default();
         let mut left = None;
         if seen.leave(&mut left) {
             begin(db, row, left, seen.quiet)?;
@@ -125,7 +125,7 @@ fn begin(
     left: Option<Places>,
     quiet: bool,
 ) -> rusqlite::Result<()> {
-    let since_ms = row.marks.arrival_us.div_euclid(1000);
+    let since_ms = row.kept.marks.arrival_us.div_euclid(1000);
     db.prepare_cached(
         "INSERT OR IGNORE INTO stays (row, since_ms, quiet, left) VALUES (?1, ?2, ?3, ?4)",
     )?
@@ -210,7 +210,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::entry::Marks;
+    use crate::store::entry::{Kept, Marks};
     use crate::store::layout;
 
     /// Who is left of each arrival that stays, and whether it is quiet.
@@ -223,14 +223,16 @@ mod tests {
         let begins = stay == Stay::Begins;
         Unbooked {
             row: i64::try_from(arrival).unwrap(),
-            id: StepId(if begins { arrival } else { 1000 }),
-            at_ms: 0,
             waits: false,
             own_body: None,
-            body: [].into(),
-            marks: Arc::new(Marks {
-                stay: Some(stay),
-                ..Marks::default()
+            kept: Arc::new(Kept {
+                id: StepId(if begins { arrival } else { 1000 }),
+                at_ms: 0,
+                marks: Marks {
+                    stay: Some(stay),
+                    ..Marks::default()
+                },
+                body: Vec::new(),
             }),
         }
     }

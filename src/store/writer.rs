@@ -3,9 +3,10 @@
 //! nothing else: the next one starts afresh.
 //!
 //! A put is answered as soon as its row is in the journal. The books are kept behind that, between batches
-//! and many rows at a time, and so are checkpoints.
+//! and many rows at a time, and so is the write-ahead log.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -54,11 +55,12 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         mut db: Connection,
+        path: &Path,
         shared: Arc<Shared>,
         retention_days: u32,
     ) -> rusqlite::Result<Self> {
         Ok(Self {
-            wal: Wal::of(&mut db)?,
+            wal: Wal::of(&mut db, path)?,
             db,
             shared,
             retention_days,
@@ -142,6 +144,7 @@ impl Writer {
                 intake: Intake::new(db)?,
                 shared: &self.shared,
                 in_books,
+                since: Instant::now(),
                 entered: &mut entered,
             };
             let work = batch.iter().map(|order| &order.work);
@@ -158,7 +161,7 @@ impl Writer {
             }
             if in_books {
                 let puts = batch.iter().filter_map(put);
-                puts.for_each(|entry| fresh.booked_to(entry.marks.arrival_us));
+                puts.for_each(|entry| fresh.booked_to(entry.kept.marks.arrival_us));
             }
         }
         outcomes
@@ -225,6 +228,7 @@ impl Writer {
             self.went(tried.is_ok());
         }
         self.wal.empty_if_long(&self.db);
+        self.wal.make_room(&self.db);
         if self.next_prune <= now {
             self.next_prune = now + self.prune();
         }
@@ -271,7 +275,7 @@ fn needs_books(db: &Connection, shared: &Shared, batch: &[Order]) -> rusqlite::R
         let mut needs = |order: &Order| match &order.work {
             Work::Put(entry) => {
                 let again = |news: &i64| fresh.tells(*news) || !told_here.insert(*news);
-                entry.delayed.is_some() || entry.marks.news.iter().any(again)
+                entry.delayed.is_some() || entry.kept.marks.news.iter().any(again)
             }
             Work::Done(_) => false,
             Work::Defer { step, .. } | Work::Hold { step, .. } => fresh.get(*step).is_some(),
@@ -281,8 +285,10 @@ fn needs_books(db: &Connection, shared: &Shared, batch: &[Order]) -> rusqlite::R
             return Ok(true);
         }
         let puts = batch.iter().filter_map(put);
-        let old = puts.filter(|entry| fresh.may_be_booked(entry.marks.arrival_us));
-        old.flat_map(|entry| &entry.marks.news).copied().collect()
+        let old = puts.filter(|entry| fresh.may_be_booked(entry.kept.marks.arrival_us));
+        old.flat_map(|entry| &entry.kept.marks.news)
+            .copied()
+            .collect()
     };
     once::any_told(db, &perhaps_booked)
 }
@@ -294,6 +300,8 @@ struct Clerk<'a> {
     shared: &'a Shared,
     /// The books are up to date, and to stay so.
     in_books: bool,
+    /// When the batch came.
+    since: Instant,
     /// What has a row in the journal only.
     entered: &'a mut Vec<Fact>,
 }
@@ -317,7 +325,7 @@ impl Clerk<'_> {
     }
 
     fn put(&mut self, entry: &Entry) -> rusqlite::Result<Put> {
-        if let Some(outcome) = self.just_put(entry.id) {
+        if let Some(outcome) = self.just_put(entry.kept.id) {
             return Ok(outcome);
         }
         let put = if self.in_books {
@@ -341,20 +349,17 @@ impl Clerk<'_> {
         let outcome = entry.outcome(entry.told);
         self.entered.push(Fact {
             row,
-            id: entry.id,
-            at_ms: entry.at_ms,
             waits: entry.told,
             outcome,
-            marks: Arc::clone(&entry.marks),
-            body: Arc::clone(&entry.body),
-            since: Instant::now(),
+            kept: Arc::clone(&entry.kept),
+            since: self.since,
         });
         Ok(Some(outcome))
     }
 
     /// What the put of this step came to, if the books do not have it yet.
     fn just_put(&self, id: StepId) -> Option<Put> {
-        let now = self.entered.iter().rfind(|fact| fact.id == id);
+        let now = self.entered.iter().rfind(|fact| fact.kept.id == id);
         let outcome = now.map(|fact| fact.outcome);
         outcome.or_else(|| self.shared.fresh().get(id).map(|fact| fact.outcome))
     }

@@ -4,7 +4,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::stored::{self, Stored};
 
 /// What a hop saw happen to one recipient of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -95,8 +97,7 @@ impl FromStr for Event {
 }
 
 /// An enhanced status code `class.subject.detail` (RFC 3463).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Status {
     /// 2, 4 or 5.
     pub class: u8,
@@ -183,15 +184,37 @@ impl FromStr for Status {
     }
 }
 
-impl TryFrom<String> for Status {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl Stored for Status {
+    const EXPECTED: &'static str = "an enhanced status code";
+
+    fn of_word(word: &str) -> Option<Self> {
+        word.parse().ok()
+    }
+
+    fn of_number(number: u64) -> Option<Self> {
+        let status = Self {
+            class: u8::try_from(number & 0xff).ok()?,
+            subject: u16::try_from(number >> 8 & 0xffff).ok()?,
+            detail: u16::try_from(number >> 24).ok()?,
+        };
+        status.is_writable().then_some(status)
+    }
+}
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        stored::read(from)
     }
 }
 
 impl Serialize for Status {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
+        if to.is_human_readable() {
+            to.collect_str(self)
+        } else {
+            // The class alone, mostly.
+            let subject = u64::from(self.subject) << 8;
+            to.serialize_u64(u64::from(self.class) | subject | u64::from(self.detail) << 24)
+        }
     }
 }

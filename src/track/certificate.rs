@@ -24,10 +24,11 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::letters::Letters;
+use super::stored::{self, Stored};
 
 /// The per-user secret behind every A: 32 random octets, never sent anywhere.
 #[derive(Clone)]
@@ -70,8 +71,7 @@ impl fmt::Debug for Secret {
 }
 
 /// B, the certificate in the request; known to every hop on the way.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Certificate([u8; 32]);
 
 impl Certificate {
@@ -142,16 +142,31 @@ impl fmt::Debug for Certificate {
     }
 }
 
-impl TryFrom<String> for Certificate {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("a certificate is 43 base64url characters")
+impl Stored for Certificate {
+    const EXPECTED: &'static str = "a certificate";
+
+    fn of_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+
+    fn of_octets(octets: &[u8]) -> Option<Self> {
+        octets.try_into().ok().map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Certificate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        stored::read(from)
     }
 }
 
 impl Serialize for Certificate {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.letters())
+        if to.is_human_readable() {
+            to.serialize_str(&self.letters())
+        } else {
+            to.serialize_bytes(&self.0)
+        }
     }
 }
 

@@ -5,11 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::clean::all;
 use super::letters::Letters;
+use super::stored::{self, Stored};
 
 /// What names a tracked message at every hop: the decoded ENVID, or a minted token.
 ///
@@ -64,8 +65,7 @@ impl Serialize for TrackingId {
 
 /// One step of a message's way: 64 bits, written as 16 lower-case hex digits, like a span id. It is no secret: every hop
 /// behind it is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StepId(pub u64);
 
 impl StepId {
@@ -124,16 +124,31 @@ impl FromStr for StepId {
     }
 }
 
-impl TryFrom<String> for StepId {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl Stored for StepId {
+    const EXPECTED: &'static str = "a step id";
+
+    fn of_word(word: &str) -> Option<Self> {
+        word.parse().ok()
+    }
+
+    fn of_number(number: u64) -> Option<Self> {
+        Some(Self(number))
+    }
+}
+
+impl<'de> Deserialize<'de> for StepId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        stored::read(from)
     }
 }
 
 impl Serialize for StepId {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.letters())
+        if to.is_human_readable() {
+            to.serialize_str(&self.letters())
+        } else {
+            to.serialize_u64(self.0)
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub mod policy;
 pub mod request;
 pub mod stay;
 pub mod step;
+mod stored;
 pub mod wish;
 
 pub use action::{Event, Status};

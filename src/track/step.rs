@@ -9,7 +9,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::asker::Asker;
-use super::{Certificate, Event, Status, Stay, StepId, TrackingId};
+use super::{Certificate, Event, Status, Stay, StepId, TrackingId, stored};
 
 /// Where in the hop a report was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -166,10 +166,10 @@ pub struct HopReport {
     #[serde(default)]
     pub ring: Vec<String>,
     /// The exchanges in which the message came into this hop.
-    #[serde(default)]
+    #[serde(default, with = "stored::exchanges")]
     pub times_in: Vec<Exchange>,
     /// The exchanges in which it left this hop.
-    #[serde(default)]
+    #[serde(default, with = "stored::exchanges")]
     pub times_out: Vec<Exchange>,
     /// What protected the connection in which it came, if that is known.
     pub tls_in: Option<Security>,
