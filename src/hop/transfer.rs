@@ -454,6 +454,7 @@ impl Known {
         mail.plain_header = head.is_whole() && head.block().is_ascii();
         let message_id = head.message_id();
         let removed = (whole - head.text.len()) as u64;
+        mail.lose(removed);
         let envelope = &mut mail.envelope;
         if site.caused(head.block(), &envelope.recipients).is_some() {
             envelope.tracked = None;
