@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -12,6 +13,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
 use support::dialogue::Dialogue;
@@ -175,5 +177,36 @@ fn who_reads_late_or_always_misses_nothing() {
         let rest: Vec<_> = lines.iter().collect();
         assert_eq!(rest.iter().filter(|line| is_refusal(line)).count(), MANY);
         assert_eq!(rest.last().expect("lines")["message"], "stopping");
+    }
+}
+
+/// A named pipe, as some log through one; what the first reader leaves there the second one finds.
+#[test]
+fn whoever_reads_after_another_misses_nothing() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    for (n, lines) in [100, MANY, TOO_MANY].into_iter().enumerate() {
+        let pipe = home.path().join(n.to_string());
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a named pipe");
+        // For reading and writing, so that it opens at once.
+        let open = || File::options().read(true).write(true).open(&pipe);
+        let mut first = open().expect("a reader");
+        let to = File::options().write(true).open(&pipe).expect("a writer");
+        let hop = hop(to.into());
+        let mut seen = [0; 1000];
+        first.read_exact(&mut seen[..1]).expect("it logs");
+        let _there = log(&hop, lines);
+        first.read_exact(&mut seen[1..]).expect("it logs");
+        drop(first);
+        let _there = log(&hop, 100);
+        let second = open().expect("another reader");
+        let lines_read = follow(Box::new(io::Cursor::new(seen).chain(second)));
+        let (mut refusals, mut missing) = (0, 0);
+        while refusals + missing < lines + 100 {
+            let line = next(&lines_read);
+            refusals += usize::from(is_refusal(&line));
+            missing += lost(&line).unwrap_or(0);
+        }
+        assert_eq!(refusals + missing, lines + 100);
+        assert_eq!(missing > 0, lines > MANY, "{missing} of {lines}");
     }
 }

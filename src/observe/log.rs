@@ -40,8 +40,10 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         let start = Instant::now();
-        while !turn::has_caught_up() && start.elapsed() < LAST_LINES {
-            thread::sleep(turn::TRY_AGAIN);
+        while let Some(pause) = turn::try_again()
+            && start.elapsed() + pause < LAST_LINES
+        {
+            thread::sleep(pause);
         }
     }
 }

@@ -16,7 +16,10 @@ use super::backlog::Backlog;
 use super::outlet::Outlet;
 
 /// How often standard error is tried that had no room.
-pub(super) const TRY_AGAIN: Duration = Duration::from_millis(10);
+const TRY_AGAIN: Duration = Duration::from_millis(10);
+
+/// The same where nobody reads it, or the disk is full: what is logged meanwhile tries as well.
+const TRY_AGAIN_UNREAD: Duration = Duration::from_secs(1);
 
 /// What these lines themselves are logged as.
 pub(super) const TARGET: &str = module_path!();
@@ -78,20 +81,26 @@ fn waiting() -> MutexGuard<'static, Backlog> {
 pub(super) async fn catch_up() {
     loop {
         BEHIND.notified().await;
-        while !has_caught_up() {
-            tokio::time::sleep(TRY_AGAIN).await;
+        while let Some(pause) = try_again() {
+            tokio::time::sleep(pause).await;
         }
     }
 }
 
-/// Writes what there is room for, and tells of what was lost. Whether that is all.
-pub(super) fn has_caught_up() -> bool {
+/// Writes what there is room for, and tells of what was lost. If that is not all, how long until it is worth trying again.
+pub(super) fn try_again() -> Option<Duration> {
     flush();
     let lost = waiting().take_lost();
     if let Some(lost) = lost {
         warn!("{lost} log lines were lost: whoever reads standard error did not keep up");
     }
-    !waiting().is_behind()
+    let waiting = waiting();
+    let pause = if waiting.is_unread() {
+        TRY_AGAIN_UNREAD
+    } else {
+        TRY_AGAIN
+    };
+    waiting.is_behind().then_some(pause)
 }
 
 /// Gives lines their way.
