@@ -6,9 +6,10 @@
 mod support;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -17,16 +18,19 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
 use support::dialogue::Dialogue;
-use support::hoptrail::Hoptrail;
+use support::hoptrail::{BINARY, Hoptrail};
 use support::ingress::Ingress;
 use support::sink::Sink;
-use support::{PATIENCE, Stopwatch};
+use support::{PATIENCE, Stopwatch, wait_until};
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\ntext\r\n.\r\n";
 
 /// Fewer lines than are kept, but more than a pipe or a socket takes, and more than both keep.
 const MANY: usize = 2500;
 const TOO_MANY: usize = 10_000;
+
+/// What a pipe takes (pipe(7), Linux).
+const PIPE_OCTETS: usize = 1 << 16;
 
 /// The end where the log is to be read.
 type Log = Box<dyn Read + Send>;
@@ -177,6 +181,26 @@ fn who_reads_late_or_always_misses_nothing() {
         let rest: Vec<_> = lines.iter().collect();
         assert_eq!(rest.iter().filter(|line| is_refusal(line)).count(), MANY);
         assert_eq!(rest.last().expect("lines")["message"], "stopping");
+    }
+}
+
+/// Nobody would see that it does not serve, nor that it still holds what it has opened.
+#[test]
+fn a_hop_that_cannot_start_ends_while_nobody_reads_the_log() {
+    let hop = Ingress::before(Sink::smtp());
+    let config = hop.hoptrail.config();
+    for config in [&config, Path::new("/no/such/file")] {
+        let (_from, mut to) = io::pipe().expect("a pipe");
+        to.write_all(&vec![b'x'; PIPE_OCTETS])
+            .expect("there is room");
+        let mut serve = Command::new(BINARY);
+        serve.args(["serve", "--config"]).arg(config).stderr(to);
+        let mut serve = serve.spawn().expect("the binary can be run");
+        let status = wait_until(PATIENCE, "it ends", || {
+            let status = serve.try_wait().map_err(|error| error.to_string())?;
+            status.ok_or_else(|| "it still runs".to_owned())
+        });
+        assert_eq!(status.code(), Some(2), "{}", config.display());
     }
 }
 

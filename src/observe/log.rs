@@ -35,6 +35,11 @@ impl Log {
     pub fn catch_up(&self) -> impl Future<Output = ()> + use<> {
         turn::catch_up()
     }
+
+    /// Writes words that are no line of the log behind all that was logged.
+    pub fn say(&self, words: &str) {
+        turn::write(format!("{words}\n").as_bytes(), false);
+    }
 }
 
 impl Drop for Log {

@@ -63,6 +63,11 @@ fn flush() {
     with_waiting(Backlog::write_out);
 }
 
+/// Writes a line behind all that waits, unless it `waits` for others as well.
+pub(super) fn write(line: &[u8], waits: bool) {
+    with_waiting(|waiting, to| waiting.add(line, waits, to));
+}
+
 /// Does this to what waits, and has somebody see to what found no room.
 fn with_waiting(act: impl FnOnce(&mut Backlog, &mut &'static Outlet<'static>)) {
     let mut waiting = waiting();
@@ -129,7 +134,7 @@ impl Write for Way {
         if self.waits {
             STATE.set(State::HasSome);
         }
-        with_waiting(|waiting, to| waiting.add(line, self.waits, to));
+        write(line, self.waits);
         Ok(line.len())
     }
 
