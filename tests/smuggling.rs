@@ -42,13 +42,16 @@ fn message(end: &str, recipient: &str) -> String {
     )
 }
 
-/// A message whose DATA is refused, since it is for nobody, with its text right behind that; there, too, is a transaction.
-fn send_refused(to: SocketAddrV4, recipient: &str) -> Said {
+/// What is refused where a message is for nobody, as are all but the first for anybody.
+const REFUSED: [&str; 6] = ["DATA", "data now", "DATA\t", " Data", "DATA:", "DATA\0"];
+
+/// A message whose DATA is refused, with its text right behind that; there, too, is a transaction.
+fn send_refused(to: SocketAddrV4, data: &str, recipient: &str) -> Said {
     let mut client = Dialogue::open(to);
     client.command("EHLO client.test", "250");
     client.command("MAIL FROM:<alice@origin.test>", "250");
     client.send(format!(
-        "DATA\r\nSubject: x\r\n\r\nfirst\r\nRSET\r\nMAIL FROM:<{FORGED}>\r\nRCPT TO:<{recipient}>\r\n\
+        "{data}\r\nSubject: x\r\n\r\nfirst\r\nRSET\r\nMAIL FROM:<{FORGED}>\r\nRCPT TO:<{recipient}>\r\n\
          BDAT 18 LAST\r\nSubject: faked\r\n\r\n.\r\n"
     ));
     said(client)
@@ -122,10 +125,16 @@ fn nothing_is_smuggled(mta: Setup) {
     let _hoptrail = serve(&ways, &mta);
     let mut taken = Vec::new();
     for (name, entrance) in &ways {
-        let Said { verdict, more } = send_refused(*entrance, "bob@dest.test");
-        assert!(verdict.starts_with('5'), "{name}: {verdict}");
-        let alone = more.lines().count() == 1;
-        assert!(more.starts_with("554 5.5.0") && alone, "{name}: {more}");
+        let too_long = format!("DATA {}", "x".repeat(20_000));
+        for data in REFUSED.into_iter().chain([&too_long[..]]) {
+            let Said { verdict, more } = send_refused(*entrance, data, "bob@dest.test");
+            assert!(verdict.starts_with('5'), "{name}, {data}: {verdict}");
+            let alone = more.lines().count() == 1;
+            assert!(
+                more.starts_with("554 5.5.0") && alone,
+                "{name}, {data}: {more}"
+            );
+        }
         for (number, end) in ENDS.iter().enumerate() {
             let (text, chunk) = (
                 format!("{number}.{name}.text@dest.test"),

@@ -17,6 +17,7 @@ use super::stopping::Stopping;
 use super::tls::{ServerMode, ServerTls};
 use super::wire::{Incoming, Wire, WireError};
 use super::{Hop, Site};
+use crate::smtp::command::is_meant_as_data;
 use crate::smtp::data::BareNewline;
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
@@ -182,8 +183,12 @@ impl Client {
     }
 
     async fn skip_command(&mut self, hop: &Hop, wait: &mut Wait) -> Result<(), End> {
+        let data = is_meant_as_data(self.wire.buffered());
         let skipped = self.wire.skip_line(wait).await;
         self.had(skipped)?;
+        if data {
+            return self.refuse_data(hop, &LINE_TOO_LONG).await;
+        }
         self.refuse(hop, &LINE_TOO_LONG)
     }
 
@@ -295,6 +300,19 @@ impl Client {
     /// (RFC 2920, 3.1), and whoever does may be hiding something in it.
     pub fn is_early(&self) -> bool {
         !self.wire.buffered().is_empty()
+    }
+
+    /// Answers a line that is no command.
+    pub async fn refuse_line(
+        &mut self,
+        hop: &Hop,
+        line: &[u8],
+        refusal: &Refusal,
+    ) -> Result<(), End> {
+        if is_meant_as_data(line) {
+            return self.refuse_data(hop, refusal).await;
+        }
+        self.refuse(hop, refusal)
     }
 
     /// Answers a DATA that goes no further, as [`refuse`](Self::refuse) does.

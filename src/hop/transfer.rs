@@ -115,9 +115,13 @@ impl Transfer<'_> {
     }
 
     async fn follow(&mut self, line: &[u8]) -> Result<(), End> {
-        let command = match Command::parse(line.strip_suffix(b"\r\n").unwrap_or(line)) {
+        let text = line.strip_suffix(b"\r\n").unwrap_or(line);
+        let command = match Command::parse(text) {
             Ok(command) => command,
-            Err(refusal) => return self.refuse(&refusal),
+            Err(refusal) => {
+                let hop = &self.site.hop;
+                return self.client.refuse_line(hop, text, &refusal).await;
+            }
         };
         let lmtp = self.site.listener.protocol == Protocol::Lmtp;
         match command.verb {

@@ -81,6 +81,13 @@ fn is_verb(word: &[u8]) -> bool {
         && word.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
 }
 
+/// Whether a line that is refused was meant as DATA, so that a message may come behind it.
+pub fn is_meant_as_data(line: &[u8]) -> bool {
+    let text = line.trim_ascii_start();
+    let end = text.iter().position(|b| !b.is_ascii_alphanumeric());
+    text[..end.unwrap_or(text.len())].eq_ignore_ascii_case(b"DATA")
+}
+
 const CONTROL: Refusal = Refusal::new(500, "5.5.2", "Control characters in a command");
 const NO_VERB: Refusal = Refusal::new(500, "5.5.2", "Not a command");
 const NO_DOMAIN: Refusal = Refusal::new(501, "5.5.4", "A domain is needed");
@@ -244,6 +251,18 @@ mod tests {
             "MAIL FROM:<a@b> =x",
         ] {
             assert_eq!(code_of(line.as_bytes()), 501, "{line}");
+        }
+    }
+
+    #[test]
+    fn data_is_known_however_it_is_misspelt() {
+        for line in [
+            "DATA", "data x", " Data", "\tDATA", "DATA\t", "DATA\0x", "DATA:", "DATA,",
+        ] {
+            assert!(is_meant_as_data(line.as_bytes()), "{line:?}");
+        }
+        for line in ["", " ", "DAT", "DATAX", "BDAT 4", "X DATA", ":DATA"] {
+            assert!(!is_meant_as_data(line.as_bytes()), "{line:?}");
         }
     }
 
