@@ -17,7 +17,7 @@ use super::stopping::Stopping;
 use super::tls::{ServerMode, ServerTls};
 use super::wire::{Incoming, Wire, WireError};
 use super::{Hop, Site};
-use crate::smtp::command::is_meant_as_data;
+use crate::smtp::command::Verb;
 use crate::smtp::data::BareNewline;
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
@@ -183,13 +183,10 @@ impl Client {
     }
 
     async fn skip_command(&mut self, hop: &Hop, wait: &mut Wait) -> Result<(), End> {
-        let data = is_meant_as_data(self.wire.buffered());
+        let meant = Verb::meant(self.wire.buffered());
         let skipped = self.wire.skip_line(wait).await;
         self.had(skipped)?;
-        if data {
-            return self.refuse_data(hop, &LINE_TOO_LONG).await;
-        }
-        self.refuse(hop, &LINE_TOO_LONG)
+        self.refuse_line(hop, meant, &LINE_TOO_LONG).await
     }
 
     /// The command line that waits, if a whole one does. AUTH may bring its initial response, and be as long as any
@@ -302,17 +299,18 @@ impl Client {
         !self.wire.buffered().is_empty()
     }
 
-    /// Answers a line that is no command.
+    /// Answers a line that is no command, but was meant as one.
     pub async fn refuse_line(
         &mut self,
         hop: &Hop,
-        line: &[u8],
+        meant: Option<Verb>,
         refusal: &Refusal,
     ) -> Result<(), End> {
-        if is_meant_as_data(line) {
-            return self.refuse_data(hop, refusal).await;
+        match meant {
+            Some(Verb::Data) => self.refuse_data(hop, refusal).await,
+            Some(Verb::Bdat) => Err(End::Refuse(Size::unreadable())),
+            _ => self.refuse(hop, refusal),
         }
-        self.refuse(hop, refusal)
     }
 
     /// Answers a DATA that goes no further, as [`refuse`](Self::refuse) does.

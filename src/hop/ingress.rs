@@ -179,8 +179,8 @@ impl Ingress<'_> {
         let command = match Command::parse(text) {
             Ok(command) => command,
             Err(refusal) => {
-                let hop = &self.site.hop;
-                return self.client.refuse_line(hop, text, &refusal).await;
+                let (hop, meant) = (&self.site.hop, Verb::meant(text));
+                return self.client.refuse_line(hop, meant, &refusal).await;
             }
         };
         match command.verb {

@@ -47,6 +47,13 @@ pub enum Verb {
 const VERB_OCTETS_MAX: usize = 8;
 
 impl Verb {
+    /// What the start of a line that is refused was meant to say: who takes it for said may send what comes behind it.
+    pub fn meant(line: &[u8]) -> Option<Self> {
+        let text = line.trim_ascii_start();
+        let end = text.iter().position(|b| !b.is_ascii_alphanumeric());
+        Self::of(&text[..end.unwrap_or(text.len())])
+    }
+
     /// `None` if no verb of any extension could look like this.
     fn of(word: &[u8]) -> Option<Self> {
         let mut upper = [0; VERB_OCTETS_MAX];
@@ -79,13 +86,6 @@ impl Verb {
 fn is_verb(word: &[u8]) -> bool {
     word.first().is_some_and(u8::is_ascii_alphabetic)
         && word.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
-}
-
-/// Whether a line that is refused was meant as DATA, so that a message may come behind it.
-pub fn is_meant_as_data(line: &[u8]) -> bool {
-    let text = line.trim_ascii_start();
-    let end = text.iter().position(|b| !b.is_ascii_alphanumeric());
-    text[..end.unwrap_or(text.len())].eq_ignore_ascii_case(b"DATA")
 }
 
 const CONTROL: Refusal = Refusal::new(500, "5.5.2", "Control characters in a command");
@@ -255,14 +255,16 @@ mod tests {
     }
 
     #[test]
-    fn data_is_known_however_it_is_misspelt() {
+    fn a_verb_is_known_however_it_is_misspelt() {
         for line in [
             "DATA", "data x", " Data", "\tDATA", "DATA\t", "DATA\0x", "DATA:", "DATA,",
         ] {
-            assert!(is_meant_as_data(line.as_bytes()), "{line:?}");
+            assert_eq!(Verb::meant(line.as_bytes()), Some(Verb::Data), "{line:?}");
         }
-        for line in ["", " ", "DAT", "DATAX", "BDAT 4", "X DATA", ":DATA"] {
-            assert!(!is_meant_as_data(line.as_bytes()), "{line:?}");
+        assert_eq!(Verb::meant(b"BDAT\t4 LAST"), Some(Verb::Bdat));
+        for line in ["", " ", "DAT", "DATAX", "X DATA", ":DATA"] {
+            let meant = Verb::meant(line.as_bytes());
+            assert!(matches!(meant, None | Some(Verb::Other)), "{line:?}");
         }
     }
 
