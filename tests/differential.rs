@@ -201,7 +201,12 @@ impl Model {
                     self.mail = Some(self.extended);
                 }
             }
-            Say::Ours(line, answer) => self.answered(format!("{line}\r\n").as_bytes(), answer),
+            Say::Ours(line, answer) => {
+                self.answered(format!("{line}\r\n").as_bytes(), answer);
+                if line.starts_with("DATA") {
+                    self.groups.push(Group::default());
+                }
+            }
             Say::Message(command, sent, arrives) => self.message(command, sent, arrives),
             Say::Chunk(octets, last) => self.chunk(octets, *last),
             Say::Fatal(octets, answer) => {

@@ -42,13 +42,19 @@ fn message(end: &str, recipient: &str) -> String {
     )
 }
 
-/// A message whose DATA is refused, since it is for nobody, with its text right behind that; there, too, is a transaction.
-fn send_refused(to: SocketAddrV4, recipient: &str) -> Said {
+/// What is refused where a message is for nobody, as are all but the first for anybody.
+const REFUSED: [&str; 6] = ["DATA", "data now", "DATA\t", " Data", "DATA:", "DATA\0"];
+
+/// No chunk can be counted here, so what comes behind it is not known for text or commands.
+const UNCOUNTED: [&str; 4] = ["BDAT 99x", "BDAT\t99 LAST", " bdat 99 LAST", "BDAT\0 99"];
+
+/// A message whose DATA or BDAT is refused, with its text right behind that; there, too, is a transaction.
+fn send_refused(to: SocketAddrV4, data: &str, recipient: &str) -> Said {
     let mut client = Dialogue::open(to);
     client.command("EHLO client.test", "250");
     client.command("MAIL FROM:<alice@origin.test>", "250");
     client.send(format!(
-        "DATA\r\nSubject: x\r\n\r\nfirst\r\nRSET\r\nMAIL FROM:<{FORGED}>\r\nRCPT TO:<{recipient}>\r\n\
+        "{data}\r\nSubject: x\r\n\r\nfirst\r\nRSET\r\nMAIL FROM:<{FORGED}>\r\nRCPT TO:<{recipient}>\r\n\
          BDAT 18 LAST\r\nSubject: faked\r\n\r\n.\r\n"
     ));
     said(client)
@@ -122,10 +128,25 @@ fn nothing_is_smuggled(mta: Setup) {
     let _hoptrail = serve(&ways, &mta);
     let mut taken = Vec::new();
     for (name, entrance) in &ways {
-        let Said { verdict, more } = send_refused(*entrance, "bob@dest.test");
-        assert!(verdict.starts_with('5'), "{name}: {verdict}");
-        let alone = more.lines().count() == 1;
-        assert!(more.starts_with("554 5.5.0") && alone, "{name}: {more}");
+        let too_long = format!("DATA {}", "x".repeat(20_000));
+        for data in REFUSED.into_iter().chain([&too_long[..]]) {
+            let Said { verdict, more } = send_refused(*entrance, data, "bob@dest.test");
+            assert!(verdict.starts_with('5'), "{name}, {data}: {verdict}");
+            let alone = more.lines().count() == 1;
+            assert!(
+                more.starts_with("554 5.5.0") && alone,
+                "{name}, {data}: {more}"
+            );
+        }
+        let too_long = format!("BDAT {}", "9".repeat(20_000));
+        for bdat in UNCOUNTED.into_iter().chain([&too_long[..]]) {
+            let Said { verdict, more } = send_refused(*entrance, bdat, "bob@dest.test");
+            assert!(
+                verdict.starts_with("501 5.5.4"),
+                "{name}, {bdat}: {verdict}"
+            );
+            assert_eq!(more, "", "{name}, {bdat}");
+        }
         for (number, end) in ENDS.iter().enumerate() {
             let (text, chunk) = (
                 format!("{number}.{name}.text@dest.test"),

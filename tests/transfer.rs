@@ -130,6 +130,24 @@ fn towards_a_hop_that_does_not_the_trail_ends() {
     assert_eq!(report.of_recipients("Status"), ["2.1.9"]);
 }
 
+/// Or it would refuse a message for the carry header, which it does not get.
+#[test]
+fn a_next_hop_is_told_the_size_of_what_it_gets() {
+    for (role, next) in [("egress", Sink::smtp()), ("delivery", Sink::lmtp())] {
+        let hop = Hop::with(role, "lmtp", next.offer("SIZE"));
+        let carried = hop.arrive(TRACKED, &["bob@dest.test"]);
+        // The MTA may count more than there is (RFC 1870, 6.1); where nothing is taken off, its word stands.
+        for (wire, more) in [(&carried[..], 0), (&carried, 1024), (LEFT, 7)] {
+            let before = hop.next.transactions().len();
+            let mail = format!("{FROM} SIZE={}", unstuffed(wire).len() + more);
+            hop.leave_as(&mail, &["RCPT TO:<bob@dest.test>"], wire);
+            let seen = hop.next.wait_for(before + 1).remove(before);
+            let told = unstuffed(&seen.data).len() + more;
+            assert_eq!(seen.mail_from, format!("{FROM} SIZE={told}"), "{role}");
+        }
+    }
+}
+
 #[test]
 fn whatever_the_next_hop_knows_the_mail_goes_through() {
     let strict = "MAIL FROM:<alice@origin.test> ";

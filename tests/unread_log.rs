@@ -5,26 +5,32 @@
 
 mod support;
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
 use support::dialogue::Dialogue;
-use support::hoptrail::Hoptrail;
+use support::hoptrail::{BINARY, Hoptrail};
 use support::ingress::Ingress;
 use support::sink::Sink;
-use support::{PATIENCE, Stopwatch};
+use support::{PATIENCE, Stopwatch, wait_until};
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\ntext\r\n.\r\n";
 
 /// Fewer lines than are kept, but more than a pipe or a socket takes, and more than both keep.
 const MANY: usize = 2500;
 const TOO_MANY: usize = 10_000;
+
+/// What a pipe takes (pipe(7), Linux).
+const PIPE_OCTETS: usize = 1 << 16;
 
 /// The end where the log is to be read.
 type Log = Box<dyn Read + Send>;
@@ -175,5 +181,56 @@ fn who_reads_late_or_always_misses_nothing() {
         let rest: Vec<_> = lines.iter().collect();
         assert_eq!(rest.iter().filter(|line| is_refusal(line)).count(), MANY);
         assert_eq!(rest.last().expect("lines")["message"], "stopping");
+    }
+}
+
+/// Nobody would see that it does not serve, nor that it still holds what it has opened.
+#[test]
+fn a_hop_that_cannot_start_ends_while_nobody_reads_the_log() {
+    let hop = Ingress::before(Sink::smtp());
+    let config = hop.hoptrail.config();
+    for config in [&config, Path::new("/no/such/file")] {
+        let (_from, mut to) = io::pipe().expect("a pipe");
+        to.write_all(&vec![b'x'; PIPE_OCTETS])
+            .expect("there is room");
+        let mut serve = Command::new(BINARY);
+        serve.args(["serve", "--config"]).arg(config).stderr(to);
+        let mut serve = serve.spawn().expect("the binary can be run");
+        let status = wait_until(PATIENCE, "it ends", || {
+            let status = serve.try_wait().map_err(|error| error.to_string())?;
+            status.ok_or_else(|| "it still runs".to_owned())
+        });
+        assert_eq!(status.code(), Some(2), "{}", config.display());
+    }
+}
+
+/// A named pipe, as some log through one; what the first reader leaves there the second one finds.
+#[test]
+fn whoever_reads_after_another_misses_nothing() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    for (n, lines) in [100, MANY, TOO_MANY].into_iter().enumerate() {
+        let pipe = home.path().join(n.to_string());
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a named pipe");
+        // For reading and writing, so that it opens at once.
+        let open = || File::options().read(true).write(true).open(&pipe);
+        let mut first = open().expect("a reader");
+        let to = File::options().write(true).open(&pipe).expect("a writer");
+        let hop = hop(to.into());
+        let mut seen = [0; 1000];
+        first.read_exact(&mut seen[..1]).expect("it logs");
+        let _there = log(&hop, lines);
+        first.read_exact(&mut seen[1..]).expect("it logs");
+        drop(first);
+        let _there = log(&hop, 100);
+        let second = open().expect("another reader");
+        let lines_read = follow(Box::new(io::Cursor::new(seen).chain(second)));
+        let (mut refusals, mut missing) = (0, 0);
+        while refusals + missing < lines + 100 {
+            let line = next(&lines_read);
+            refusals += usize::from(is_refusal(&line));
+            missing += lost(&line).unwrap_or(0);
+        }
+        assert_eq!(refusals + missing, lines + 100);
+        assert_eq!(missing > 0, lines > MANY, "{missing} of {lines}");
     }
 }

@@ -81,7 +81,7 @@ pub fn run() -> ExitCode {
         Err(error) => return misused(&error, &words),
     };
     let outcome = match cli.command {
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => Ok(serve::run(&args)),
         Command::Send(args) => block_on(send::run(args)),
         Command::Sendmail(args) => block_on(sendmail::run(args)),
         Command::Timeline(args) => timeline::run(&args),
@@ -92,9 +92,14 @@ pub fn run() -> ExitCode {
         Command::Demo => block_on(demo::run()),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("hoptrail: {}", plain_lines(&format!("{error:#}")));
+        eprintln!("{}", said(&format!("{error:#}")));
         ExitCode::from(2)
     })
+}
+
+/// What this program says of itself on standard error.
+fn said(words: &str) -> String {
+    format!("hoptrail: {}", plain_lines(words))
 }
 
 /// The command line; a program that is called sendmail is `hoptrail sendmail`.

@@ -21,19 +21,19 @@ use tracing::{error, info, warn};
 
 use self::claim::{Claim, ClaimError};
 use self::reload::taken_over;
+use super::said;
 use crate::clock::Clock;
 use crate::config::{self, Config, Places, Reports};
 use crate::hop::listener::{self, Listener, serve};
 use crate::hop::route::Names;
 use crate::hop::workers::Workers;
 use crate::hop::{Arriving, Budgets, Crowd, Hop, Site, Tracking, held};
-use crate::observe;
+use crate::observe::log::{self, Log};
 use crate::report::sign::sign;
 use crate::report::{Mailing, notification, write_together};
 use crate::store::transport::Transport;
 use crate::store::{Store, keys, mailer};
 use crate::track::{Form, Role, Step};
-use crate::trail::render::format::plain_lines;
 
 /// How long the mailer has to finish the report in its hands when the hop stops.
 const MAILER_LAST: Duration = Duration::from_secs(5);
@@ -49,14 +49,23 @@ pub struct Args {
     check: bool,
 }
 
-/// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again. A broken configuration ends with exit
-/// code 2 before a port is opened.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+/// Runs until it is told to stop. What keeps it from starting ends with exit code 2, and is told where the log goes, as
+/// which it waits for no reader: whoever starts it must see that it did not.
+pub fn run(args: &Args) -> ExitCode {
     if args.check {
-        return Ok(check(&args.config));
+        return check(&args.config);
     }
-    let config = config::load(&args.config)?;
-    let log = observe::log::start();
+    let log = log::start();
+    run_until_told(&args.config, &log).unwrap_or_else(|error| {
+        log.say(&said(&format!("{error:#}")));
+        ExitCode::from(2)
+    })
+}
+
+/// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again. A broken configuration is an error before a port
+/// is opened.
+fn run_until_told(path: &Path, log: &Log) -> anyhow::Result<ExitCode> {
+    let config = config::load(path)?;
     // The mailer lives here; sessions have threads of their own.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.spawn(log.catch_up());
@@ -69,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => reload(&mut server, &args.config),
+                _ = hangup.recv() => reload(&mut server, path),
             }
         }
         info!("stopping");
@@ -86,7 +95,7 @@ fn check(path: &Path) -> ExitCode {
         Ok(()) => (format!("{}: ok", path.display()), ExitCode::SUCCESS),
         Err(why) => (format!("{why:#}"), ExitCode::FAILURE),
     };
-    eprintln!("hoptrail: {}", plain_lines(&words));
+    eprintln!("{}", said(&words));
     code
 }
 

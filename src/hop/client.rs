@@ -17,6 +17,7 @@ use super::stopping::Stopping;
 use super::tls::{ServerMode, ServerTls};
 use super::wire::{Incoming, Wire, WireError};
 use super::{Hop, Site};
+use crate::smtp::command::Verb;
 use crate::smtp::data::BareNewline;
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
@@ -182,9 +183,10 @@ impl Client {
     }
 
     async fn skip_command(&mut self, hop: &Hop, wait: &mut Wait) -> Result<(), End> {
+        let meant = Verb::meant(self.wire.buffered());
         let skipped = self.wire.skip_line(wait).await;
         self.had(skipped)?;
-        self.refuse(hop, &LINE_TOO_LONG)
+        self.refuse_line(hop, meant, &LINE_TOO_LONG).await
     }
 
     /// The command line that waits, if a whole one does. AUTH may bring its initial response, and be as long as any
@@ -295,6 +297,20 @@ impl Client {
     /// (RFC 2920, 3.1), and whoever does may be hiding something in it.
     pub fn is_early(&self) -> bool {
         !self.wire.buffered().is_empty()
+    }
+
+    /// Answers a line that is no command, but was meant as one.
+    pub async fn refuse_line(
+        &mut self,
+        hop: &Hop,
+        meant: Option<Verb>,
+        refusal: &Refusal,
+    ) -> Result<(), End> {
+        match meant {
+            Some(Verb::Data) => self.refuse_data(hop, refusal).await,
+            Some(Verb::Bdat) => Err(End::Refuse(Size::unreadable())),
+            _ => self.refuse(hop, refusal),
+        }
     }
 
     /// Answers a DATA that goes no further, as [`refuse`](Self::refuse) does.

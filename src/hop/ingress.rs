@@ -178,7 +178,10 @@ impl Ingress<'_> {
         let text = line.strip_suffix(b"\r\n").unwrap_or(line);
         let command = match Command::parse(text) {
             Ok(command) => command,
-            Err(refusal) => return self.refuse(&refusal),
+            Err(refusal) => {
+                let (hop, meant) = (&self.site.hop, Verb::meant(text));
+                return self.client.refuse_line(hop, meant, &refusal).await;
+            }
         };
         match command.verb {
             // The MTA still knows the hello from before STARTTLS. A chunk is read and refused as one without a MAIL.

@@ -7,7 +7,7 @@ use super::limits::{Limits, Timeouts};
 use super::next_hop::{ConnectError, Manners, NextHopAddr, Protocol};
 use super::wire::{Wire, WireError};
 use crate::smtp::capability::Capabilities;
-use crate::smtp::reply::Reply;
+use crate::smtp::reply::{Reply, ReplyReader};
 use crate::track::{Exchange, Stage};
 
 /// A next hop that greeted us and answered our hello: egress and delivery speak to it.
@@ -89,8 +89,13 @@ impl Peer {
 
     /// Reads the next reply to the end of a message, before `wait` ends; cancel-safe.
     pub async fn verdict(&mut self, wait: &mut Wait) -> Result<Reply, WireError> {
+        let reader = if self.answers_each() {
+            ReplyReader::default()
+        } else {
+            ReplyReader::forgiving()
+        };
         let octets_max = self.limits.reply_octets_max;
-        self.wire.verdict_by(octets_max, wait).await
+        self.wire.verdict_by(reader, octets_max, wait).await
     }
 
     /// Whether each recipient has a reply of his own to the end of a message (RFC 2033, 4.2).

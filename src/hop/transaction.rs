@@ -78,6 +78,26 @@ pub struct Mail {
     pub plain_header: bool,
 }
 
+impl Mail {
+    /// It goes on without so many of its octets, and SIZE= says so: a next hop is not to refuse it for what it does not
+    /// get.
+    pub fn lose(&mut self, octets: u64) {
+        if octets > 0
+            && let Some(line) = with_less(&self.line, octets)
+        {
+            self.line = line;
+        }
+    }
+}
+
+/// A MAIL line (without CRLF) whose SIZE=, if it has one, is by so many octets less.
+fn with_less(line: &[u8], octets: u64) -> Option<Vec<u8>> {
+    let mail = Command::parse(line).ok()?.envelope().ok()?;
+    let size = std::str::from_utf8(mail.param("SIZE")??).ok()?;
+    let left = size.parse::<u64>().ok()?.saturating_sub(octets);
+    Some(mail.with_value("SIZE", &left.to_string()))
+}
+
 /// One accepted recipient.
 #[derive(Clone, Debug)]
 pub struct Recipient {

@@ -115,9 +115,13 @@ impl Transfer<'_> {
     }
 
     async fn follow(&mut self, line: &[u8]) -> Result<(), End> {
-        let command = match Command::parse(line.strip_suffix(b"\r\n").unwrap_or(line)) {
+        let text = line.strip_suffix(b"\r\n").unwrap_or(line);
+        let command = match Command::parse(text) {
             Ok(command) => command,
-            Err(refusal) => return self.refuse(&refusal),
+            Err(refusal) => {
+                let (hop, meant) = (&self.site.hop, Verb::meant(text));
+                return self.client.refuse_line(hop, meant, &refusal).await;
+            }
         };
         let lmtp = self.site.listener.protocol == Protocol::Lmtp;
         match command.verb {
@@ -454,6 +458,7 @@ impl Known {
         mail.plain_header = head.is_whole() && head.block().is_ascii();
         let message_id = head.message_id();
         let removed = (whole - head.text.len()) as u64;
+        mail.lose(removed);
         let envelope = &mut mail.envelope;
         if site.caused(head.block(), &envelope.recipients).is_some() {
             envelope.tracked = None;

@@ -309,12 +309,20 @@ impl Wire {
     }
 
     /// The same, read before `wait` ends; if it is not there by then it can be waited for again.
-    pub async fn reply_by(
+    pub fn reply_by<'a>(
+        &'a mut self,
+        octets_max: usize,
+        wait: &'a mut Wait,
+    ) -> impl Future<Output = Result<Reply, WireError>> + use<'a> {
+        self.read_by(ReplyReader::default(), octets_max, wait)
+    }
+
+    async fn read_by(
         &mut self,
+        mut reader: ReplyReader,
         octets_max: usize,
         wait: &mut Wait,
     ) -> Result<Reply, WireError> {
-        let mut reader = ReplyReader::default();
         loop {
             match reader.next(self.buffered(), octets_max) {
                 ReplyParse::Complete { reply, len } => {
@@ -328,24 +336,27 @@ impl Wire {
         }
     }
 
-    /// The reply to the end of a message, read within `limit`. Not to believe it means the same mail again, so its code
-    /// counts however long its text is, which is cut to `octets_max`. One that seems to have no end is the last that is
-    /// read here: whatever came behind it could be a part of it.
+    /// The only reply to the end of a message, read within `limit`. Not to believe it means the same mail again, so its
+    /// code counts however long its text is, which is cut to `octets_max`. One that seems to have no end is the last
+    /// that is read here: whatever came behind it could be a part of it.
     pub async fn verdict(
         &mut self,
         octets_max: usize,
         limit: Duration,
     ) -> Result<Reply, WireError> {
-        self.verdict_by(octets_max, &mut Wait::For(limit)).await
+        let only = ReplyReader::forgiving();
+        self.verdict_by(only, octets_max, &mut Wait::For(limit))
+            .await
     }
 
-    /// The same, read before `wait` ends; cancel-safe.
+    /// The same, or one of several, as `reader` takes it, read before `wait` ends; cancel-safe.
     pub async fn verdict_by(
         &mut self,
+        reader: ReplyReader,
         octets_max: usize,
         wait: &mut Wait,
     ) -> Result<Reply, WireError> {
-        match self.reply_by(octets_max + SURPLUS_MAX, wait).await {
+        match self.read_by(reader, octets_max + SURPLUS_MAX, wait).await {
             Ok(reply) => Ok(reply.cut(octets_max)),
             Err(WireError::TooLong) => {
                 let begun = Reply::begun(self.buffered());

@@ -15,8 +15,10 @@ const BACKLOG_OCTETS_MAX: usize = 1 << 20;
 pub struct Backlog {
     /// Whole lines, but for the first, of which a part may have left.
     octets: Vec<u8>,
-    /// Whether the last write found no room for all.
+    /// Whether the last write did not take all.
     behind: bool,
+    /// Whether it took none of the rest for another reason than that there is no room now.
+    unread: bool,
     /// Lines since the last that could still wait.
     lost: u64,
 }
@@ -27,6 +29,7 @@ impl Backlog {
         Self {
             octets: Vec::new(),
             behind: false,
+            unread: false,
             lost: 0,
         }
     }
@@ -44,16 +47,24 @@ impl Backlog {
         }
     }
 
-    /// Writes all that waits, as far as there is room. A log that cannot be written has nobody to be told of it.
+    /// Writes all that waits, as far as there is room. A log that can never be written has nobody to be told of it.
     pub fn write_out(&mut self, to: &mut impl Write) {
         let mut written = 0;
+        self.unread = false;
         while written < self.octets.len() {
             match to.write(&self.octets[written..]) {
                 Ok(0) => break,
                 Ok(octets) => written += octets,
-                Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(why) if why.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => written = self.octets.len(),
+                Err(why) => match why.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => break,
+                    // Another reader of a named pipe finds there what the one before left, and so it goes on.
+                    ErrorKind::BrokenPipe | ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                        self.unread = true;
+                        break;
+                    }
+                    _ => written = self.octets.len(),
+                },
             }
         }
         self.octets.drain(..written);
@@ -66,6 +77,11 @@ impl Backlog {
     /// Whether some of it found no room, or was lost and that has not been told.
     pub fn is_behind(&self) -> bool {
         self.behind || self.lost > 0
+    }
+
+    /// Whether that is because there is no reader, or no space, which may last.
+    pub fn is_unread(&self) -> bool {
+        self.unread
     }
 
     /// How many lines were lost, as soon as that can be told. It is asked once: from now on lines are taken again.
@@ -84,12 +100,17 @@ mod tests {
     struct Reader {
         writes: Vec<Vec<u8>>,
         room: usize,
+        /// What is wrong when there is none.
+        full: ErrorKind,
     }
 
     impl Reader {
         fn with_room(room: usize) -> Self {
-            let writes = Vec::new();
-            Self { writes, room }
+            Self {
+                writes: Vec::new(),
+                room,
+                full: ErrorKind::WouldBlock,
+            }
         }
 
         fn lines(&self) -> Vec<String> {
@@ -101,7 +122,7 @@ mod tests {
     impl Write for Reader {
         fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
             if self.room == 0 {
-                return Err(ErrorKind::WouldBlock.into());
+                return Err(self.full.into());
             }
             let taken = octets.len().min(self.room);
             self.room -= taken;
@@ -154,6 +175,34 @@ mod tests {
         assert_eq!(to.lines(), lines);
         assert!(!backlog.is_behind() && backlog.take_lost().is_none());
         assert!(backlog.octets.capacity() <= 2 * GATHERED_OCTETS);
+    }
+
+    #[test]
+    fn a_reader_or_a_disk_that_is_gone_for_a_while_misses_nothing_either() {
+        for why in [
+            ErrorKind::BrokenPipe,
+            ErrorKind::StorageFull,
+            ErrorKind::QuotaExceeded,
+        ] {
+            let (mut backlog, mut to) = (Backlog::new(), Reader::with_room(4));
+            to.full = why;
+            for line in ["torn\n", "next\n"] {
+                backlog.add(line.as_bytes(), false, &mut to);
+            }
+            assert!(backlog.is_behind() && backlog.is_unread(), "{why}");
+            to.room = usize::MAX;
+            backlog.write_out(&mut to);
+            assert_eq!(to.lines(), ["torn", "next"], "{why}");
+            assert!(!backlog.is_behind() && !backlog.is_unread(), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_can_never_be_written_is_not_kept() {
+        let (mut backlog, mut to) = (Backlog::new(), Reader::with_room(0));
+        to.full = ErrorKind::InvalidInput;
+        backlog.add(b"line\n", false, &mut to);
+        assert!(!backlog.is_behind());
     }
 
     #[test]

@@ -35,13 +35,20 @@ impl Log {
     pub fn catch_up(&self) -> impl Future<Output = ()> + use<> {
         turn::catch_up()
     }
+
+    /// Writes words that are no line of the log behind all that was logged.
+    pub fn say(&self, words: &str) {
+        turn::write(format!("{words}\n").as_bytes(), false);
+    }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
         let start = Instant::now();
-        while !turn::has_caught_up() && start.elapsed() < LAST_LINES {
-            thread::sleep(turn::TRY_AGAIN);
+        while let Some(pause) = turn::try_again()
+            && start.elapsed() + pause < LAST_LINES
+        {
+            thread::sleep(pause);
         }
     }
 }

@@ -16,7 +16,10 @@ use super::backlog::Backlog;
 use super::outlet::Outlet;
 
 /// How often standard error is tried that had no room.
-pub(super) const TRY_AGAIN: Duration = Duration::from_millis(10);
+const TRY_AGAIN: Duration = Duration::from_millis(10);
+
+/// The same where nobody reads it, or the disk is full: what is logged meanwhile tries as well.
+const TRY_AGAIN_UNREAD: Duration = Duration::from_secs(1);
 
 /// What these lines themselves are logged as.
 pub(super) const TARGET: &str = module_path!();
@@ -60,6 +63,11 @@ fn flush() {
     with_waiting(Backlog::write_out);
 }
 
+/// Writes a line behind all that waits, unless it `waits` for others as well.
+pub(super) fn write(line: &[u8], waits: bool) {
+    with_waiting(|waiting, to| waiting.add(line, waits, to));
+}
+
 /// Does this to what waits, and has somebody see to what found no room.
 fn with_waiting(act: impl FnOnce(&mut Backlog, &mut &'static Outlet<'static>)) {
     let mut waiting = waiting();
@@ -78,20 +86,26 @@ fn waiting() -> MutexGuard<'static, Backlog> {
 pub(super) async fn catch_up() {
     loop {
         BEHIND.notified().await;
-        while !has_caught_up() {
-            tokio::time::sleep(TRY_AGAIN).await;
+        while let Some(pause) = try_again() {
+            tokio::time::sleep(pause).await;
         }
     }
 }
 
-/// Writes what there is room for, and tells of what was lost. Whether that is all.
-pub(super) fn has_caught_up() -> bool {
+/// Writes what there is room for, and tells of what was lost. If that is not all, how long until it is worth trying again.
+pub(super) fn try_again() -> Option<Duration> {
     flush();
     let lost = waiting().take_lost();
     if let Some(lost) = lost {
         warn!("{lost} log lines were lost: whoever reads standard error did not keep up");
     }
-    !waiting().is_behind()
+    let waiting = waiting();
+    let pause = if waiting.is_unread() {
+        TRY_AGAIN_UNREAD
+    } else {
+        TRY_AGAIN
+    };
+    waiting.is_behind().then_some(pause)
 }
 
 /// Gives lines their way.
@@ -120,7 +134,7 @@ impl Write for Way {
         if self.waits {
             STATE.set(State::HasSome);
         }
-        with_waiting(|waiting, to| waiting.add(line, self.waits, to));
+        write(line, self.waits);
         Ok(line.len())
     }
 

@@ -47,6 +47,13 @@ pub enum Verb {
 const VERB_OCTETS_MAX: usize = 8;
 
 impl Verb {
+    /// What the start of a line that is refused was meant to say: who takes it for said may send what comes behind it.
+    pub fn meant(line: &[u8]) -> Option<Self> {
+        let text = line.trim_ascii_start();
+        let end = text.iter().position(|b| !b.is_ascii_alphanumeric());
+        Self::of(&text[..end.unwrap_or(text.len())])
+    }
+
     /// `None` if no verb of any extension could look like this.
     fn of(word: &[u8]) -> Option<Self> {
         let mut upper = [0; VERB_OCTETS_MAX];
@@ -244,6 +251,20 @@ mod tests {
             "MAIL FROM:<a@b> =x",
         ] {
             assert_eq!(code_of(line.as_bytes()), 501, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_verb_is_known_however_it_is_misspelt() {
+        for line in [
+            "DATA", "data x", " Data", "\tDATA", "DATA\t", "DATA\0x", "DATA:", "DATA,",
+        ] {
+            assert_eq!(Verb::meant(line.as_bytes()), Some(Verb::Data), "{line:?}");
+        }
+        assert_eq!(Verb::meant(b"BDAT\t4 LAST"), Some(Verb::Bdat));
+        for line in ["", " ", "DAT", "DATAX", "X DATA", ":DATA"] {
+            let meant = Verb::meant(line.as_bytes());
+            assert!(matches!(meant, None | Some(Verb::Other)), "{line:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 //! needs. Decisions go by the code only; the text is a stranger's.
 
 use std::fmt::Write;
+use std::mem;
 
 use compact_str::CompactString;
 use memchr::{memchr, memrchr};
@@ -45,24 +46,42 @@ pub enum ReplyParse {
 ///
 /// A line ends with LF, with or without a CR before it, and may bear another code than the one before (RFC 5321, 4.2.1
 /// has them equal): whoever forgets that has still said what the last code says, and not to believe a 250 means the same
-/// mail again. Where a reply ends is said by the separator alone.
+/// mail again. Where a reply ends is said by the separator alone, for which a tab does as well as a blank.
 #[derive(Clone, Debug, Default)]
 pub struct ReplyReader {
+    /// Lines without a code are taken for text behind one that has one.
+    forgiving: bool,
+    /// There was such a line.
+    torn: bool,
+    /// The code of the last line that had one; 0 before that.
+    code: u16,
     /// Octets of whole lines of the reply that have been looked at.
     scanned: usize,
     /// Octets behind which the next line ends.
     seen: usize,
-    /// A CR or LF stands alone in one of the lines.
-    bare: bool,
+    /// A line is not to go on as it came: a CR or LF stands alone in it, or a tab behind the code.
+    odd: bool,
 }
 
 impl ReplyReader {
+    /// One for which lines without a code are text of the reply they stand in, as Postfix and Sendmail have it. All that
+    /// have one must have the same then: the last could be of another reply. Only for where one is awaited, and no more.
+    pub fn forgiving() -> Self {
+        Self {
+            forgiving: true,
+            ..Self::default()
+        }
+    }
+
     /// Looks at the reply that starts `buf`; it may have `octets_max` octets. After
     /// [`ReplyParse::Partial`] the next call must bring the same octets and more.
     pub fn next(&mut self, buf: &[u8], octets_max: usize) -> ReplyParse {
         let parse = self.scan(buf, octets_max);
         if parse != ReplyParse::Partial {
-            *self = Self::default();
+            *self = Self {
+                forgiving: self.forgiving,
+                ..Self::default()
+            };
         }
         parse
     }
@@ -81,23 +100,33 @@ impl ReplyReader {
             let end = self.seen + end;
             let line = &allowed[self.scanned..end];
             let text = line.strip_suffix(b"\r");
-            self.bare |= text.is_none_or(|text| memchr(b'\r', text).is_some());
+            self.odd |= text.is_none_or(|text| memchr(b'\r', text).is_some());
             let text = text.unwrap_or(line);
-            let Some(code) = code_of(text) else {
+            (self.scanned, self.seen) = (end + 1, end + 1);
+            let Some(separator) = self.separator(text) else {
                 return ReplyParse::Malformed;
             };
-            (self.scanned, self.seen) = (end + 1, end + 1);
-            match text.get(3) {
-                Some(b'-') => {}
-                None | Some(b' ') => return self.complete(code, &buf[..=end]),
-                Some(_) => return ReplyParse::Malformed,
+            if separator != b'-' {
+                return self.complete(&buf[..=end]);
             }
         }
     }
 
-    fn complete(&self, code: u16, came: &[u8]) -> ReplyParse {
-        let raw = if self.bare {
-            as_lines(came)
+    /// What stands behind the code of a line, a blank if nothing does; `None` if it cannot be a line of the reply.
+    fn separator(&mut self, line: &[u8]) -> Option<u8> {
+        let Some((code, separator)) = code_and_separator(line) else {
+            self.torn = true;
+            return (self.forgiving && self.code > 0).then_some(b'-');
+        };
+        let agrees = code == mem::replace(&mut self.code, code);
+        self.odd |= separator == b'\t';
+        (agrees || !self.torn).then_some(separator)
+    }
+
+    fn complete(&self, came: &[u8]) -> ReplyParse {
+        let code = self.code;
+        let raw = if self.odd || self.torn {
+            as_lines(came, code)
         } else {
             came.to_vec()
         };
@@ -106,13 +135,22 @@ impl ReplyReader {
     }
 }
 
-/// What came as lines that end with CRLF and hold no other CR, which is what a client is owed (RFC 5321, 2.3.8).
-fn as_lines(came: &[u8]) -> Vec<u8> {
+/// What came as lines that end with CRLF and hold no other CR, which is what a client is owed (RFC 5321, 2.3.8), each
+/// with a code, and a blank or hyphen behind that (4.2).
+fn as_lines(came: &[u8], code: u16) -> Vec<u8> {
     let mut raw = Vec::with_capacity(came.len() + 2);
     for line in came.split_inclusive(|b| *b == b'\n') {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let text = line.strip_suffix(b"\r").unwrap_or(line);
+        let start = raw.len();
+        let separator = code_and_separator(text);
+        if separator.is_none() {
+            raw.extend_from_slice(format!("{code}-").as_bytes());
+        }
         raw.extend(text.iter().map(|b| if *b == b'\r' { b'?' } else { *b }));
+        if let Some((_, b'\t')) = separator {
+            raw[start + 3] = b' ';
+        }
         raw.extend_from_slice(b"\r\n");
     }
     raw
@@ -140,6 +178,13 @@ fn code_of(line: &[u8]) -> Option<u16> {
         }
         _ => None,
     }
+}
+
+/// The code of a line and what stands behind it, a blank if nothing does.
+fn code_and_separator(line: &[u8]) -> Option<(u16, u8)> {
+    let separator = line.get(3).copied().unwrap_or(b' ');
+    let code = code_of(line).filter(|_| matches!(separator, b' ' | b'-' | b'\t'));
+    Some((code?, separator))
 }
 
 impl Reply {

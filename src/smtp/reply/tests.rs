@@ -79,7 +79,7 @@ fn of_lines_with_different_codes_the_last_counts() {
     ] {
         let reply = reply(came);
         assert_eq!((reply.code, reply.text().as_str()), (code, text));
-        assert_eq!(reply.raw(), as_lines(came.as_bytes()), "as it came");
+        assert_eq!(reply.raw(), as_lines(came.as_bytes(), code), "as it came");
         assert_eq!(reply.in_one_code().raw(), one.as_bytes());
     }
     // No line of another code begins a reply, and none ends one.
@@ -99,7 +99,6 @@ fn what_is_no_reply_is_malformed() {
         "250-a\nb\r\n",
         "250\ra\r\n",
         "250a\r\n",
-        "250\ta\r\n",
         "25\r\n",
         "\r\n",
         "150 a\r\n",
@@ -120,6 +119,48 @@ fn what_is_no_reply_is_malformed() {
         "250-a\r\n250 b",
     ] {
         assert_eq!(refused(raw), ReplyParse::Partial, "{raw:?}");
+    }
+}
+
+#[test]
+fn a_tab_stands_for_the_blank() {
+    assert_eq!(reply("250\t2.0.0 a\tb\r\n").raw(), b"250 2.0.0 a\tb\r\n");
+    assert_eq!(reply("250-a\r\n550\t\r\n").raw(), b"250-a\r\n550 \r\n");
+}
+
+/// A server that does so has said what the code says all the same.
+#[test]
+fn lines_without_a_code_are_text_where_that_is_forgiven() {
+    for (came, raw) in [
+        ("250-a\r\nb\r\n250 c\r\n", "250-a\r\n250-b\r\n250 c\r\n"),
+        (
+            "550-a\n\n2026 b\r\n550-c\r\n550\r\n",
+            "550-a\r\n550-\r\n550-2026 b\r\n550-c\r\n550\r\n",
+        ),
+        (
+            "250-a\r\n550-b\r\nc\rd\r\n550\te\r\n",
+            "250-a\r\n550-b\r\n550-c?d\r\n550 e\r\n",
+        ),
+        ("250 a\r\n", "250 a\r\n"),
+    ] {
+        let mut reader = ReplyReader::forgiving();
+        for len in 0..came.len() {
+            let parse = reader.next(&came.as_bytes()[..len], 4096);
+            assert_eq!(parse, ReplyParse::Partial, "{came:?}, {len}");
+        }
+        let ReplyParse::Complete { reply, len } = reader.next(came.as_bytes(), 4096) else {
+            panic!("{came:?}");
+        };
+        assert_eq!((reply.raw(), len), (raw.as_bytes(), came.len()));
+    }
+    // Nobody can say what this is.
+    for came in [
+        "a\r\n250 b\r\n",
+        "250-a\r\nb\r\n550 c\r\n",
+        "150-a\r\n150 b\r\n",
+    ] {
+        let parse = ReplyReader::forgiving().next(came.as_bytes(), 4096);
+        assert_eq!(parse, ReplyParse::Malformed, "{came:?}");
     }
 }
 
