@@ -155,6 +155,8 @@ pub fn assemble(reports: &Reports, group: &Group, into: &mut Trails) {
     let members = reports.members(group).iter();
     let kept = members.filter_map(|member| reports.kept(member));
     let judged = kept.filter_map(|(octets, place)| unpack::unpack(octets, place));
+    let trusting = reports.are_on_trust();
+    let judged = judged.map(|one| if trusting { one.on_trust() } else { one });
     let (messages, mut not_ours) = put_together(judged.map(|one| (one, Origin::Unchecked)));
     // Reports come in the order in which threads read them.
     not_ours.sort();

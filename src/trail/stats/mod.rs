@@ -3,6 +3,7 @@
 //! Must not know where messages come from, nor how figures are shown.
 
 mod compare;
+mod left_out;
 mod sample;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,6 +19,7 @@ use super::{Message, Outcome, Recipient, State, Stay, Truth};
 use crate::track::address::key;
 use crate::track::{Event, HopReport};
 pub use compare::{Change, News, compare};
+pub use left_out::LeftOut;
 pub use sample::{Percentiles, Sample};
 
 /// What figures are about.

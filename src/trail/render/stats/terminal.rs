@@ -4,7 +4,7 @@ use crate::trail::clock::Bounds;
 use crate::trail::render::View;
 use crate::trail::render::format::{bounded, cut, duration, fill, fill_list, plain, put};
 use crate::trail::render::paint::{BOLD, DIM, GREEN, RED, YELLOW, paint};
-use crate::trail::stats::{Change, Key, News, Percentiles, Stats, Table, Tally};
+use crate::trail::stats::{Change, Key, LeftOut, News, Percentiles, Stats, Table, Tally};
 
 /// Lines of a table; programs get all.
 const SHOWN: usize = 15;
@@ -21,7 +21,7 @@ const NAME_MAX: usize = 80;
 type Line = (Key, Tally);
 
 /// Every table there is something to say in.
-pub fn draw(stats: Stats, left_out: usize, view: &View) -> String {
+pub fn draw(stats: Stats, left_out: LeftOut, view: &View) -> String {
     let mut out = summary(&stats, left_out, view);
     let all_reports = stats.all.reports;
     let lines = stats.lines();
@@ -46,7 +46,7 @@ pub fn draw(stats: Stats, left_out: usize, view: &View) -> String {
     out
 }
 
-fn summary(stats: &Stats, left_out: usize, view: &View) -> String {
+fn summary(stats: &Stats, left_out: LeftOut, view: &View) -> String {
     let all = &stats.all;
     let mut out = format!(
         "{} to {}, {}, {}\n",
@@ -84,11 +84,20 @@ fn summary(stats: &Stats, left_out: usize, view: &View) -> String {
         let messages = counted(stats.unproved, "message");
         remarks.push(format!("? {messages} of these not proved to be yours"));
     }
-    if left_out > 0 {
-        let reports = counted(u64::try_from(left_out).unwrap_or(u64::MAX), "report");
-        remarks.push(format!(
-            "? {reports} left out: not proved to be about mail you sent; --unproved takes them in"
-        ));
+    for (n, why) in [
+        (
+            left_out.unproved,
+            "not proved to be about mail you sent; --unproved takes them in",
+        ),
+        (
+            left_out.beside_proved,
+            "not proved, and on messages of which others are",
+        ),
+    ] {
+        if n > 0 {
+            let reports = counted(u64::try_from(n).unwrap_or(u64::MAX), "report");
+            remarks.push(format!("? {reports} left out: {why}"));
+        }
     }
     for line in remarks.iter().flat_map(|text| fill(text, view.room(0))) {
         put(&mut out, format_args!("{}\n", paint(YELLOW, &line)));
