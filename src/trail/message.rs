@@ -177,6 +177,13 @@ impl Message {
         later_us(came_us).filter(|us| *us >= TOLD_FROM_US)
     }
 
+    /// Whether a recipient was refused in this step, and its hop then tried again.
+    pub fn is_tried_again(&self, step: StepId, group: &RecipientStatus) -> bool {
+        let is_here = |recipient: &&Recipient| recipient.refusals.iter().any(|r| r.step == step);
+        let mut refused = self.recipients.iter().filter(is_here);
+        group.event == Event::Failed && refused.any(|r| is_same(&r.address, &group.original))
+    }
+
     /// Whether a report in the name of this host was set apart, or may have been where it has none.
     pub fn leaves_out(&self, host: Option<&str>) -> bool {
         let is = |name: &String| host.is_none_or(|host| host.eq_ignore_ascii_case(name));
@@ -368,14 +375,23 @@ pub struct Recipient {
     pub reply: Option<String>,
     /// How many attempts that put it off this host told of; there may have been more.
     pub delays: usize,
-    /// How often this host told that it was refused for good, and then tried again.
-    pub refusals: usize,
+    /// Where a hop told that it was refused for good, and then tried again.
+    pub refusals: Vec<Refusal>,
     /// How often hops told that they delivered it: more than once, if a copy was.
     pub deliveries: usize,
     /// What else a hop tells that nobody is known to have handed the message to, where `state` is what the others tell.
     pub apart: Option<Apart>,
     /// The last word of others on it, by its place in [`Message::words`]; it proves nothing.
     pub word: Option<usize>,
+}
+
+/// A refusal for good that was not the end, since its hop tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The stay that told it.
+    pub stay: usize,
+    /// The step that did.
+    pub step: StepId,
 }
 
 /// What a hop tells of a recipient that nobody is known to have handed the message to.

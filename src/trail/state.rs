@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::message::{Apart, Message, Outcome, Recipient, State, Stay, Truth};
+use super::message::{Apart, Message, Outcome, Recipient, Refusal, State, Stay, Truth};
 use super::starts::{is_apart, starts};
 use crate::report::Origin;
 use crate::track::address::key;
@@ -126,6 +126,13 @@ impl Told<'_> {
         tried && refused.is_failure() && is_other && may && self.at_us() > refused.at_us()
     }
 
+    fn refusal(&self) -> Refusal {
+        Refusal {
+            stay: self.stay,
+            step: self.step.step,
+        }
+    }
+
     fn is_failure(&self) -> bool {
         self.group.event == Event::Failed
     }
@@ -233,7 +240,7 @@ fn recipient(mut told: Vec<Told>) -> Option<Recipient> {
         status: last.group.status,
         reply: last.group.reply.clone(),
         delays: delayed.count(),
-        refusals: undone.iter().filter(|t| t.stay == last.stay).count(),
+        refusals: undone.iter().map(Told::refusal).collect(),
         deliveries: deliveries.count(),
         apart,
         word: None,

@@ -157,7 +157,7 @@
 //! yet taken, as the MTA and what filters before its queue look at it; `content-filter`,
 //! until the hop's own filter handed it back; `queue`, until the first attempt; `attempt`, from
 //! MAIL to the last octet or to the reply that ended it; `put-off`, until the next attempt after one that the next hop
-//! put off, `greylisted` where that hop called it so. What the way there took before MAIL, connecting and greeting, is in
+//! put off, `greylisted` where that hop called it so, `refused` where it refused it for good. What the way there took before MAIL, connecting and greeting, is in
 //! the wait in front of it. How much of each part the hop spent waiting for the next hop's replies, and so is not its own
 //! doing, is in `awaited_us`.
 //!
@@ -304,7 +304,7 @@ pub struct RecipientJson<'a> {
     pub reply: Option<&'a str>,
     /// Attempts told of that put it off at that host.
     pub delays: usize,
-    /// How often that host told that it was refused for good, and then tried again.
+    /// How often a hop told that it was refused for good, and then tried again.
     pub refusals: usize,
     /// How often hops told that they delivered it.
     pub deliveries: usize,

@@ -277,7 +277,7 @@ fn awaited(part: &Part, us: i64, view: &View) -> Row {
     let is_one = part
         .parts
         .iter()
-        .all(|p| !matches!(p.kind, Kind::PutOff | Kind::Greylisted));
+        .all(|p| !matches!(p.kind, Kind::PutOff | Kind::Greylisted | Kind::Refused));
     let next = part.next.as_deref().filter(|_| is_one);
     let whose = next.map_or_else(
         || "the next hop".to_owned(),
@@ -318,6 +318,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::Attempt => "offered to the next hop",
         Kind::PutOff => "put off by the next hop",
         Kind::Greylisted => "greylisted by the next hop",
+        Kind::Refused => "kept after a refusal",
     }
 }
 

@@ -156,7 +156,7 @@ fn since(message: &Message, stay: usize, us: i64, view: &View, short: bool) -> S
 /// What is to be said beside what is told of a recipient.
 fn doubts(recipient: &Recipient, message: &Message) -> String {
     let mut doubts = String::new();
-    if recipient.state == State::Delayed && recipient.refusals > 0 {
+    if recipient.state.outcome() == Outcome::Open && !recipient.refusals.is_empty() {
         doubts.push_str(", after a refusal");
     }
     if message.is_of_doubtful_origin(recipient) {

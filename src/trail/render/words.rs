@@ -87,7 +87,8 @@ pub fn filtered(step: &HopReport) -> String {
     text
 }
 
-/// What a step did with recipients who fared alike, and whether a wait that it tells of is over.
+/// What a step did with recipients who fared alike, and whether more happened: a wait that it tells of is over, or it was
+/// refused and tried again.
 pub fn fate(
     message: &Message,
     n: usize,
@@ -98,7 +99,8 @@ pub fn fate(
     let Some(first) = group.first() else {
         return (String::new(), false);
     };
-    let mut text = sentence(first);
+    let tried_again = message.is_tried_again(step.step, first);
+    let mut text = sentence(first, tried_again);
     let stay = message.stays.get(n);
     let sure = stay.is_some_and(|stay| stay.jump.is_none());
     let over_us = stay.and_then(|stay| over_us(stay, group, fate_us(step, first)));
@@ -122,13 +124,16 @@ pub fn fate(
             );
         }
     }
+    if tried_again {
+        text.push_str(", and tried again");
+    }
     if first.event == Event::Expanded {
         text.push_str(", where the trail ends");
     }
     if let Some(pause) = told_pause(step.pause_out_us()).filter(|_| leaves(first.event)) {
         put(&mut text, format_args!(", which took it {pause} later"));
     }
-    (text, over_us.is_some())
+    (text, over_us.is_some() || tried_again)
 }
 
 /// What was said to it, and by whom.
@@ -282,7 +287,7 @@ fn leaves(event: Event) -> bool {
     matches!(event, Event::Transferred | Event::Relayed)
 }
 
-fn sentence(recipient: &RecipientStatus) -> String {
+fn sentence(recipient: &RecipientStatus, tried_again: bool) -> String {
     let next = recipient
         .remote_mta
         .as_deref()
@@ -296,6 +301,7 @@ fn sentence(recipient: &RecipientStatus) -> String {
         Event::Delayed => format!("delayed by {next}"),
         Event::Looped => "back again".to_owned(),
         Event::Held => "held, not seen leaving".to_owned(),
+        Event::Failed if tried_again => format!("refused by {next}"),
         Event::Failed => format!("failed: refused by {next}"),
         Event::Delivered => "delivered".to_owned(),
     }

@@ -6,21 +6,27 @@ use super::shown::shown;
 use super::trusted::{judge, keys, mail};
 use super::world::{HOP1, HOP2, Leg, START_US, read, three_hops, view};
 use crate::track::{Event, HopReport};
-use crate::trail::render::json;
+use crate::trail::render::{json, verdict};
 use crate::trail::spent::{self, Kind};
 use crate::trail::verify::{Agreement, agreement};
 use crate::trail::{Outcome, State, Trails};
 
 const BOB: &str = "bob@example.net";
+const CAROL: &str = "carol@example.net";
 
 /// An attempt of the first hop, so long after the message came, ms.
 fn tried(step: u64, went_ms: i64, event: Event) -> HopReport {
     Leg { went_ms, ..HOP1 }.report(step, None, &[(BOB, event)])
 }
 
+/// What is shown, in one line.
+fn words(shown: &str) -> String {
+    shown.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn bob(trails: &Trails) -> (State, usize, usize) {
     let bob = &trails.messages[0].recipients[0];
-    (bob.state, bob.refusals, bob.delays)
+    (bob.state, bob.refusals.len(), bob.delays)
 }
 
 #[test]
@@ -70,8 +76,63 @@ fn what_goes_on_after_a_refusal_is_sound() {
     let [leg] = first.as_slice() else {
         panic!("{legs:?}")
     };
-    let put_off = leg.parts.iter().find(|part| part.kind == Kind::PutOff);
+    let put_off = leg.parts.iter().find(|part| part.kind == Kind::Refused);
     assert!(put_off.unwrap().us > 290_000_000, "{leg:?}");
+    insta::assert_snapshot!(shown(&trails));
+}
+
+/// Wherever a later hop has it, what was refused before and tried again is told as that.
+#[test]
+fn a_refusal_on_the_way_is_told_of_where_it_went_on() {
+    let went_ms = 300_480;
+    let next = Leg {
+        came_ms: went_ms,
+        went_ms: went_ms + 300,
+        ..HOP2
+    };
+    let told = |event: Option<Event>| {
+        let mut reports = vec![
+            tried(1, 480, Event::Failed),
+            tried(2, went_ms, Event::Transferred),
+        ];
+        reports.extend(event.map(|event| next.report(3, Some(2), &[(BOB, event)])));
+        let trails = read(&reports);
+        let message = &trails.messages[0];
+        let json = json::document(&trails, view().now_us);
+        assert!(json.contains("\"refusals\": 1"), "{json}");
+        (
+            verdict::verdict(message, &view(), false),
+            words(&shown(&trails)),
+        )
+    };
+    let (verdict, fate) = told(Some(Event::Delayed));
+    assert_eq!(
+        verdict,
+        "waiting at mx2.example.com since 17:10, after a refusal"
+    );
+    assert!(
+        fate.contains("perhaps since, after 1 refusal at mx1.example.org"),
+        "{fate}"
+    );
+    let (verdict, fate) = told(Some(Event::Delivered));
+    assert_eq!(verdict, "delivered in 5 min 0 s");
+    assert!(
+        fate.contains(" by mx2.example.com, after 1 refusal at mx1.example.org"),
+        "{fate}"
+    );
+    let (verdict, fate) = told(None);
+    assert!(verdict.ends_with(", after a refusal"), "{verdict}");
+    assert!(fate.contains(", after 1 refusal, "), "{fate}");
+}
+
+/// Of two who were refused together, one was tried again.
+#[test]
+fn whoever_was_not_tried_again_stands_apart() {
+    let both = [(BOB, Event::Failed), (CAROL, Event::Failed)];
+    let trails = read(&[
+        HOP1.report(1, None, &both),
+        tried(2, 300_480, Event::Relayed),
+    ]);
     insta::assert_snapshot!(shown(&trails));
 }
 

@@ -150,7 +150,7 @@ fn hops(message: &Message, view: &View) -> Markup {
             @for (n, stay) in message.stays.iter().enumerate() {
                 tbody {
                     tr { th.hop scope="rowgroup" colspan="2" { (hop(n, stay, message, view)) } }
-                    @for (_, moment) in moments(stay) { (row(n, &moment, message, view)) }
+                    @for (_, moment) in moments(message, stay) { (row(n, &moment, message, view)) }
                 }
             }
         }

@@ -123,7 +123,7 @@ fn recipient<'a>(message: &'a Message, recipient: &'a Recipient, now_us: i64) ->
         status: recipient.status.to_string(),
         reply: recipient.reply.as_deref(),
         delays: recipient.delays,
-        refusals: recipient.refusals,
+        refusals: recipient.refusals.len(),
         deliveries: recipient.deliveries,
         later_us: message.came_later_us(recipient),
         apart: recipient.apart.as_ref().map(|apart| ApartJson {
