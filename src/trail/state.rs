@@ -109,7 +109,7 @@ impl Told<'_> {
         )
     }
 
-    /// Whether it takes back that its host told before that this failed: by its own clock it tried once more later, as
+    /// Whether it takes back that its host told before that this was the end: by its own clock it tried once more later, as
     /// some keep what was refused for good (`soft_bounce`). Nothing that nobody is shown to have written takes back what
     /// a host tells under its signature.
     fn undoes(&self, refused: &Self) -> bool {
@@ -119,7 +119,9 @@ impl Told<'_> {
             | Event::Relayed
             | Event::Expanded
             | Event::Delivered => true,
-            Event::Accepted | Event::Held | Event::Looped | Event::Failed => false,
+            // Of two copies both may fail.
+            Event::Failed => self.step.arrived_us() == refused.step.arrived_us(),
+            Event::Accepted | Event::Held | Event::Looped => false,
         };
         let is_other = self.stay == refused.stay && self.step.step != refused.step.step;
         let may = self.is_shown || !refused.is_shown;

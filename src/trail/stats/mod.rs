@@ -68,8 +68,10 @@ pub struct Tally {
     pub octets: u64,
     /// Recipients whose message was delivered; of a hop or a pair: there.
     pub delivered: u64,
-    /// For whom it failed.
+    /// For whom it failed. What was refused and tried again is none of it.
     pub failed: u64,
+    /// Refusals for good after which it was tried again, as far as told of.
+    pub refused: u64,
     /// Attempts that put it off, as far as told of.
     pub delayed: u64,
     /// Messages that left the hop; one that came back may have left it more than once.
@@ -100,6 +102,7 @@ impl Tally {
         self.octets = self.octets.saturating_add(other.octets);
         self.delivered += other.delivered;
         self.failed += other.failed;
+        self.refused += other.refused;
         self.delayed += other.delayed;
         self.left += other.left;
         self.departures += other.departures;
@@ -207,9 +210,11 @@ impl Stats {
         tally.departures += count(steps().filter(|step| leaves(step)).count());
         for (stay, step, group) in groups() {
             tally.delivered += u64::from(group.event == Event::Delivered);
-            tally.failed += u64::from(group.event == Event::Failed);
+            let tried_again = message.is_tried_again(step.step, group);
+            tally.failed += u64::from(group.event == Event::Failed && !tried_again);
+            tally.refused += u64::from(tried_again);
             tally.delayed += u64::from(group.event == Event::Delayed);
-            if !group.event.is_final() {
+            if !group.event.is_final() || tried_again {
                 continue;
             }
             match own_us(stay, step, group) {
@@ -245,7 +250,10 @@ impl Stats {
             tally.recipients += count(step.recipients.len());
             tally.octets = tally.octets.saturating_add(step.size.unwrap_or(0));
             tally.delivered += of(Event::Delivered);
-            tally.failed += of(Event::Failed);
+            let again = |group: &&_| message.is_tried_again(step.step, group);
+            let refused = count(step.recipients.iter().filter(again).count());
+            tally.failed += of(Event::Failed) - refused;
+            tally.refused += refused;
             tally.delayed += of(Event::Delayed);
             tally.handed += u64::from(of(Event::Transferred) > 0);
             tally.heard += u64::from(of(Event::Transferred) > 0 && child.is_some());
@@ -273,6 +281,7 @@ impl Stats {
                 octets: steps().find_map(|step| step.size).unwrap_or(0),
                 outcome: message.outcome_for(recipient),
                 delays: count(recipient.delays),
+                refusals: count(recipient.refusals.len()),
                 whole: None,
             };
             // A message counts once in each line, however many of its recipients do.
@@ -338,6 +347,7 @@ struct Share {
     octets: u64,
     outcome: Outcome,
     delays: u64,
+    refusals: u64,
     /// How long its whole way took.
     whole: Option<Bounds>,
 }
@@ -353,6 +363,7 @@ impl Share {
         tally.delivered += u64::from(self.outcome == Outcome::Delivered);
         tally.failed += u64::from(self.outcome == Outcome::Failed);
         tally.delayed += self.delays;
+        tally.refused += self.refusals;
         if let Some(whole) = self.whole {
             tally.time.add_within(whole);
         }

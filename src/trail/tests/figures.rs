@@ -317,6 +317,57 @@ fn unproved_messages_are_open() {
     assert!(plain(&terminal::draw(nothing, LeftOut::default(), &view())).starts_with("0 messages"));
 }
 
+/// A hop that keeps what was refused for good, and tries it again, has not failed.
+#[test]
+fn a_refusal_that_was_tried_again_is_no_failure() {
+    let bob = |event| [("bob@example.net", event)];
+    let tried = |step, went_ms, event| Leg { went_ms, ..HOP1 }.report(step, None, &bob(event));
+    let mut reports = vec![
+        tried(1, 480, Event::Failed),
+        tried(2, 60_480, Event::Failed),
+        tried(3, 300_480, Event::Transferred),
+    ];
+    let figures = |reports: &[HopReport]| {
+        let trails = read(reports);
+        let text = plain(&terminal::draw(
+            stats(&trails, false),
+            LeftOut::default(),
+            &view(),
+        ));
+        let rows = rows::rows(stats(&trails, false));
+        let told = rows.iter().filter(|row| row.failed + row.refused > 0);
+        let told = told.map(|row| (row.table, row.failed, row.refused, row.times));
+        (told.collect::<Vec<_>>(), text)
+    };
+    let (told, text) = figures(&reports);
+    let tables = [
+        Table::Hop,
+        Table::Pair,
+        Table::Originator,
+        Table::Destination,
+        Table::Route,
+        Table::Day,
+    ];
+    let refused = tables.map(|table| (table, 0, 2, usize::from(table == Table::Hop)));
+    assert_eq!(
+        told.iter()
+            .filter(|t| t.0 != Table::Client)
+            .copied()
+            .collect::<Vec<_>>(),
+        refused
+    );
+    for words in [
+        "? mx1.example.org: 2 refusals not counted as failed: it tried again",
+        "3 transactions, 0 % reported by it, 2 refused, then tried again\n",
+    ] {
+        assert!(text.contains(words), "no {words}: {text}");
+    }
+    // The last word is that it failed.
+    reports.pop();
+    let (told, _) = figures(&reports);
+    assert_eq!(told[0], (Table::Hop, 1, 1, 1));
+}
+
 /// What a hop's own clock says of the time inside counts as long as nobody set it; a ring counts wherever it shows.
 #[test]
 fn clocks_that_were_set_do_not_count_and_rings_do() {

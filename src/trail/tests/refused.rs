@@ -42,6 +42,21 @@ fn a_later_attempt_undoes_a_refusal() {
     let json = json::document(&trails, view().now_us);
     assert!(json.contains("\"refusals\": 1"), "{json}");
 
+    // As is the next refusal, which is the end if nothing comes of it.
+    let twice = [
+        tried(1, 480, Event::Failed),
+        tried(2, 300_480, Event::Failed),
+    ];
+    assert_eq!(bob(&read(&twice)), (State::Failed, 1, 0));
+
+    // Of two copies both have failed.
+    let mut copies = twice;
+    for exchange in &mut copies[1].times_in {
+        exchange.command_us += 60_000_000;
+        exchange.reply_us += 60_000_000;
+    }
+    assert_eq!(bob(&read(&copies)), (State::Failed, 0, 0));
+
     // The other way about it is the end, and so is what was told at the same time.
     let end = [
         tried(1, 480, Event::Delayed),

@@ -28,7 +28,7 @@ pub fn draw(stats: Stats, left_out: LeftOut, view: &View) -> String {
     let of = |table| lines.iter().filter(move |(key, _)| key.table == table);
     let hops: Vec<&Line> = of(Table::Hop).collect();
     inside(&mut out, &hops, view);
-    burden(&mut out, &hops, all_reports);
+    burden(&mut out, &hops, all_reports, view);
     pairs(&mut out, &of(Table::Pair).collect::<Vec<_>>(), view);
     for (table, title) in [
         (Table::Originator, "originators"),
@@ -126,21 +126,14 @@ fn inside(out: &mut String, hops: &[&Line], view: &View) {
             (14, p99),
         ])
     });
-    for (key, tally) in hops
-        .iter()
-        .filter(|(_, tally)| tally.unsure > 0)
-        .take(SHOWN)
-    {
-        let times = counted(tally.unsure, "time");
+    remarks(out, hops, view, |tally| {
+        let times = (tally.unsure > 0).then(|| counted(tally.unsure, "time"))?;
         let why = "a clock may have been set meanwhile";
-        let text = format!("? {}: {times} not counted: {why}", known(&key.name));
-        for line in fill_list(&text, view.room(0)) {
-            put(out, format_args!("{}\n", paint(YELLOW, &line)));
-        }
-    }
+        Some(format!("{times} not counted: {why}"))
+    });
 }
 
-fn burden(out: &mut String, hops: &[&Line], all_reports: u64) {
+fn burden(out: &mut String, hops: &[&Line], all_reports: u64, view: &View) {
     let names = [
         "reports", "share", "octets", "put off", "failed", "fan-out", "loops",
     ];
@@ -160,6 +153,28 @@ fn burden(out: &mut String, hops: &[&Line], all_reports: u64) {
             (6, tally.loops.to_string()),
         ])
     });
+    remarks(out, hops, view, |tally| {
+        let refusals = (tally.refused > 0).then(|| counted(tally.refused, "refusal"))?;
+        Some(format!("{refusals} not counted as failed: it tried again"))
+    });
+}
+
+/// What is to be known of the figures of some hops, below them.
+fn remarks(
+    out: &mut String,
+    hops: &[&Line],
+    view: &View,
+    remark: impl Fn(&Tally) -> Option<String>,
+) {
+    let remarks = hops.iter().filter_map(|(key, tally)| {
+        let remark = remark(tally)?;
+        Some(format!("? {}: {remark}", known(&key.name)))
+    });
+    for text in remarks.take(SHOWN) {
+        for line in fill_list(&text, view.room(0)) {
+            put(out, format_args!("{}\n", paint(YELLOW, &line)));
+        }
+    }
 }
 
 /// Pairs and routes have long names and bounded times: a paragraph each.
@@ -180,6 +195,9 @@ fn pairs(out: &mut String, pairs: &[&Line], view: &View) {
         }
         told.extend((tally.relayed > 0).then(|| format!("{} without TRACK", tally.relayed)));
         told.extend((tally.delayed > 0).then(|| format!("{} put off", tally.delayed)));
+        told.extend(
+            (tally.refused > 0).then(|| format!("{} refused, then tried again", tally.refused)),
+        );
         told.extend((tally.failed > 0).then(|| format!("{} failed", tally.failed)));
         let wire = tally.time.clone().percentiles();
         let attempt = tally.attempt.clone().percentiles();
