@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use compact_str::CompactString;
+
 use super::View;
 use super::format::{bounded, duration, plain, put};
 use crate::report::notice::Said;
@@ -46,9 +48,30 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
 
 /// A phrase for all recipients of whom the same is known.
 fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
+    let sorted = worst_first(message);
+    let group = |(r, word): &Known| {
+        let somewhere = word.is_none() && r.state != State::Delivered;
+        let somewhere = somewhere.then(|| (r.state, r.host.clone(), r.remote.clone()));
+        (said(*word), somewhere, doubts(r, message))
+    };
+    let groups = sorted.chunk_by(|a, b| group(a) == group(b));
+    let part = |same| part(same, message, view, short);
+    groups.filter_map(part).collect()
+}
+
+/// The addresses of the recipients in the order in which the verdict speaks of them.
+pub fn addresses(message: &Message) -> Vec<CompactString> {
+    // Mostly there is but one.
+    if let [only] = &*message.recipients {
+        return vec![only.address.clone()];
+    }
+    let sorted = worst_first(message).into_iter();
+    sorted.map(|(r, _)| r.address.clone()).collect()
+}
+
+fn worst_first(message: &Message) -> Vec<Known<'_>> {
     let recipients = message.recipients.iter();
     let mut sorted: Vec<Known> = recipients.map(|r| (r, hearsay(r, message))).collect();
-    let said = |word: Option<&Word>| word.map(|word| word.fate.said);
     sorted.sort_by_cached_key(|(r, word)| {
         (
             r.state != State::Failed,
@@ -58,14 +81,11 @@ fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
             doubts(r, message),
         )
     });
-    let group = |(r, word): &Known| {
-        let somewhere = word.is_none() && r.state != State::Delivered;
-        let somewhere = somewhere.then(|| (r.state, r.host.clone(), r.remote.clone()));
-        (said(*word), somewhere, doubts(r, message))
-    };
-    let groups = sorted.chunk_by(|a, b| group(a) == group(b));
-    let part = |same| part(same, message, view, short);
-    groups.filter_map(part).collect()
+    sorted
+}
+
+fn said(word: Option<&Word>) -> Option<Said> {
+    word.map(|word| word.fate.said)
 }
 
 /// A recipient, and what others say of its end where no hop told of one.
