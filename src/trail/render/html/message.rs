@@ -113,8 +113,13 @@ fn figure(id: &str, picture: &Picture, message: &Message, view: &View) -> Markup
     } else {
         format!("{hops} rows, one for each hop")
     };
+    let hollow = if svg::shows_answers(picture) {
+        " Where a bar is hollow the hop waited for answers of the next one."
+    } else {
+        ""
+    };
     let description = format!(
-        "Time runs from left to right, from {from} to {to}, in {lanes}. The table below says the same in words."
+        "Time runs from left to right, from {from} to {to}, in {lanes}.{hollow} The table below says the same in words."
     );
     html! {
         figure {
