@@ -6,6 +6,7 @@ mod compare;
 mod left_out;
 mod sample;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
@@ -272,6 +273,7 @@ impl Stats {
         let originator = message.originator.as_deref().unwrap_or_default();
         let client = message.client.as_deref().unwrap_or_default();
         let mut seen = HashSet::new();
+        let delays = delays(message);
         for recipient in &message.recipients {
             let domain = domain(&recipient.address);
             let (hosts, whole) = route(message, recipient);
@@ -280,7 +282,7 @@ impl Stats {
                 reports: count(steps().count()),
                 octets: steps().find_map(|step| step.size).unwrap_or(0),
                 outcome: message.outcome_for(recipient),
-                delays: count(recipient.delays),
+                delays: delays.get(&key(&recipient.address)).copied().unwrap_or(0),
                 refusals: count(recipient.refusals.len()),
                 whole: None,
             };
@@ -420,6 +422,17 @@ fn route(message: &Message, recipient: &Recipient) -> (String, Option<Bounds>) {
     let delivered = message.outcome_for(recipient) == Outcome::Delivered;
     let whole = total(&parts).filter(|_| from_start && delivered);
     (hosts.join(ONWARD), whole)
+}
+
+/// How often each recipient was put off at any hop, as far as told of.
+fn delays(message: &Message) -> HashMap<Cow<'_, str>, u64> {
+    let steps = message.stays.iter().flat_map(|stay| &stay.steps);
+    let groups = steps.flat_map(|step| &step.recipients);
+    let mut delays = HashMap::new();
+    for group in groups.filter(|group| group.event == Event::Delayed) {
+        *delays.entry(key(&group.original)).or_default() += 1;
+    }
+    delays
 }
 
 /// The domain of an address, in lower case.

@@ -368,6 +368,33 @@ fn a_refusal_that_was_tried_again_is_no_failure() {
     assert_eq!(told[0], (Table::Hop, 1, 1, 1));
 }
 
+/// A delay counts wherever it was: the mail of a sender that was put off at the first hop was put off.
+#[test]
+fn a_delay_before_the_last_hop_counts() {
+    let bob = |event| [("bob@example.net", event)];
+    let mut reports = slow(0);
+    reports.push(
+        Leg {
+            went_ms: 300,
+            ..HOP1
+        }
+        .report(4, None, &bob(Event::Delayed)),
+    );
+    let rows = rows::rows(stats(&read(&reports), false));
+    let delayed = rows.iter().filter(|row| row.delayed > 0);
+    let tables: BTreeSet<_> = delayed.map(|row| (row.table, row.delayed)).collect();
+    let all = [
+        Table::Hop,
+        Table::Pair,
+        Table::Originator,
+        Table::Client,
+        Table::Destination,
+        Table::Route,
+        Table::Day,
+    ];
+    assert_eq!(tables, BTreeSet::from(all.map(|table| (table, 1))));
+}
+
 /// What a hop's own clock says of the time inside counts as long as nobody set it; a ring counts wherever it shows.
 #[test]
 fn clocks_that_were_set_do_not_count_and_rings_do() {
