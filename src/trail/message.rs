@@ -380,7 +380,10 @@ pub struct Recipient {
     /// How often hops told that they delivered it: more than once, if a copy was.
     pub deliveries: usize,
     /// What else a hop tells that nobody is known to have handed the message to, where `state` is what the others tell.
-    pub apart: Option<Apart>,
+    pub apart: Option<Elsewhere>,
+    /// That a hop which was handed it told that it failed, and did not try again, where `state` says that it did not: of a
+    /// copy, or one hop contradicts another.
+    pub also_failed: Option<Elsewhere>,
     /// The last word of others on it, by its place in [`Message::words`]; it proves nothing.
     pub word: Option<usize>,
 }
@@ -394,9 +397,9 @@ pub struct Refusal {
     pub step: StepId,
 }
 
-/// What a hop tells of a recipient that nobody is known to have handed the message to.
+/// What a hop tells of the end for a recipient beside what counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Apart {
+pub struct Elsewhere {
     /// That it was delivered there, or failed.
     pub state: State,
     /// The stay that tells.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::message::{Apart, Message, Outcome, Recipient, Refusal, State, Stay, Truth};
+use super::message::{Elsewhere, Message, Outcome, Recipient, Refusal, State, Stay, Truth};
 use super::starts::{is_apart, starts};
 use crate::report::Origin;
 use crate::track::address::key;
@@ -128,6 +128,15 @@ impl Told<'_> {
         tried && refused.is_failure() && is_other && may && self.at_us() > refused.at_us()
     }
 
+    fn elsewhere(&self) -> Elsewhere {
+        Elsewhere {
+            state: State::of(self.group.event),
+            stay: self.stay,
+            host: self.step.reporting_mta.clone(),
+            at_us: self.at_us(),
+        }
+    }
+
     fn refusal(&self) -> Refusal {
         Refusal {
             stay: self.stay,
@@ -221,15 +230,10 @@ fn recipient(mut told: Vec<Told>) -> Option<Recipient> {
         .iter()
         .filter(|t| t.group.event == Event::Delivered && t.is_apart == last.is_apart);
     let ends = |told: &&Told| matches!(told.group.event, Event::Delivered | Event::Failed);
-    let apart = apart.filter(ends).map(|told| Apart {
-        state: State::of(told.group.event),
-        stay: told.stay,
-        host: told.step.reporting_mta.clone(),
-        at_us: told.at_us(),
-    });
-    let delayed = told
-        .iter()
-        .filter(|t| t.stay == last.stay && t.group.event == Event::Delayed);
+    let is_beside = |t: &&Told| t.is_failure() && t.is_apart == last.is_apart;
+    let beside = told.iter().filter(|_| !last.is_failure());
+    let delays = told.iter().filter(|t| t.group.event == Event::Delayed);
+    let delays = delays.filter(|t| t.stay == last.stay && t.at_us() <= last.at_us());
     Some(Recipient {
         address: address.clone(),
         state: State::of(last.group.event),
@@ -241,10 +245,14 @@ fn recipient(mut told: Vec<Told>) -> Option<Recipient> {
         arrived_us: last.step.arrived_us(),
         status: last.group.status,
         reply: last.group.reply.clone(),
-        delays: delayed.count(),
+        delays: delays.count(),
         refusals: undone.iter().map(Told::refusal).collect(),
         deliveries: deliveries.count(),
-        apart,
+        apart: apart.filter(ends).map(Told::elsewhere),
+        also_failed: beside
+            .filter(is_beside)
+            .max_by_key(|t| t.rank())
+            .map(Told::elsewhere),
         word: None,
     })
 }

@@ -37,6 +37,11 @@ fn doubt(told: &mut String, recipient: &Recipient, message: &Message, view: &Vie
             ),
         );
     }
+    if let Some(failed) = &recipient.also_failed {
+        let at = moment(message, failed.stay, failed.at_us, view);
+        let host = plain(&failed.host);
+        put(told, format_args!("; also failed {at} at {host}"));
+    }
     if let Some(later_us) = message.came_later_us(recipient) {
         let later = duration(later_us);
         put(

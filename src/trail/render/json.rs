@@ -33,6 +33,7 @@
 //!       "deliveries": 1,
 //!       "later_us": null,
 //!       "apart": { "state": "delivered", "host": "mx9.example.info", "at": "2026-11-23T17:05:11.810000Z", "at_us": 1795453511810000 },
+//!       "also_failed": { "state": "failed", "host": "mx2.example.com", "at": "2026-11-23T16:05:12.730000Z", "at_us": 1795449912730000 },
 //!       "origin": { "state": "signed", "domain": "example.net", "vouches": true },
 //!       "custody": { "host": "mx4.example.net", "since": "2026-11-23T16:05:11.810000Z", "since_us": 1795449911810000, "since_first": { "low_us": 1795449911849400, "high_us": 1795449911850600 }, "silence": "awaited" },
 //!       "way": [{
@@ -312,7 +313,9 @@ pub struct RecipientJson<'a> {
     /// was sent apart, or sent again by somebody; `null` within a second.
     pub later_us: Option<i64>,
     /// What else a hop tells of it that nobody is known to have handed the message to.
-    pub apart: Option<ApartJson<'a>>,
+    pub apart: Option<ElsewhereJson<'a>>,
+    /// What a hop that was handed it tells of its failure, where `state` is another: of a copy, or one hop contradicts another.
+    pub also_failed: Option<ElsewhereJson<'a>>,
     /// Who signed the report that tells this (DKIM).
     pub origin: OriginJson<'a>,
     /// Who was last known to have it, if anybody.
@@ -321,9 +324,9 @@ pub struct RecipientJson<'a> {
     pub way: Vec<WayJson>,
 }
 
-/// What a hop tells of a recipient that nobody is known to have handed the message to.
+/// What a hop tells of the end for a recipient beside what counts.
 #[derive(Debug, Serialize)]
-pub struct ApartJson<'a> {
+pub struct ElsewhereJson<'a> {
     /// `delivered` or `failed`.
     pub state: State,
     /// The host that tells.

@@ -176,6 +176,9 @@ fn since(message: &Message, stay: usize, us: i64, view: &View, short: bool) -> S
 /// What is to be said beside what is told of a recipient.
 fn doubts(recipient: &Recipient, message: &Message) -> String {
     let mut doubts = String::new();
+    if recipient.also_failed.is_some() {
+        doubts.push_str(" (also reported failed)");
+    }
     if recipient.state.outcome() == Outcome::Open && !recipient.refusals.is_empty() {
         doubts.push_str(", after a refusal");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::shown::shown;
 use super::trusted::{judge, keys, mail};
-use super::world::{HOP1, HOP2, Leg, START_US, read, three_hops, view};
+use super::world::{HOP1, HOP2, HOP3, Leg, START_US, read, three_hops, view};
 use crate::track::{Event, HopReport};
 use crate::trail::render::{json, verdict};
 use crate::trail::spent::{self, Kind};
@@ -149,6 +149,57 @@ fn whoever_was_not_tried_again_stands_apart() {
         tried(2, 300_480, Event::Relayed),
     ]);
     insta::assert_snapshot!(shown(&trails));
+}
+
+/// The second hop did not hear that the third took the message, tries again, and is refused.
+pub fn with_a_copy_that_failed() -> Trails {
+    let bob = |event| [(BOB, event)];
+    let again = Leg {
+        went_ms: 60_000,
+        ..HOP2
+    };
+    let mut reports = three_hops(&[BOB]);
+    reports[1] = HOP2.report(2, Some(1), &bob(Event::Delayed));
+    reports.push(again.report(4, Some(1), &bob(Event::Failed)));
+    read(&reports)
+}
+
+/// A failure that nothing undid is told beside the delivery: a bounce may have come of it.
+#[test]
+fn a_failure_beside_the_delivery_is_told() {
+    let trails = with_a_copy_that_failed();
+    let message = &trails.messages[0];
+    assert_eq!(message.outcome(), Outcome::Delivered);
+    let told = verdict::verdict(message, &view(), false);
+    assert_eq!(told, "delivered (also reported failed) in 2.73 s");
+    let shown = words(&shown(&trails));
+    let fate = " by mx3.example.net; also failed 17:06:09.000 ± 60 ms at mx2.example.com";
+    assert!(shown.contains(fate), "{shown}");
+    let json = json::document(&trails, view().now_us);
+    assert!(json.contains("\"also_failed\": {"), "{json}");
+
+    // One that is proved to have failed has failed, and that is all.
+    let failed = read(&[HOP1.report(1, None, &[(BOB, Event::Failed)])]);
+    assert_eq!(failed.messages[0].recipients[0].also_failed, None);
+}
+
+/// What put off a second copy came after the delivery of the first.
+#[test]
+fn a_delay_after_the_delivery_is_none_before_it() {
+    let delayed_again = |leg: Leg, step, parent, event| {
+        let leg = Leg {
+            came_ms: leg.came_ms + 60_000,
+            went_ms: leg.went_ms + 60_000,
+            ..leg
+        };
+        leg.report(step, parent, &[(BOB, event)])
+    };
+    let mut reports = three_hops(&[BOB]);
+    reports.extend([
+        delayed_again(HOP2, 12, Some(1), Event::Transferred),
+        delayed_again(HOP3, 13, Some(12), Event::Delayed),
+    ]);
+    assert_eq!(bob(&read(&reports)), (State::Delivered, 0, 0));
 }
 
 /// Whoever is shown to have written nothing takes back nothing that a host tells under its signature.
