@@ -14,7 +14,7 @@ pub const CLOCKS_US: i64 = 1_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Silence {
-    /// The hop that has it does not report: no sign of trouble.
+    /// The hop that has it was not asked to report, mostly since it does not know how to: no sign of trouble.
     NotEquipped,
     /// The hop that has it reports, and may still.
     Awaited,

@@ -296,7 +296,7 @@ pub enum State {
     OnItsWay,
     /// A hop took it in, and nothing heard since.
     Accepted,
-    /// Handed to a hop that does not report: the trail ends.
+    /// Handed to a hop that was not asked to report: the trail ends.
     Relayed,
     /// Sent on to addresses that are not shown: the trail ends.
     Expanded,

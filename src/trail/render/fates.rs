@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::View;
 use super::format::{duration, plain, put, unsure};
+use super::verdict::NOT_ASKED;
 use crate::trail::custody::{Silence, custody, is_told_of_others};
 use crate::trail::message::{Joined, Word};
 use crate::trail::{Message, Recipient, State};
@@ -82,7 +83,7 @@ fn told(recipient: &Recipient, message: &Message, view: &View) -> String {
             "accepted by {host} {at}{waited}, {}",
             quiet(recipient, message, view)
         ),
-        State::Relayed => format!("relayed {at} to {next} (not equipped){waited}"),
+        State::Relayed => format!("relayed {at} to {next} ({NOT_ASKED}){waited}"),
         State::Expanded => format!("expanded by {host} {at} to others{waited}"),
         State::Delivered => match recipient.deliveries {
             0 | 1 => format!("delivered {at} by {host}{waited}"),

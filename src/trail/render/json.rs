@@ -134,7 +134,7 @@
 //! `clock.offset` holds for no other moment. Durations inside a hop (`dwell_us`) need no other correction.
 //!
 //! **Events** of a step (`event`): `accepted` taken in by the hop's MTA; `transferred` to a next hop that
-//! reports; `relayed` to one that does not; `expanded` to other addresses, an alias or a list; `delayed`
+//! reports; `relayed` to one that was not asked to; `expanded` to other addresses, an alias or a list; `delayed`
 //! and to be tried again, told once for each reason and now and then, not at each attempt (`delays` counts those told);
 //! `held` and not seen leaving; `looped` back at a hop
 //! that had it before, which follows it no further; `failed` for good; `delivered` to the mail store.
@@ -148,8 +148,8 @@
 //!
 //! **Custody** of a recipient (`custody`) is who was last known to have the message, by what hops told: `host` since
 //! `since_us` (of the clock of the host that told; `since_first` is where that lies on the first hop's clock, `null` if
-//! nobody can say), and in `silence` why nothing more is known: `not-equipped`, it does
-//! not report; `awaited`; `silent`, it should have reported by now; `silent-on-this`, it reported on others that came
+//! nobody can say), and in `silence` why nothing more is known: `not-equipped`, it was
+//! not asked to report, since it does not offer TRACK, or members of an alias went with it, or the request ended there; `awaited`; `silent`, it should have reported by now; `silent-on-this`, it reported on others that came
 //! with it; `left-out`, a report in its name stands in `not_ours`. `null` where nobody has it: it arrived, failed, or was
 //! sent on to others.
 //!

@@ -333,7 +333,7 @@ fn beyond(
         State::OnItsWay if silence == Some(Silence::LeftOut) => "report left out",
         State::OnItsWay if is_told_of_others(message, recipient) => "no report on this recipient",
         State::OnItsWay => "no report yet",
-        State::Relayed => "does not report",
+        State::Relayed => "no reports",
         _ => return None,
     };
     let name = recipient

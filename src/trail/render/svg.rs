@@ -12,6 +12,7 @@ use maud::{Markup, html};
 
 use super::format::{cut, duration};
 use super::picture::{End, Lane, Leg, Picture, Placed, Track};
+use super::verdict::NOT_ASKED;
 use axis::Scale;
 pub use signs::{legend, sign};
 
@@ -168,7 +169,7 @@ fn told(lane: &Lane, track: &Track) -> String {
     match (lane.placed, track.end) {
         (_, End::Silent) => "no report yet".to_owned(),
         (_, End::SilentOnThis) => "no report on this recipient".to_owned(),
-        (_, End::Mute) => "sends no reports".to_owned(),
+        (_, End::Mute) => NOT_ASKED.to_owned(),
         (Placed::NoReport, _) => "no report came".to_owned(),
         (_, End::Waits) => "waiting, to be tried again".to_owned(),
         (_, End::Stays) => "nothing since".to_owned(),

@@ -19,6 +19,10 @@ const LOOP_FROM: usize = 2;
 /// Of the whole time, what less than one in so many is not worth telling.
 pub const TOLD_OF: i64 = 20;
 
+/// Of a hop that was given the message without TRACK: it does not offer that, or the request ended there, or members of an
+/// alias went with it (RFC 3886, 4.2). Which of these is not told.
+pub const NOT_ASKED: &str = "not asked to report";
+
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
 /// Fewer words where `short`, and no more of a host's name than tells it from others.
 pub fn verdict(message: &Message, view: &View, short: bool) -> String {
@@ -140,8 +144,11 @@ fn phrase(
         (State::Looped, _) => format!("goes in a ring at {host} {since}"),
         (State::Held, _) => format!("held at {holder} {since}"),
         (State::Delayed, _) => format!("waiting at {holder} {since}"),
-        (State::Relayed, _) if alone => format!("trail ends at {holder} (not equipped)"),
-        (State::Relayed, _) => format!("ending at {holder} (not equipped)"),
+        (State::Relayed, _) => {
+            let trail = if alone { "trail ends" } else { "ending" };
+            let why = if short { "no reports" } else { NOT_ASKED };
+            format!("{trail} at {holder} ({why})")
+        }
         (State::Expanded, _) if short => format!("expanded by {host} to others"),
         (State::Expanded, _) => format!("expanded by {host} to others, where the trail ends"),
         (State::Delivered, _) => "delivered".to_owned(),

@@ -4,7 +4,7 @@
 use super::View;
 use super::format::{bounded, clock, duration, nearest, plain, put, unsure};
 use super::moments::{fate_us, over_us};
-use super::verdict::corrected_us;
+use super::verdict::{NOT_ASKED, corrected_us};
 use crate::report::Trace;
 use crate::track::{Event, HopReport, RecipientStatus, Security, own};
 use crate::trail::clock::{Bounds, Offset};
@@ -295,7 +295,7 @@ fn sentence(recipient: &RecipientStatus, tried_again: bool) -> String {
     match recipient.event {
         Event::Accepted => "accepted".to_owned(),
         Event::Transferred => format!("transferred to {next}"),
-        Event::Relayed => format!("relayed to {next} (not equipped)"),
+        Event::Relayed => format!("relayed to {next} ({NOT_ASKED})"),
         Event::Expanded => "expanded to addresses not shown".to_owned(),
         Event::Delayed if is_greylisting(recipient) => format!("greylisted by {next}"),
         Event::Delayed => format!("delayed by {next}"),

@@ -81,11 +81,11 @@ pub struct Tally {
     pub departures: u64,
     /// Messages that came to the hop again.
     pub loops: u64,
-    /// Times the next hop was given a message and offered TRACK, so that its report is to be expected.
+    /// Times the next hop was given a message and asked to report, so that its report is to be expected.
     pub handed: u64,
     /// Times that report came.
     pub heard: u64,
-    /// Times the next hop was given a message and did not offer TRACK.
+    /// Times the next hop was given a message and not asked to report.
     pub relayed: u64,
     /// At a hop the time inside without the wait for the next hop's replies, of a pair the time on the wire, else the whole way.
     pub time: Sample,

@@ -166,7 +166,7 @@ fn what_should_have_come_is_called_silent() {
     let relayed = [HOP1.report(1, None, &[("bob@example.net", Event::Relayed)])];
     let (silence, text) = told(&relayed, 20);
     assert_eq!(silence, [Some(Silence::NotEquipped)]);
-    assert_eq!(text, "trail ends at mx2.example.com (not equipped)");
+    assert_eq!(text, "trail ends at mx2.example.com (not asked to report)");
 }
 
 const POSTFIX: &[u8] = include_bytes!("../../../tests/notices/postfix-failed.eml");

@@ -157,7 +157,7 @@ fn an_ip_address_keeps_all_its_parts_in_the_list() {
         let leg = Leg { next, ..HOP1 };
         let trails = read(&[leg.report(1, None, &[("bob@example.net", Event::Relayed)])]);
         let verdict = verdict::verdict(&trails.messages[0], &view(), true);
-        assert_eq!(verdict, format!("trail ends at {shown} (not equipped)"));
+        assert_eq!(verdict, format!("trail ends at {shown} (no reports)"));
     }
 }
 

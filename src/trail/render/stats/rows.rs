@@ -121,7 +121,7 @@ pub struct Row {
     pub handed: Option<u64>,
     /// Of a pair: of these, how many the next hop reported on.
     pub heard: Option<u64>,
-    /// Of a pair: transactions that the next hop took without offering TRACK.
+    /// Of a pair: transactions that the next hop took without being asked to report.
     pub relayed: Option<u64>,
     /// How many times the percentiles are of: at a hop, from arrival to departure or end without what it waited for the
     /// next hop's replies, by the hop's own clock and so exact, one for each recipient; of a pair, on the wire, one for each transaction; else from the first hop's
