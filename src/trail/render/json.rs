@@ -148,10 +148,11 @@
 //!
 //! **Custody** of a recipient (`custody`) is who was last known to have the message, by what hops told: `host` since
 //! `since_us` (of the clock of the host that told; `since_first` is where that lies on the first hop's clock, `null` if
-//! nobody can say), and in `silence` why nothing more is known: `not-equipped`, it was
-//! not asked to report, since it does not offer TRACK, or members of an alias went with it, or the request ended there; `awaited`; `silent`, it should have reported by now; `silent-on-this`, it reported on others that came
-//! with it; `left-out`, a report in its name stands in `not_ours`. `null` where nobody has it: it arrived, failed, or was
-//! sent on to others.
+//! nobody can say), and in `silence` why nothing more is known: `not-equipped`, it was not asked to report, since it
+//! does not offer TRACK, or members of an alias went with it, or the request ended there; `awaited`; `silent`, it should
+//! have reported by now (not said of one that told of the arrival, which is mostly all it sees); `silent-on-this`, it
+//! reported on others that came with it; `left-out`, a report in its name stands in `not_ours`. `null` where nobody has
+//! it: it arrived, failed, or was sent on to others.
 //!
 //! **The time** of a recipient (`way`): for each hop on the way, the first one first, what it took on the `wire` to it and
 //! inside it (`dwell_us`), and in `parts` what the latter is made of, in the order it happened: `filter`, all here and not

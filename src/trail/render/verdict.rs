@@ -164,6 +164,7 @@ fn phrase(
             let who = if short { "it" } else { "this recipient" };
             format!("with {holder} (no report on {who} {since})")
         }
+        (State::Accepted, _) => format!("last known at {holder} {since}"),
         _ if short => format!("on its way, at {holder} {since}"),
         _ => format!("on its way, last in the hands of {holder} {since}"),
     }
