@@ -1,5 +1,6 @@
 //! The answer in one line: what became of a message.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use compact_str::CompactString;
@@ -50,18 +51,35 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
     text
 }
 
-/// A phrase for all recipients of whom the same is known.
+/// A phrase for all recipients of whom the same is known, in the order of the first of each.
 fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
-    let sorted = worst_first(message);
-    let group = |(r, word): &Known| {
-        let somewhere = word.is_none() && r.state != State::Delivered;
-        let somewhere = somewhere.then(|| (r.state, r.host.clone(), r.remote.clone()));
-        (said(*word), somewhere, doubts(r, message))
-    };
-    let groups = sorted.chunk_by(|a, b| group(a) == group(b));
-    let part = |same| part(same, message, view, short);
-    groups.filter_map(part).collect()
+    let mut groups: Vec<Vec<Known>> = Vec::new();
+    let mut places = BTreeMap::new();
+    for known in worst_first(message) {
+        let place = *places.entry(told(&known, message)).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => group.push(known),
+            None => groups.push(vec![known]),
+        }
+    }
+    let part = |same: &Vec<Known>| part(same, message, view, short);
+    groups.iter().filter_map(part).collect()
 }
+
+/// What a phrase tells of a recipient: what others say, or where it is, and what is to be said beside that.
+fn told<'a>(
+    (recipient, word): &Known<'a>,
+    message: &Message,
+) -> (Option<Said>, Option<Place<'a>>, String) {
+    let handed_on = matches!(recipient.state, State::OnItsWay | State::Relayed);
+    let next = recipient.remote.as_deref().filter(|_| handed_on);
+    let somewhere = word.is_none() && recipient.state != State::Delivered;
+    let place = somewhere.then(|| (recipient.state, recipient.host.as_str(), next));
+    (said(*word), place, doubts(recipient, message))
+}
+
+/// How far, at which host, and to which next one it was handed where that has it.
+type Place<'a> = (State, &'a str, Option<&'a str>);
 
 /// The addresses of the recipients in the order in which the verdict speaks of them.
 pub fn addresses(message: &Message) -> Vec<CompactString> {

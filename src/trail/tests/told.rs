@@ -462,3 +462,21 @@ fn a_list_names_the_worst_recipient_first() {
     let in_order = "  dave@example.net, carol@example.net, bob@example.net\n";
     assert!(whole.ends_with(in_order), "{whole}");
 }
+
+/// Whoever failed at a hop failed there, whichever next hop would not have it.
+#[test]
+fn a_verdict_says_the_same_once() {
+    let names = ["a@example.net", "b@example.com", "c@example.net"];
+    let mut report = HOP1.report(1, None, &names.map(|name| (name, Event::Failed)));
+    report.recipients[1].remote_mta = Some("mx.example.com".into());
+    let told = |report: &crate::track::HopReport| {
+        let trails = read(std::slice::from_ref(report));
+        verdict::verdict(&trails.messages[0], &view(), true)
+    };
+    assert_eq!(told(&report), "3 failed at mx1");
+    for group in &mut report.recipients {
+        group.event = Event::Relayed;
+    }
+    let apart = "2 ending at mx2 (no reports), 1 ending at mx (no reports)";
+    assert_eq!(told(&report), apart);
+}
