@@ -11,6 +11,7 @@ use hashbrown::HashSet;
 use serde::Serialize;
 
 use super::clock::{Bounds, Offset};
+use super::refusal::Refusal;
 use super::starts::is_apart;
 use crate::report::notice::Fate;
 use crate::report::{Origin, Trace};
@@ -175,13 +176,6 @@ impl Message {
         let of_it = steps.iter().filter(|step| step.recipients.iter().any(is));
         let came_us = of_it.map(HopReport::arrived_us).min()?;
         later_us(came_us).filter(|us| *us >= TOLD_FROM_US)
-    }
-
-    /// Whether a recipient was refused in this step, and its hop then tried again.
-    pub fn is_tried_again(&self, step: StepId, group: &RecipientStatus) -> bool {
-        let is_here = |recipient: &&Recipient| recipient.refusals.iter().any(|r| r.step == step);
-        let mut refused = self.recipients.iter().filter(is_here);
-        group.event == Event::Failed && refused.any(|r| is_same(&r.address, &group.original))
     }
 
     /// Whether a report in the name of this host was set apart, or may have been where it has none.
@@ -386,15 +380,6 @@ pub struct Recipient {
     pub also_failed: Option<Elsewhere>,
     /// The last word of others on it, by its place in [`Message::words`]; it proves nothing.
     pub word: Option<usize>,
-}
-
-/// A refusal for good that was not the end, since its hop tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The stay that told it.
-    pub stay: usize,
-    /// The step that did.
-    pub step: StepId,
 }
 
 /// What a hop tells of the end for a recipient beside what counts.

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::message::{Elsewhere, Message, Outcome, Recipient, Refusal, State, Stay, Truth};
+use super::message::{Elsewhere, Message, Outcome, Recipient, State, Stay, Truth};
+use super::refusal::Refusal;
 use super::starts::{is_apart, starts};
 use crate::report::Origin;
 use crate::track::address::key;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus};
+use crate::trail::refusal::TriedAgain;
 use crate::trail::{Message, Stay};
 
 /// What a stay tells of one moment.
@@ -53,8 +54,8 @@ pub fn moments<'a>(message: &Message, stay: &'a Stay) -> Vec<(i64, Moment<'a>)> 
 
 /// The recipients of a step, those who fared alike together.
 fn groups<'a>(message: &Message, step: &'a HopReport) -> Vec<Vec<&'a RecipientStatus>> {
-    let again = |group| message.is_tried_again(step.step, group);
-    let is_like = |a, b| alike(step, a, b) && again(a) == again(b);
+    let tried_again = TriedAgain::after(step, message);
+    let is_like = |a, b| alike(step, a, b) && tried_again.has(a) == tried_again.has(b);
     let mut groups: Vec<Vec<&RecipientStatus>> = Vec::new();
     for recipient in &step.recipients {
         let same = groups

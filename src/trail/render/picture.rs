@@ -11,6 +11,7 @@ use super::words::whose;
 use crate::track::address::key;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 use crate::trail::custody::is_told_of_others;
+use crate::trail::refusal::TriedAgain;
 use crate::trail::spent;
 use crate::trail::{Message, State, Stay};
 use compact_str::CompactString;
@@ -402,7 +403,7 @@ fn track(
     let steps = || story.iter().map(|(step, _)| *step);
     let from_us = steps().map(HopReport::arrived_us).min().unwrap_or_default();
     let refused =
-        |told: &&(&HopReport, &RecipientStatus)| message.is_tried_again(told.0.step, told.1);
+        |told: &&(&HopReport, &RecipientStatus)| TriedAgain::after(told.0, message).has(told.1);
     let put_off = story
         .iter()
         .filter(|told| told.1.event == Event::Delayed || refused(told));

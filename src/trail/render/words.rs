@@ -9,6 +9,7 @@ use crate::report::Trace;
 use crate::track::{Event, HopReport, RecipientStatus, Security, own};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::message::Jump;
+use crate::trail::refusal::TriedAgain;
 use crate::trail::ring::ring;
 use crate::trail::spent::is_greylisting;
 use crate::trail::{Message, Stay};
@@ -99,7 +100,7 @@ pub fn fate(
     let Some(first) = group.first() else {
         return (String::new(), false);
     };
-    let tried_again = message.is_tried_again(step.step, first);
+    let tried_again = TriedAgain::after(step, message).has(first);
     let mut text = sentence(first, tried_again);
     let stay = message.stays.get(n);
     let sure = stay.is_some_and(|stay| stay.jump.is_none());

@@ -14,6 +14,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::clock::Bounds;
+use super::refusal::TriedAgain;
 use super::spent::own_us;
 use super::way::{total, way};
 use super::{Message, Outcome, Recipient, State, Stay, Truth};
@@ -96,6 +97,25 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// What became of the recipients of a step at its hop, and how long that took.
+    fn add_fates(&mut self, message: &Message, stay: &Stay, step: &HopReport) {
+        let tried_again = TriedAgain::after(step, message);
+        for group in &step.recipients {
+            let refused = tried_again.has(group);
+            self.delivered += u64::from(group.event == Event::Delivered);
+            self.failed += u64::from(group.event == Event::Failed && !refused);
+            self.refused += u64::from(refused);
+            self.delayed += u64::from(group.event == Event::Delayed);
+            if !group.event.is_final() || refused {
+                continue;
+            }
+            match own_us(stay, step, group) {
+                Some(us) => self.time.add(us),
+                None => self.unsure += u64::from(stay.jump.is_some()),
+            }
+        }
+    }
+
     fn join(&mut self, other: Self) {
         self.reports += other.reports;
         self.messages += other.messages;
@@ -193,11 +213,8 @@ impl Stats {
     fn add_visits(&mut self, message: &Message, host: &str, visits: &[usize], day: Option<Date>) {
         let stays = || visits.iter().filter_map(|n| message.stays.get(*n));
         let steps = || stays().flat_map(|stay| &stay.steps);
-        let groups = || {
-            let steps = stays().flat_map(|stay| stay.steps.iter().map(move |step| (stay, step)));
-            steps.flat_map(|(stay, step)| step.recipients.iter().map(move |r| (stay, step, r)))
-        };
-        let recipients: HashSet<_> = groups().map(|(_, _, r)| key(&r.original)).collect();
+        let groups = steps().flat_map(|step| &step.recipients);
+        let recipients: HashSet<_> = groups.map(|r| key(&r.original)).collect();
         let left = |stay: &&Stay| stay.steps.iter().any(leaves);
         let is_again = |n: &&usize| loops(message, **n);
         let tally = self.tally(Table::Hop, day, host, None);
@@ -209,18 +226,9 @@ impl Stats {
         tally.loops += count(visits.iter().filter(is_again).count());
         tally.left += count(stays().filter(left).count());
         tally.departures += count(steps().filter(|step| leaves(step)).count());
-        for (stay, step, group) in groups() {
-            tally.delivered += u64::from(group.event == Event::Delivered);
-            let tried_again = message.is_tried_again(step.step, group);
-            tally.failed += u64::from(group.event == Event::Failed && !tried_again);
-            tally.refused += u64::from(tried_again);
-            tally.delayed += u64::from(group.event == Event::Delayed);
-            if !group.event.is_final() || tried_again {
-                continue;
-            }
-            match own_us(stay, step, group) {
-                Some(us) => tally.time.add(us),
-                None => tally.unsure += u64::from(stay.jump.is_some()),
+        for stay in stays() {
+            for step in &stay.steps {
+                tally.add_fates(message, stay, step);
             }
         }
     }
@@ -251,8 +259,12 @@ impl Stats {
             tally.recipients += count(step.recipients.len());
             tally.octets = tally.octets.saturating_add(step.size.unwrap_or(0));
             tally.delivered += of(Event::Delivered);
-            let again = |group: &&_| message.is_tried_again(step.step, group);
-            let refused = count(step.recipients.iter().filter(again).count());
+            let tried_again = TriedAgain::after(step, message);
+            let refused = step
+                .recipients
+                .iter()
+                .filter(|group| tried_again.has(group));
+            let refused = count(refused.count());
             tally.failed += of(Event::Failed) - refused;
             tally.refused += refused;
             tally.delayed += of(Event::Delayed);
