@@ -142,10 +142,7 @@ fn received_fields_are_told_where_they_may_be() {
         }
         let list = User::stranger().timeline(hop.reports.path(), None);
         let list = String::from_utf8_lossy(&list.stdout).into_owned();
-        assert!(
-            list.contains("trail ends at store9 (not equipped)"),
-            "{list}"
-        );
+        assert!(list.contains("trail ends at store9 (no reports)"), "{list}");
     }
 }
 

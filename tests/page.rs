@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use hoptrail::report::Received;
-use hoptrail::track::{Event, HopReport, RecipientStatus, Role, Status, StepId, TrackingId};
+use hoptrail::track::{
+    Event, Exchange, HopReport, RecipientStatus, Role, Stage, Status, StepId, TrackingId,
+};
 use hoptrail::trail::assemble::assemble;
 use hoptrail::trail::render::{View, html};
 use hoptrail::trail::{NotOurs, Trails, Why};
@@ -138,11 +140,11 @@ fn assert_contrast(browser: &mut Browser) {
                 return (x + .05) / (y + .05); };
             const words = [...document.querySelectorAll('body *:not(title, desc)')].filter(e =>
                 [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()));
-            const shapes = [...document.querySelectorAll('.inside:not(.unsure), .wait, .leg, .dark, .sign > *')];
+            const shapes = [...document.querySelectorAll('.inside:not(.unsure), .answers, .wait, .leg, .dark, .sign > *')];
             const told = e => { const s = getComputedStyle(e);
                 return e.closest('svg') ? (s.fill == 'none' ? s.stroke : s.fill) : s.color; };
             return [...words.map(e => [e, told(e), 4.5]),
-                    ...shapes.map(e => [e, e.matches('line') ? getComputedStyle(e).stroke : told(e), 3])]
+                    ...shapes.map(e => [e, e.matches('line, .answers') ? getComputedStyle(e).stroke : told(e), 3])]
                 .filter(([e, c, least]) => !e.closest('.sign path') && ratio(c, behind(e)) < least)
                 .map(([e, c]) => `${e.outerHTML.slice(0, 90)} ${c} on ${behind(e)}`);
         })()",
@@ -237,6 +239,60 @@ fn a_browser_shows_the_way_in_time() {
         assert_words_lie_apart(&mut browser);
         browser.screenshot().keep(&format!("way-{width}"));
     }
+}
+
+/// For how long a hop waits for the next one's answers shows in its bar, by day and by night.
+#[test]
+fn a_browser_shows_the_wait_for_answers_apart() {
+    const SECOND: i64 = 1_000_000;
+    let tmp = TempDir::new().expect("a temporary directory");
+    let page = tmp.path().join("page.html");
+    let exchange = |stage, from_s, to_s| Exchange {
+        stage,
+        command_us: from_s * SECOND,
+        reply_us: to_s * SECOND,
+    };
+    let mut report = told_by_a_stranger(1, "mx.example");
+    report.times_in = vec![exchange(Stage::Dot, 0, 0)];
+    report.times_out = vec![
+        exchange(Stage::Mail, 3, 3),
+        exchange(Stage::Rcpt, 3, 9),
+        exchange(Stage::Dot, 9, 9),
+    ];
+    for group in &mut report.recipients {
+        (group.event, group.attempted_us) = (Event::Delivered, Some(9 * SECOND));
+    }
+    write_page_of(&page, std::iter::once(report), Vec::new());
+    let mut browser = Browser::start();
+    browser.open(&page);
+    browser.resize(WIDE);
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme, "screen");
+        let shot = browser.screenshot();
+        shot.keep(&format!("answers-{scheme}"));
+        let inside = boxes(&mut browser, ".way .inside");
+        let answers = boxes(&mut browser, ".way .answers");
+        let ([(_, _, all, full)], [(x, y, part, hollow)]) = (&*inside, &*answers) else {
+            panic!("{inside:?} {answers:?}");
+        };
+        // Six seconds of nine.
+        assert!((0.65..0.69).contains(&(part / all)), "{part} of {all}");
+        assert_eq!(shot.pixel(*x, *y), *hollow, "inside the hollow");
+        let height = "document.querySelector('.way .answers').getBoundingClientRect().height / 2";
+        let half = browser.value(height).as_f64().expect("a number");
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Pixels on a page.
+        let edge = shot.pixel(*x, *y - half.round() as usize);
+        assert_eq!(edge, *full, "its edge");
+        assert_contrast(&mut browser);
+    }
+    let spoken = browser.spoken();
+    let is = |[role, _, description]: &[String; 3]| {
+        role == "image" && description.contains("Where a bar is hollow the hop waited for answers")
+    };
+    assert!(spoken.iter().any(is), "{spoken:#?}");
+    browser.resize(NARROW);
+    assert_no_sideways_scrolling(&mut browser);
+    assert_words_lie_apart(&mut browser);
 }
 
 /// The words of a row without the bar behind them, and without what only lays them out.
@@ -390,10 +446,17 @@ fn told_by_a_stranger(n: u64, text: &str) -> HopReport {
 
 /// Writes the page of messages whose names are these, beside reports that are nobody's.
 fn write_page(page: &Path, names: &[&str], not_ours: Vec<NotOurs>) {
-    let received = (0..).zip(names).map(|(n, text)| Received {
+    let reports = (0..)
+        .zip(names)
+        .map(|(n, text)| told_by_a_stranger(n, text));
+    write_page_of(page, reports, not_ours);
+}
+
+fn write_page_of(page: &Path, reports: impl Iterator<Item = HopReport>, not_ours: Vec<NotOurs>) {
+    let received = reports.map(|report| Received {
         to: None,
         trace: vec![],
-        report: told_by_a_stranger(n, text),
+        report,
         others: vec![],
         auth: None,
         canonical: String::new(),

@@ -43,20 +43,74 @@ fn mailbox() -> tempfile::TempDir {
         out.data(&mta.wait_for(n + 1)[n].data);
         out.reply();
     }
+    wait_for_three(mailbox.path());
+    mailbox
+}
+
+fn wait_for_three(maildir: &Path) {
     support::wait_until(
         support::PATIENCE,
         "three reports",
-        || match Mail::in_maildir(mailbox.path()).len() {
+        || match Mail::in_maildir(maildir).len() {
             3 => Ok(()),
             n => Err(format!("{n} mails")),
         },
     );
-    mailbox
 }
 
 fn stats(maildir: &Path, more: &[&str]) -> Output {
+    stats_of(&User::stranger(), maildir, more)
+}
+
+fn stats_of(user: &User, maildir: &Path, more: &[&str]) -> Output {
     let maildir = maildir.display().to_string();
-    User::stranger().run(&[&["stats", &maildir], more].concat(), b"")
+    user.run(&[&["stats", &maildir], more].concat(), b"")
+}
+
+/// In a mailbox of several people, what your secret proves stays proved beside what it does not.
+#[test]
+fn unproved_mail_is_taken_in_beside_what_is_proved() {
+    let (mailbox, mta) = (
+        tempfile::tempdir().expect("a temporary directory"),
+        Sink::smtp().start(),
+    );
+    let entrance = net::address();
+    let _hoptrail = Hoptrail::serve(&format!(
+        "hostname = 'mx1.test'\n[reports]\nfrom = 'hoptrail@mx1.test'\nvia = 'maildir:{}'\n\
+         [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = '{}'\n",
+        mailbox.path().display(),
+        mta.next_hop(),
+    ));
+    let (alice, other) = (User::stranger(), User::stranger());
+    for (user, from) in [
+        (&alice, "alice@origin.test"),
+        (&other, "other@origin.test"),
+        (&other, "other@origin.test"),
+    ] {
+        user.send(
+            entrance,
+            from,
+            &["bob@dest.test"],
+            b"Subject: x\r\n\r\nx\r\n",
+        );
+    }
+    wait_for_three(mailbox.path());
+    let own = said(&stats_of(&alice, mailbox.path(), &[]));
+    assert!(
+        own.starts_with("1 message to 1 recipient, 1 report"),
+        "{own}"
+    );
+    assert!(own.contains("? 2 reports left out: not proved"), "{own}");
+    let all = said(&stats_of(&alice, mailbox.path(), &["--unproved"]));
+    assert!(
+        all.starts_with("3 messages to 3 recipients, 3 reports"),
+        "{all}"
+    );
+    assert!(
+        all.contains("? 2 messages of these not proved to be yours"),
+        "{all}"
+    );
+    assert!(!all.contains("left out"), "{all}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::mailbox::{self, SOURCES};
 use super::progress::Progress;
 use super::{print, secret, view};
 use crate::trail::render::stats::{rows, terminal};
-use crate::trail::stats::{Stats, compare};
+use crate::trail::stats::{LeftOut, Stats, compare};
 use crate::trail::{Source, Trails, Truth};
 
 const MORE: &str = "\
@@ -44,7 +44,7 @@ pub struct Args {
     /// Tell all figures apart by the day the message was sent
     #[arg(long)]
     by_day: bool,
-    /// Take in reports that your secret does not prove: in a mailbox that collects those of many people
+    /// Take in the messages of which your secret proves no report, too: in a mailbox that collects those of many people
     #[arg(long)]
     unproved: bool,
     /// Print JSON
@@ -68,9 +68,9 @@ struct Period {
 }
 
 impl Period {
-    fn take(&mut self, trails: &Trails, unproved: bool) {
+    fn take(&mut self, trails: &Trails) {
         for message in &trails.messages {
-            let counts = unproved || message.truth != Truth::Unproved;
+            let counts = message.truth != Truth::Unproved;
             let sent_us = message.sent_or_arrived_us();
             if counts && (self.from_us..self.until_us).contains(&sent_us) {
                 self.stats.add(message);
@@ -81,7 +81,7 @@ impl Period {
 
 /// Runs the command. An error is for exit code 2.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let secret = if args.unproved { None } else { secret::load()? };
+    let secret = secret::load()?;
     let view = view();
     let zone = if args.json || args.csv {
         TimeZone::UTC
@@ -106,19 +106,22 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let sources = args.sources.iter().map(|word| args.access.source(word));
     let sources: Vec<Source> = sources.collect::<Result<_, _>>()?;
     let mut reports = mailbox::reports(&sources, secret.as_ref());
+    if args.unproved {
+        reports = reports.on_trust();
+    }
     let for_people = !args.json && !args.csv;
     let progress = for_people.then(|| Progress::of(&reports, &sources));
     reports.update()?;
     drop(progress);
-    let mut left_out = 0;
+    let mut left_out = LeftOut::default();
     reports.all().in_parts(
         PART,
         |trails| trails,
         |trails| {
-            left_out += left_out_of(&trails);
-            now.take(&trails, args.unproved);
+            left_out.add(&trails);
+            now.take(&trails);
             if let Some(before) = &mut before {
-                before.take(&trails, args.unproved);
+                before.take(&trails);
             }
             Ok::<(), Infallible>(())
         },
@@ -127,7 +130,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         now.stats.all.messages > 0 || before.as_ref().is_some_and(|b| b.stats.all.messages > 0);
     let text = match before {
         Some(before) => changes(args, before.stats, now.stats),
-        None if args.json => rows::json(now.stats, left_out),
+        None if args.json => rows::json(now.stats, left_out.count()),
         None if args.csv => rows::csv(now.stats),
         None => terminal::draw(now.stats, left_out, &view),
     };
@@ -142,17 +145,6 @@ fn changes(args: &Args, before: Stats, now: Stats) -> String {
         (_, true) => rows::changes_csv(&news),
         _ => terminal::changes(&news, &view()),
     }
-}
-
-/// Reports that do not count where a secret proves which do.
-fn left_out_of(trails: &Trails) -> usize {
-    let unproved = trails
-        .messages
-        .iter()
-        .filter(|m| m.truth == Truth::Unproved);
-    let steps = unproved.flat_map(|m| &m.stays).map(|stay| stay.steps.len());
-    let aside = trails.messages.iter().map(|m| m.unproved);
-    trails.not_ours.len() + steps.chain(aside).sum::<usize>()
 }
 
 /// A moment as people name it, µs since 1970-01-01 UTC: a date or a time of the system's zone, or a span back from

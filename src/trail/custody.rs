@@ -14,7 +14,7 @@ pub const CLOCKS_US: i64 = 1_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Silence {
-    /// The hop that has it does not report: no sign of trouble.
+    /// The hop that has it was not asked to report, mostly since it does not know how to: no sign of trouble.
     NotEquipped,
     /// The hop that has it reports, and may still.
     Awaited,
@@ -89,8 +89,12 @@ pub fn custody<'a>(
     let (since_us, silence) = match recipient.state {
         State::Relayed => (recipient.at_us, Some(Silence::NotEquipped)),
         State::OnItsWay | State::Accepted => {
-            let left_out = message.leaves_out(host).then_some(Silence::LeftOut);
-            let silence = left_out.unwrap_or_else(|| silence(message, recipient, now_us));
+            let silence = match recipient.state {
+                _ if message.leaves_out(host) => Silence::LeftOut,
+                // Mostly it tells that since it does not see the message leave: no more is to be expected of it.
+                State::Accepted => Silence::Awaited,
+                _ => silence(message, recipient, now_us),
+            };
             (recipient.at_us, Some(silence))
         }
         _ => (recipient.arrived_us, None),

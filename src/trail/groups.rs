@@ -154,12 +154,13 @@ impl<'a> Groups<'a> {
 pub fn assemble(reports: &Reports, group: &Group, into: &mut Trails) -> Option<i64> {
     let members = reports.members(group).iter();
     let kept = members.filter_map(|member| reports.kept(member));
+    let trusting = reports.are_on_trust();
     let mut when_us = None;
     let judged = kept.filter_map(|(octets, place)| {
         let judged = unpack::unpack(octets, place)?;
         let seen_us = judged.report.sent_or_came_us();
         when_us = Some(when_us.map_or(seen_us, |us: i64| us.min(seen_us)));
-        Some(judged)
+        Some(if trusting { judged.on_trust() } else { judged })
     });
     let (messages, mut not_ours) = put_together(judged.map(|one| (one, Origin::Unchecked)));
     // Reports come in the order in which threads read them.

@@ -11,6 +11,7 @@ use hashbrown::HashSet;
 use serde::Serialize;
 
 use super::clock::{Bounds, Offset};
+use super::refusal::Refusal;
 use super::starts::is_apart;
 use crate::report::notice::Fate;
 use crate::report::{Origin, Trace};
@@ -289,7 +290,7 @@ pub enum State {
     OnItsWay,
     /// A hop took it in, and nothing heard since.
     Accepted,
-    /// Handed to a hop that does not report: the trail ends.
+    /// Handed to a hop that was not asked to report: the trail ends.
     Relayed,
     /// Sent on to addresses that are not shown: the trail ends.
     Expanded,
@@ -368,19 +369,22 @@ pub struct Recipient {
     pub reply: Option<String>,
     /// How many attempts that put it off this host told of; there may have been more.
     pub delays: usize,
-    /// How often this host told that it was refused for good, and then tried again.
-    pub refusals: usize,
+    /// Where a hop told that it was refused for good, and then tried again.
+    pub refusals: Vec<Refusal>,
     /// How often hops told that they delivered it: more than once, if a copy was.
     pub deliveries: usize,
     /// What else a hop tells that nobody is known to have handed the message to, where `state` is what the others tell.
-    pub apart: Option<Apart>,
+    pub apart: Option<Elsewhere>,
+    /// That a hop which was handed it told that it failed, and did not try again, where `state` says that it did not: of a
+    /// copy, or one hop contradicts another.
+    pub also_failed: Option<Elsewhere>,
     /// The last word of others on it, by its place in [`Message::words`]; it proves nothing.
     pub word: Option<usize>,
 }
 
-/// What a hop tells of a recipient that nobody is known to have handed the message to.
+/// What a hop tells of the end for a recipient beside what counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Apart {
+pub struct Elsewhere {
     /// That it was delivered there, or failed.
     pub state: State,
     /// The stay that tells.

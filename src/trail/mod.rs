@@ -26,6 +26,7 @@ mod pack;
 pub mod pairs;
 mod part;
 mod reader;
+mod refusal;
 pub mod render;
 pub mod reports;
 pub mod ring;

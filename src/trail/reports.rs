@@ -28,6 +28,8 @@ const FEW: usize = if cfg!(test) { 64 } else { 4 << 10 };
 pub struct Reports {
     secret: Option<Secret>,
     stocks: Vec<(Source, Stock)>,
+    /// What the secret does not prove counts, too.
+    on_trust: bool,
     /// Of each source, if its mails have keys.
     indexes: Vec<Option<Index>>,
     looking: Arc<AtomicUsize>,
@@ -48,6 +50,7 @@ impl Reports {
         Self {
             secret: secret.cloned(),
             stocks: stocks.collect(),
+            on_trust: false,
             indexes: Vec::new(),
             looking: Arc::default(),
             members: Vec::new(),
@@ -74,6 +77,22 @@ impl Reports {
         };
         self.indexes = self.stocks.iter_mut().map(load).collect();
         self
+    }
+
+    /// Takes in what the secret does not prove, as if there were none to prove it by: in a mailbox of many people. What is
+    /// kept of messages was made without, and none is kept.
+    #[must_use]
+    pub fn on_trust(self) -> Self {
+        Self {
+            on_trust: true,
+            gists: Gists::default(),
+            ..self
+        }
+    }
+
+    /// Whether what the secret does not prove counts.
+    pub(super) fn are_on_trust(&self) -> bool {
+        self.on_trust
     }
 
     /// How many mails the last update has looked at, known ones among them: rises while it runs.
@@ -179,6 +198,9 @@ impl Reports {
 
     /// Keeps what is new of messages, in the index too if there is just one source.
     pub fn keep(&mut self) {
+        if self.on_trust {
+            return;
+        }
         let anew = self.together.anew.get_mut();
         let anew = std::mem::take(anew.unwrap_or_else(PoisonError::into_inner));
         for block in anew {

@@ -2,7 +2,8 @@
 //! the hop, within the bounds of two clocks, and inside it, by its own clock.
 //!
 //! Inside a hop a message is looked at before it is taken (by the MTA, and what filters content before its queue),
-//! waits in the queue for its first attempt, is tried, and where the next hop puts it off, waits for the next one.
+//! waits in the queue for its first attempt, is tried, and where the next hop puts it off, or refuses it and the hop keeps
+//! it all the same, waits for the next one.
 
 use serde::Serialize;
 
@@ -56,18 +57,30 @@ pub enum Kind {
     PutOff,
     /// It waits because the next hop calls that greylisting.
     Greylisted,
+    /// It waits though the next hop refused it for good: it was tried again.
+    Refused,
 }
 
 impl Kind {
     /// Every kind, in the order a message meets them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Filter,
         Self::ContentFilter,
         Self::Queue,
         Self::Attempt,
         Self::PutOff,
         Self::Greylisted,
+        Self::Refused,
     ];
+
+    /// What it is to wait for the next attempt after one that ended so.
+    fn behind(group: &RecipientStatus) -> Self {
+        match group.event {
+            Event::Failed => Self::Refused,
+            _ if is_greylisting(group) => Self::Greylisted,
+            _ => Self::PutOff,
+        }
+    }
 }
 
 /// Every part of a message's time, in the order of its stays and their steps. A step that several recipients share
@@ -178,11 +191,7 @@ fn parts(stay: &Stay, last: &HopReport, group: &RecipientStatus) -> Vec<Part> {
         // The greeting of a new connection goes before the attempt.
         until(attempt.from_us, waits, Some(attempt.step));
         until(attempt.to_us, Kind::Attempt, Some(attempt.step));
-        waits = if is_greylisting(attempt.group) {
-            Kind::Greylisted
-        } else {
-            Kind::PutOff
-        };
+        waits = Kind::behind(attempt.group);
     }
     parts
 }

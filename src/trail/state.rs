@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::message::{Apart, Message, Outcome, Recipient, State, Stay, Truth};
+use super::message::{Elsewhere, Message, Outcome, Recipient, State, Stay, Truth};
+use super::refusal::Refusal;
 use super::starts::{is_apart, starts};
 use crate::report::Origin;
 use crate::track::address::key;
@@ -109,7 +110,7 @@ impl Told<'_> {
         )
     }
 
-    /// Whether it takes back that its host told before that this failed: by its own clock it tried once more later, as
+    /// Whether it takes back that its host told before that this was the end: by its own clock it tried once more later, as
     /// some keep what was refused for good (`soft_bounce`). Nothing that nobody is shown to have written takes back what
     /// a host tells under its signature.
     fn undoes(&self, refused: &Self) -> bool {
@@ -119,11 +120,29 @@ impl Told<'_> {
             | Event::Relayed
             | Event::Expanded
             | Event::Delivered => true,
-            Event::Accepted | Event::Held | Event::Looped | Event::Failed => false,
+            // Of two copies both may fail.
+            Event::Failed => self.step.arrived_us() == refused.step.arrived_us(),
+            Event::Accepted | Event::Held | Event::Looped => false,
         };
         let is_other = self.stay == refused.stay && self.step.step != refused.step.step;
         let may = self.is_shown || !refused.is_shown;
         tried && refused.is_failure() && is_other && may && self.at_us() > refused.at_us()
+    }
+
+    fn elsewhere(&self) -> Elsewhere {
+        Elsewhere {
+            state: State::of(self.group.event),
+            stay: self.stay,
+            host: self.step.reporting_mta.clone(),
+            at_us: self.at_us(),
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        Refusal {
+            stay: self.stay,
+            step: self.step.step,
+        }
     }
 
     fn is_failure(&self) -> bool {
@@ -212,15 +231,10 @@ fn recipient(mut told: Vec<Told>) -> Option<Recipient> {
         .iter()
         .filter(|t| t.group.event == Event::Delivered && t.is_apart == last.is_apart);
     let ends = |told: &&Told| matches!(told.group.event, Event::Delivered | Event::Failed);
-    let apart = apart.filter(ends).map(|told| Apart {
-        state: State::of(told.group.event),
-        stay: told.stay,
-        host: told.step.reporting_mta.clone(),
-        at_us: told.at_us(),
-    });
-    let delayed = told
-        .iter()
-        .filter(|t| t.stay == last.stay && t.group.event == Event::Delayed);
+    let is_beside = |t: &&Told| t.is_failure() && t.is_apart == last.is_apart;
+    let beside = told.iter().filter(|_| !last.is_failure());
+    let delays = told.iter().filter(|t| t.group.event == Event::Delayed);
+    let delays = delays.filter(|t| t.stay == last.stay && t.at_us() <= last.at_us());
     Some(Recipient {
         address: address.clone(),
         state: State::of(last.group.event),
@@ -232,10 +246,14 @@ fn recipient(mut told: Vec<Told>) -> Option<Recipient> {
         arrived_us: last.step.arrived_us(),
         status: last.group.status,
         reply: last.group.reply.clone(),
-        delays: delayed.count(),
-        refusals: undone.iter().filter(|t| t.stay == last.stay).count(),
+        delays: delays.count(),
+        refusals: undone.iter().map(Told::refusal).collect(),
         deliveries: deliveries.count(),
-        apart,
+        apart: apart.filter(ends).map(Told::elsewhere),
+        also_failed: beside
+            .filter(is_beside)
+            .max_by_key(|t| t.rank())
+            .map(Told::elsewhere),
         word: None,
     })
 }

@@ -270,6 +270,15 @@ impl Judged {
         }
     }
 
+    /// The same, but what no proof shows to be on this user's mail is taken as what there is no secret for to judge.
+    #[must_use]
+    pub fn on_trust(mut self) -> Self {
+        if self.truth != Truth::Verified {
+            self.truth = Truth::Unverifiable;
+        }
+        self
+    }
+
     /// Who gave the message to the hop's MTA, as that one's Received field says, if the report shows it.
     pub fn client(&self) -> Option<&str> {
         read::client(self.report.role, &self.trace)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::View;
 use super::format::{duration, plain, put, unsure};
+use super::verdict::NOT_ASKED;
 use crate::trail::custody::{Silence, custody, is_told_of_others};
 use crate::trail::message::{Joined, Word};
 use crate::trail::{Message, Recipient, State};
@@ -37,6 +38,11 @@ fn doubt(told: &mut String, recipient: &Recipient, message: &Message, view: &Vie
             ),
         );
     }
+    if let Some(failed) = &recipient.also_failed {
+        let at = moment(message, failed.stay, failed.at_us, view);
+        let host = plain(&failed.host);
+        put(told, format_args!("; also failed {at} at {host}"));
+    }
     if let Some(later_us) = message.came_later_us(recipient) {
         let later = duration(later_us);
         put(
@@ -53,31 +59,32 @@ fn told(recipient: &Recipient, message: &Message, view: &View) -> String {
         .remote
         .as_deref()
         .map_or_else(|| "the next hop".to_owned(), plain);
-    let waited = waited(recipient);
+    let waited = waited(recipient, message);
     match recipient.state {
         State::Failed => format!("failed {at} at {host}, status {}{waited}", recipient.status),
         State::Looped => format!("back again at {host} {at}, in a ring{waited}"),
-        State::Held => format!("held at {host}"),
+        State::Held => format!("held at {host}{waited}"),
         State::Delayed if recipient.delays > 1 => {
             let n = recipient.delays;
-            let refused = refused(recipient);
+            let refused = refused(recipient, message);
             format!(
                 "waiting at {host}, {n} attempts told, the last {at}, perhaps more since{refused}"
             )
         }
         State::Delayed => format!(
             "waiting at {host}, tried {at} and perhaps since{}",
-            refused(recipient)
+            refused(recipient, message)
         ),
-        State::OnItsWay => format!("handed to {next} {at}, {}", quiet(recipient, message, view)),
-        State::Accepted => format!(
-            "accepted by {host} {at}, {}",
+        State::OnItsWay => format!(
+            "handed to {next} {at}{waited}, {}",
             quiet(recipient, message, view)
         ),
-        State::Relayed => {
-            format!("relayed {at} to {next} (not equipped)")
-        }
-        State::Expanded => format!("expanded by {host} {at} to others"),
+        State::Accepted => format!(
+            "accepted by {host} {at}{waited}, {}",
+            quiet(recipient, message, view)
+        ),
+        State::Relayed => format!("relayed {at} to {next} ({NOT_ASKED}){waited}"),
+        State::Expanded => format!("expanded by {host} {at} to others{waited}"),
         State::Delivered => match recipient.deliveries {
             0 | 1 => format!("delivered {at} by {host}{waited}"),
             2 => format!("delivered twice, first {at} by {host}{waited}"),
@@ -86,28 +93,34 @@ fn told(recipient: &Recipient, message: &Message, view: &View) -> String {
     }
 }
 
-/// What came before the end at the last host, such as `, after 1 refusal and at least 2 delays`.
-fn waited(recipient: &Recipient) -> String {
-    let and = match recipient.refusals {
-        0 => ", after",
-        _ => " and",
-    };
+/// What came before that: delays at the last host, and refusals anywhere, such as `, after at least 2 delays and 1 refusal`.
+fn waited(recipient: &Recipient, message: &Message) -> String {
     // Not every attempt is told of.
     let delays = match recipient.delays {
-        0 => String::new(),
-        1 => format!("{and} at least 1 delay"),
-        n => format!("{and} at least {n} delays"),
+        0 => return refused(recipient, message),
+        1 => "1 delay".to_owned(),
+        n => format!("{n} delays"),
     };
-    refused(recipient) + &delays
+    let refused = refused(recipient, message).replacen(", after", " and", 1);
+    format!(", after at least {delays}{refused}")
 }
 
-/// That it was refused there before, and tried again.
-fn refused(recipient: &Recipient) -> String {
-    match recipient.refusals {
-        0 => String::new(),
-        1 => ", after 1 refusal".to_owned(),
-        n => format!(", after {n} refusals"),
-    }
+/// That it was refused before and tried again, and where that was not at the host that told last.
+fn refused(recipient: &Recipient, message: &Message) -> String {
+    let times = match &*recipient.refusals {
+        [] => return String::new(),
+        [_] => "1 refusal".to_owned(),
+        all => format!("{} refusals", all.len()),
+    };
+    let mut stays = recipient.refusals.iter().map(|refusal| refusal.stay);
+    let first = stays.next().unwrap_or(recipient.stay);
+    let host = message.stays.get(first).and_then(|s| s.host.as_deref());
+    let at = match host {
+        _ if stays.any(|stay| stay != first) => " on its way".to_owned(),
+        Some(host) if first != recipient.stay => format!(" at {}", plain(host)),
+        _ => String::new(),
+    };
+    format!(", after {times}{at}")
 }
 
 /// When it happened, on the first hop's clock as far as that is known.

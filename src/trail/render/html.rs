@@ -17,7 +17,7 @@ use super::format::rfc3339;
 use super::svg::sign;
 use super::terminal::headline;
 use super::trust;
-use super::verdict::verdict;
+use super::verdict::{addresses, verdict};
 use crate::track::clean::is_hidden;
 use crate::trail::{Message, NotOurs, Outcome, Trails, Truth};
 
@@ -175,11 +175,12 @@ fn line(n: usize, message: &Message, linked: bool, view: &View) -> Markup {
 /// The first recipients, and how many more there are.
 fn to(message: &Message) -> Markup {
     const NAMED: usize = 3;
+    let addresses = addresses(message);
     html! {
-        @for (n, recipient) in message.recipients.iter().take(NAMED).enumerate() {
-            @if n > 0 { ", " } (foreign(&recipient.address))
+        @for (n, address) in addresses.iter().take(NAMED).enumerate() {
+            @if n > 0 { ", " } (foreign(address))
         }
-        @if message.recipients.len() > NAMED { " and " (message.recipients.len() - NAMED) " more" }
+        @if addresses.len() > NAMED { " and " (addresses.len() - NAMED) " more" }
     }
 }
 

@@ -33,6 +33,7 @@
 //!       "deliveries": 1,
 //!       "later_us": null,
 //!       "apart": { "state": "delivered", "host": "mx9.example.info", "at": "2026-11-23T17:05:11.810000Z", "at_us": 1795453511810000 },
+//!       "also_failed": { "state": "failed", "host": "mx2.example.com", "at": "2026-11-23T16:05:12.730000Z", "at_us": 1795449912730000 },
 //!       "origin": { "state": "signed", "domain": "example.net", "vouches": true },
 //!       "custody": { "host": "mx4.example.net", "since": "2026-11-23T16:05:11.810000Z", "since_us": 1795449911810000, "since_first": { "low_us": 1795449911849400, "high_us": 1795449911850600 }, "silence": "awaited" },
 //!       "way": [{
@@ -133,7 +134,7 @@
 //! `clock.offset` holds for no other moment. Durations inside a hop (`dwell_us`) need no other correction.
 //!
 //! **Events** of a step (`event`): `accepted` taken in by the hop's MTA; `transferred` to a next hop that
-//! reports; `relayed` to one that does not; `expanded` to other addresses, an alias or a list; `delayed`
+//! reports; `relayed` to one that was not asked to; `expanded` to other addresses, an alias or a list; `delayed`
 //! and to be tried again, told once for each reason and now and then, not at each attempt (`delays` counts those told);
 //! `held` and not seen leaving; `looped` back at a hop
 //! that had it before, which follows it no further; `failed` for good; `delivered` to the mail store.
@@ -147,17 +148,18 @@
 //!
 //! **Custody** of a recipient (`custody`) is who was last known to have the message, by what hops told: `host` since
 //! `since_us` (of the clock of the host that told; `since_first` is where that lies on the first hop's clock, `null` if
-//! nobody can say), and in `silence` why nothing more is known: `not-equipped`, it does
-//! not report; `awaited`; `silent`, it should have reported by now; `silent-on-this`, it reported on others that came
-//! with it; `left-out`, a report in its name stands in `not_ours`. `null` where nobody has it: it arrived, failed, or was
-//! sent on to others.
+//! nobody can say), and in `silence` why nothing more is known: `not-equipped`, it was not asked to report, since it
+//! does not offer TRACK, or members of an alias went with it, or the request ended there; `awaited`; `silent`, it should
+//! have reported by now (not said of one that told of the arrival, which is mostly all it sees); `silent-on-this`, it
+//! reported on others that came with it; `left-out`, a report in its name stands in `not_ours`. `null` where nobody has
+//! it: it arrived, failed, or was sent on to others.
 //!
 //! **The time** of a recipient (`way`): for each hop on the way, the first one first, what it took on the `wire` to it and
 //! inside it (`dwell_us`), and in `parts` what the latter is made of, in the order it happened: `filter`, all here and not
 //! yet taken, as the MTA and what filters before its queue look at it; `content-filter`,
 //! until the hop's own filter handed it back; `queue`, until the first attempt; `attempt`, from
 //! MAIL to the last octet or to the reply that ended it; `put-off`, until the next attempt after one that the next hop
-//! put off, `greylisted` where that hop called it so. What the way there took before MAIL, connecting and greeting, is in
+//! put off, `greylisted` where that hop called it so, `refused` where it refused it for good. What the way there took before MAIL, connecting and greeting, is in
 //! the wait in front of it. How much of each part the hop spent waiting for the next hop's replies, and so is not its own
 //! doing, is in `awaited_us`.
 //!
@@ -304,7 +306,7 @@ pub struct RecipientJson<'a> {
     pub reply: Option<&'a str>,
     /// Attempts told of that put it off at that host.
     pub delays: usize,
-    /// How often that host told that it was refused for good, and then tried again.
+    /// How often a hop told that it was refused for good, and then tried again.
     pub refusals: usize,
     /// How often hops told that they delivered it.
     pub deliveries: usize,
@@ -312,7 +314,9 @@ pub struct RecipientJson<'a> {
     /// was sent apart, or sent again by somebody; `null` within a second.
     pub later_us: Option<i64>,
     /// What else a hop tells of it that nobody is known to have handed the message to.
-    pub apart: Option<ApartJson<'a>>,
+    pub apart: Option<ElsewhereJson<'a>>,
+    /// What a hop that was handed it tells of its failure, where `state` is another: of a copy, or one hop contradicts another.
+    pub also_failed: Option<ElsewhereJson<'a>>,
     /// Who signed the report that tells this (DKIM).
     pub origin: OriginJson<'a>,
     /// Who was last known to have it, if anybody.
@@ -321,9 +325,9 @@ pub struct RecipientJson<'a> {
     pub way: Vec<WayJson>,
 }
 
-/// What a hop tells of a recipient that nobody is known to have handed the message to.
+/// What a hop tells of the end for a recipient beside what counts.
 #[derive(Debug, Serialize)]
-pub struct ApartJson<'a> {
+pub struct ElsewhereJson<'a> {
     /// `delivered` or `failed`.
     pub state: State,
     /// The host that tells.

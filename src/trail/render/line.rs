@@ -3,7 +3,7 @@
 use compact_str::CompactString;
 
 use super::View;
-use super::verdict::verdict;
+use super::verdict::{addresses, verdict};
 use crate::trail::{Message, Outcome, Truth};
 
 /// A message in a list.
@@ -21,14 +21,13 @@ pub struct Line {
     pub is_settled: bool,
     /// What became of it, in short.
     pub verdict: String,
-    /// Its recipients.
+    /// Its recipients, in the order in which the verdict speaks of them.
     pub addresses: Vec<CompactString>,
 }
 
 impl Line {
     /// What it says of a message.
     pub fn of(message: &Message, view: &View) -> Self {
-        let addresses = message.recipients.iter().map(|r| r.address.clone());
         Self {
             id: message.id.as_str().to_owned(),
             when_us: message.sent_or_arrived_us(),
@@ -36,7 +35,7 @@ impl Line {
             outcome: message.outcome(),
             is_settled: message.is_settled(),
             verdict: verdict(message, view, true),
-            addresses: addresses.collect(),
+            addresses: addresses(message),
         }
     }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus};
-use crate::trail::Stay;
+use crate::trail::refusal::TriedAgain;
+use crate::trail::{Message, Stay};
 
 /// What a stay tells of one moment.
 pub enum Moment<'a> {
@@ -18,14 +19,14 @@ pub enum Moment<'a> {
 
 /// Everything a stay tells in the order of its clock, µs; nothing stands before its own arrival, whatever
 /// the clock did meanwhile.
-pub fn moments(stay: &Stay) -> Vec<(i64, Moment<'_>)> {
+pub fn moments<'a>(message: &Message, stay: &'a Stay) -> Vec<(i64, Moment<'a>)> {
     let mut arrivals: BTreeMap<i64, Vec<&HopReport>> = BTreeMap::new();
     for step in &stay.steps {
         arrivals.entry(step.arrived_us()).or_default().push(step);
     }
     let fates = stay.steps.iter().flat_map(|step| {
         let at_us = |group: &[&RecipientStatus]| group.first().map(|first| fate_us(step, first));
-        groups(step).into_iter().filter_map(move |group| {
+        groups(message, step).into_iter().filter_map(move |group| {
             let at_us = at_us(&group)?.max(step.arrived_us());
             Some((at_us, Moment::Fate(step, group)))
         })
@@ -52,12 +53,14 @@ pub fn moments(stay: &Stay) -> Vec<(i64, Moment<'_>)> {
 }
 
 /// The recipients of a step, those who fared alike together.
-fn groups(step: &HopReport) -> Vec<Vec<&RecipientStatus>> {
+fn groups<'a>(message: &Message, step: &'a HopReport) -> Vec<Vec<&'a RecipientStatus>> {
+    let tried_again = TriedAgain::after(step, message);
+    let is_like = |a, b| alike(step, a, b) && tried_again.has(a) == tried_again.has(b);
     let mut groups: Vec<Vec<&RecipientStatus>> = Vec::new();
     for recipient in &step.recipients {
         let same = groups
             .iter_mut()
-            .find(|g| g.first().is_some_and(|f| alike(step, f, recipient)));
+            .find(|g| g.first().is_some_and(|f| is_like(f, recipient)));
         match same {
             Some(group) => group.push(recipient),
             None => groups.push(vec![recipient]),

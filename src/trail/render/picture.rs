@@ -11,6 +11,8 @@ use super::words::whose;
 use crate::track::address::key;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 use crate::trail::custody::is_told_of_others;
+use crate::trail::refusal::TriedAgain;
+use crate::trail::spent;
 use crate::trail::{Message, State, Stay};
 use compact_str::CompactString;
 
@@ -67,8 +69,13 @@ pub struct Track {
     pub whom: Vec<CompactString>,
     /// When the message came in, µs.
     pub from_us: i64,
-    /// When attempts were put off, µs; from the first of them on it was not this hop that took the time.
+    /// When attempts were put off, or refused and then made again, µs; from the first of them on it was not this hop that
+    /// took the time.
     pub delays_us: Vec<i64>,
+    /// One of these was refused.
+    pub refused: bool,
+    /// From when to when the hop waited for answers of the next one, µs, as far as that is known.
+    pub answers_us: Vec<(i64, i64)>,
     /// The last moment told of, µs.
     pub to_us: i64,
     /// What happened then.
@@ -298,6 +305,12 @@ impl Drawing<'_> {
         for track in tracks {
             let times = [&mut track.from_us, &mut track.to_us].into_iter();
             let times = times.chain(&mut track.delays_us);
+            let times = times.chain(
+                track
+                    .answers_us
+                    .iter_mut()
+                    .flat_map(|(from, to)| [from, to]),
+            );
             times.for_each(|us| *us = us.saturating_sub(ahead_us));
         }
         placed
@@ -367,7 +380,10 @@ fn tracks(message: &Message, n: usize, stay: &Stay) -> Vec<Track> {
         let whom = story.first().map(|(_, g)| g.original.clone());
         let place = *alike.entry(key).or_insert(tracks.len());
         if place == tracks.len() {
-            tracks.push(track(&story, &own, &followed));
+            tracks.push(Track {
+                answers_us: answers_us(message, n, &story),
+                ..track(message, &story, &own, &followed)
+            });
         }
         if let Some(track) = tracks.get_mut(place) {
             track.whom.extend(whom);
@@ -379,20 +395,27 @@ fn tracks(message: &Message, n: usize, stay: &Stay) -> Vec<Track> {
 
 /// What the steps tell of one recipient.
 fn track(
+    message: &Message,
     story: &[(&HopReport, &RecipientStatus)],
     own: &HashSet<StepId>,
     followed: &HashSet<StepId>,
 ) -> Track {
     let steps = || story.iter().map(|(step, _)| *step);
     let from_us = steps().map(HopReport::arrived_us).min().unwrap_or_default();
-    let delays = story.iter().filter(|(_, g)| g.event == Event::Delayed);
-    let delays = delays.map(|(step, g)| fate_us(step, g).max(from_us));
+    let refused =
+        |told: &&(&HopReport, &RecipientStatus)| TriedAgain::after(told.0, message).has(told.1);
+    let put_off = story
+        .iter()
+        .filter(|told| told.1.event == Event::Delayed || refused(told));
+    let delays = put_off.map(|(step, g)| fate_us(step, g).max(from_us));
     let last = story.last().map_or(End::Left, |(_, g)| End::of(g.event));
     let went_on = steps().any(|step| followed.contains(&step.step));
     Track {
         whom: Vec::new(),
         from_us,
         delays_us: delays.collect(),
+        refused: story.iter().any(|told| refused(&told)),
+        answers_us: Vec::new(),
         to_us: ended_us(story).max(from_us),
         end: if last == End::Stays && went_on {
             End::Left
@@ -402,6 +425,25 @@ fn track(
         giver: steps().filter_map(|s| s.parent).find(|p| !own.contains(p)),
         steps: steps().map(|step| step.step).collect(),
     }
+}
+
+/// When answers of the next hop were waited for on the way to what is told last: at the end of each part of the time.
+fn answers_us(
+    message: &Message,
+    n: usize,
+    story: &[(&HopReport, &RecipientStatus)],
+) -> Vec<(i64, i64)> {
+    let leg = story
+        .last()
+        .map(|(step, group)| (step.arrived_us(), spent::leg(message, n, step, group)));
+    let (mut at_us, parts) = leg
+        .map(|(at_us, leg)| (at_us, leg.parts))
+        .unwrap_or_default();
+    let answers = parts.iter().filter_map(|part| {
+        at_us = at_us.saturating_add(part.us);
+        (part.awaited_us > 0).then(|| (at_us.saturating_sub(part.awaited_us), at_us))
+    });
+    answers.collect()
 }
 
 /// When the last that is told of a recipient happened, µs.

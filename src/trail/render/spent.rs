@@ -277,7 +277,7 @@ fn awaited(part: &Part, us: i64, view: &View) -> Row {
     let is_one = part
         .parts
         .iter()
-        .all(|p| !matches!(p.kind, Kind::PutOff | Kind::Greylisted));
+        .all(|p| !matches!(p.kind, Kind::PutOff | Kind::Greylisted | Kind::Refused));
     let next = part.next.as_deref().filter(|_| is_one);
     let whose = next.map_or_else(
         || "the next hop".to_owned(),
@@ -318,6 +318,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::Attempt => "offered to the next hop",
         Kind::PutOff => "put off by the next hop",
         Kind::Greylisted => "greylisted by the next hop",
+        Kind::Refused => "kept after a refusal",
     }
 }
 
@@ -332,7 +333,7 @@ fn beyond(
         State::OnItsWay if silence == Some(Silence::LeftOut) => "report left out",
         State::OnItsWay if is_told_of_others(message, recipient) => "no report on this recipient",
         State::OnItsWay => "no report yet",
-        State::Relayed => "does not report",
+        State::Relayed => "no reports",
         _ => return None,
     };
     let name = recipient

@@ -1,8 +1,8 @@
 //! The picture of the way as SVG, for a page that brings the style sheet (`html/page.css`): everything lies at a
 //! share of the width, so that bars stretch with the page and letters do not.
 //!
-//! Colour never says anything alone: inside a hop is a thick bar, waiting for the next server a striped line,
-//! an end has its sign.
+//! Colour never says anything alone: inside a hop is a thick bar, hollow where the hop waited for the next server's
+//! answers, what that put off a striped line, an end has its sign.
 
 mod axis;
 mod signs;
@@ -12,6 +12,7 @@ use maud::{Markup, html};
 
 use super::format::{cut, duration};
 use super::picture::{End, Lane, Leg, Picture, Placed, Track};
+use super::verdict::NOT_ASKED;
 use axis::Scale;
 pub use signs::{legend, sign};
 
@@ -168,7 +169,7 @@ fn told(lane: &Lane, track: &Track) -> String {
     match (lane.placed, track.end) {
         (_, End::Silent) => "no report yet".to_owned(),
         (_, End::SilentOnThis) => "no report on this recipient".to_owned(),
-        (_, End::Mute) => "sends no reports".to_owned(),
+        (_, End::Mute) => NOT_ASKED.to_owned(),
         (Placed::NoReport, _) => "no report came".to_owned(),
         (_, End::Waits) => "waiting, to be tried again".to_owned(),
         (_, End::Stays) => "nothing since".to_owned(),
@@ -201,6 +202,7 @@ fn bar(lane: &Lane, track: &Track, y: usize, scale: &Scale) -> Markup {
     let middle = y + BAR / 2;
     let waits_us = track.delays_us.iter().copied().min();
     let inside_us = waits_us.unwrap_or(track.to_us);
+    let put_off = put_off(track.refused);
     let waited_us = (track.end != End::Waits).then_some(track.to_us);
     let x = scale.x(track.from_us);
     html! {
@@ -214,13 +216,37 @@ fn bar(lane: &Lane, track: &Track, y: usize, scale: &Scale) -> Markup {
         }
         @if let Some(from_us) = waits_us {
             line.wait x1=(scale.x(from_us)) y1=(middle) x2=(scale.x_or_edge(waited_us)) y2=(middle) {
-                title { "put off by the next server" }
+                title { (put_off) }
+            }
+        }
+        @for (from_us, to_us) in scale.seen(&track.answers_us) {
+            rect.answers x=(scale.x(from_us)) y=(y + 1) width=(scale.width(from_us, to_us)) height=(BAR - 2) rx="2" {
+                title { (ANSWERS) }
             }
         }
         @if matches!(track.end, End::Stays | End::Silent | End::SilentOnThis) {
             line.dark x1=(scale.x(track.to_us)) y1=(middle) x2=(scale.x_or_edge(None)) y2=(middle) {}
         }
     }
+}
+
+/// What a hollow bar is.
+const ANSWERS: &str = "waiting for the next server's answers";
+
+/// What a striped line is.
+fn put_off(refused: bool) -> &'static str {
+    if refused {
+        "put off by the next server, or refused and kept, until it was tried again"
+    } else {
+        "put off by the next server"
+    }
+}
+
+/// Whether answers are waited for long enough to be seen in a picture.
+pub fn shows_answers(picture: &Picture) -> bool {
+    let scale = Scale::new(picture);
+    let mut tracks = picture.lanes.iter().flat_map(|lane| &lane.tracks);
+    tracks.any(|track| !scale.seen(&track.answers_us).is_empty())
 }
 
 /// How far all times of the row may be off, where that can be seen.

@@ -8,7 +8,7 @@ use super::fates::{Heard, fate, said, stranger, words_by_recipient};
 use super::format::{cut, fill_all, fill_list, plain, put};
 use super::line::Line;
 use super::paint::{Brush, DIM, RED, outcome_style, paint};
-use super::verdict::verdict;
+use super::verdict::{addresses, verdict};
 use super::{TERMINAL_COLUMNS, View, spent, tree, trust};
 use crate::trail::{Message, NotOurs, Outcome, Trails, Truth};
 
@@ -117,12 +117,7 @@ pub fn line(message: &Message, view: &View) -> String {
     let id = plain(message.id.as_str());
     let style = outcome_style(message.outcome());
     let verdict = paint(style, &verdict(message, view, false));
-    let addresses: Vec<_> = message
-        .recipients
-        .iter()
-        .map(|r| r.address.clone())
-        .collect();
-    let names = paint(DIM, &names(&addresses, usize::MAX));
+    let names = paint(DIM, &names(&addresses(message), usize::MAX));
     format!("{id}  {}  {verdict}  {names}\n", mark(message.truth))
 }
 

@@ -100,7 +100,7 @@ impl Tree<'_> {
             let lines = fill_all(&protection, self.room(rail, 0));
             self.lines(rail, lines, None, DIM);
         }
-        for (_, moment) in moments(stay) {
+        for (_, moment) in moments(self.message, stay) {
             match moment {
                 Moment::Arrival(steps) => self.arrival(n, &steps, rail),
                 Moment::Filtered(step) => self.filtered(n, step, rail),

@@ -1,6 +1,9 @@
 //! The answer in one line: what became of a message.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+
+use compact_str::CompactString;
 
 use super::View;
 use super::format::{bounded, duration, plain, put};
@@ -16,6 +19,10 @@ const LOOP_FROM: usize = 2;
 
 /// Of the whole time, what less than one in so many is not worth telling.
 pub const TOLD_OF: i64 = 20;
+
+/// Of a hop that was given the message without TRACK: it does not offer that, or the request ended there, or members of an
+/// alias went with it (RFC 3886, 4.2). Which of these is not told.
+pub const NOT_ASKED: &str = "not asked to report";
 
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
 /// Fewer words where `short`, and no more of a host's name than tells it from others.
@@ -44,11 +51,49 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
     text
 }
 
-/// A phrase for all recipients of whom the same is known.
+/// A phrase for all recipients of whom the same is known, in the order of the first of each.
 fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
+    let mut groups: Vec<Vec<Known>> = Vec::new();
+    let mut places = BTreeMap::new();
+    for known in worst_first(message) {
+        let place = *places.entry(told(&known, message)).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => group.push(known),
+            None => groups.push(vec![known]),
+        }
+    }
+    let part = |same: &Vec<Known>| part(same, message, view, short);
+    groups.iter().filter_map(part).collect()
+}
+
+/// What a phrase tells of a recipient: what others say, or where it is, and what is to be said beside that.
+fn told<'a>(
+    (recipient, word): &Known<'a>,
+    message: &Message,
+) -> (Option<Said>, Option<Place<'a>>, String) {
+    let handed_on = matches!(recipient.state, State::OnItsWay | State::Relayed);
+    let next = recipient.remote.as_deref().filter(|_| handed_on);
+    let somewhere = word.is_none() && recipient.state != State::Delivered;
+    let place = somewhere.then(|| (recipient.state, recipient.host.as_str(), next));
+    (said(*word), place, doubts(recipient, message))
+}
+
+/// How far, at which host, and to which next one it was handed where that has it.
+type Place<'a> = (State, &'a str, Option<&'a str>);
+
+/// The addresses of the recipients in the order in which the verdict speaks of them.
+pub fn addresses(message: &Message) -> Vec<CompactString> {
+    // Mostly there is but one.
+    if let [only] = &*message.recipients {
+        return vec![only.address.clone()];
+    }
+    let sorted = worst_first(message).into_iter();
+    sorted.map(|(r, _)| r.address.clone()).collect()
+}
+
+fn worst_first(message: &Message) -> Vec<Known<'_>> {
     let recipients = message.recipients.iter();
     let mut sorted: Vec<Known> = recipients.map(|r| (r, hearsay(r, message))).collect();
-    let said = |word: Option<&Word>| word.map(|word| word.fate.said);
     sorted.sort_by_cached_key(|(r, word)| {
         (
             r.state != State::Failed,
@@ -58,14 +103,11 @@ fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
             doubts(r, message),
         )
     });
-    let group = |(r, word): &Known| {
-        let somewhere = word.is_none() && r.state != State::Delivered;
-        let somewhere = somewhere.then(|| (r.state, r.host.clone(), r.remote.clone()));
-        (said(*word), somewhere, doubts(r, message))
-    };
-    let groups = sorted.chunk_by(|a, b| group(a) == group(b));
-    let part = |same| part(same, message, view, short);
-    groups.filter_map(part).collect()
+    sorted
+}
+
+fn said(word: Option<&Word>) -> Option<Said> {
+    word.map(|word| word.fate.said)
 }
 
 /// A recipient, and what others say of its end where no hop told of one.
@@ -124,8 +166,11 @@ fn phrase(
         (State::Looped, _) => format!("goes in a ring at {host} {since}"),
         (State::Held, _) => format!("held at {holder} {since}"),
         (State::Delayed, _) => format!("waiting at {holder} {since}"),
-        (State::Relayed, _) if alone => format!("trail ends at {holder} (not equipped)"),
-        (State::Relayed, _) => format!("ending at {holder} (not equipped)"),
+        (State::Relayed, _) => {
+            let trail = if alone { "trail ends" } else { "ending" };
+            let why = if short { "no reports" } else { NOT_ASKED };
+            format!("{trail} at {holder} ({why})")
+        }
         (State::Expanded, _) if short => format!("expanded by {host} to others"),
         (State::Expanded, _) => format!("expanded by {host} to others, where the trail ends"),
         (_, Some(Silence::LeftOut)) if short => {
@@ -140,6 +185,7 @@ fn phrase(
             let who = if short { "it" } else { "this recipient" };
             format!("with {holder} (no report on {who} {since})")
         }
+        (State::Accepted, _) => format!("last known at {holder} {since}"),
         _ if short => format!("on its way, at {holder} {since}"),
         _ => format!("on its way, last in the hands of {holder} {since}"),
     }
@@ -159,7 +205,10 @@ fn since(message: &Message, stay: usize, us: i64, view: &View, short: bool) -> S
 /// What is to be said beside what is told of a recipient.
 fn doubts(recipient: &Recipient, message: &Message) -> String {
     let mut doubts = String::new();
-    if recipient.state == State::Delayed && recipient.refusals > 0 {
+    if recipient.also_failed.is_some() {
+        doubts.push_str(" (also reported failed)");
+    }
+    if recipient.state.outcome() == Outcome::Open && !recipient.refusals.is_empty() {
         doubts.push_str(", after a refusal");
     }
     if message.is_of_doubtful_origin(recipient) {

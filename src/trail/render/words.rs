@@ -4,11 +4,12 @@
 use super::View;
 use super::format::{bounded, clock, duration, nearest, plain, put, unsure};
 use super::moments::{fate_us, over_us};
-use super::verdict::corrected_us;
+use super::verdict::{NOT_ASKED, corrected_us};
 use crate::report::Trace;
 use crate::track::{Event, HopReport, RecipientStatus, Security, own};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::message::Jump;
+use crate::trail::refusal::TriedAgain;
 use crate::trail::ring::ring;
 use crate::trail::spent::is_greylisting;
 use crate::trail::{Message, Stay};
@@ -87,7 +88,8 @@ pub fn filtered(step: &HopReport) -> String {
     text
 }
 
-/// What a step did with recipients who fared alike, and whether a wait that it tells of is over.
+/// What a step did with recipients who fared alike, and whether more happened: a wait that it tells of is over, or it was
+/// refused and tried again.
 pub fn fate(
     message: &Message,
     n: usize,
@@ -98,7 +100,8 @@ pub fn fate(
     let Some(first) = group.first() else {
         return (String::new(), false);
     };
-    let mut text = sentence(first);
+    let tried_again = TriedAgain::after(step, message).has(first);
+    let mut text = sentence(first, tried_again);
     let stay = message.stays.get(n);
     let sure = stay.is_some_and(|stay| stay.jump.is_none());
     let over_us = stay.and_then(|stay| over_us(stay, group, fate_us(step, first)));
@@ -122,13 +125,16 @@ pub fn fate(
             );
         }
     }
+    if tried_again {
+        text.push_str(", and tried again");
+    }
     if first.event == Event::Expanded {
         text.push_str(", where the trail ends");
     }
     if let Some(pause) = told_pause(step.pause_out_us()).filter(|_| leaves(first.event)) {
         put(&mut text, format_args!(", which took it {pause} later"));
     }
-    (text, over_us.is_some())
+    (text, over_us.is_some() || tried_again)
 }
 
 /// What was said to it, and by whom.
@@ -282,7 +288,7 @@ fn leaves(event: Event) -> bool {
     matches!(event, Event::Transferred | Event::Relayed)
 }
 
-fn sentence(recipient: &RecipientStatus) -> String {
+fn sentence(recipient: &RecipientStatus, tried_again: bool) -> String {
     let next = recipient
         .remote_mta
         .as_deref()
@@ -290,12 +296,13 @@ fn sentence(recipient: &RecipientStatus) -> String {
     match recipient.event {
         Event::Accepted => "accepted".to_owned(),
         Event::Transferred => format!("transferred to {next}"),
-        Event::Relayed => format!("relayed to {next} (not equipped)"),
+        Event::Relayed => format!("relayed to {next} ({NOT_ASKED})"),
         Event::Expanded => "expanded to addresses not shown".to_owned(),
         Event::Delayed if is_greylisting(recipient) => format!("greylisted by {next}"),
         Event::Delayed => format!("delayed by {next}"),
         Event::Looped => "back again".to_owned(),
         Event::Held => "held, not seen leaving".to_owned(),
+        Event::Failed if tried_again => format!("refused by {next}"),
         Event::Failed => format!("failed: refused by {next}"),
         Event::Delivered => "delivered".to_owned(),
     }

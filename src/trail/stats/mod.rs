@@ -3,8 +3,10 @@
 //! Must not know where messages come from, nor how figures are shown.
 
 mod compare;
+mod left_out;
 mod sample;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
@@ -12,12 +14,14 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::clock::Bounds;
+use super::refusal::TriedAgain;
 use super::spent::own_us;
 use super::way::{total, way};
 use super::{Message, Outcome, Recipient, State, Stay, Truth};
 use crate::track::address::key;
 use crate::track::{Event, HopReport};
 pub use compare::{Change, News, compare};
+pub use left_out::LeftOut;
 pub use sample::{Percentiles, Sample};
 
 /// What figures are about.
@@ -66,8 +70,10 @@ pub struct Tally {
     pub octets: u64,
     /// Recipients whose message was delivered; of a hop or a pair: there.
     pub delivered: u64,
-    /// For whom it failed.
+    /// For whom it failed. What was refused and tried again is none of it.
     pub failed: u64,
+    /// Refusals for good after which it was tried again, as far as told of.
+    pub refused: u64,
     /// Attempts that put it off, as far as told of.
     pub delayed: u64,
     /// Messages that left the hop; one that came back may have left it more than once.
@@ -76,11 +82,11 @@ pub struct Tally {
     pub departures: u64,
     /// Messages that came to the hop again.
     pub loops: u64,
-    /// Times the next hop was given a message and offered TRACK, so that its report is to be expected.
+    /// Times the next hop was given a message and asked to report, so that its report is to be expected.
     pub handed: u64,
     /// Times that report came.
     pub heard: u64,
-    /// Times the next hop was given a message and did not offer TRACK.
+    /// Times the next hop was given a message and not asked to report.
     pub relayed: u64,
     /// At a hop the time inside without the wait for the next hop's replies, of a pair the time on the wire, else the whole way.
     pub time: Sample,
@@ -91,6 +97,25 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// What became of the recipients of a step at its hop, and how long that took.
+    fn add_fates(&mut self, message: &Message, stay: &Stay, step: &HopReport) {
+        let tried_again = TriedAgain::after(step, message);
+        for group in &step.recipients {
+            let refused = tried_again.has(group);
+            self.delivered += u64::from(group.event == Event::Delivered);
+            self.failed += u64::from(group.event == Event::Failed && !refused);
+            self.refused += u64::from(refused);
+            self.delayed += u64::from(group.event == Event::Delayed);
+            if !group.event.is_final() || refused {
+                continue;
+            }
+            match own_us(stay, step, group) {
+                Some(us) => self.time.add(us),
+                None => self.unsure += u64::from(stay.jump.is_some()),
+            }
+        }
+    }
+
     fn join(&mut self, other: Self) {
         self.reports += other.reports;
         self.messages += other.messages;
@@ -98,6 +123,7 @@ impl Tally {
         self.octets = self.octets.saturating_add(other.octets);
         self.delivered += other.delivered;
         self.failed += other.failed;
+        self.refused += other.refused;
         self.delayed += other.delayed;
         self.left += other.left;
         self.departures += other.departures;
@@ -187,11 +213,8 @@ impl Stats {
     fn add_visits(&mut self, message: &Message, host: &str, visits: &[usize], day: Option<Date>) {
         let stays = || visits.iter().filter_map(|n| message.stays.get(*n));
         let steps = || stays().flat_map(|stay| &stay.steps);
-        let groups = || {
-            let steps = stays().flat_map(|stay| stay.steps.iter().map(move |step| (stay, step)));
-            steps.flat_map(|(stay, step)| step.recipients.iter().map(move |r| (stay, step, r)))
-        };
-        let recipients: HashSet<_> = groups().map(|(_, _, r)| key(&r.original)).collect();
+        let groups = steps().flat_map(|step| &step.recipients);
+        let recipients: HashSet<_> = groups.map(|r| key(&r.original)).collect();
         let left = |stay: &&Stay| stay.steps.iter().any(leaves);
         let is_again = |n: &&usize| loops(message, **n);
         let tally = self.tally(Table::Hop, day, host, None);
@@ -203,16 +226,9 @@ impl Stats {
         tally.loops += count(visits.iter().filter(is_again).count());
         tally.left += count(stays().filter(left).count());
         tally.departures += count(steps().filter(|step| leaves(step)).count());
-        for (stay, step, group) in groups() {
-            tally.delivered += u64::from(group.event == Event::Delivered);
-            tally.failed += u64::from(group.event == Event::Failed);
-            tally.delayed += u64::from(group.event == Event::Delayed);
-            if !group.event.is_final() {
-                continue;
-            }
-            match own_us(stay, step, group) {
-                Some(us) => tally.time.add(us),
-                None => tally.unsure += u64::from(stay.jump.is_some()),
+        for stay in stays() {
+            for step in &stay.steps {
+                tally.add_fates(message, stay, step);
             }
         }
     }
@@ -243,7 +259,14 @@ impl Stats {
             tally.recipients += count(step.recipients.len());
             tally.octets = tally.octets.saturating_add(step.size.unwrap_or(0));
             tally.delivered += of(Event::Delivered);
-            tally.failed += of(Event::Failed);
+            let tried_again = TriedAgain::after(step, message);
+            let refused = step
+                .recipients
+                .iter()
+                .filter(|group| tried_again.has(group));
+            let refused = count(refused.count());
+            tally.failed += of(Event::Failed) - refused;
+            tally.refused += refused;
             tally.delayed += of(Event::Delayed);
             tally.handed += u64::from(of(Event::Transferred) > 0);
             tally.heard += u64::from(of(Event::Transferred) > 0 && child.is_some());
@@ -262,6 +285,7 @@ impl Stats {
         let originator = message.originator.as_deref().unwrap_or_default();
         let client = message.client.as_deref().unwrap_or_default();
         let mut seen = HashSet::new();
+        let delays = delays(message);
         for recipient in &message.recipients {
             let domain = domain(&recipient.address);
             let (hosts, whole) = route(message, recipient);
@@ -270,7 +294,8 @@ impl Stats {
                 reports: count(steps().count()),
                 octets: steps().find_map(|step| step.size).unwrap_or(0),
                 outcome: message.outcome_for(recipient),
-                delays: count(recipient.delays),
+                delays: delays.get(&key(&recipient.address)).copied().unwrap_or(0),
+                refusals: count(recipient.refusals.len()),
                 whole: None,
             };
             // A message counts once in each line, however many of its recipients do.
@@ -336,6 +361,7 @@ struct Share {
     octets: u64,
     outcome: Outcome,
     delays: u64,
+    refusals: u64,
     /// How long its whole way took.
     whole: Option<Bounds>,
 }
@@ -351,6 +377,7 @@ impl Share {
         tally.delivered += u64::from(self.outcome == Outcome::Delivered);
         tally.failed += u64::from(self.outcome == Outcome::Failed);
         tally.delayed += self.delays;
+        tally.refused += self.refusals;
         if let Some(whole) = self.whole {
             tally.time.add_within(whole);
         }
@@ -407,6 +434,17 @@ fn route(message: &Message, recipient: &Recipient) -> (String, Option<Bounds>) {
     let delivered = message.outcome_for(recipient) == Outcome::Delivered;
     let whole = total(&parts).filter(|_| from_start && delivered);
     (hosts.join(ONWARD), whole)
+}
+
+/// How often each recipient was put off at any hop, as far as told of.
+fn delays(message: &Message) -> HashMap<Cow<'_, str>, u64> {
+    let steps = message.stays.iter().flat_map(|stay| &stay.steps);
+    let groups = steps.flat_map(|step| &step.recipients);
+    let mut delays = HashMap::new();
+    for group in groups.filter(|group| group.event == Event::Delayed) {
+        *delays.entry(key(&group.original)).or_default() += 1;
+    }
+    delays
 }
 
 /// The domain of an address, in lower case.

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use super::world::{HOP1, HOP2, HOP3, Leg, SENT_MS, read, read_by, three_hops, view};
 use crate::track::{Event, HopReport, StepId, TrackingId};
 use crate::trail::render::stats::{rows, terminal};
-use crate::trail::stats::{Change, Stats, Table, compare};
+use crate::trail::stats::{Change, LeftOut, Stats, Table, compare};
 use crate::trail::{Trails, Truth};
 
 const DAY_MS: u64 = 86_400_000;
@@ -111,13 +111,25 @@ fn plain(text: &str) -> String {
 #[test]
 fn for_people() {
     let trails = read(&mailbox());
-    insta::assert_snapshot!(plain(&terminal::draw(stats(&trails, false), 2, &view())));
+    let left_out = LeftOut {
+        unproved: 2,
+        beside_proved: 1,
+    };
+    insta::assert_snapshot!(plain(&terminal::draw(
+        stats(&trails, false),
+        left_out,
+        &view()
+    )));
 }
 
 #[test]
 fn by_day() {
     let trails = read(&mailbox());
-    insta::assert_snapshot!(plain(&terminal::draw(stats(&trails, true), 0, &view())));
+    insta::assert_snapshot!(plain(&terminal::draw(
+        stats(&trails, true),
+        LeftOut::default(),
+        &view()
+    )));
 }
 
 #[test]
@@ -274,7 +286,11 @@ fn hostile_names_are_shown_safely() {
         report.reporting_mta = format!("=HYPERLINK({}\u{1b}[31m", "x".repeat(300)).into();
     }
     let trails = read(&reports);
-    plain(&terminal::draw(stats(&trails, false), 0, &view()));
+    plain(&terminal::draw(
+        stats(&trails, false),
+        LeftOut::default(),
+        &view(),
+    ));
     let csv = rows::csv(stats(&trails, false));
     assert!(csv.contains(",'=HYPERLINK("), "{csv}");
     assert!(!csv.contains(",=") && !csv.contains("\"="), "{csv}");
@@ -292,13 +308,91 @@ fn unproved_messages_are_open() {
     assert_eq!(trails.messages[0].truth, Truth::Unproved);
     let figures = stats(&trails, false);
     assert_eq!((figures.all.recipients, figures.all.delivered), (1, 0));
-    let text = plain(&terminal::draw(figures, 0, &view()));
+    let text = plain(&terminal::draw(figures, LeftOut::default(), &view()));
     assert!(
         text.contains("? 1 message of these not proved to be yours"),
         "{text}"
     );
     let nothing = Stats::new(TimeZone::UTC, false);
-    assert!(plain(&terminal::draw(nothing, 0, &view())).starts_with("0 messages"));
+    assert!(plain(&terminal::draw(nothing, LeftOut::default(), &view())).starts_with("0 messages"));
+}
+
+/// A hop that keeps what was refused for good, and tries it again, has not failed.
+#[test]
+fn a_refusal_that_was_tried_again_is_no_failure() {
+    let bob = |event| [("bob@example.net", event)];
+    let tried = |step, went_ms, event| Leg { went_ms, ..HOP1 }.report(step, None, &bob(event));
+    let mut reports = vec![
+        tried(1, 480, Event::Failed),
+        tried(2, 60_480, Event::Failed),
+        tried(3, 300_480, Event::Transferred),
+    ];
+    let figures = |reports: &[HopReport]| {
+        let trails = read(reports);
+        let text = plain(&terminal::draw(
+            stats(&trails, false),
+            LeftOut::default(),
+            &view(),
+        ));
+        let rows = rows::rows(stats(&trails, false));
+        let told = rows.iter().filter(|row| row.failed + row.refused > 0);
+        let told = told.map(|row| (row.table, row.failed, row.refused, row.times));
+        (told.collect::<Vec<_>>(), text)
+    };
+    let (told, text) = figures(&reports);
+    let tables = [
+        Table::Hop,
+        Table::Pair,
+        Table::Originator,
+        Table::Destination,
+        Table::Route,
+        Table::Day,
+    ];
+    let refused = tables.map(|table| (table, 0, 2, usize::from(table == Table::Hop)));
+    assert_eq!(
+        told.iter()
+            .filter(|t| t.0 != Table::Client)
+            .copied()
+            .collect::<Vec<_>>(),
+        refused
+    );
+    for words in [
+        "? mx1.example.org: 2 refusals not counted as failed: it tried again",
+        "3 transactions, 0 % reported by it, 2 refused, then tried again\n",
+    ] {
+        assert!(text.contains(words), "no {words}: {text}");
+    }
+    // The last word is that it failed.
+    reports.pop();
+    let (told, _) = figures(&reports);
+    assert_eq!(told[0], (Table::Hop, 1, 1, 1));
+}
+
+/// A delay counts wherever it was: the mail of a sender that was put off at the first hop was put off.
+#[test]
+fn a_delay_before_the_last_hop_counts() {
+    let bob = |event| [("bob@example.net", event)];
+    let mut reports = slow(0);
+    reports.push(
+        Leg {
+            went_ms: 300,
+            ..HOP1
+        }
+        .report(4, None, &bob(Event::Delayed)),
+    );
+    let rows = rows::rows(stats(&read(&reports), false));
+    let delayed = rows.iter().filter(|row| row.delayed > 0);
+    let tables: BTreeSet<_> = delayed.map(|row| (row.table, row.delayed)).collect();
+    let all = [
+        Table::Hop,
+        Table::Pair,
+        Table::Originator,
+        Table::Client,
+        Table::Destination,
+        Table::Route,
+        Table::Day,
+    ];
+    assert_eq!(tables, BTreeSet::from(all.map(|table| (table, 1))));
 }
 
 /// What a hop's own clock says of the time inside counts as long as nobody set it; a ring counts wherever it shows.
@@ -319,7 +413,11 @@ fn clocks_that_were_set_do_not_count_and_rings_do() {
     assert_eq!(line(&reports, HOP1.host), told(("2", "2", "0")));
     // The first one had left when a clock was set, its own or the third hop's.
     assert_eq!(line(&reports, HOP2.host), told(("2", "1", "0")));
-    let text = plain(&terminal::draw(stats(&read(&reports), false), 0, &view()));
+    let text = plain(&terminal::draw(
+        stats(&read(&reports), false),
+        LeftOut::default(),
+        &view(),
+    ));
     let told_so = format!("? {}: 1 time not counted", HOP2.host);
     assert!(text.contains(&told_so), "{text}");
     let looped = HOP1.report(1, None, &[("bob@example.net", Event::Looped)]);

@@ -166,7 +166,14 @@ fn what_should_have_come_is_called_silent() {
     let relayed = [HOP1.report(1, None, &[("bob@example.net", Event::Relayed)])];
     let (silence, text) = told(&relayed, 20);
     assert_eq!(silence, [Some(Silence::NotEquipped)]);
-    assert_eq!(text, "trail ends at mx2.example.com (not equipped)");
+    assert_eq!(text, "trail ends at mx2.example.com (not asked to report)");
+    // A hop that does not see mail leave tells of its arrival, and that is all that can come.
+    let accepted = [HOP1.report(1, None, &[("bob@example.net", Event::Accepted)])];
+    for minutes in [10, 20] {
+        let (silence, text) = told(&accepted, minutes);
+        assert_eq!(silence, [Some(Silence::Awaited)]);
+        assert_eq!(text, "last known at mx1.example.org since 17:05");
+    }
 }
 
 const POSTFIX: &[u8] = include_bytes!("../../../tests/notices/postfix-failed.eml");

@@ -143,3 +143,42 @@ fn what_strangers_say_under_any_of_its_ids_counts_for_nothing() {
         assert_eq!(foreign.stays.len(), 2, "and the hop that it names");
     }
 }
+
+/// In a mailbox of many people those of one message that the secret proves stay together, what others say beside them still
+/// counts for nothing, and the mail of all others is taken at its word.
+#[test]
+fn what_is_taken_in_on_trust_unproves_nothing() {
+    for others in [0, 1_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let (maildir, cache) = (dir.path().join("mail"), dir.path().join("cache"));
+        deliver(&maildir, others);
+        let foreign = proved_mail_of(7, &Secret::new([9; 32]));
+        put(&maildir.join("new/theirs"), &foreign);
+        let reports = || {
+            let source = Source::at(&maildir).unwrap();
+            Reports::of([source], Some(&secret())).indexed_in(&cache)
+        };
+        let mut own = reports();
+        let before = json::document(&told(&mut own), 0);
+        own.keep();
+        let mut all = reports().on_trust();
+        let trails = told(&mut all);
+        all.keep();
+        assert_eq!(json::document(&told(&mut reports()), 0), before);
+        assert_eq!(trails.not_ours, []);
+        assert_eq!(trails.messages.len(), others + 3);
+        let (proved, trusted): (Vec<_>, Vec<_>) = trails
+            .messages
+            .iter()
+            .partition(|message| message.truth == Truth::Verified);
+        assert_eq!(proved.len(), others + 1);
+        let split = proved.iter().find(|m| m.other_ids.len() == 1).unwrap();
+        assert_eq!((split.outcome(), split.unproved), (Outcome::Delivered, 2));
+        let outcomes: Vec<_> = trusted.iter().map(|m| (m.truth, m.outcome())).collect();
+        let is_taken = |outcome| (Truth::Unverifiable, outcome);
+        assert_eq!(
+            outcomes,
+            [is_taken(Outcome::Open), is_taken(Outcome::Delivered)]
+        );
+    }
+}

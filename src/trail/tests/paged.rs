@@ -7,7 +7,7 @@ use super::heard::with_words_and_claims;
 use super::world::{HOP1, HOP2, HOP3, Leg, read, read_by, secret, three_hops, view};
 use crate::report::Received;
 use crate::track::clean::is_hidden;
-use crate::track::{Event, HopReport, Security, StepId, TrackingId};
+use crate::track::{Event, Exchange, HopReport, Security, StepId, TrackingId};
 use crate::trail::assemble::assemble;
 use crate::trail::render::html::page;
 use crate::trail::{NotOurs, Trails, Why};
@@ -140,6 +140,75 @@ proptest! {
             prop_assert!((0.0..=100.0).contains(&percent), "{}", part);
         }
     }
+}
+
+/// The first hop has the message for more than five seconds, for five of which it waits for the reply to RCPT.
+fn slow_answers() -> Trails {
+    const SLOW_US: i64 = 5_000_000;
+    let slow = |times: &mut [Exchange]| {
+        for (n, exchange) in times.iter_mut().enumerate() {
+            exchange.command_us -= if n <= 2 { SLOW_US } else { 0 };
+            exchange.reply_us -= if n < 2 { SLOW_US } else { 0 };
+        }
+    };
+    let mut reports = three_hops(&["bob@example.net"]);
+    slow(&mut reports[0].times_out);
+    slow(&mut reports[1].times_in);
+    for exchange in &mut reports[0].times_in {
+        exchange.command_us -= SLOW_US;
+        exchange.reply_us -= SLOW_US;
+    }
+    read(&reports)
+}
+
+/// What the next server takes its time for is not drawn as the hop's own doing.
+#[test]
+fn the_wait_for_answers_is_drawn_apart() {
+    let hollow = "Where a bar is hollow the hop waited for answers of the next one.";
+    let told = [
+        hollow,
+        "<rect class=\"answers\"",
+        ">waiting for the next server's answers<",
+    ];
+    let quick = page(&read(&three_hops(&["bob@example.net"])), &view());
+    for words in told {
+        assert!(!quick.contains(words), "{words}");
+    }
+    let slow = page(&slow_answers(), &view());
+    for words in told {
+        assert!(slow.contains(words), "no {words}: {slow}");
+    }
+    // Of the time on the axis, that of the bar: 5.00 s of 7.73.
+    let (_, drawn) = slow.split_once("<rect class=\"answers\" x=\"").unwrap();
+    let (_, drawn) = drawn.split_once("width=\"").unwrap();
+    let (percent, _) = drawn.split_once('%').unwrap();
+    let percent: f64 = percent.parse().unwrap();
+    assert!((61.0..62.0).contains(&percent), "{percent}");
+}
+
+/// What the hop kept after a refusal waits as what was put off does, and is called so.
+#[test]
+fn a_wait_after_a_refusal_is_drawn_as_one() {
+    let bob = |event| [("bob@example.net", event)];
+    let later = Leg {
+        went_ms: 9_480,
+        ..HOP1
+    };
+    let page = page(
+        &read(&[
+            HOP1.report(1, None, &bob(Event::Failed)),
+            later.report(2, None, &bob(Event::Relayed)),
+        ]),
+        &view(),
+    );
+    assert!(page.contains("<line class=\"wait\""), "{page}");
+    let words = "put off by the next server, or refused and kept, until it was tried again";
+    assert_eq!(
+        page.matches(words).count(),
+        2,
+        "the line and the legend: {page}"
+    );
+    assert!(!page.contains("sign failed"), "{page}");
 }
 
 #[test]

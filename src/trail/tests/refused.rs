@@ -4,23 +4,29 @@ use std::collections::BTreeSet;
 
 use super::shown::shown;
 use super::trusted::{judge, keys, mail};
-use super::world::{HOP1, HOP2, Leg, START_US, read, three_hops, view};
+use super::world::{HOP1, HOP2, HOP3, Leg, START_US, read, three_hops, view};
 use crate::track::{Event, HopReport};
-use crate::trail::render::json;
+use crate::trail::render::{json, verdict};
 use crate::trail::spent::{self, Kind};
 use crate::trail::verify::{Agreement, agreement};
 use crate::trail::{Outcome, State, Trails};
 
 const BOB: &str = "bob@example.net";
+const CAROL: &str = "carol@example.net";
 
 /// An attempt of the first hop, so long after the message came, ms.
 fn tried(step: u64, went_ms: i64, event: Event) -> HopReport {
     Leg { went_ms, ..HOP1 }.report(step, None, &[(BOB, event)])
 }
 
+/// What is shown, in one line.
+fn words(shown: &str) -> String {
+    shown.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn bob(trails: &Trails) -> (State, usize, usize) {
     let bob = &trails.messages[0].recipients[0];
-    (bob.state, bob.refusals, bob.delays)
+    (bob.state, bob.refusals.len(), bob.delays)
 }
 
 #[test]
@@ -35,6 +41,21 @@ fn a_later_attempt_undoes_a_refusal() {
     insta::assert_snapshot!(shown(&trails));
     let json = json::document(&trails, view().now_us);
     assert!(json.contains("\"refusals\": 1"), "{json}");
+
+    // As is the next refusal, which is the end if nothing comes of it.
+    let twice = [
+        tried(1, 480, Event::Failed),
+        tried(2, 300_480, Event::Failed),
+    ];
+    assert_eq!(bob(&read(&twice)), (State::Failed, 1, 0));
+
+    // Of two copies both have failed.
+    let mut copies = twice;
+    for exchange in &mut copies[1].times_in {
+        exchange.command_us += 60_000_000;
+        exchange.reply_us += 60_000_000;
+    }
+    assert_eq!(bob(&read(&copies)), (State::Failed, 0, 0));
 
     // The other way about it is the end, and so is what was told at the same time.
     let end = [
@@ -70,9 +91,115 @@ fn what_goes_on_after_a_refusal_is_sound() {
     let [leg] = first.as_slice() else {
         panic!("{legs:?}")
     };
-    let put_off = leg.parts.iter().find(|part| part.kind == Kind::PutOff);
+    let put_off = leg.parts.iter().find(|part| part.kind == Kind::Refused);
     assert!(put_off.unwrap().us > 290_000_000, "{leg:?}");
     insta::assert_snapshot!(shown(&trails));
+}
+
+/// Wherever a later hop has it, what was refused before and tried again is told as that.
+#[test]
+fn a_refusal_on_the_way_is_told_of_where_it_went_on() {
+    let went_ms = 300_480;
+    let next = Leg {
+        came_ms: went_ms,
+        went_ms: went_ms + 300,
+        ..HOP2
+    };
+    let told = |event: Option<Event>| {
+        let mut reports = vec![
+            tried(1, 480, Event::Failed),
+            tried(2, went_ms, Event::Transferred),
+        ];
+        reports.extend(event.map(|event| next.report(3, Some(2), &[(BOB, event)])));
+        let trails = read(&reports);
+        let message = &trails.messages[0];
+        let json = json::document(&trails, view().now_us);
+        assert!(json.contains("\"refusals\": 1"), "{json}");
+        (
+            verdict::verdict(message, &view(), false),
+            words(&shown(&trails)),
+        )
+    };
+    let (verdict, fate) = told(Some(Event::Delayed));
+    assert_eq!(
+        verdict,
+        "waiting at mx2.example.com since 17:10, after a refusal"
+    );
+    assert!(
+        fate.contains("perhaps since, after 1 refusal at mx1.example.org"),
+        "{fate}"
+    );
+    let (verdict, fate) = told(Some(Event::Delivered));
+    assert_eq!(verdict, "delivered in 5 min 0 s");
+    assert!(
+        fate.contains(" by mx2.example.com, after 1 refusal at mx1.example.org"),
+        "{fate}"
+    );
+    let (verdict, fate) = told(None);
+    assert!(verdict.ends_with(", after a refusal"), "{verdict}");
+    assert!(fate.contains(", after 1 refusal, "), "{fate}");
+}
+
+/// Of two who were refused together, one was tried again.
+#[test]
+fn whoever_was_not_tried_again_stands_apart() {
+    let both = [(BOB, Event::Failed), (CAROL, Event::Failed)];
+    let trails = read(&[
+        HOP1.report(1, None, &both),
+        tried(2, 300_480, Event::Relayed),
+    ]);
+    insta::assert_snapshot!(shown(&trails));
+}
+
+/// The second hop did not hear that the third took the message, tries again, and is refused.
+pub fn with_a_copy_that_failed() -> Trails {
+    let bob = |event| [(BOB, event)];
+    let again = Leg {
+        went_ms: 60_000,
+        ..HOP2
+    };
+    let mut reports = three_hops(&[BOB]);
+    reports[1] = HOP2.report(2, Some(1), &bob(Event::Delayed));
+    reports.push(again.report(4, Some(1), &bob(Event::Failed)));
+    read(&reports)
+}
+
+/// A failure that nothing undid is told beside the delivery: a bounce may have come of it.
+#[test]
+fn a_failure_beside_the_delivery_is_told() {
+    let trails = with_a_copy_that_failed();
+    let message = &trails.messages[0];
+    assert_eq!(message.outcome(), Outcome::Delivered);
+    let told = verdict::verdict(message, &view(), false);
+    assert_eq!(told, "delivered (also reported failed) in 2.73 s");
+    let shown = words(&shown(&trails));
+    let fate = " by mx3.example.net; also failed 17:06:09.000 ± 60 ms at mx2.example.com";
+    assert!(shown.contains(fate), "{shown}");
+    let json = json::document(&trails, view().now_us);
+    assert!(json.contains("\"also_failed\": {"), "{json}");
+
+    // One that is proved to have failed has failed, and that is all.
+    let failed = read(&[HOP1.report(1, None, &[(BOB, Event::Failed)])]);
+    assert_eq!(failed.messages[0].recipients[0].also_failed, None);
+}
+
+/// What put off a second copy came after the delivery of the first.
+#[test]
+fn a_delay_after_the_delivery_is_none_before_it() {
+    let delayed_again = |leg: Leg, step, parent, event| {
+        let leg = Leg {
+            came_ms: leg.came_ms + 60_000,
+            went_ms: leg.went_ms + 60_000,
+            ..leg
+        };
+        leg.report(step, parent, &[(BOB, event)])
+    };
+    let mut reports = three_hops(&[BOB]);
+    reports.extend([
+        delayed_again(HOP2, 12, Some(1), Event::Transferred),
+        delayed_again(HOP3, 13, Some(12), Event::Delayed),
+    ]);
+    assert_eq!(bob(&read(&reports)), (State::Delivered, 0, 0));
 }
 
 /// Whoever is shown to have written nothing takes back nothing that a host tells under its signature.

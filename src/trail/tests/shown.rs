@@ -472,6 +472,8 @@ fn the_documentation_shows_every_field() {
         .extend(super::heard::with_words_and_claims().messages);
     let apart = super::apart::with_a_second_start();
     trails.messages.extend(apart.messages);
+    let copy = super::refused::with_a_copy_that_failed();
+    trails.messages.extend(copy.messages);
     trails.messages.extend(super::odd::a_day_ahead().messages);
     trails.not_ours = read_by(
         &three_hops(&["bob@example.net"]),

@@ -113,8 +113,13 @@ fn figure(id: &str, picture: &Picture, message: &Message, view: &View) -> Markup
     } else {
         format!("{hops} rows, one for each hop")
     };
+    let hollow = if svg::shows_answers(picture) {
+        " Where a bar is hollow the hop waited for answers of the next one."
+    } else {
+        ""
+    };
     let description = format!(
-        "Time runs from left to right, from {from} to {to}, in {lanes}. The table below says the same in words."
+        "Time runs from left to right, from {from} to {to}, in {lanes}.{hollow} The table below says the same in words."
     );
     html! {
         figure {
@@ -150,7 +155,7 @@ fn hops(message: &Message, view: &View) -> Markup {
             @for (n, stay) in message.stays.iter().enumerate() {
                 tbody {
                     tr { th.hop scope="rowgroup" colspan="2" { (hop(n, stay, message, view)) } }
-                    @for (_, moment) in moments(stay) { (row(n, &moment, message, view)) }
+                    @for (_, moment) in moments(message, stay) { (row(n, &moment, message, view)) }
                 }
             }
         }

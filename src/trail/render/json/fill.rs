@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::{
-    ApartJson, BoundsJson, ClaimJson, ClockJson, Counts, CustodyJson, Document, ExchangeJson,
+    BoundsJson, ClaimJson, ClockJson, Counts, CustodyJson, Document, ElsewhereJson, ExchangeJson,
     FateJson, HopJson, JumpJson, MessageJson, NotOursJson, OddClockJson, OriginJson, PartJson,
     RecipientJson, SCHEMA, StepJson, TlsJson, WayJson, WordJson,
 };
@@ -12,7 +12,7 @@ use crate::track::clean::is_hidden;
 use crate::track::{Exchange, HopReport, RecipientStatus, Security, TrackingId};
 use crate::trail::clock::{Bounds, Offset};
 use crate::trail::custody::custody;
-use crate::trail::message::{Jump, Word};
+use crate::trail::message::{Elsewhere, Jump, Word};
 use crate::trail::odd::odd_clocks;
 use crate::trail::render::View;
 use crate::trail::render::format::{put, rfc3339};
@@ -123,15 +123,11 @@ fn recipient<'a>(message: &'a Message, recipient: &'a Recipient, now_us: i64) ->
         status: recipient.status.to_string(),
         reply: recipient.reply.as_deref(),
         delays: recipient.delays,
-        refusals: recipient.refusals,
+        refusals: recipient.refusals.len(),
         deliveries: recipient.deliveries,
         later_us: message.came_later_us(recipient),
-        apart: recipient.apart.as_ref().map(|apart| ApartJson {
-            state: apart.state,
-            host: &apart.host,
-            at: rfc3339(apart.at_us),
-            at_us: apart.at_us,
-        }),
+        apart: recipient.apart.as_ref().map(elsewhere),
+        also_failed: recipient.also_failed.as_ref().map(elsewhere),
         origin: origin(message.origin(recipient.step)),
         custody: custody(message, recipient, now_us).map(|custody| CustodyJson {
             host: custody.host,
@@ -143,6 +139,15 @@ fn recipient<'a>(message: &'a Message, recipient: &'a Recipient, now_us: i64) ->
             silence: custody.silence,
         }),
         way: way(message, recipient).into_iter().map(part).collect(),
+    }
+}
+
+fn elsewhere(told: &Elsewhere) -> ElsewhereJson<'_> {
+    ElsewhereJson {
+        state: told.state,
+        host: &told.host,
+        at: rfc3339(told.at_us),
+        at_us: told.at_us,
     }
 }
 

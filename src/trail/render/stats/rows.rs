@@ -39,7 +39,8 @@
 //!     "attempt_p50_us": 9300,
 //!     "attempt_p90_us": 9300,
 //!     "attempt_p99_us": 9300,
-//!     "times_unsure": null
+//!     "times_unsure": null,
+//!     "refused": 0
 //!   }]
 //! }
 //! ```
@@ -120,7 +121,7 @@ pub struct Row {
     pub handed: Option<u64>,
     /// Of a pair: of these, how many the next hop reported on.
     pub heard: Option<u64>,
-    /// Of a pair: transactions that the next hop took without offering TRACK.
+    /// Of a pair: transactions that the next hop took without being asked to report.
     pub relayed: Option<u64>,
     /// How many times the percentiles are of: at a hop, from arrival to departure or end without what it waited for the
     /// next hop's replies, by the hop's own clock and so exact, one for each recipient; of a pair, on the wire, one for each transaction; else from the first hop's
@@ -148,6 +149,8 @@ pub struct Row {
     pub attempt_p99_us: Option<i64>,
     /// Of a hop: times that are not among `times`, since a clock may have been set meanwhile.
     pub times_unsure: Option<u64>,
+    /// Refusals for good after which it was tried again, as far as told of; none of them is in `failed`.
+    pub refused: u64,
 }
 
 /// The figures as rows, table by table.
@@ -194,6 +197,7 @@ fn row(key: Key, tally: Tally, all_reports: u64) -> Row {
         attempt_p90_us: attempt.map(|t| t.p90.high_us),
         attempt_p99_us: attempt.map(|t| t.p99.high_us),
         times_unsure: hop.then_some(tally.unsure),
+        refused: tally.refused,
     }
 }
 

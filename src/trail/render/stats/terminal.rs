@@ -4,7 +4,7 @@ use crate::trail::clock::Bounds;
 use crate::trail::render::View;
 use crate::trail::render::format::{bounded, cut, duration, fill, fill_list, plain, put};
 use crate::trail::render::paint::{BOLD, DIM, GREEN, RED, YELLOW, paint};
-use crate::trail::stats::{Change, Key, News, Percentiles, Stats, Table, Tally};
+use crate::trail::stats::{Change, Key, LeftOut, News, Percentiles, Stats, Table, Tally};
 
 /// Lines of a table; programs get all.
 const SHOWN: usize = 15;
@@ -21,14 +21,14 @@ const NAME_MAX: usize = 80;
 type Line = (Key, Tally);
 
 /// Every table there is something to say in.
-pub fn draw(stats: Stats, left_out: usize, view: &View) -> String {
+pub fn draw(stats: Stats, left_out: LeftOut, view: &View) -> String {
     let mut out = summary(&stats, left_out, view);
     let all_reports = stats.all.reports;
     let lines = stats.lines();
     let of = |table| lines.iter().filter(move |(key, _)| key.table == table);
     let hops: Vec<&Line> = of(Table::Hop).collect();
     inside(&mut out, &hops, view);
-    burden(&mut out, &hops, all_reports);
+    burden(&mut out, &hops, all_reports, view);
     pairs(&mut out, &of(Table::Pair).collect::<Vec<_>>(), view);
     for (table, title) in [
         (Table::Originator, "originators"),
@@ -46,7 +46,7 @@ pub fn draw(stats: Stats, left_out: usize, view: &View) -> String {
     out
 }
 
-fn summary(stats: &Stats, left_out: usize, view: &View) -> String {
+fn summary(stats: &Stats, left_out: LeftOut, view: &View) -> String {
     let all = &stats.all;
     let mut out = format!(
         "{} to {}, {}, {}\n",
@@ -84,11 +84,20 @@ fn summary(stats: &Stats, left_out: usize, view: &View) -> String {
         let messages = counted(stats.unproved, "message");
         remarks.push(format!("? {messages} of these not proved to be yours"));
     }
-    if left_out > 0 {
-        let reports = counted(u64::try_from(left_out).unwrap_or(u64::MAX), "report");
-        remarks.push(format!(
-            "? {reports} left out: not proved to be about mail you sent; --unproved takes them in"
-        ));
+    for (n, why) in [
+        (
+            left_out.unproved,
+            "not proved to be about mail you sent; --unproved takes them in",
+        ),
+        (
+            left_out.beside_proved,
+            "not proved, and on messages of which others are",
+        ),
+    ] {
+        if n > 0 {
+            let reports = counted(u64::try_from(n).unwrap_or(u64::MAX), "report");
+            remarks.push(format!("? {reports} left out: {why}"));
+        }
     }
     for line in remarks.iter().flat_map(|text| fill(text, view.room(0))) {
         put(&mut out, format_args!("{}\n", paint(YELLOW, &line)));
@@ -117,21 +126,14 @@ fn inside(out: &mut String, hops: &[&Line], view: &View) {
             (14, p99),
         ])
     });
-    for (key, tally) in hops
-        .iter()
-        .filter(|(_, tally)| tally.unsure > 0)
-        .take(SHOWN)
-    {
-        let times = counted(tally.unsure, "time");
+    remarks(out, hops, view, |tally| {
+        let times = (tally.unsure > 0).then(|| counted(tally.unsure, "time"))?;
         let why = "a clock may have been set meanwhile";
-        let text = format!("? {}: {times} not counted: {why}", known(&key.name));
-        for line in fill_list(&text, view.room(0)) {
-            put(out, format_args!("{}\n", paint(YELLOW, &line)));
-        }
-    }
+        Some(format!("{times} not counted: {why}"))
+    });
 }
 
-fn burden(out: &mut String, hops: &[&Line], all_reports: u64) {
+fn burden(out: &mut String, hops: &[&Line], all_reports: u64, view: &View) {
     let names = [
         "reports", "share", "octets", "put off", "failed", "fan-out", "loops",
     ];
@@ -151,6 +153,28 @@ fn burden(out: &mut String, hops: &[&Line], all_reports: u64) {
             (6, tally.loops.to_string()),
         ])
     });
+    remarks(out, hops, view, |tally| {
+        let refusals = (tally.refused > 0).then(|| counted(tally.refused, "refusal"))?;
+        Some(format!("{refusals} not counted as failed: it tried again"))
+    });
+}
+
+/// What is to be known of the figures of some hops, below them.
+fn remarks(
+    out: &mut String,
+    hops: &[&Line],
+    view: &View,
+    remark: impl Fn(&Tally) -> Option<String>,
+) {
+    let remarks = hops.iter().filter_map(|(key, tally)| {
+        let remark = remark(tally)?;
+        Some(format!("? {}: {remark}", known(&key.name)))
+    });
+    for text in remarks.take(SHOWN) {
+        for line in fill_list(&text, view.room(0)) {
+            put(out, format_args!("{}\n", paint(YELLOW, &line)));
+        }
+    }
 }
 
 /// Pairs and routes have long names and bounded times: a paragraph each.
@@ -171,6 +195,9 @@ fn pairs(out: &mut String, pairs: &[&Line], view: &View) {
         }
         told.extend((tally.relayed > 0).then(|| format!("{} without TRACK", tally.relayed)));
         told.extend((tally.delayed > 0).then(|| format!("{} put off", tally.delayed)));
+        told.extend(
+            (tally.refused > 0).then(|| format!("{} refused, then tried again", tally.refused)),
+        );
         told.extend((tally.failed > 0).then(|| format!("{} failed", tally.failed)));
         let wire = tally.time.clone().percentiles();
         let attempt = tally.attempt.clone().percentiles();

@@ -11,6 +11,8 @@ const RIGHT_IF_OPEN: f64 = 84.0;
 const EDGE: f64 = 99.0;
 /// Nothing that is there is narrower, percent of the width.
 const THIN: f64 = 0.4;
+/// What is to be told from what lies beside it is so far apart, percent of the width.
+const APART: f64 = 2.0;
 /// Ticks besides the one at nothing.
 const TICKS_MAX: i64 = 5;
 
@@ -66,6 +68,21 @@ impl Scale {
         self.percent(self.from_us.saturating_add(us)) - LEFT > THIN
     }
 
+    /// Those stretches of time, in their order, that can be told from what is beside them; what lies between two and cannot
+    /// be seen is taken for part of them.
+    pub fn seen(&self, stretches_us: &[(i64, i64)]) -> Vec<(i64, i64)> {
+        let mut seen: Vec<(i64, i64)> = Vec::new();
+        for (from_us, to_us) in stretches_us {
+            match seen.last_mut() {
+                Some((_, end)) if !self.shows(from_us.saturating_sub(*end)) => *end = *to_us,
+                _ => seen.push((*from_us, *to_us)),
+            }
+        }
+        let wide = |(from_us, to_us): &(i64, i64)| self.percent(*to_us) - self.percent(*from_us);
+        seen.retain(|stretch| wide(stretch) > APART);
+        seen
+    }
+
     /// Those times that do not lie on top of each other.
     pub fn apart(&self, times_us: &[i64]) -> Vec<i64> {
         let mut apart: Vec<i64> = Vec::new();
@@ -73,7 +90,7 @@ impl Scale {
         sorted.sort_unstable();
         for us in sorted {
             let last = apart.last().map(|last| self.percent(*last));
-            if last.is_none_or(|last| self.percent(us) - last > 2.0) {
+            if last.is_none_or(|last| self.percent(us) - last > APART) {
                 apart.push(us);
             }
         }

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::super::picture::{End, Lane, Picture, Placed};
 use super::axis::Scale;
+use super::{ANSWERS, put_off, shows_answers};
 
 /// A sign by its name, centred at a place.
 pub fn sign(name: &str, x: &str, y: usize) -> Markup {
@@ -34,7 +35,7 @@ pub fn legend(picture: &Picture) -> Markup {
     let placed = |how| tracks().any(|(lane, _)| lane.placed == how);
     let scale = Scale::new(picture);
     let unsure = |lane: &Lane| matches!(lane.placed, Placed::Within(us) if scale.shows(us));
-    let entries: [(bool, Markup, &str); 12] = [
+    let entries: [(bool, Markup, &str); 13] = [
         (
             true,
             html! { rect.inside x="0" y="4" width="24" height="12" rx="2" {} },
@@ -59,9 +60,14 @@ pub fn legend(picture: &Picture) -> Markup {
             "so far all times of the row may be off",
         ),
         (
+            shows_answers(picture),
+            html! { rect.answers x="1" y="5" width="22" height="10" rx="2" {} },
+            ANSWERS,
+        ),
+        (
             tracks().any(|(_, track)| !track.delays_us.is_empty()),
             html! { line.wait x1="0" y1="10" x2="24" y2="10" {} (sign("delayed", "6", 10)) },
-            "put off by the next server",
+            put_off(tracks().any(|(_, track)| track.refused)),
         ),
         (
             !picture.legs.is_empty(),
