@@ -20,7 +20,7 @@ use crate::hop::route::Names;
 use crate::report::notice::Notice;
 use crate::report::{Keys, Record};
 use crate::track::{Secret, TrackingId};
-use crate::trail::bundle::{self, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
+use crate::trail::bundle::{self, ABOUT, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
 use crate::trail::examine::{collect, examine, keys_wanted, leave_out_forged, misfits};
 use crate::trail::message::{Message, Word};
 use crate::trail::render::evidence;
@@ -114,6 +114,7 @@ impl Evidence {
         };
         let trails = contents.with_left_out(trails);
         Bundle {
+            about: ABOUT.to_owned(),
             picture: evidence::picture(&trails, made_us),
             verdict: evidence::verdict(&trails, made_us),
             contents,

@@ -9,7 +9,7 @@ use super::world::{self, HOP1, HOP2, Leg, SENT_MS, START_US, secret, three_hops,
 use crate::report::sign::{Key, Signer, generate_ed25519, sign};
 use crate::report::{Keys, Mailing, Origin, Record, write};
 use crate::track::{Event, HopReport, TrackingId};
-use crate::trail::bundle::{Broken, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
+use crate::trail::bundle::{ABOUT, Broken, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
 use crate::trail::examine::{collect, examine, keys_wanted, leave_out_forged};
 use crate::trail::render::evidence::{self, Holds};
 use crate::trail::render::terminal;
@@ -79,6 +79,7 @@ fn proof() -> Proof {
 pub(super) fn bundle(mails: BTreeSet<Vec<u8>>, keys: Keys) -> Bundle {
     let trails = judge(&mails, &keys);
     Bundle {
+        about: ABOUT.to_owned(),
         picture: evidence::picture(&trails, START_US),
         verdict: evidence::verdict(&trails, START_US),
         contents: Contents {
