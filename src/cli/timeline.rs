@@ -198,7 +198,16 @@ fn judge(
     if let Some(file) = args.bundle.as_ref().filter(|_| !trails.messages.is_empty()) {
         evidence.archive(secret, file)?;
     }
-    (trails.messages, trails.not_ours) = (judged.messages, judged.not_ours);
+    let before = std::mem::replace(&mut trails.messages, judged.messages);
+    trails.not_ours = judged.not_ours;
+    // Of the reports that name a message under another id without proof no mail was looked at again.
+    for message in &mut trails.messages {
+        let mut same = before
+            .iter()
+            .filter(|m| m.id == message.id && m.truth == message.truth);
+        let hosts = same.next().map(|m| m.unproved_hosts.clone());
+        message.unproved_hosts.extend(hosts.unwrap_or_default());
+    }
     Ok(())
 }
 

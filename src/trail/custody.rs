@@ -24,6 +24,8 @@ pub enum Silence {
     SilentOnThis,
     /// A report in its name was left out, so nobody can say that it told nothing.
     LeftOut,
+    /// A report in its name is not proved, so nobody can say that it told nothing.
+    Unproved,
 }
 
 /// The last known holder of a message for a recipient.
@@ -89,8 +91,13 @@ pub fn custody<'a>(
     let (since_us, silence) = match recipient.state {
         State::Relayed => (recipient.at_us, Some(Silence::NotEquipped)),
         State::OnItsWay | State::Accepted => {
-            let left_out = message.leaves_out(host).then_some(Silence::LeftOut);
-            let silence = left_out.unwrap_or_else(|| silence(message, recipient, now_us));
+            let silence = if message.leaves_out(host) {
+                Silence::LeftOut
+            } else if message.has_unproved(host) {
+                Silence::Unproved
+            } else {
+                silence(message, recipient, now_us)
+            };
             (recipient.at_us, Some(silence))
         }
         _ => (recipient.arrived_us, None),

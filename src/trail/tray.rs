@@ -10,6 +10,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::Truth;
 use super::entry::{Entry, Kind, SHARES_BITS, share_of};
 use super::pack::Packer;
 use super::scratch::Scratch;
@@ -213,12 +214,16 @@ impl<'a> Tray<'a> {
             Ok(None) => self.enter(Entry::new(key, Kind::Other), |_| Some(0)),
             Ok(Some(Read::Report(received))) => {
                 let secret = self.secret.as_ref();
-                let (judged, proof) = Judged::with_proof(*received, secret.into());
+                let (judged, named) = Judged::with_named(*received, secret.into());
                 let id = hash_of(&judged.report.id);
+                let kind = match judged.truth {
+                    Truth::Verified => Kind::Proved,
+                    _ => Kind::Report,
+                };
                 let entry = Entry {
-                    message: proof.map_or(id, |proof| proof.number()),
+                    message: named.map_or(id, |named| named.number()),
                     id,
-                    ..Entry::new(key, proof.map_or(Kind::Report, |_| Kind::Proved))
+                    ..Entry::new(key, kind)
                 };
                 self.enter(entry, |packer| packer.push(&judged));
             }

@@ -149,7 +149,7 @@
 //! `since_us` (of the clock of the host that told; `since_first` is where that lies on the first hop's clock, `null` if
 //! nobody can say), and in `silence` why nothing more is known: `not-equipped`, it does
 //! not report; `awaited`; `silent`, it should have reported by now; `silent-on-this`, it reported on others that came
-//! with it; `left-out`, a report in its name stands in `not_ours`. `null` where nobody has it: it arrived, failed, or was
+//! with it; `left-out`, a report in its name stands in `not_ours`; `unproved`, nothing proves a report in its name. `null` where nobody has it: it arrived, failed, or was
 //! sent on to others.
 //!
 //! **The time** of a recipient (`way`): for each hop on the way, the first one first, what it took on the `wire` to it and
@@ -224,7 +224,7 @@ pub struct Counts {
 /// A report set apart.
 #[derive(Debug, Serialize)]
 pub struct NotOursJson<'a> {
-    /// The tracking id it claims.
+    /// The tracking id it claims; of one that is `altered`, that of the message it names, if it claims another.
     pub id: &'a str,
     /// The host it claims to be.
     pub host: &'a str,
