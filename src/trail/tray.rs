@@ -16,7 +16,7 @@ use super::pack::Packer;
 use super::scratch::Scratch;
 use super::segment::Segment;
 use super::source::maildir::Batch;
-use super::source::{Found, Key, Room};
+use super::source::{Found, Key, Room, packed};
 use super::verify::Judged;
 use crate::report::notice::{self, Notice};
 use crate::report::{self, Received, extent, read};
@@ -52,9 +52,15 @@ fn hash_of(id: &TrackingId) -> u64 {
     hash.finish()
 }
 
+/// Whether there is something to tell of a mail that begins so.
+pub fn is_told_of(head: &[u8]) -> bool {
+    read::may_be_report(head) || packed::kind(head).is_some()
+}
+
 /// Whether more of a mail may follow; one that is cut off since it is too large has more.
 fn lacks_its_end(mail: &[u8]) -> bool {
-    mail.len() <= read::REPORT_OCTETS_MAX && !extent::is_whole(mail)
+    let is_cut = mail.len() > read::REPORT_OCTETS_MAX;
+    !is_cut && packed::kind(mail).is_none() && !extent::is_whole(mail)
 }
 
 /// By the time of the last change that nobody can set; one that is still to come shows that a clock is wrong.
@@ -160,7 +166,7 @@ impl<'a> Tray<'a> {
             Ok(file) => file,
         };
         // What has no end of its header yet may become one.
-        let wanted = |head: &[u8]| read::may_be_report(head) || !extent::has_header(head);
+        let wanted = |head: &[u8]| is_told_of(head) || !extent::has_header(head);
         match room.read(&file, read::REPORT_OCTETS_MAX, wanted) {
             Ok(Some(mail)) if lacks_its_end(mail) => self.unfinished(key, mail, &file, place),
             found => self.keep(key, found, place),
@@ -207,7 +213,13 @@ impl<'a> Tray<'a> {
     fn keep(&mut self, key: Key, found: Found, place: impl FnOnce() -> String) {
         let read = match found {
             Ok(None) => Ok(None),
-            Ok(Some(octets)) => Read::of(octets),
+            Ok(Some(octets)) => match packed::kind(octets) {
+                Some(kind) => Err(format!(
+                    "{kind}, as some servers keep mail, and not read; name the mailbox on its server (imaps://USER@HOST), \
+                     which unpacks it, or an unpacked copy"
+                )),
+                None => Read::of(octets),
+            },
             Err(why) => return self.broken(NO_KEY, why.to_string(), place),
         };
         match read {
