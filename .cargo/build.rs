@@ -3,16 +3,23 @@
 //!
 //! Only in a release, and only where a trial shows that the linker in use knows how. A program that is laid out
 //! otherwise does the same.
+//!
+//! And tells the program by a digest of what its verdicts are made with, so that an evidence archive can say which
+//! program's words are in it: builds of one version may differ in them.
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The order, as GNU ld and LLVM's lld read it.
 const ORDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.cargo/serve.ld");
 
+/// What a verdict is made with.
+const WORDS: [&str; 4] = ["src/report", "src/track", "src/trail", "Cargo.lock"];
+
 fn main() {
+    println!("cargo::rustc-env=HOPTRAIL_WORDS={:016x}", words());
     println!("cargo::rerun-if-changed={ORDER}");
     let argument = format!("-Wl,-T,{ORDER}");
     let released = env::var("PROFILE").is_ok_and(|profile| profile == "release");
@@ -44,4 +51,36 @@ fn links_with(argument: &str) -> Option<bool> {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     Some(compiler.status().ok()?.success())
+}
+
+/// The digest of what a verdict is made with (FNV-1a: it tells builds apart, and is no proof of anything).
+fn words() -> u64 {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for place in WORDS {
+        list(&root.join(place), &mut files);
+    }
+    files.sort();
+    let mut digest = 0xcbf2_9ce4_8422_2325;
+    for file in files {
+        println!("cargo::rerun-if-changed={}", file.display());
+        let text = fs::read(&file).unwrap_or_default();
+        let fold = |sum: u64, octet: &u8| (sum ^ u64::from(*octet)).wrapping_mul(0x100_0000_01b3);
+        digest = text.iter().fold(digest, fold);
+    }
+    digest
+}
+
+/// The files at a place, without those of tests.
+fn list(place: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(place) else {
+        files.push(place.to_owned());
+        return;
+    };
+    for entry in entries.flatten().map(|entry| entry.path()) {
+        let name = entry.file_stem().unwrap_or_default().to_string_lossy();
+        if name != "tests" && !name.ends_with("_tests") {
+            list(&entry, files);
+        }
+    }
 }

@@ -349,3 +349,19 @@ fn an_archive_can_be_checked_by_hand() {
         .collect();
     assert_eq!(verdicts, [["rsa-sha256 pass"]]);
 }
+
+/// It was made by a hoptrail whose words were others.
+#[test]
+fn an_archive_of_an_earlier_version_stays_checkable() {
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/archives/0.1.0.tar");
+    let (code, text) = verify(&archive, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(!text.contains("altered\n"), "{text}");
+    for told in [
+        "? in the words of another hoptrail (0.1.0)",
+        "✓ every report is signed by the domain of its host (origin.test)",
+        "✓ every report was asked for",
+    ] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+}

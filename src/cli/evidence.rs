@@ -18,9 +18,9 @@ use super::block_on;
 use crate::clock::Clock;
 use crate::hop::route::Names;
 use crate::report::notice::Notice;
-use crate::report::{Keys, Record};
+use crate::report::{Keys, Received, Record};
 use crate::track::{Secret, TrackingId};
-use crate::trail::bundle::{self, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
+use crate::trail::bundle::{self, ABOUT, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
 use crate::trail::examine::{collect, examine, keys_wanted, leave_out_forged, misfits};
 use crate::trail::message::{Message, Word};
 use crate::trail::render::evidence;
@@ -56,7 +56,18 @@ impl Evidence {
         let ids = of_messages.chain(trails.not_ours.iter().map(|n| n.id.clone()));
         let words: Vec<&Word> = trails.messages.iter().flat_map(|m| &m.words).collect();
         let joined = |notice: &Notice| words.iter().any(|word| word.is_of(notice));
-        let mails = collect(sources, &ids.collect(), joined)?;
+        let ids: BTreeSet<TrackingId> = ids.collect();
+        let proved = trails
+            .messages
+            .iter()
+            .filter(|m| m.truth == Truth::Verified);
+        let own: BTreeSet<_> = proved.map(|m| (&m.message_id, m.sent_ms)).collect();
+        // One that was keyed and bears another id now was altered.
+        let was_keyed = |one: &Received| {
+            one.auth.is_some() && own.contains(&(&one.report.message_id, one.report.sent_ms))
+        };
+        let is_on = |one: &Received| ids.contains(&one.report.id) || was_keyed(one);
+        let mails = collect(sources, is_on, joined)?;
         let names = keys_wanted(mails.iter().map(Vec::as_slice), secret.into());
         let keys = look_up(names, server)?;
         Ok(Self { mails, keys })
@@ -114,6 +125,7 @@ impl Evidence {
         };
         let trails = contents.with_left_out(trails);
         Bundle {
+            about: ABOUT.to_owned(),
             picture: evidence::picture(&trails, made_us),
             verdict: evidence::verdict(&trails, made_us),
             contents,

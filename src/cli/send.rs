@@ -21,7 +21,7 @@ use lettre::Address;
 
 use self::account::{Account, FILE, PASSWORD_VARIABLE};
 use self::job::{Job, Submitted, finish, own_host};
-use self::message::Draft;
+use self::message::{Draft, MessageError};
 use self::submit::{Envelope, Outcome, SubmitError, Tls};
 use super::secret;
 use crate::clock::Clock;
@@ -161,9 +161,13 @@ fn prepare(args: &Args, surroundings: Surroundings<'_>) -> Result<Job> {
         ret: None,
         all_or_none: false,
     };
+    let message = finish(draft, &envelope, sent_ms)?;
+    if message.id.is_none() {
+        return Err(MessageError::Unprovable.into());
+    }
     Ok(Job {
         access: chosen(args, account).access(surroundings.password, &own_host())?,
-        message: finish(draft, &envelope, sent_ms)?,
+        message,
         envelope,
         home: surroundings.home,
         require_track: args.require_track,

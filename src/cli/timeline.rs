@@ -21,7 +21,7 @@ use crate::trail::render::format::plain;
 use crate::trail::render::line::Line;
 use crate::trail::render::{View, html, json, terminal};
 use crate::trail::reports::About;
-use crate::trail::{Counts, Message, Outcome, Reports, Source, Trails};
+use crate::trail::{Counts, Message, Outcome, Reports, Source, Trails, Truth};
 
 const DELAYS: &str = "\
 A hop tells of a delay when it begins, again for each other reason, and after
@@ -198,7 +198,16 @@ fn judge(
     if let Some(file) = args.bundle.as_ref().filter(|_| !trails.messages.is_empty()) {
         evidence.archive(secret, file)?;
     }
-    (trails.messages, trails.not_ours) = (judged.messages, judged.not_ours);
+    let before = std::mem::replace(&mut trails.messages, judged.messages);
+    trails.not_ours = judged.not_ours;
+    // Of the reports that name a message under another id without proof no mail was looked at again.
+    for message in &mut trails.messages {
+        let mut same = before
+            .iter()
+            .filter(|m| m.id == message.id && m.truth == message.truth);
+        let hosts = same.next().map(|m| m.unproved_hosts.clone());
+        message.unproved_hosts.extend(hosts.unwrap_or_default());
+    }
     Ok(())
 }
 
@@ -301,17 +310,25 @@ fn bare(id: &str) -> &str {
     id.trim_start_matches('<').trim_end_matches('>')
 }
 
-/// Keeps what `wanted` names. Several messages may bear one tracking id or Message-ID; all are kept.
+/// Keeps what `wanted` names: what is proved before all else, since anybody can make up an id that fits better. Several
+/// messages may bear one tracking id or Message-ID; all are kept.
 pub fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
     let bare = Some(bare(wanted));
     let bears = |m: &Message, is: &dyn Fn(&str) -> bool| m.ids().any(|id| is(id.as_str()));
     let named = |m: &Message| bears(m, &|id| id == wanted) || m.message_id.as_deref() == bare;
     let begun = |m: &Message| bears(m, &|id| id.starts_with(wanted));
-    if trails.messages.iter().any(named) {
-        trails.messages.retain(named);
+    let messages = &mut trails.messages;
+    if messages
+        .iter()
+        .any(|m| is_proved(m) && (named(m) || begun(m)))
+    {
+        messages.retain(is_proved);
+    }
+    if messages.iter().any(named) {
+        messages.retain(named);
     } else {
-        trails.messages.retain(begun);
-        let mut ids: Vec<&str> = trails.messages.iter().map(|m| m.id.as_str()).collect();
+        messages.retain(begun);
+        let mut ids: Vec<&str> = messages.iter().map(|m| m.id.as_str()).collect();
         ids.dedup();
         if ids.len() > 1 {
             bail!("{wanted} begins several ids: {}", ids.join(", "));
@@ -322,6 +339,10 @@ pub fn select(trails: &mut Trails, wanted: &str) -> anyhow::Result<()> {
         .not_ours
         .retain(|n| kept(&n.id) || n.id.as_str().starts_with(wanted));
     Ok(())
+}
+
+fn is_proved(message: &Message) -> bool {
+    message.truth == Truth::Verified
 }
 
 /// The answer for people: a list, or every hop.
@@ -348,128 +369,4 @@ pub fn exit_code(worst: Option<Outcome>) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-
-    use super::*;
-    use crate::report::Received;
-    use crate::track::{Event, HopReport, RecipientStatus, Role, Status, StepId};
-    use crate::trail::Truth;
-    use crate::trail::assemble::assemble;
-
-    fn trails(messages: &[(&str, &str, Event)]) -> Trails {
-        let received = (0..)
-            .zip(messages)
-            .map(|(n, (id, message_id, event))| Received {
-                others: vec![],
-                report: HopReport {
-                    id: TrackingId::new(id).unwrap(),
-                    step: StepId(n),
-                    parent: None,
-                    hop: 1,
-                    role: Role::Egress,
-                    reporting_mta: "mx".into(),
-                    arrival_us: 0,
-                    message_id: Some((*message_id).to_owned()),
-                    sent_ms: None,
-                    queue_id: None,
-                    size: None,
-                    came_for: None,
-                    filtered_us: None,
-                    ring: Vec::new(),
-                    times_in: vec![],
-                    tls_in: None,
-                    tls_out: None,
-                    times_out: vec![],
-                    recipients: vec![RecipientStatus {
-                        original: "bob@example.net".into(),
-                        recipient: "bob@example.net".into(),
-                        event: *event,
-                        status: Status::of_class(2),
-                        remote_mta: None,
-                        attempted_us: None,
-                        reply: None,
-                        remote_queue_id: None,
-                    }],
-                },
-                auth: None,
-                canonical: String::new(),
-                from: None,
-                to: None,
-                trace: vec![],
-            });
-        Trails {
-            messages: assemble(received.collect(), None).0,
-            ..Trails::default()
-        }
-    }
-
-    fn found(wanted: &str) -> Result<Vec<String>, String> {
-        let mut trails = trails(&[
-            ("abc1", "m1@x", Event::Delivered),
-            ("abc12", "m2@x", Event::Failed),
-            ("zz", "m1@x", Event::Relayed),
-        ]);
-        select(&mut trails, wanted).map_err(|e| e.to_string())?;
-        Ok(trails.messages.iter().map(|m| m.id.to_string()).collect())
-    }
-
-    #[test]
-    fn a_message_is_found_by_each_of_its_names() {
-        let ids = |ids: &[&str]| Ok(ids.iter().map(|i| (*i).to_owned()).collect());
-        assert_eq!(
-            found("abc1"),
-            ids(&["abc1"]),
-            "a whole id goes before a beginning"
-        );
-        assert_eq!(found("abc12"), ids(&["abc12"]));
-        assert_eq!(found("z"), ids(&["zz"]));
-        assert_eq!(found("m2@x"), ids(&["abc12"]));
-        assert_eq!(found("<m1@x>"), ids(&["abc1", "zz"]));
-        assert_eq!(found("nothing"), ids(&[]));
-        assert!(found("ab").unwrap_err().contains("abc1, abc12"));
-    }
-
-    #[test]
-    fn exit_codes_tell_the_worst() {
-        let code = |events: &[Event]| {
-            let all: Vec<_> = events.iter().map(|e| (e.as_str(), "m@x", *e)).collect();
-            exit_code(Told::of(&trails(&all)).outcome())
-        };
-        assert_eq!(code(&[]), 4);
-        assert_eq!(code(&[Event::Delivered]), 0);
-        assert_eq!(code(&[Event::Delivered, Event::Failed, Event::Delayed]), 3);
-        for open in [
-            Event::Accepted,
-            Event::Transferred,
-            Event::Relayed,
-            Event::Expanded,
-            Event::Delayed,
-            Event::Held,
-            Event::Looped,
-        ] {
-            assert_eq!(code(&[Event::Delivered, open]), 1, "{open}");
-        }
-    }
-
-    /// Anybody can mail a report on a message that was never sent.
-    #[test]
-    fn beside_what_is_proved_nothing_else_counts() {
-        let both = |own, forged| {
-            let mut all = trails(&[("own", "m1@x", own), ("forged", "m2@x", forged)]);
-            for message in &mut all.messages {
-                message.truth = match message.id.as_str() {
-                    "own" => Truth::Verified,
-                    _ => Truth::Unproved,
-                };
-            }
-            Told::of(&all)
-        };
-        let done = both(Event::Delivered, Event::Transferred);
-        assert_eq!(exit_code(done.outcome()), 0);
-        assert!(done.is_done());
-        let open = both(Event::Transferred, Event::Delivered);
-        assert_eq!(exit_code(open.outcome()), 1);
-        assert!(!open.is_done());
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  all of it holds, and the domain of its host signed every report
   1  nothing is wrong, but not all is proved: a report without a signature or a
-     key, a gap
+     key, a gap, words that another hoptrail made
   2  usage or I/O error
   3  it does not hold: altered, damaged or no evidence archive, or a report in it
      is altered or forged";
@@ -46,7 +46,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     });
     let (bundle, trails) = match checked {
         Ok(checked) => checked,
-        Err(why @ Broken::Compressed) => bail!("{}: {why}", args.file.display()),
+        Err(why @ (Broken::Compressed | Broken::Foreign(..))) => {
+            bail!("{}: {}", args.file.display(), plain(&why.to_string()))
+        }
         Err(broken) => return not(&args.file, &broken),
     };
     let keys = &bundle.contents.keys;

@@ -359,7 +359,8 @@ fn lines(trails: &Trails, as_json: bool) -> String {
 fn fingerprint(message: &Message) -> u64 {
     let mut hasher = DefaultHasher::new();
     let steps = message.stays.iter().map(|stay| stay.steps.len());
-    (steps.sum::<usize>(), message.unproved, &message.left_out).hash(&mut hasher);
+    let others = (message.unproved, &message.left_out, &message.unproved_hosts);
+    (steps.sum::<usize>(), others).hash(&mut hasher);
     format!("{:?}", message.recipients).hash(&mut hasher);
     hasher.finish()
 }

@@ -7,15 +7,16 @@ const RECEIVED_OCTETS_MAX: usize = 16 * 1024;
 /// RFC 5322, 2.1.1.
 const LINE_OCTETS_MAX: usize = 998;
 
-/// The Message-ID in a header block, without its angle brackets, if it can stand in a report.
+/// The Message-ID in a header block, without its angle brackets and what stands around them, if it can stand in a report.
 pub fn message_id(header: &[u8]) -> Option<&[u8]> {
     let value =
         header_fields(header).find_map(|field| field_value(&header[field], "Message-ID"))?;
-    let value = value.trim_ascii();
-    let value = value
-        .strip_prefix(b"<")
-        .and_then(|v| v.strip_suffix(b">"))
-        .unwrap_or(value);
+    let mut parts = value.splitn(2, |octet| *octet == b'<');
+    let outside = parts.next();
+    let inside = parts
+        .next()
+        .and_then(|rest| rest.split(|octet| *octet == b'>').next());
+    let value = inside.or(outside)?.trim_ascii();
     let sane =
         !value.is_empty() && value.len() <= 250 && value.iter().all(|b| (b'!'..=b'~').contains(b));
     (sane && !value.contains(&b'<') && !value.contains(&b'>')).then_some(value)

@@ -34,7 +34,7 @@ mod departure;
 mod digest;
 mod dispatch;
 mod head;
-mod header;
+pub mod header;
 pub mod held;
 mod ingress;
 pub mod introduce;

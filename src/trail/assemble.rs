@@ -20,7 +20,7 @@ use crate::track::{HopReport, Role, Secret, StepId, TrackingId};
 /// What makes reports one message. A proof covers Message-ID and time stamp, not the tracking id: a report proved for
 /// another message cannot slip in under this one's id, and one proved for this message is on it whatever its id, which a hop
 /// made up that got none from the hop before it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Key<'a> {
     /// Message-ID, and time stamp in ms.
     Proved(&'a str, u64),
@@ -61,13 +61,17 @@ pub fn put_together(
     let is_apart = |(one, origin): &mut _| why_apart(one, origin, &vouched).is_some();
     let apart: Vec<(Judged, Origin)> = judged.extract_if(.., is_apart).collect();
     let groups = grouped(judged);
-    let set_apart = |(one, origin): (Judged, Origin)| {
-        let why = match why_apart(&one, &origin, &vouched)? {
-            // The message is this user's: others proved it.
-            Why::WrongProof if is_proved(key(&one.report, true), &groups) => Why::Altered,
-            why => why,
+    let set_apart = |(mut one, origin): (Judged, Origin)| {
+        let why = why_apart(&one, &origin, &vouched)?;
+        // The message is this user's: others proved it.
+        let of = proved(key(&one.report, true), &groups).filter(|_| why == Why::WrongProof);
+        let Some(group) = of else {
+            return Some(set_apart(one, why));
         };
-        Some(set_apart(one, why))
+        if group.ids().all(|id| *id != one.report.id) {
+            one.report.id.clone_from(&group.id);
+        }
+        Some(set_apart(one, Why::Altered))
     };
     let not_ours: Vec<NotOurs> = apart.into_iter().filter_map(set_apart).collect();
     let mut messages = set_unproved_aside(groups, without_proof);
@@ -104,10 +108,12 @@ fn grouped(mut judged: Vec<(Judged, Origin)>) -> Vec<Group> {
     groups
 }
 
-/// Whether a message is among those that were proved.
-fn is_proved(key: Key, groups: &[Group]) -> bool {
+/// The message of this key, if it is among those that were proved.
+fn proved<'a>(key: Key, groups: &'a [Group]) -> Option<&'a Group> {
     let known = groups.binary_search_by(|group| group.key().cmp(&key));
-    matches!(key, Key::Proved(..)) && known.is_ok()
+    groups
+        .get(known.ok()?)
+        .filter(|group| group.proof.is_some())
 }
 
 /// Notes with each message in whose names reports on it are set apart: nobody can say that such a host told nothing.
@@ -168,6 +174,8 @@ struct Group {
     proof: Option<(String, u64)>,
     originator: Option<String>,
     client: Option<String>,
+    /// As in [`Message::unproved_hosts`].
+    unproved_hosts: BTreeSet<String>,
     reports: Vec<HopReport>,
     origins: HashMap<StepId, Origin>,
     /// The Received fields that each step shows.
@@ -186,6 +194,7 @@ impl Group {
             proof,
             originator: None,
             client: None,
+            unproved_hosts: BTreeSet::new(),
             reports: Vec::new(),
             origins: HashMap::new(),
             traces: HashMap::new(),
@@ -230,6 +239,7 @@ fn set_unproved_aside(mut groups: Vec<Group>, without_proof: Truth) -> Vec<Messa
     let mut aside = HashMap::new();
     let is_proved = |group: &Group| group.proof.is_some();
     if groups.iter().any(is_proved) && !groups.iter().all(is_proved) {
+        note_unproved(&mut groups);
         let proved = groups.iter().filter(|group| is_proved(group));
         let proved: HashSet<_> = proved.flat_map(Group::ids).cloned().collect();
         groups.retain(|group| {
@@ -250,6 +260,28 @@ fn set_unproved_aside(mut groups: Vec<Group>, without_proof: Truth) -> Vec<Messa
         message(truth, group, unproved)
     };
     groups.into_iter().map(message).collect()
+}
+
+/// Notes with each proved message in whose names reports that nothing proves bear its id or name it.
+fn note_unproved(groups: &mut [Group]) {
+    let (mut by_id, mut by_key) = (HashMap::new(), HashMap::new());
+    for (n, group) in groups.iter().enumerate().filter(|(_, g)| g.proof.is_some()) {
+        by_id.extend(group.ids().map(|id| (id, n)));
+        by_key.insert(group.key(), n);
+    }
+    let mut hosts: Vec<(usize, String)> = Vec::new();
+    for group in groups.iter().filter(|group| group.proof.is_none()) {
+        let of_id = by_id.get(&group.id);
+        for report in &group.reports {
+            let of = of_id.or_else(|| by_key.get(&key(report, true)));
+            hosts.extend(of.map(|n| (*n, report.reporting_mta.to_lowercase().into())));
+        }
+    }
+    for (n, host) in hosts {
+        if let Some(group) = groups.get_mut(n) {
+            group.unproved_hosts.insert(host);
+        }
+    }
 }
 
 fn message(truth: Truth, group: Group, unproved: usize) -> Message {
@@ -280,6 +312,7 @@ fn message(truth: Truth, group: Group, unproved: usize) -> Message {
         words: Vec::new(),
         unproved,
         left_out: BTreeSet::new(),
+        unproved_hosts: group.unproved_hosts,
         origins: group.origins,
         contradicted,
     }

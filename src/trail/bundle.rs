@@ -11,7 +11,9 @@
 //! | `SHA256SUMS` | the digest of each file, for `sha256sum -c` |
 //!
 //! in this order. The same contents make the same octets, so one that differs anywhere differs from what its own
-//! files pack to. A user's secret is not in it. A of each message is (B = H(A) is what the hops were given): it
+//! files pack to. Digests hold the files together and prove nothing: whoever alters a file can write its digest anew. What
+//! holds is judged from the mails, keys and proofs alone; `README.txt`, `timeline.html` and `verdict.json` are words, which
+//! the program that made them makes anew from these, octet for octet, and another one need not. A user's secret is not in it. A of each message is (B = H(A) is what the hops were given): it
 //! proves that the reports were asked for, and lets whoever has the archive make Auth of further ones. So it is the
 //! signatures, not Auth, that convince a stranger. Nothing proves the notices: they are there since the verdict tells
 //! what they say.
@@ -40,18 +42,22 @@ pub const SCHEMA: &str = "hoptrail.bundle/1";
 /// The largest archive that is opened, octets: the mails, and as much again for all else.
 pub const ARCHIVE_OCTETS_MAX: usize = 2 * OCTETS_MAX;
 
-const README: &str = "README.txt";
+/// What an archive says of itself.
+pub const README: &str = "README.txt";
 const CONTENTS: &str = "bundle.json";
-const PICTURE: &str = "timeline.html";
-const VERDICT: &str = "verdict.json";
+/// The verdict for people.
+pub const PICTURE: &str = "timeline.html";
+/// The same for programs.
+pub const VERDICT: &str = "verdict.json";
 const SUMS: &str = "SHA256SUMS";
 const REPORTS: &str = "reports/";
 const EML: &str = ".eml";
 
-/// The version that makes archives.
-pub const MADE_BY: &str = env!("CARGO_PKG_VERSION");
+/// The version that makes archives, and a digest of what it makes their words with.
+pub const MADE_BY: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("HOPTRAIL_WORDS"));
 
-const ABOUT: &str = "\
+/// What [`README`] says.
+pub const ABOUT: &str = "\
 This archive holds what mail servers reported about a message on its way, as evidence.
 
 reports/*.eml   the reports, octet for octet as they lay in the sender's mailbox; also bounces and read receipts that
@@ -75,19 +81,21 @@ pub struct Bundle {
     pub contents: Contents,
     /// The report mails, and the notices that were joined.
     pub mails: BTreeSet<Vec<u8>>,
+    /// What it is.
+    pub about: String,
     /// The verdict for people.
     pub picture: String,
     /// The verdict for programs.
     pub verdict: String,
 }
 
-/// `bundle.json`.
+/// `bundle.json`. Whoever adds a field that judges gives the schema a new version, and reads the old ones on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contents {
     /// [`SCHEMA`].
     pub schema: String,
-    /// The version of hoptrail that made it.
+    /// The hoptrail that made it, as [`MADE_BY`].
     pub made_by: String,
     /// When, µs since 1970-01-01 UTC, by the clock of whoever made it.
     pub made_us: i64,
@@ -107,6 +115,20 @@ pub struct Contents {
 }
 
 impl Contents {
+    fn read(text: &str) -> Result<Self, Broken> {
+        #[derive(Deserialize)]
+        struct Head {
+            schema: String,
+            made_by: String,
+        }
+        let unreadable = |why: serde_json::Error| Broken::Unreadable(CONTENTS, why.to_string());
+        let head: Head = serde_json::from_str(text).map_err(unreadable)?;
+        if head.schema != SCHEMA {
+            return Err(Broken::Foreign(head.schema, head.made_by));
+        }
+        serde_json::from_str(text).map_err(unreadable)
+    }
+
     /// By what its maker judged whether a report was asked for, given A of its messages.
     pub fn known<'a>(&self, proofs: &'a [Proof]) -> Known<'a> {
         if proofs.is_empty() && !self.had_secret {
@@ -177,6 +199,10 @@ pub enum Broken {
     Altered(String),
     #[error("{0} is not understood: {1}")]
     Unreadable(&'static str, String),
+    #[error(
+        "made by hoptrail {1:?}, in a form that this one does not know ({0:?}); verify it with that one"
+    )]
+    Foreign(String, String),
     #[error("its octets are not those that its files pack to: altered outside of them")]
     Repacked,
 }
@@ -187,7 +213,7 @@ impl Bundle {
         // Strings, numbers and lists always make JSON.
         let contents = serde_json::to_string_pretty(&self.contents).unwrap_or_default() + "\n";
         let mut files = vec![
-            (README.to_owned(), ABOUT.as_bytes()),
+            (README.to_owned(), self.about.as_bytes()),
             (CONTENTS.to_owned(), contents.as_bytes()),
         ];
         let mut reports: Vec<_> = self
@@ -210,18 +236,11 @@ impl Bundle {
         let files = unpack(archive)?;
         check_names(&files)?;
         let text = |name| text_of(&files, name);
-        let contents: Contents = serde_json::from_str(&text(CONTENTS)?)
-            .map_err(|why| Broken::Unreadable(CONTENTS, why.to_string()))?;
-        if contents.schema != SCHEMA {
-            let newer = format!("its schema is {:?}, not {SCHEMA}", contents.schema);
-            return Err(Broken::Unreadable(CONTENTS, newer));
-        }
-        if contents.made_by == MADE_BY && text(README)? != ABOUT {
-            return Err(Broken::Altered(README.to_owned()));
-        }
+        let contents = Contents::read(&text(CONTENTS)?)?;
         let mails = files.iter().filter(|(name, _)| name.starts_with(REPORTS));
         let bundle = Self {
             mails: mails.map(|(_, mail)| mail.clone()).collect(),
+            about: text(README)?,
             picture: text(PICTURE)?,
             verdict: text(VERDICT)?,
             contents,

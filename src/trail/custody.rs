@@ -24,6 +24,8 @@ pub enum Silence {
     SilentOnThis,
     /// A report in its name was left out, so nobody can say that it told nothing.
     LeftOut,
+    /// A report in its name is not proved, so nobody can say that it told nothing.
+    Unproved,
 }
 
 /// The last known holder of a message for a recipient.
@@ -91,6 +93,7 @@ pub fn custody<'a>(
         State::OnItsWay | State::Accepted => {
             let silence = match recipient.state {
                 _ if message.leaves_out(host) => Silence::LeftOut,
+                _ if message.has_unproved(host) => Silence::Unproved,
                 // Mostly it tells that since it does not see the message leave: no more is to be expected of it.
                 State::Accepted => Silence::Awaited,
                 _ => silence(message, recipient, now_us),

@@ -9,8 +9,8 @@ pub struct Entry {
     pub key: Key,
     /// What it is.
     pub kind: Kind,
-    /// Of a report, by what its message is known: if it is proved, by what the proof is for, whatever tracking id it
-    /// bears; else by the hash of that. Equal in every run.
+    /// Of a report, by what its message is known: by what its proof is for or would have to be for, whatever tracking id
+    /// it bears; else by the hash of that. Equal in every run.
     pub message: u64,
     /// Of a report, the hash of its tracking id.
     pub id: u64,

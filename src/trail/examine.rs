@@ -10,7 +10,6 @@ use super::{Counts, NotOurs, Trails, Why};
 use super::{assemble, bundle::digest, notices, pairs};
 use crate::report::notice::{self, Notice};
 use crate::report::{self, Keys, Origin, Received, origin};
-use crate::track::TrackingId;
 
 /// Mails of one collection, and their octets: what is held in memory at a time.
 pub const MAILS_MAX: usize = 10_000;
@@ -29,11 +28,11 @@ pub enum CollectError {
     TooMany,
 }
 
-/// The mails on these messages as they were found, each once, in the order of their octets: the reports, those included
-/// that claim to be on them, and the notices that are `wanted`.
+/// The mails that are on messages as they were found, each once, in the order of their octets: the reports, those
+/// included that claim to be on them, and the notices that are `wanted`.
 pub fn collect(
     sources: &[Source],
-    ids: &BTreeSet<TrackingId>,
+    is_on: impl Fn(&Received) -> bool + Sync,
     wanted: impl Fn(&Notice) -> bool + Sync,
 ) -> Result<BTreeSet<Vec<u8>>, CollectError> {
     let mut mails = BTreeSet::new();
@@ -42,7 +41,7 @@ pub fn collect(
     let mut take = |found: Found| {
         let Ok(Some(mail)) = found else { return };
         let on_them = match report::read(mail) {
-            Ok(Some(one)) => ids.contains(&one.report.id),
+            Ok(Some(one)) => is_on(&one),
             Ok(None) => notice::read(mail).is_some_and(|notice| wanted(&notice)),
             Err(_) => false,
         };

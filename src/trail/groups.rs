@@ -51,14 +51,14 @@ impl<'a> Groups<'a> {
         self.by_message.is_empty()
     }
 
-    /// The tracking ids, each once, in any order.
+    /// The tracking ids of messages, in any order.
     pub fn ids(&self) -> Vec<&'a str> {
         let mut groups: Vec<&Group> = self.by_message.iter().collect();
         // Mostly as they stand in memory: at random each of them would be waited for.
         groups.sort_unstable_by_key(|group| group.of.start);
         let ids = groups
             .into_iter()
-            .filter_map(|group| self.reports.id_of(group));
+            .flat_map(|group| self.reports.ids_of(group));
         ids.collect()
     }
 

@@ -1,5 +1,5 @@
-//! Which reports are looked at together: those on one message, and beside them what bears a tracking id of theirs and is
-//! not proved. Whether that counts is judged where they are put together.
+//! Which reports are looked at together: those on one message, and beside them what bears a tracking id of theirs, or
+//! names that message, and is not proved. Whether that counts is judged where they are put together.
 
 use hashbrown::{HashMap, HashSet};
 
@@ -13,17 +13,17 @@ impl Kin {
     /// Of the reports among these mails.
     pub fn among<'a, M: Iterator<Item = &'a Entry>>(mails: impl Fn() -> M) -> Self {
         let mut kin = Self::default();
-        let proved = || mails().filter(|entry| entry.kind == Kind::Proved);
-        // Mostly all are, or there is no secret.
-        let loose = mails().filter(|entry| entry.kind == Kind::Report);
-        if proved().next().is_none() {
+        let reports = || mails().filter(|entry| entry.is_report());
+        // Mostly all are proved, or there is no secret.
+        if reports().all(|entry| entry.message == entry.id) {
             return kin;
         }
+        let loose = reports().filter(|entry| entry.kind == Kind::Report);
         let loose: HashSet<u64> = loose.map(|entry| entry.id).collect();
         if loose.is_empty() {
             return kin;
         }
-        for entry in proved().filter(|entry| loose.contains(&entry.id)) {
+        for entry in reports().filter(|entry| loose.contains(&entry.id)) {
             let (one, other) = (kin.first(entry.message), kin.first(entry.id));
             if one != other {
                 kin.0.insert(other, one);

@@ -45,6 +45,8 @@ pub struct Message {
     pub unproved: usize,
     /// The hosts, in lower case, in whose names reports on this id are set apart as altered or forged.
     pub left_out: BTreeSet<String>,
+    /// The hosts, in lower case, in whose names reports bear this id or name this message, and nothing proves them.
+    pub unproved_hosts: BTreeSet<String>,
     /// Who wrote each step, where that was looked at.
     pub origins: HashMap<StepId, Origin>,
     /// Steps of which other reports say something else.
@@ -131,6 +133,11 @@ impl Stay {
     }
 }
 
+fn has_host(names: &BTreeSet<String>, host: Option<&str>) -> bool {
+    let is = |name: &String| host.is_none_or(|host| host.eq_ignore_ascii_case(name));
+    names.iter().any(is)
+}
+
 impl Message {
     /// Every tracking id that hops tell of it under, the first hop's first.
     pub fn ids(&self) -> impl Iterator<Item = &TrackingId> {
@@ -180,8 +187,12 @@ impl Message {
 
     /// Whether a report in the name of this host was set apart, or may have been where it has none.
     pub fn leaves_out(&self, host: Option<&str>) -> bool {
-        let is = |name: &String| host.is_none_or(|host| host.eq_ignore_ascii_case(name));
-        self.left_out.iter().any(is)
+        has_host(&self.left_out, host)
+    }
+
+    /// Whether a report in the name of this host is not proved, or may be its where it has none.
+    pub fn has_unproved(&self, host: Option<&str>) -> bool {
+        has_host(&self.unproved_hosts, host)
     }
 
     /// The stays at the same host that this one goes back to, the first of them first: more than one or two are a

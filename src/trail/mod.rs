@@ -86,7 +86,7 @@ pub struct Counts {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotOurs {
-    /// The tracking id it claims.
+    /// The tracking id it claims; of one that is altered, that of the message it names, if it claims another.
     pub id: TrackingId,
     /// The host it claims to be.
     pub host: String,

@@ -297,6 +297,19 @@ impl Reports {
         unpack::id(octets, place)
     }
 
+    /// The tracking ids of the messages that a group may be: where something is not proved, that may be one of its own.
+    pub(super) fn ids_of(&self, group: &Group) -> impl Iterator<Item = &str> {
+        let members = self.members(group);
+        let entry = |member: &Member| self.entry(member).map(|(_, entry)| entry);
+        let first = members.first().and_then(entry).map(|entry| entry.id);
+        let is_loose = |member: &Member| entry(member).is_some_and(|e| e.kind == Kind::Report);
+        let several = Some(members).filter(|members| members.iter().any(is_loose));
+        let others = several.into_iter().flatten();
+        let others = others.filter(move |member| entry(member).map(|e| e.id) != first);
+        let others = others.filter_map(|member| Some(self.about(member)?.id));
+        self.id_of(group).into_iter().chain(others)
+    }
+
     fn about(&self, member: &Member) -> Option<About<'_>> {
         let (octets, place) = self.kept(member)?;
         unpack::about(octets, place)

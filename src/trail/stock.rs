@@ -17,7 +17,9 @@ use super::segment::Segment;
 use super::source::imap::Folder;
 use super::source::maildir::{self, Batch};
 use super::source::{Key, Room, Source, SourceError, directory};
-use super::tray::{NO_KEY, Tray};
+use super::tray::{
+    self, {NO_KEY, Tray},
+};
 use super::unpack::{notice as notice_at, unpack};
 use crate::report::read;
 use crate::track::Secret;
@@ -91,7 +93,7 @@ impl Stock {
             Source::Stdin if !self.entries.is_empty() => return Ok(false),
             Source::Directory(path) => read_directory(path, &mut tray)?,
             Source::Stdin | Source::File(_) => {
-                let (limit, wanted) = (read::REPORT_OCTETS_MAX, read::may_be_report);
+                let (limit, wanted) = (read::REPORT_OCTETS_MAX, tray::is_told_of);
                 source.visit(limit, wanted, |place, found| {
                     tray.among_others(found, || place.to_string());
                 })?;

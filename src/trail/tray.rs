@@ -10,12 +10,13 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::Truth;
 use super::entry::{Entry, Kind, SHARES_BITS, share_of};
 use super::pack::Packer;
 use super::scratch::Scratch;
 use super::segment::Segment;
 use super::source::maildir::Batch;
-use super::source::{Found, Key, Room};
+use super::source::{Found, Key, Room, packed};
 use super::verify::Judged;
 use crate::report::notice::{self, Notice};
 use crate::report::{self, Received, extent, read};
@@ -51,9 +52,15 @@ fn hash_of(id: &TrackingId) -> u64 {
     hash.finish()
 }
 
+/// Whether there is something to tell of a mail that begins so.
+pub fn is_told_of(head: &[u8]) -> bool {
+    read::may_be_report(head) || packed::kind(head).is_some()
+}
+
 /// Whether more of a mail may follow; one that is cut off since it is too large has more.
 fn lacks_its_end(mail: &[u8]) -> bool {
-    mail.len() <= read::REPORT_OCTETS_MAX && !extent::is_whole(mail)
+    let is_cut = mail.len() > read::REPORT_OCTETS_MAX;
+    !is_cut && packed::kind(mail).is_none() && !extent::is_whole(mail)
 }
 
 /// By the time of the last change that nobody can set; one that is still to come shows that a clock is wrong.
@@ -163,7 +170,7 @@ impl<'a> Tray<'a> {
             let report = read::read_usual(head);
             usual = report.map(|report| (head.len(), report));
             // What has no end of its header yet may become one.
-            usual.is_some() || read::may_be_report(head) || !extent::has_header(head)
+            usual.is_some() || is_told_of(head) || !extent::has_header(head)
         };
         let found = room.read(&file, read::REPORT_OCTETS_MAX, wanted);
         match (found, usual) {
@@ -219,7 +226,13 @@ impl<'a> Tray<'a> {
     fn keep(&mut self, key: Key, found: Found, place: impl FnOnce() -> String) {
         let read = match found {
             Ok(None) => Ok(None),
-            Ok(Some(octets)) => Read::of(octets),
+            Ok(Some(octets)) => match packed::kind(octets) {
+                Some(kind) => Err(format!(
+                    "{kind}, as some servers keep mail, and not read; name the mailbox on its server (imaps://USER@HOST), \
+                     which unpacks it, or an unpacked copy"
+                )),
+                None => Read::of(octets),
+            },
             Err(why) => return self.broken(NO_KEY, why.to_string(), place),
         };
         match read {
@@ -236,12 +249,16 @@ impl<'a> Tray<'a> {
     /// Enters a report as what it is proved to be.
     fn report(&mut self, key: Key, received: Received) {
         let secret = self.secret.as_ref();
-        let (judged, proof) = Judged::with_proof(received, secret.into());
+        let (judged, named) = Judged::with_named(received, secret.into());
         let id = hash_of(&judged.report.id);
+        let kind = match judged.truth {
+            Truth::Verified => Kind::Proved,
+            _ => Kind::Report,
+        };
         let entry = Entry {
-            message: proof.map_or(id, |proof| proof.number()),
+            message: named.map_or(id, |named| named.number()),
             id,
-            ..Entry::new(key, proof.map_or(Kind::Report, |_| Kind::Proved))
+            ..Entry::new(key, kind)
         };
         self.enter(entry, |packer| packer.push(&judged));
     }

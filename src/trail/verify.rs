@@ -58,23 +58,27 @@ impl Known<'_> {
 
 /// Judges whether a report was asked for.
 pub fn truth(received: &Received, known: Known) -> Truth {
-    proved_by(received, known).map_or_else(|truth| truth, |_| Truth::Verified)
+    judged(received, known).0
 }
 
-/// B of the message that a report is proved to be on; else what it is.
-fn proved_by(received: &Received, known: Known) -> Result<Certificate, Truth> {
+/// Whether a report was asked for, and B of the message that it names, if that is known.
+fn judged(received: &Received, known: Known) -> (Truth, Option<Certificate>) {
     let report = &received.report;
     if matches!(known, Known::Nothing) {
-        return Err(Truth::Unverifiable);
+        return (Truth::Unverifiable, None);
     }
-    let (Some(auth), Some(message_id), Some(sent_ms)) =
-        (&received.auth, &report.message_id, report.sent_ms)
-    else {
-        return Err(Truth::Unproved);
+    let named = report.message_id.as_ref().zip(report.sent_ms);
+    let named = named.map(|(message_id, sent_ms)| known.certificate(message_id, sent_ms));
+    let (Some(auth), Some(certificate)) = (&received.auth, &named) else {
+        return (Truth::Unproved, named.flatten());
     };
-    let certificate = known.certificate(message_id, sent_ms);
     let fits = |b: &Certificate| b.verifies(received.canonical.as_bytes(), auth);
-    certificate.filter(fits).ok_or(Truth::NotOurs)
+    let truth = if certificate.as_ref().is_some_and(fits) {
+        Truth::Verified
+    } else {
+        Truth::NotOurs
+    };
+    (truth, named.flatten())
 }
 
 /// Whether what a hop tells agrees with what the others tell; the worst last.
@@ -249,14 +253,13 @@ pub struct Judged {
 impl Judged {
     /// Judges a report.
     pub fn by(received: Received, known: Known) -> Self {
-        Self::with_proof(received, known).0
+        Self::with_named(received, known).0
     }
 
-    /// The same, and B of the message that it is proved to be on.
-    pub fn with_proof(received: Received, known: Known) -> (Self, Option<Certificate>) {
-        let proved = proved_by(&received, known);
-        let truth = proved.map_or_else(|truth| truth, |_| Truth::Verified);
-        (Self::of(received, truth), proved.ok())
+    /// The same, and B of the message that it names, whether it is proved to be on that or not.
+    pub fn with_named(received: Received, known: Known) -> (Self, Option<Certificate>) {
+        let (truth, named) = judged(&received, known);
+        (Self::of(received, truth), named)
     }
 
     fn of(received: Received, truth: Truth) -> Self {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use super::message::{Draft, Message, id_host};
+use super::message::{Draft, Message, MessageError, id_host};
 use super::submit::{Access, Envelope, Outcome, Request, Server, SubmitError};
 use crate::cli::secret;
 use crate::track::TrackingId;
@@ -65,12 +65,13 @@ impl Job {
         if self.envelope.from.is_none() {
             bail!("reports go to the sender, and there is none");
         }
+        let message_id = self.message.id.as_ref().ok_or(MessageError::Unprovable)?;
         if !server.offers_track() {
             bail!("{} does not offer TRACK", self.access.peer);
         }
         let home = self.home.as_deref().map_err(|e| anyhow::anyhow!("{e:#}"))?;
         let sent_ms = u64::try_from(self.sent_ms).context("the clock stands before 1970")?;
-        let certificate = secret::load_or_create_in(home)?.certificate(&self.message.id, sent_ms);
+        let certificate = secret::load_or_create_in(home)?.certificate(message_id, sent_ms);
         let random = random()?;
         let attributes = format!("NOW:c256/{certificate}:t/{sent_ms}");
         if !server.offers_dsn() {

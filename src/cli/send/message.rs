@@ -12,6 +12,8 @@ use mail_builder::headers::Header;
 use mail_builder::headers::address::Address as Mailbox;
 use mail_parser::{HeaderName, MessageParser};
 
+use crate::hop::header::message_id;
+
 /// Longest host part of an id; with 32 random digits and `@` an ENVID has to stay within 100 octets.
 const ID_HOST_OCTETS_MAX: usize = 64;
 
@@ -39,6 +41,11 @@ pub(super) enum MessageError {
     NotAField(usize),
     #[error("the Message-ID is empty or holds characters that it must not")]
     MessageId,
+    #[error(
+        "no report can carry the Message-ID, so none on this message could be proved: between < and > go at most 250 \
+         printable ASCII characters without a blank; take the field out, and one is made"
+    )]
+    Unprovable,
     #[error("the From field does not name exactly one address: say with --from who sends")]
     From,
     #[error("{0:?} in the {1} field is not an address that can be sent to")]
@@ -71,8 +78,8 @@ struct Field {
 pub(super) struct Message {
     /// The octets, CRLF at the end.
     pub(super) octets: Vec<u8>,
-    /// Its Message-ID, without angle brackets.
-    pub(super) id: String,
+    /// Its Message-ID as each hop reads it, without angle brackets; `None` if no report can carry that.
+    pub(super) id: Option<String>,
     /// Whether the header is UTF-8 beyond ASCII (RFC 6532).
     pub(super) header_is_utf8: bool,
 }
@@ -206,8 +213,7 @@ impl Draft {
         sent_ms: i64,
     ) -> Result<Message, MessageError> {
         let mut octets = Vec::with_capacity(self.octets.len() + 256);
-        let known = self.message_id()?;
-        if known.is_none() {
+        if !self.has_message_id()? {
             let line = format!("Message-ID: <{random:032x}@{host}>\r\n");
             octets.extend_from_slice(line.as_bytes());
         }
@@ -219,19 +225,20 @@ impl Draft {
         for field in self.fields.iter().filter(hidden) {
             octets.extend_from_slice(&self.octets[field.octets.clone()]);
         }
+        let id = message_id(&octets).map(|id| String::from_utf8_lossy(id).into_owned());
         let header_is_utf8 = !octets.is_ascii() && std::str::from_utf8(&octets).is_ok();
         octets.extend_from_slice(&self.octets[self.header_end..]);
         Ok(Message {
             octets,
-            id: known.unwrap_or_else(|| format!("{random:032x}@{host}")),
+            id,
             header_is_utf8,
         })
     }
 
-    /// The id in the first Message-ID field, without its brackets.
-    fn message_id(&self) -> Result<Option<String>, MessageError> {
+    /// Whether there is a Message-ID field, of which the first one holds an id.
+    fn has_message_id(&self) -> Result<bool, MessageError> {
         let Some(field) = self.fields.iter().find(|f| f.name == "message-id") else {
-            return Ok(None);
+            return Ok(false);
         };
         let text = String::from_utf8_lossy(&self.octets[field.octets.clone()]).replace("\r\n", "");
         let (_, value) = text.split_once(':').ok_or(MessageError::MessageId)?;
@@ -244,7 +251,7 @@ impl Draft {
         if id.is_empty() || !id.chars().all(usable) {
             return Err(MessageError::MessageId);
         }
-        Ok(Some(id.to_owned()))
+        Ok(true)
     }
 
     fn header(&self) -> Option<mail_parser::Message<'_>> {

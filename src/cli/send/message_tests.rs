@@ -68,12 +68,23 @@ fn the_message_id_is_read_without_brackets() {
             .unwrap()
             .finish("h", 0, MS)
             .unwrap();
-        assert_eq!(message.id, id, "{field}");
+        assert_eq!(message.id.as_deref(), Some(id), "{field}");
     }
     for field in ["", " ", "<>", "<a\0b>", "<a\u{7}>"] {
         let text = format!("Message-ID:{field}\r\n\r\n");
         let refused = Draft::parse(text.as_bytes()).unwrap().finish("h", 0, MS);
         assert_eq!(refused.unwrap_err(), MessageError::MessageId, "{field:?}");
+    }
+}
+
+/// Each hop takes the same for the id of a message, or none.
+#[test]
+fn an_id_that_no_report_can_carry_is_none() {
+    let long = format!("<{}@b>", "a".repeat(250));
+    for field in ["<jörg@b>", "<a b@c>", "a b", "<a<b@c>", &long] {
+        let text = format!("Message-ID: {field}\r\n\r\n");
+        let message = Draft::parse(text.as_bytes()).unwrap().finish("h", 0, MS);
+        assert_eq!(message.unwrap().id, None, "{field}");
     }
 }
 

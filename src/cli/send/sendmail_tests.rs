@@ -411,3 +411,20 @@ fn what_it_is_not_is_refused() {
         assert!(line(&words).is_err(), "{words:?}");
     }
 }
+
+/// Mail is not lost over tracking: it goes as it is, and untracked, since nothing could be proved of it.
+#[tokio::test]
+async fn an_id_that_no_report_can_carry_goes_untracked() {
+    let sink = Sink::start(TRACKS).await;
+    let mail = MAIL.replace("m1@", "m 1@");
+    let (code, said) = send(&sink, &["-v", "bob@y.test"], &mail).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("untracked: no report can carry the Message-ID"),
+        "{said}"
+    );
+    let received = sink.received();
+    assert!(!received[0].mail.contains("TRACK"), "{}", received[0].mail);
+    let data = String::from_utf8(received[0].data.clone()).unwrap();
+    assert!(data.contains("Message-ID: <m 1@example.com>\r\n"), "{data}");
+}

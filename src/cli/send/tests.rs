@@ -451,3 +451,17 @@ proptest! {
         let _ = draft.finish("example.com", 7, 0);
     }
 }
+
+#[tokio::test]
+async fn an_id_that_no_report_can_carry_is_refused_before_anything_is_sent() {
+    let (desk, sink) = (Desk::new(), Sink::start(&["DSN", "TRACK NOW"]).await);
+    let message = MESSAGE.replace("m1@", "m 1@");
+    let told = desk.send_to(&sink, &message, &["bob@example.org"]).await;
+    assert_eq!(told.code, 2, "{}", told.err);
+    assert!(
+        told.err.contains("no report can carry the Message-ID"),
+        "{}",
+        told.err
+    );
+    assert!(sink.received().is_empty());
+}

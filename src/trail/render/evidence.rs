@@ -1,13 +1,15 @@
 //! Evidence in words: what an archive proves, and what it does not.
 
+mod words;
+
 use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
 
-use super::format::{cut, fill_all, plain, put};
+use super::format::{fill_all, plain, put};
 use super::{View, html, json};
 use crate::report::{Keys, Origin};
-use crate::trail::bundle::{Bundle, MADE_BY};
+use crate::trail::bundle::Bundle;
 use crate::trail::examine::misfits;
 use crate::trail::verify::{Agreement, agreement};
 use crate::trail::{Message, Trails, Truth, Why};
@@ -70,12 +72,12 @@ pub fn report(
     view: &View,
 ) -> (Holds, String) {
     let apart = apart(bundle, trails);
-    let mut findings = vec![
-        redrawn(bundle, trails),
+    let mut findings = words::hold(bundle, trails);
+    findings.extend([
         solicited(trails),
         signed(trails, apart.is_empty()),
         agreed(trails),
-    ];
+    ]);
     findings.extend(misfitting(bundle));
     findings.extend(apart);
     findings.extend(unanswered(&bundle.contents.keys));
@@ -108,30 +110,6 @@ fn finding(holds: Holds, text: impl Into<String>) -> Finding {
     Finding {
         holds,
         text: text.into(),
-    }
-}
-
-/// Whether the verdict in the archive is the one its reports give.
-fn redrawn(bundle: &Bundle, trails: &Trails) -> Finding {
-    let made_us = bundle.contents.made_us;
-    let same =
-        bundle.picture == picture(trails, made_us) && bundle.verdict == verdict(trails, made_us);
-    let by = &bundle.contents.made_by;
-    if same {
-        finding(
-            Holds::All,
-            "the verdict in it is what its reports and keys give",
-        )
-    } else if by == MADE_BY {
-        finding(
-            Holds::Not,
-            "the verdict in it is not what its reports and keys give: altered",
-        )
-    } else {
-        let by = cut(by, 20);
-        let text =
-            format!("the verdict in it is in the words of hoptrail {by}: go by the one above");
-        finding(Holds::Partly, text)
     }
 }
 

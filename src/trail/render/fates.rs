@@ -163,6 +163,7 @@ fn quiet(recipient: &Recipient, message: &Message, view: &View) -> &'static str 
             "which reported on others since, not on this one: it may wait there, or be expanded there, which is not told"
         }
         Some(Silence::LeftOut) => "and a report in its name is left out",
+        Some(Silence::Unproved) => "and a report in its name is not proved",
         _ if recipient.state == State::OnItsWay && is_told_of_others(message, recipient) => {
             "which reported on others, not yet on this one"
         }

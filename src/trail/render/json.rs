@@ -151,8 +151,8 @@
 //! nobody can say), and in `silence` why nothing more is known: `not-equipped`, it was not asked to report, since it
 //! does not offer TRACK, or members of an alias went with it, or the request ended there; `awaited`; `silent`, it should
 //! have reported by now (not said of one that told of the arrival, which is mostly all it sees); `silent-on-this`, it
-//! reported on others that came with it; `left-out`, a report in its name stands in `not_ours`. `null` where nobody has
-//! it: it arrived, failed, or was sent on to others.
+//! reported on others that came with it; `left-out`, a report in its name stands in `not_ours`; `unproved`,
+//! nothing proves a report in its name. `null` where nobody has it: it arrived, failed, or was sent on to others.
 //!
 //! **The time** of a recipient (`way`): for each hop on the way, the first one first, what it took on the `wire` to it and
 //! inside it (`dwell_us`), and in `parts` what the latter is made of, in the order it happened: `filter`, all here and not
@@ -226,7 +226,7 @@ pub struct Counts {
 /// A report set apart.
 #[derive(Debug, Serialize)]
 pub struct NotOursJson<'a> {
-    /// The tracking id it claims.
+    /// The tracking id it claims; of one that is `altered`, that of the message it names, if it claims another.
     pub id: &'a str,
     /// The host it claims to be.
     pub host: &'a str,

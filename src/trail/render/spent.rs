@@ -75,7 +75,7 @@ impl Spent {
         let silence = custody(message, recipient, view.now_us).and_then(|custody| custody.silence);
         rows.extend(beyond(message, recipient, silence, view));
         let no_news = match (silence, since(message, recipient, view.now_us)) {
-            (Some(Silence::LeftOut), _) => "nothing proved since",
+            (Some(Silence::LeftOut | Silence::Unproved), _) => "nothing proved since",
             (_, Since::Claimed(_)) => "no news, by its clock",
             _ => "no news since",
         };
@@ -331,6 +331,7 @@ fn beyond(
 ) -> Option<Row> {
     let word = match recipient.state {
         State::OnItsWay if silence == Some(Silence::LeftOut) => "report left out",
+        State::OnItsWay if silence == Some(Silence::Unproved) => "report not proved",
         State::OnItsWay if is_told_of_others(message, recipient) => "no report on this recipient",
         State::OnItsWay => "no report yet",
         State::Relayed => "no reports",

@@ -36,7 +36,13 @@ pub fn set_aside(message: &Message) -> Vec<String> {
     let hosts = message.left_out.iter().take(SHOWN);
     let left_out =
         hosts.map(|host| format!("✗ a report in the name of {} is left out", plain(host)));
-    unproved.into_iter().chain(left_out).collect()
+    let hosts = message.unproved_hosts.iter().take(SHOWN);
+    let of_hosts = hosts.map(|host| {
+        let host = plain(host);
+        format!("? a report in the name of {host} is not proved")
+    });
+    let all = unproved.into_iter().chain(left_out);
+    all.chain(of_hosts).collect()
 }
 
 /// Who wrote the reports: how many are vouched for, then each host that is not.

@@ -179,6 +179,12 @@ fn phrase(
         (_, Some(Silence::LeftOut)) => {
             format!("last known at {holder} {since}, of which a report is left out")
         }
+        (_, Some(Silence::Unproved)) if short => {
+            format!("at {holder} {since}, its report not proved")
+        }
+        (_, Some(Silence::Unproved)) => {
+            format!("last known at {holder} {since}, of which a report is not proved")
+        }
         (_, Some(Silence::Silent)) if alone => format!("{holder} silent {since}"),
         (_, Some(Silence::Silent)) => format!("with {holder} (silent {since})"),
         (_, Some(Silence::SilentOnThis)) => {

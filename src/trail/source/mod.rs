@@ -5,7 +5,7 @@ pub mod directory;
 pub mod imap;
 pub mod maildir;
 pub mod mbox;
-mod packed;
+pub mod packed;
 
 use std::ffi::OsStr;
 use std::fmt;

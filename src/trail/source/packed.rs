@@ -1,4 +1,8 @@
-//! Files that are no mailbox, though one may be packed in them: told by how they begin.
+//! Files that are no mailbox and no mail, though one may be packed in them: told by how they begin.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 /// So many octets tell.
 pub const HEAD_OCTETS: u64 = 512;
@@ -13,6 +17,13 @@ const KINDS: [(usize, &[u8], &str); 7] = [
     (0, b"\x28\xb5\x2f\xfd", "compressed by zstd"),
     (4, b"1AY&SY", "compressed by bzip2"),
 ];
+
+/// What a file is, by its beginning.
+pub fn kind_of(path: &Path) -> io::Result<Option<&'static str>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD_OCTETS).read_to_end(&mut head)?;
+    Ok(kind(&head))
+}
 
 /// What a file is that begins so, if it is one.
 pub fn kind(head: &[u8]) -> Option<&'static str> {

@@ -56,6 +56,7 @@ fn archive(mut mails: BTreeSet<Vec<u8>>, keys: Keys, secret: Option<&Secret>) ->
     };
     let trails = contents.with_left_out(trails);
     Bundle {
+        about: plain.about,
         picture: evidence::picture(&trails, START_US),
         verdict: evidence::verdict(&trails, START_US),
         contents,

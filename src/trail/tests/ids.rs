@@ -7,6 +7,7 @@ use super::sources::{MAILING, proved_mail_of, put};
 use super::world::{SENT_MS, read, read_by, secret, three_hops, view};
 use crate::report::{Mailing, write};
 use crate::track::{HopReport, Secret, TrackingId};
+use crate::trail::custody::{Silence, custody};
 use crate::trail::render::json;
 use crate::trail::{Outcome, Reports, Source, Trails, Truth, Why};
 
@@ -128,6 +129,12 @@ fn what_strangers_say_under_any_of_its_ids_counts_for_nothing() {
         let again = json::document(&told(&mut reports()), 0);
         assert_eq!(json::document(&first, 0), again, "with the index");
         assert_eq!(first.messages.len(), others + 2);
+        let mut all = reports();
+        all.update().unwrap();
+        let ids = all.all().ids();
+        for message in &first.messages {
+            assert!(ids.contains(&message.id.as_str()), "{}", message.id);
+        }
         let is = |id: &str| {
             let mut messages = first.messages.iter();
             messages.find(|m| m.id.as_str() == id).unwrap()
@@ -181,4 +188,52 @@ fn what_is_taken_in_on_trust_unproves_nothing() {
             [is_taken(Outcome::Open), is_taken(Outcome::Delivered)]
         );
     }
+}
+
+/// What a Maildir of these mails tells of the one message that is proved, long after.
+fn silence_of(mails: &[Vec<u8>]) -> (Option<Silence>, String, Vec<Why>) {
+    let dir = tempfile::tempdir().unwrap();
+    for (n, mail) in mails.iter().enumerate() {
+        put(&dir.path().join("new").join(n.to_string()), mail);
+    }
+    let secret = secret();
+    let mut reports = Reports::of([Source::at(dir.path()).unwrap()], Some(&secret));
+    let trails = told(&mut reports);
+    let mut proved = trails.messages.iter();
+    let proved = proved.find(|m| m.truth == Truth::Verified).unwrap();
+    let later_us = view().now_us + 3_600_000_000;
+    let custody = custody(proved, &proved.recipients[0], later_us);
+    let whys = trails.not_ours.iter().map(|n| n.why).collect();
+    (custody.unwrap().silence, shown(&trails), whys)
+}
+
+/// Its report is there, and lost its key on the way, or got another id.
+#[test]
+fn no_host_is_silent_of_which_a_report_is_not_proved() {
+    let own = secret();
+    let [first, second, last] = split().try_into().unwrap();
+    let (one, two) = (mail(&first, Some(&own)), mail(&second, Some(&own)));
+    let alone = silence_of(&[one.clone(), two.clone()]);
+    assert_eq!(alone.0, Some(Silence::Silent), "{}", alone.1);
+
+    let unkeyed = mail(&last, None);
+    let (silence, shown, _) = silence_of(&[one.clone(), two.clone(), unkeyed.clone()]);
+    assert_eq!(silence, Some(Silence::Unproved), "{shown}");
+    for told in [
+        "Last known at mx3.example.net since 17:05, of which a report is not proved\n",
+        "? a report in the name of mx3.example.net is not proved\n",
+        "and a report\n                   in its name is not proved\n",
+    ] {
+        assert!(shown.contains(told), "{told}: {shown}");
+    }
+
+    let keyed = String::from_utf8(mail(&last, Some(&own))).unwrap();
+    let other_id = keyed.replace(MADE_UP, &"f".repeat(32)).into_bytes();
+    let (silence, shown, whys) = silence_of(&[one.clone(), two, other_id]);
+    assert_eq!(silence, Some(Silence::LeftOut), "{shown}");
+    assert_eq!(whys, [Why::Altered]);
+
+    // Under the id that the second hop made up, of which nothing proves that it is on the message.
+    let (silence, shown, _) = silence_of(&[one, mail(&second, None), unkeyed]);
+    assert_eq!(silence, Some(Silence::Unproved), "{shown}");
 }

@@ -20,4 +20,5 @@ mod sources;
 mod spent;
 mod told;
 mod trusted;
+mod versions;
 mod world;

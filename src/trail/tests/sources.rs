@@ -282,3 +282,38 @@ fn a_report_inside_another_mail_is_not_read_but_found() {
     assert_eq!(inside(Source::at(dir.path()).unwrap()), Some(1));
     assert_eq!(inside(Source::Stdin), None, "it is gone");
 }
+
+/// As Dovecot keeps mail where it was told to compress it, and as people save it.
+#[test]
+fn what_is_packed_is_said_to_be_that() {
+    let gzip = [b"\x1f\x8b\x08\0", &[7; 900][..], b"\n\n"].concat();
+    let dir = tempfile::tempdir().unwrap();
+    let (maildir, saved) = (dir.path().join("Maildir"), dir.path().join("saved"));
+    put(&maildir.join("new").join("1"), &mail(1));
+    put(&maildir.join("cur").join("2:2,S"), &gzip);
+    put(&maildir.join("cur").join("3:2,S"), &gzip[..700]);
+    put(&saved.join("1.eml"), &mail(1));
+    put(&saved.join("2.eml"), &gzip);
+    put(&saved.join("3.eml.gz"), &gzip);
+    put(&saved.join("notes.txt"), b"by hand");
+    let mut tar = vec![0; 1024];
+    tar[257..263].copy_from_slice(b"ustar\0");
+    put(&saved.join("4.tar"), &tar);
+    for (place, expected) in [
+        (&maildir, &["compressed by gzip", "compressed by gzip"][..]),
+        (
+            &saved,
+            &["compressed by gzip", "compressed by gzip", "a tar archive"],
+        ),
+    ] {
+        let trails = load(place, None).unwrap();
+        assert_eq!(trails.messages.len(), 1);
+        let told = trails
+            .skipped
+            .iter()
+            .map(|(_, why)| why.split(',').next().unwrap());
+        let mut told: Vec<&str> = told.collect();
+        told.sort_unstable_by_key(|why| std::cmp::Reverse(*why));
+        assert_eq!(told, expected, "{:?}", trails.skipped);
+    }
+}

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::world::{self, HOP1, HOP2, Leg, SENT_MS, START_US, secret, three_hops, view};
 use crate::report::sign::{Key, Signer, generate_ed25519, sign};
-use crate::report::{Keys, Mailing, Origin, Record, write};
+use crate::report::{Keys, Mailing, Origin, Received, Record, write};
 use crate::track::{Event, HopReport, TrackingId};
-use crate::trail::bundle::{Broken, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
+use crate::trail::bundle::{ABOUT, Broken, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
 use crate::trail::examine::{collect, examine, keys_wanted, leave_out_forged};
 use crate::trail::render::evidence::{self, Holds};
 use crate::trail::render::terminal;
@@ -79,6 +79,7 @@ fn proof() -> Proof {
 pub(super) fn bundle(mails: BTreeSet<Vec<u8>>, keys: Keys) -> Bundle {
     let trails = judge(&mails, &keys);
     Bundle {
+        about: ABOUT.to_owned(),
         picture: evidence::picture(&trails, START_US),
         verdict: evidence::verdict(&trails, START_US),
         contents: Contents {
@@ -310,14 +311,14 @@ fn mails_are_collected_by_message_and_keys_for_ours_alone() {
     for (n, mail) in mails().iter().chain([&others, &others]).enumerate() {
         fs::write(dir.path().join(format!("new/{n}")), mail).unwrap();
     }
-    let id = |id: &str| BTreeSet::from([TrackingId::new(id).unwrap()]);
+    let on = |id: &'static str| move |one: &Received| one.report.id.as_str() == id;
     let sources = [Source::at(dir.path()).unwrap()];
     assert_eq!(
-        collect(&sources, &id("7f3a91c2@mail.example.org"), |_| false).unwrap(),
+        collect(&sources, on("7f3a91c2@mail.example.org"), |_| false).unwrap(),
         mails()
     );
     assert_eq!(
-        collect(&sources, &id("other"), |_| false).unwrap(),
+        collect(&sources, on("other"), |_| false).unwrap(),
         BTreeSet::from([others.clone()])
     );
     let own = secret();
