@@ -6,7 +6,7 @@
 //! report has been judged by it. Numbers are little endian:
 //!
 //! ```text
-//! file    = "hoptrail index 8 of VERSION\n", length of the owner u32, owner, part...
+//! file    = "hoptrail index 8 of BUILD\n", length of the owner u32, owner, part...
 //! owner   = path or URL of the mailbox, NUL, certificate that the secret makes for it (none: nothing)
 //! ```
 //!
@@ -34,8 +34,8 @@ use super::source::Source;
 use super::stock::Stock;
 use crate::track::Secret;
 
-/// With the version of the program, since what is kept of messages is worded by it.
-const MAGIC: &[u8] = concat!("hoptrail index 8 of ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
+/// With the build of the program, since what is kept of messages is worded by it.
+const MAGIC: &[u8] = concat!("hoptrail index 8 of ", env!("HOPTRAIL_WORDS"), "\n").as_bytes();
 
 /// Fewer mails than this are read again sooner than they are looked up.
 const MAILS_MIN: usize = 500;
