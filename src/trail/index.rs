@@ -1,6 +1,6 @@
 //! What was read of a mailbox, kept beside the user's other caches, so that a mail is opened once and not in every
 //! run. It holds nothing that the mailbox does not: it may be deleted at any time, and one that is damaged, of
-//! another version or another secret is made anew.
+//! another build or another secret is made anew.
 //!
 //! One file (0600, in a directory that is the user's alone) for each mailbox and secret, since what is kept of a
 //! report has been judged by it. Numbers are little endian:
