@@ -175,8 +175,14 @@ impl<'a> Leg<'a> {
     }
 
     async fn verdict(&mut self) -> Result<Reply, WireError> {
+        let is_last = self
+            .fates
+            .iter()
+            .filter(|fate| fate.is_none())
+            .nth(1)
+            .is_none();
         match self.peer.as_mut() {
-            Some(peer) => peer.verdict(&mut self.patience).await,
+            Some(peer) => peer.verdict(is_last, &mut self.patience).await,
             None => Err(WireError::Closed),
         }
     }

@@ -87,12 +87,12 @@ impl Peer {
         self.wire.reply(octets_max, limit).await
     }
 
-    /// Reads the next reply to the end of a message, before `wait` ends; cancel-safe.
-    pub async fn verdict(&mut self, wait: &mut Wait) -> Result<Reply, WireError> {
-        let reader = if self.answers_each() {
-            ReplyReader::default()
-        } else {
+    /// Reads the next reply to the end of a message, the last or not, before `wait` ends; cancel-safe.
+    pub async fn verdict(&mut self, is_last: bool, wait: &mut Wait) -> Result<Reply, WireError> {
+        let reader = if is_last || !self.answers_each() {
             ReplyReader::forgiving()
+        } else {
+            ReplyReader::default()
         };
         let octets_max = self.limits.reply_octets_max;
         self.wire.verdict_by(reader, octets_max, wait).await

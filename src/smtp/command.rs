@@ -47,11 +47,11 @@ pub enum Verb {
 const VERB_OCTETS_MAX: usize = 8;
 
 impl Verb {
-    /// What the start of a line that is refused was meant to say: who takes it for said may send what comes behind it.
+    /// What the first word of a line that is refused was meant to say, whatever stands around it: who takes it for said may
+    /// send what comes behind it.
     pub fn meant(line: &[u8]) -> Option<Self> {
-        let text = line.trim_ascii_start();
-        let end = text.iter().position(|b| !b.is_ascii_alphanumeric());
-        Self::of(&text[..end.unwrap_or(text.len())])
+        let mut words = line.split(|octet| !octet.is_ascii_alphanumeric());
+        Self::of(words.find(|word| !word.is_empty())?)
     }
 
     /// `None` if no verb of any extension could look like this.
@@ -257,12 +257,22 @@ mod tests {
     #[test]
     fn a_verb_is_known_however_it_is_misspelt() {
         for line in [
-            "DATA", "data x", " Data", "\tDATA", "DATA\t", "DATA\0x", "DATA:", "DATA,",
+            "DATA",
+            "data x",
+            " Data",
+            "\tDATA",
+            "DATA\t",
+            "DATA\0x",
+            "DATA:",
+            "DATA,",
+            "\0DATA",
+            "\u{feff}DATA",
+            "(DATA)",
         ] {
             assert_eq!(Verb::meant(line.as_bytes()), Some(Verb::Data), "{line:?}");
         }
         assert_eq!(Verb::meant(b"BDAT\t4 LAST"), Some(Verb::Bdat));
-        for line in ["", " ", "DAT", "DATAX", "X DATA", ":DATA"] {
+        for line in ["", " ", "DAT", "DATAX", "X DATA", "D\0ATA"] {
             let meant = Verb::meant(line.as_bytes());
             assert!(matches!(meant, None | Some(Verb::Other)), "{line:?}");
         }
