@@ -1,5 +1,6 @@
 //! How far the reports on a message can be trusted, in words. What nobody looked at is said to be unknown.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::format::{duration, fill_all, plain, put};
@@ -8,7 +9,7 @@ use super::{View, words};
 use crate::report::Origin;
 use crate::trail::odd::{OddClock, Than, odd_clocks};
 use crate::trail::verify::{Agreement, agreement};
-use crate::trail::{Message, NotOurs, Truth, Why};
+use crate::trail::{Message, NotOurs, Stay, Truth, Why};
 
 /// Of what anybody can name no more is shown: anybody can mail a report in any name.
 pub const SHOWN: usize = 10;
@@ -100,20 +101,25 @@ pub fn origins(message: &Message) -> Vec<String> {
 /// Whether the hops agree with each other: each that does not; and whose clock is not that of others, where no hop shows
 /// that.
 pub fn agreements(message: &Message, view: &View) -> Vec<String> {
-    let word = |agreement| match agreement {
-        Agreement::Agrees | Agreement::Clocks => None,
-        Agreement::Unlinked => Some("? the report of the hop before it never came"),
-        Agreement::Apart => Some("? nobody is known to have handed it on to there"),
-        Agreement::Backwards => Some("✗ by its own clock, something was over before it began"),
-        Agreement::NotHandedOver => Some("✗ the hop before it says that it handed nothing on"),
-        Agreement::Contradicted => Some("✗ another report says something else of what it did"),
+    let unlinked = |stay: &Stay| {
+        let before = stay.parent.and_then(|parent| message.stays.get(parent));
+        let lack = words::lack(message, before.and_then(|before| before.host.as_deref()));
+        format!("? the report of the hop before it {lack}")
+    };
+    let word = |stay: &Stay| -> Option<Cow<str>> {
+        Some(match agreement(message, stay) {
+            Agreement::Agrees => return None,
+            Agreement::Clocks => format!("{WRONG} {}", words::was_set(message, stay)).into(),
+            Agreement::Unlinked => unlinked(stay).into(),
+            Agreement::Apart => "? nobody is known to have handed it on to there".into(),
+            Agreement::Backwards => "✗ by its own clock, something was over before it began".into(),
+            Agreement::NotHandedOver => "✗ the hop before it says that it handed nothing on".into(),
+            Agreement::Contradicted => "✗ another report says something else of what it did".into(),
+        })
     };
     let stays = message.stays.iter().filter(|stay| !stay.is_missing());
     let told = stays.filter_map(|stay| {
-        let agreement = agreement(message, stay);
-        let set = || format!("{WRONG} {}", words::was_set(message, stay));
-        let set = (agreement == Agreement::Clocks).then(set);
-        let word = set.or_else(|| word(agreement).map(str::to_owned))?;
+        let word = word(stay)?;
         let (mark, text) = word.split_once(' ')?;
         let host = stay.host.as_deref().unwrap_or("(name unknown)");
         Some(format!("{mark} {}: {text}", plain(host)))

@@ -151,11 +151,30 @@ pub fn said<'a>(group: &[&'a RecipientStatus]) -> Option<Said<'a>> {
     Some(own::words(reply).map_or(Said::Server(reply), Said::Hop))
 }
 
+/// What is said of a report where nothing is known of any.
+const NEVER_CAME: &str = "never came";
+
+/// Why there is no report of a hop of this name, if it has one, which another hop refers to.
+pub fn lack(message: &Message, host: Option<&str>) -> &'static str {
+    match host {
+        Some(_) if message.leaves_out(host) => "was left out",
+        Some(_) if message.has_unproved(host) => "is not proved",
+        None if message.leaves_out(None) || message.has_unproved(None) => {
+            "never came, or was left out"
+        }
+        _ => NEVER_CAME,
+    }
+}
+
 /// What to know of a hop's clock before reading its times.
 pub fn remark(message: &Message, n: usize) -> Option<String> {
     let stay = message.stays.get(n)?;
     if stay.is_missing() {
-        return Some("no report came from here, but a later hop had it from here".to_owned());
+        let first = match lack(message, stay.host.as_deref()) {
+            NEVER_CAME => "no report came from here".to_owned(),
+            lack => format!("the report from here {lack}"),
+        };
+        return Some(first + ", but a later hop had it from here");
     }
     let remarks = [compared(message, n, stay), too_early(message, n, stay)];
     let remarks: Vec<String> = remarks.into_iter().flatten().collect();

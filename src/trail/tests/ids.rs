@@ -190,15 +190,20 @@ fn what_is_taken_in_on_trust_unproves_nothing() {
     }
 }
 
-/// What a Maildir of these mails tells of the one message that is proved, long after.
-fn silence_of(mails: &[Vec<u8>]) -> (Option<Silence>, String, Vec<Why>) {
+/// What a Maildir of these mails tells.
+fn trails_of(mails: &[Vec<u8>]) -> Trails {
     let dir = tempfile::tempdir().unwrap();
     for (n, mail) in mails.iter().enumerate() {
         put(&dir.path().join("new").join(n.to_string()), mail);
     }
     let secret = secret();
     let mut reports = Reports::of([Source::at(dir.path()).unwrap()], Some(&secret));
-    let trails = told(&mut reports);
+    told(&mut reports)
+}
+
+/// What it tells of the one message that is proved, long after.
+fn silence_of(mails: &[Vec<u8>]) -> (Option<Silence>, String, Vec<Why>) {
+    let trails = trails_of(mails);
     let mut proved = trails.messages.iter();
     let proved = proved.find(|m| m.truth == Truth::Verified).unwrap();
     let later_us = view().now_us + 3_600_000_000;
@@ -236,4 +241,29 @@ fn no_host_is_silent_of_which_a_report_is_not_proved() {
     // Under the id that the second hop made up, of which nothing proves that it is on the message.
     let (silence, shown, _) = silence_of(&[one, mail(&second, None), unkeyed]);
     assert_eq!(silence, Some(Silence::Unproved), "{shown}");
+}
+
+/// The report of the hop between is there.
+#[test]
+fn no_report_never_came_that_is_not_proved_or_left_out() {
+    let own = secret();
+    let [first, second, last] = three_hops(&["bob@example.net"]).try_into().unwrap();
+    let mail_of = |report| mail(report, Some(&own));
+    let shown_with = |middle: Vec<Vec<u8>>| {
+        shown(&trails_of(
+            &[vec![mail_of(&first), mail_of(&last)], middle].concat(),
+        ))
+    };
+    let keyed = String::from_utf8(mail_of(&second)).unwrap();
+    let altered = keyed.replace(" 2.0.0 ", " 2.0.1 ").into_bytes();
+    assert_ne!(altered, keyed.as_bytes());
+    for (middle, lack) in [
+        (vec![], "never came"),
+        (vec![mail(&second, None)], "is not proved"),
+        (vec![altered], "was left out"),
+    ] {
+        let shown = shown_with(middle);
+        let told = format!("? mx3.example.net: the report of the hop before it {lack}\n");
+        assert!(shown.contains(&told), "{told}: {shown}");
+    }
 }
