@@ -87,8 +87,11 @@ pub fn tell_alone(message: &mut Message, own: &[Sight]) {
         }
         sharpen(sights, |of, bounds| links.push((of, bounds)));
     }
-    let known = |of| links.iter().find(|(known, _)| *known == of);
-    link(message, first, |of| known(of).map(|(_, bounds)| *bounds));
+    links.sort_unstable_by_key(|(of, _)| *of);
+    let known = |of| links.binary_search_by_key(&of, |(known, _)| *known).ok();
+    link(message, first, |of| {
+        links.get(known(of)?).map(|(_, bounds)| *bounds)
+    });
     carry(message);
 }
 

@@ -4,12 +4,14 @@
 use proptest::prelude::*;
 
 use super::world::{Leg, START_US, read, three_hops};
-use crate::report::Received;
+use crate::report::{Origin, Received};
 use crate::track::{Event, Exchange, HopReport, Stage, TrackingId};
 use crate::trail::Message;
-use crate::trail::assemble::assemble;
+use crate::trail::assemble::{assemble, put_together};
 use crate::trail::clock::{Bounds, RATE_PPM, SET_BY_US};
 use crate::trail::message::Jump;
+use crate::trail::pairs::{Sights, tell_alone};
+use crate::trail::verify::{Judged, Known};
 use crate::trail::way::{self, way};
 
 pub const HOSTS: [&str; 3] = ["a.example", "b.example", "c.example"];
@@ -142,7 +144,11 @@ pub fn travel(
 }
 
 pub fn assembled(reports: Vec<HopReport>) -> Vec<Message> {
-    let received = reports.into_iter().map(|report| Received {
+    assemble(received(reports).collect(), None).0
+}
+
+fn received(reports: Vec<HopReport>) -> impl Iterator<Item = Received> {
+    reports.into_iter().map(|report| Received {
         report,
         others: vec![],
         auth: None,
@@ -150,8 +156,7 @@ pub fn assembled(reports: Vec<HopReport>) -> Vec<Message> {
         from: None,
         to: None,
         trace: vec![],
-    });
-    assemble(received.collect(), None).0
+    })
 }
 
 /// Stamps are whole microseconds, of two clocks.
@@ -315,6 +320,34 @@ proptest! {
             check(&message, &truth, &clocks)?;
             prop_assert!(message.stays.iter().all(|s| s.jump.is_none()), "no clock was set: {message:#?}");
         }
+    }
+
+    /// One that goes the same way again and again, under one id, needs no others to be told what it shows of that way.
+    #[test]
+    fn a_message_alone_is_told_what_it_is_told_among_all(
+        mut clocks in prop::array::uniform3(clock()),
+        traffic in traffic(),
+        set in prop::option::of((0..90_000_000_i64, a_step())),
+    ) {
+        clocks[1].set.extend(set.map(|(after_us, by_us)| (START_US + after_us, by_us)));
+        let (mut begin_us, mut reports) = (START_US, Vec::new());
+        for (n, (gap_us, dwell_us, sessions)) in (0..).zip(&traffic) {
+            begin_us += gap_us;
+            let (again, _) = travel(n, begin_us, sessions, *dwell_us, &clocks);
+            reports.extend(again);
+        }
+        let (id, sent_ms) = (reports[0].id.clone(), reports[0].sent_ms);
+        for report in &mut reports {
+            (report.id, report.sent_ms) = (id.clone(), sent_ms);
+        }
+        let judged = received(reports.clone()).map(|one| Judged::by(one, Known::from(None)));
+        let (mut alone, _) = put_together(judged.map(|one| (one, Origin::Unchecked)));
+        for message in &mut alone {
+            let own = Sights::default().see(message);
+            tell_alone(message, &own);
+        }
+        let stays = |messages: Vec<Message>| messages.into_iter().flat_map(|m| m.stays).collect::<Vec<_>>();
+        prop_assert_eq!(format!("{:#?}", stays(alone)), format!("{:#?}", stays(assembled(reports))));
     }
 
     /// One clock is set at any time but in the middle of a dialogue; half a minute before and behind there is mail.
