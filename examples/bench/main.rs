@@ -15,6 +15,7 @@
 //! compared runs interleaved, in an order that rotates from round to round; a ratio is the median of the
 //! rounds' ratios. Every load has a bounded number of messages and a time limit.
 
+mod bare;
 mod client;
 mod contest;
 mod lab;
@@ -89,6 +90,9 @@ impl Bench {
 }
 
 fn main() -> Result<()> {
+    if bare::serve_if_asked()? {
+        return Ok(());
+    }
     raise_descriptor_limit()?;
     let bench = Bench::from_arguments()?;
     if bench.names("order") {

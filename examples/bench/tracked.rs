@@ -11,6 +11,7 @@ use anyhow::Result;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::Bench;
+use crate::bare;
 use crate::client::Mail;
 use crate::contest::{Contestant, Score, contest};
 use crate::lab::{address, is_root};
@@ -48,8 +49,14 @@ fn durable(bench: &Bench, table: &mut Table, name: &str, sessions: u32, goal: &s
     let hop = Hop::with_silent_server(bench)?;
     // The first run of `contest` is not part of its score, so commits are counted from outside.
     let before = (hop.commits()?, hop.stored()?);
-    let tracked = hop.load_then(sessions, || hop.let_it_finish());
-    let [tracked, untracked] = contest(bench, sessions, [tracked, hop.load(sessions, false)])?;
+    let bare = bare::way(&bench.lab, hop.sink.address)?;
+    let contestants = [
+        hop.load_then(sessions, || hop.let_it_finish()),
+        hop.load(sessions, false),
+        load(&bare, sessions, true),
+        load(&bare, sessions, false),
+    ];
+    let [tracked, untracked, held, passed] = contest(bench, sessions, contestants)?;
     let commits = f64::from(hop.commits()?.wrapping_sub(before.0));
     let stored = f64::from(hop.stored()? - before.1);
     table.line(
@@ -81,6 +88,19 @@ fn durable(bench: &Bench, table: &mut Table, name: &str, sessions: u32, goal: &s
         goal,
         &result,
         &format!("{stored} reports"),
+    );
+    let figures = format!(
+        "held {:.0}  passed {:.0}  CPU {:.1} and {:.1}",
+        held.rate(),
+        passed.rate(),
+        held.cpu_us(),
+        passed.cpu_us()
+    );
+    table.line(
+        "   a bare relay that holds the 250 / untracked",
+        "-",
+        &format!("{:.2}", held.against(&untracked)),
+        &figures,
     );
     Ok(())
 }
@@ -135,6 +155,14 @@ fn against_postfix(bench: &Bench, table: &mut Table, name: &str) -> Result<()> {
     Ok(())
 }
 
+fn load(way: &Way, sessions: u32, tracked: bool) -> Contestant<'_> {
+    let mail = Rc::new(Mail::new(2048, tracked));
+    Contestant {
+        run: Box::new(move |count| load::send(way.address, sessions, &mail, count)),
+        cpu_ticks: Box::new(|| way.process.cpu_ticks()),
+    }
+}
+
 fn rates(tracked: &Score, untracked: &Score) -> String {
     format!(
         "tracked {:.0}  untracked {:.0}",
@@ -182,11 +210,7 @@ impl Hop {
     }
 
     fn load(&self, sessions: u32, tracked: bool) -> Contestant<'_> {
-        let mail = Rc::new(Mail::new(2048, tracked));
-        Contestant {
-            run: Box::new(move |count| load::send(self.ours.address, sessions, &mail, count)),
-            cpu_ticks: Box::new(|| self.ours.process.cpu_ticks()),
-        }
+        load(&self.ours, sessions, tracked)
     }
 
     /// A tracked load, and what belongs to its cost but not to its time.
