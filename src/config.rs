@@ -10,7 +10,9 @@ mod tls;
 mod wish;
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -259,7 +261,6 @@ impl RawListener {
 
     /// Whether each key stands at a listener of the role that it concerns.
     fn check_role(&self) -> Result<(), Wrong> {
-        let at = |span: std::ops::Range<usize>, text: &str| Err((span.start, text.to_owned()));
         if let Some(declared) = &self.content_filter
             && self.role != Role::Ingress
         {
@@ -297,52 +298,81 @@ impl RawListener {
             .is_some_and(|declared| *declared.get_ref())
     }
 
-    fn check(self, policy: &Policy) -> Result<Listener, Wrong> {
+    fn check(mut self, policy: &Policy) -> Result<Listener, Wrong> {
         self.check_role()?;
         let takes_back = self.takes_back();
-        let at = |span: std::ops::Range<usize>, text: &str| Err((span.start, text.to_owned()));
-        let (protocol, span) = (*self.protocol.get_ref(), self.protocol.span());
-        match (self.role, protocol) {
-            (Role::Ingress, Protocol::Lmtp) => {
-                return at(span, "protocol: an ingress speaks \"smtp\"");
+        self.check_protocol()?;
+        let routes = self.check_routes()?;
+        self.check_reach()?;
+        let next_hop_tls = match self.next_hop_tls {
+            Some(table) => {
+                let span = table.span();
+                NextHopTls::Set(table.into_inner().check(span)?)
             }
-            (Role::Delivery, Protocol::Smtp) => {
-                return at(span, "protocol: a delivery speaks \"lmtp\"");
-            }
-            _ => {}
-        }
-        let routes = self.routes.into_iter();
+            None => NextHopTls::Usual(tls::opportunistic(0)?),
+        };
+        Ok(Listener {
+            role: self.role,
+            listen: *self.listen.get_ref(),
+            protocol: *self.protocol.get_ref(),
+            routes,
+            tls: self.tls.map(tls::RawServerTls::check).transpose()?,
+            next_hop_tls,
+            client_address: self
+                .client_address
+                .map_or(ClientAddress::None, Spanned::into_inner),
+            proxy_from: self.proxy_from,
+            content_filter: takes_back,
+            clients: self
+                .clients
+                .map_or_else(Networks::loopback, Spanned::into_inner),
+            bare_newline: self.bare_newline,
+            safe_keywords: keywords::check(self.safe_keywords)?,
+            policy: match self.policy {
+                Some(own) => own.into_inner().over(policy),
+                None => policy.clone(),
+            },
+            wishes: wish::check(self.role, self.request_header, self.track)?,
+        })
+    }
+
+    fn check_protocol(&self) -> Result<(), Wrong> {
+        let wrong = match (self.role, self.protocol.get_ref()) {
+            (Role::Ingress, Protocol::Lmtp) => "protocol: an ingress speaks \"smtp\"",
+            (Role::Delivery, Protocol::Smtp) => "protocol: a delivery speaks \"lmtp\"",
+            _ => return Ok(()),
+        };
+        at(self.protocol.span(), wrong)
+    }
+
+    fn check_routes(&mut self) -> Result<Routes, Wrong> {
         let routes = Routes {
             default: self.next_hop.get_ref().clone(),
-            domains: routes
+            domains: mem::take(&mut self.routes)
+                .into_iter()
                 .map(|(domain, to)| Ok((route_domain(&domain)?, to)))
                 .collect::<Result<_, Wrong>>()?,
         };
-        if self.role == Role::Ingress
-            && routes
-                .fixed()
-                .is_none_or(|next_hop| next_hop.protocol == Protocol::Lmtp)
-        {
+        let fixed = routes.fixed();
+        let speaks_smtp = fixed.is_some_and(|next_hop| next_hop.protocol == Protocol::Smtp);
+        if self.role == Role::Ingress && !speaks_smtp {
             // SMTP has one reply where LMTP has one for each recipient (RFC 2033, 4.2).
             return at(
                 self.next_hop.span(),
                 "next_hop: an ingress stands before one smtp:// server, without routes",
             );
         }
-        let listen = *self.listen.get_ref();
-        let client_address = self
-            .client_address
-            .as_ref()
-            .map(|c| (*c.get_ref(), c.span()));
-        let how = client_address
-            .as_ref()
-            .map_or(ClientAddress::None, |(how, _)| *how);
+        Ok(routes)
+    }
+
+    /// Who reaches it, and whom the next hop takes them for: nothing here is to make an open relay.
+    fn check_reach(&self) -> Result<(), Wrong> {
+        let client_address = self.client_address.as_ref();
+        let how = client_address.map_or(ClientAddress::None, |how| *how.get_ref());
         // Behind a balancer strangers reach a loopback address too.
-        if !how.counts_for_the_mta()
-            && self.role == Role::Ingress
-            && !(listen.ip().is_loopback() && self.proxy_from.is_empty())
-            && self.mta_trusts_proxy_address != Some(false)
-        {
+        let is_private = self.listen.get_ref().ip().is_loopback() && self.proxy_from.is_empty();
+        let is_said = self.mta_trusts_proxy_address == Some(false);
+        if self.role == Role::Ingress && !(how.counts_for_the_mta() || is_private || is_said) {
             return at(
                 self.listen.span(),
                 "listen: reachable from other hosts, by itself or by proxy_from, whose mail the MTA would take for mail \
@@ -360,41 +390,17 @@ impl RawListener {
                  own mail servers",
             );
         }
-        if let Some((address, span)) = client_address
-            && self.role != Role::Ingress
-            && address != ClientAddress::None
-        {
-            return at(span, "client_address: concerns an ingress only");
-        }
-        let next_hop_tls = match self.next_hop_tls {
-            Some(table) => {
-                let span = table.span();
-                NextHopTls::Set(table.into_inner().check(span)?)
+        match client_address {
+            Some(set) if self.role != Role::Ingress && how != ClientAddress::None => {
+                at(set.span(), "client_address: concerns an ingress only")
             }
-            None => NextHopTls::Usual(tls::opportunistic(0)?),
-        };
-        Ok(Listener {
-            role: self.role,
-            listen,
-            protocol,
-            routes,
-            tls: self.tls.map(tls::RawServerTls::check).transpose()?,
-            next_hop_tls,
-            client_address: how,
-            proxy_from: self.proxy_from,
-            content_filter: takes_back,
-            clients: self
-                .clients
-                .map_or_else(Networks::loopback, Spanned::into_inner),
-            bare_newline: self.bare_newline,
-            safe_keywords: keywords::check(self.safe_keywords)?,
-            policy: match self.policy {
-                Some(own) => own.into_inner().over(policy),
-                None => policy.clone(),
-            },
-            wishes: wish::check(self.role, self.request_header, self.track)?,
-        })
+            _ => Ok(()),
+        }
     }
+}
+
+fn at<T>(span: Range<usize>, text: &str) -> Result<T, Wrong> {
+    Err((span.start, text.to_owned()))
 }
 
 /// The domain of a route, or all names below one.

@@ -22,17 +22,36 @@ pub fn notification(
     if originator.is_empty() {
         return None;
     }
-    let event = match site.listener.role {
+    let recipients = news(site.listener.role, mail, passage, batch);
+    if recipients.is_empty() {
+        return None;
+    }
+    let step = site.hop.step_id()?;
+    let given = envelope.envid.as_deref().and_then(TrackingId::new);
+    let id = given.unwrap_or_else(|| TrackingId::mint(u128::from(step.0)));
+    let (role, hostname) = (site.listener.role, &site.hop.hostname);
+    let report = HopReport {
+        message_id: message_id.map(str::to_owned),
+        recipients,
+        ..HopReport::new(id, step, role, hostname, arrival_us)
+    };
+    let envid = envelope.envid.clone();
+    Some(Step {
+        told: Some(Form::Notification { envid }),
+        ..Step::new(report, originator.to_owned())
+    })
+}
+
+/// What there is to tell of the recipients of a batch.
+fn news(role: Role, mail: &Mail, passage: Option<&Passage>, batch: &Batch) -> Vec<RecipientStatus> {
+    let event = match role {
         Role::Delivery => Event::Delivered,
         _ => Event::Relayed,
     };
-    let opened = passage.is_some_and(|passage| passage.opens(envelope.recipients.iter()));
-    let recipients: Vec<RecipientStatus> = envelope
-        .recipients
-        .iter()
-        .zip(&mail.rcpts)
-        .skip(batch.from)
-        .zip(&batch.fates)
+    let all = &mail.envelope.recipients;
+    let opened = passage.is_some_and(|passage| passage.opens(all.iter()));
+    let told = all.iter().zip(&mail.rcpts).skip(batch.from);
+    told.zip(&batch.fates)
         .filter(|((_, line), fate)| {
             !fate.notifies && fate.outcome.reply.is_positive() && wants_success(line)
         })
@@ -49,50 +68,7 @@ pub fn notification(
             }
             Some(news)
         })
-        .collect();
-    if recipients.is_empty() {
-        return None;
-    }
-    let step = site.hop.step_id()?;
-    let minted = || TrackingId::mint(u128::from(step.0));
-    Some(Step {
-        report: HopReport {
-            id: envelope
-                .envid
-                .as_deref()
-                .and_then(TrackingId::new)
-                .unwrap_or_else(minted),
-            step,
-            parent: None,
-            hop: 1,
-            role: site.listener.role,
-            reporting_mta: site.hop.hostname.as_str().into(),
-            arrival_us,
-            message_id: message_id.map(str::to_owned),
-            sent_ms: None,
-            queue_id: None,
-            size: None,
-            came_for: None,
-            filtered_us: None,
-            ring: Vec::new(),
-            times_in: Vec::new(),
-            times_out: Vec::new(),
-            tls_in: None,
-            tls_out: None,
-            recipients,
-        },
-        originator: originator.to_owned(),
-        certificate: None,
-        told: Some(Form::Notification {
-            envid: envelope.envid.clone(),
-        }),
-        asked: None,
-        organisation: None,
-        received: None,
-        partial: false,
-        stay: None,
-        together: None,
-    })
+        .collect()
 }
 
 /// Whether a RCPT line asks for news of success (RFC 3461, 4.1).

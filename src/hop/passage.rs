@@ -18,7 +18,8 @@ use crate::track::address::key;
 use crate::track::carry::Opened;
 use crate::track::stay::distinct;
 use crate::track::{
-    Asked, Event, Form, HopReport, RecipientStatus, Role, Status, Stay, Step, StepId,
+    Asked, Event, Exchange, Form, HopReport, RecipientStatus, Role, Security, Status, Stay, Step,
+    StepId,
 };
 
 /// A tracked message on its way out of this hop.
@@ -94,60 +95,54 @@ impl Passage {
         opened: Opened,
         message_id: Option<&str>,
     ) -> Option<Self> {
-        let (hop, carry) = (&site.hop, &opened.carry);
-        let ignored =
-            |why: &str| info!(hop = %hop.hostname, envid = %carry.id, step = %carry.step, "{why}");
-        if opened.expired(hop.clock.now_ms()) {
-            ignored("carry header expired: not tracked");
+        if opened.expired(site.hop.clock.now_ms()) {
+            ignored(site, &opened, "carry header expired");
             return None;
         }
         if !opened.is_of(message_id.map(str::as_bytes)) {
-            ignored("carry header of another message: not tracked");
+            ignored(site, &opened, "carry header of another message");
             // If the MTA has given it another Message-ID, this is how it leaves.
             leaves_unfollowed(site, &opened).await;
             return None;
         }
+        let arrival = site.hop.recall(opened.carry.step).await;
+        let begun = Self::behind(site, envelope, &opened, arrival);
+        begun.inspect_err(|why| ignored(site, &opened, why)).ok()
+    }
+
+    /// The passage of a message that came in by this carry header, and so, if that is on record.
+    fn behind(
+        site: &Site,
+        envelope: &Envelope,
+        opened: &Opened,
+        arrival: Option<Step>,
+    ) -> Result<Self, &'static str> {
+        let carry = &opened.carry;
         let is_from = opened.is_from(&envelope.reverse_path);
-        let arrival = hop.recall(carry.step).await;
         let recorded = arrival.as_ref().and_then(|arrival| arrival.asked);
-        let Some(by) = carry.asker.or(recorded.map(|asked| asked.by)) else {
-            ignored("a stranger asked, and nobody vouched for him: not tracked");
-            return None;
-        };
-        let asked = recorded.unwrap_or(Asked { by, from: None });
+        let by = carry.asker.or(recorded.map(|asked| asked.by));
+        let by = by.ok_or("a stranger asked, and nobody vouched for him")?;
         let originator = match &arrival {
             Some(arrival) => arrival.originator.clone(),
             None if is_from => String::from_utf8_lossy(&envelope.reverse_path).into_owned(),
-            None => {
-                ignored(
-                    "sent anew by a list or forward, and its arrival is not on record: not tracked",
-                );
-                return None;
-            }
+            None => return Err("sent anew by a list or forward, and its arrival is not on record"),
         };
         if originator.is_empty() {
-            return None;
+            return Err("nobody to report to");
         }
-        // An arrival that is not reported is told by this step, whose parent then is the arrival's.
-        let parent = if carry.told {
-            Some(carry.step)
-        } else {
-            carry.request.up
-        };
-        let request = carry.request.clone();
-        Some(Self {
+        Ok(Self {
             tracked: Tracked {
                 id: carry.id.clone(),
-                step: hop.step_id()?,
-                request,
+                step: site.hop.step_id().ok_or("no random number for a step")?,
+                request: carry.request.clone(),
                 mtrk: carry.mtrk.clone(),
-                asked,
+                asked: recorded.unwrap_or(Asked { by, from: None }),
                 received: None,
                 claim: None,
                 ring: Vec::new(),
                 crosses: false,
             },
-            parent,
+            parent: carry.next_parent(),
             originator,
             arrival: arrival.map(|arrival| arrival.report),
             names: OnceLock::new(),
@@ -306,56 +301,85 @@ impl Passage {
         let partial = !whole || came_for.is_some_and(|count| count > places.len());
         let told = (!recipients.is_empty()).then_some(Form::Report);
         let told_of = distinct(&recipients);
-        let (arrival_us, came, queue_id) = match &self.arrival {
-            Some(arrival) => {
-                let came = (arrival.times_in.clone(), arrival.tls_in.clone());
-                (arrival.arrival_us, came, arrival.queue_id.clone())
-            }
-            // Whoever handed it to the ingress is not the MTA that hands it to us: its stamps are not ours.
-            None if self.carried.is_some() => {
-                let since_us = self.since_ms.saturating_mul(1000);
-                (since_us, (Vec::new(), None), None)
-            }
-            None => {
-                let mut times = envelope.times.clone();
-                let security = times.security.take();
-                (wired.arrival_us, (times.exchanges(), security), None)
-            }
+        let Came {
+            arrival_us,
+            times_in,
+            tls_in,
+            queue_id,
+        } = self.came(envelope, wired);
+        let report = HopReport {
+            id: self.tracked.id.clone(),
+            step,
+            parent: self.parent,
+            hop: self.tracked.hop(),
+            role: site.listener.role,
+            reporting_mta: site.hop.hostname.as_str().into(),
+            arrival_us,
+            message_id: wired.message_id.map(str::to_owned),
+            sent_ms: self.tracked.request.sent_ms,
+            queue_id,
+            size: Some(wired.octets),
+            came_for: came_for.filter(|count| *count > told_of),
+            filtered_us: self.filtered_us,
+            ring: Vec::new(),
+            times_in,
+            tls_in,
+            tls_out: times_out.security.take(),
+            times_out: times_out.exchanges(),
+            recipients,
         };
-        let (times_in, tls_in) = came;
         Step {
-            report: HopReport {
-                id: self.tracked.id.clone(),
-                step,
-                parent: self.parent,
-                hop: self.tracked.hop(),
-                role: site.listener.role,
-                reporting_mta: site.hop.hostname.as_str().into(),
-                arrival_us,
-                message_id: wired.message_id.map(str::to_owned),
-                sent_ms: self.tracked.request.sent_ms,
-                queue_id,
-                size: Some(wired.octets),
-                came_for: came_for.filter(|count| *count > told_of),
-                filtered_us: self.filtered_us,
-                ring: Vec::new(),
-                times_in,
-                tls_in,
-                tls_out: times_out.security.take(),
-                times_out: times_out.exchanges(),
-                recipients,
-            },
-            originator: self.originator.clone(),
             certificate: self.tracked.request.certificate,
             told,
             asked: Some(self.tracked.asked),
-            organisation: None,
             received: self.tracked.received.clone().filter(|_| unchanged),
             partial,
             stay,
-            together: None,
+            ..Step::new(report, self.originator.clone())
         }
     }
+
+    /// How the message came into this hop.
+    fn came(&self, envelope: &Envelope, wired: Wired<'_>) -> Came {
+        match &self.arrival {
+            Some(arrival) => Came {
+                arrival_us: arrival.arrival_us,
+                times_in: arrival.times_in.clone(),
+                tls_in: arrival.tls_in.clone(),
+                queue_id: arrival.queue_id.clone(),
+            },
+            // Whoever handed it to the ingress is not the MTA that hands it to us: its stamps are not ours.
+            None if self.carried.is_some() => Came {
+                arrival_us: self.since_ms.saturating_mul(1000),
+                times_in: Vec::new(),
+                tls_in: None,
+                queue_id: None,
+            },
+            None => {
+                let mut times = envelope.times.clone();
+                Came {
+                    arrival_us: wired.arrival_us,
+                    tls_in: times.security.take(),
+                    times_in: times.exchanges(),
+                    queue_id: None,
+                }
+            }
+        }
+    }
+}
+
+/// How a message came into this hop: by its ingress, or by this dialogue.
+struct Came {
+    arrival_us: i64,
+    times_in: Vec<Exchange>,
+    tls_in: Option<Security>,
+    queue_id: Option<CompactString>,
+}
+
+/// Says why a request in a carry header is not followed.
+fn ignored(site: &Site, opened: &Opened, why: &str) {
+    let (hop, carry) = (&site.hop.hostname, &opened.carry);
+    info!(%hop, envid = %carry.id, step = %carry.step, "{why}: not tracked");
 }
 
 /// Notes that a message leaves which bears this carry header, and of which nothing will be told.

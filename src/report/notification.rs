@@ -121,29 +121,14 @@ mod tests {
             reply: Some("250 2.0.0 Ok: queued as 4F1A2B3C".to_owned()),
             remote_queue_id: None,
         };
+        let (id, hop) = (TrackingId::mint(7), "mx1.example.net");
         let report = HopReport {
-            id: TrackingId::mint(7),
-            step: StepId(9),
-            parent: None,
-            hop: 1,
-            role: Role::Egress,
-            reporting_mta: "mx1.example.net".into(),
-            arrival_us: 1_795_478_399_000_000,
             message_id: Some("m1@example.org".to_owned()),
-            sent_ms: None,
-            queue_id: None,
-            size: None,
-            came_for: None,
-            filtered_us: None,
-            ring: Vec::new(),
-            times_in: Vec::new(),
-            times_out: Vec::new(),
-            tls_in: None,
-            tls_out: None,
             recipients: vec![
                 recipient("b@alias.example", "bob@example.net"),
                 recipient("", "carol@example.net"),
             ],
+            ..HopReport::new(id, StepId(9), Role::Egress, hop, 1_795_478_399_000_000)
         };
         let mailing = Mailing {
             from: "hoptrail@mx1.example.net",

@@ -127,6 +127,15 @@ pub struct Opened {
 }
 
 impl Carry {
+    /// The parent of what is told next at this hop: the ingress' step, or, if that is not told, the parent it has.
+    pub fn next_parent(&self) -> Option<StepId> {
+        if self.told {
+            Some(self.step)
+        } else {
+            self.request.up
+        }
+    }
+
     /// The whole field with its final CRLF, for the mail from `reverse_path` with `message_id`.
     pub fn write(&self, keys: &Keyring, reverse_path: &[u8], message_id: Option<&[u8]>) -> Vec<u8> {
         let key = keys.signing();

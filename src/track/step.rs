@@ -179,6 +179,33 @@ pub struct HopReport {
     pub recipients: Vec<RecipientStatus>,
 }
 
+impl HopReport {
+    /// A report of the first hop that tells nothing yet.
+    pub fn new(id: TrackingId, step: StepId, role: Role, hop: &str, arrival_us: i64) -> Self {
+        Self {
+            id,
+            step,
+            parent: None,
+            hop: 1,
+            role,
+            reporting_mta: hop.into(),
+            arrival_us,
+            message_id: None,
+            sent_ms: None,
+            queue_id: None,
+            size: None,
+            came_for: None,
+            filtered_us: None,
+            ring: Vec::new(),
+            times_in: Vec::new(),
+            times_out: Vec::new(),
+            tls_in: None,
+            tls_out: None,
+            recipients: Vec::new(),
+        }
+    }
+}
+
 /// The per-recipient group of a report.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecipientStatus {
@@ -234,6 +261,22 @@ pub struct Step {
 }
 
 impl Step {
+    /// A step that nobody asked for, and of which nobody is told.
+    pub fn new(report: HopReport, originator: String) -> Self {
+        Self {
+            report,
+            originator,
+            certificate: None,
+            told: None,
+            asked: None,
+            organisation: None,
+            received: None,
+            partial: false,
+            stay: None,
+            together: None,
+        }
+    }
+
     /// Whether one mail can tell both: two parts of a message on the same way out of the same hop, with the same news or
     /// with news that were known together.
     pub fn joins(&self, other: &Self) -> bool {

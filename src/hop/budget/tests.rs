@@ -8,40 +8,15 @@ const NOON_MS: i64 = 1_795_435_200_000;
 const HOUR_MS: i64 = 3600 * 1000;
 
 fn step(by: Asker, from: &str, originator: &str, id: &str) -> Step {
+    let id = TrackingId::new(id).unwrap();
+    let report = HopReport::new(id, StepId(1), Role::Egress, "mx1.example.net", 0);
     Step {
-        report: HopReport {
-            id: TrackingId::new(id).unwrap(),
-            step: StepId(1),
-            parent: None,
-            hop: 1,
-            role: Role::Egress,
-            reporting_mta: "mx1.example.net".into(),
-            arrival_us: 0,
-            message_id: None,
-            sent_ms: None,
-            queue_id: None,
-            size: None,
-            came_for: None,
-            filtered_us: None,
-            ring: Vec::new(),
-            times_in: Vec::new(),
-            times_out: Vec::new(),
-            tls_in: None,
-            tls_out: None,
-            recipients: Vec::new(),
-        },
-        originator: originator.to_owned(),
-        certificate: None,
         told: Some(Form::Report),
         asked: Some(Asked {
             by,
             from: from.parse().ok(),
         }),
-        organisation: None,
-        received: None,
-        partial: false,
-        stay: None,
-        together: None,
+        ..Step::new(report, originator.to_owned())
     }
 }
 
