@@ -106,6 +106,30 @@ pub enum StoreError {
     Stopped,
 }
 
+impl StoreError {
+    /// Whether the same may be done again without anybody doing anything to the file: it lacked space, rights, memory, or
+    /// a lock that somebody held.
+    pub fn may_pass(&self) -> bool {
+        let Self::Database(error) = self else {
+            return !matches!(self, Self::Newer(_) | Self::Step(_));
+        };
+        matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::FileLockingProtocolFailed
+                    | ErrorCode::DiskFull
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::PermissionDenied
+                    | ErrorCode::OutOfMemory
+            )
+        )
+    }
+}
+
 /// What to do about it, where that is plain.
 fn cure(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
