@@ -30,7 +30,7 @@ use crate::hop::listener::{self, Listener, serve};
 use crate::hop::route::Names;
 use crate::hop::workers::Workers;
 use crate::hop::{Budgets, Crowd, Hop, Site, Tracking, held};
-use crate::observe::log::{self, Log};
+use crate::observe::log;
 use crate::report::sign::sign;
 use crate::report::{Mailing, notification, write_together};
 use crate::store::mailer;
@@ -51,26 +51,25 @@ pub struct Args {
     check: bool,
 }
 
-/// Runs until it is told to stop. What keeps it from starting ends with exit code 2, and is told where the log goes, as
-/// which it waits for no reader: whoever starts it must see that it did not.
+/// Runs until it is told to stop. What keeps it from starting ends with exit code 2, and is told behind what was logged.
 pub fn run(args: &Args) -> ExitCode {
     if args.check {
         return check(&args.config);
     }
-    let log = log::start();
-    run_until_told(&args.config, &log).unwrap_or_else(|error| {
-        log.say(&said(&format!("{error:#}")));
+    log::start();
+    run_until_told(&args.config).unwrap_or_else(|error| {
+        log::say(&said(&format!("{error:#}")));
         ExitCode::from(2)
     })
 }
 
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again. A broken configuration is an error before a port
 /// is opened.
-fn run_until_told(path: &Path, log: &Log) -> anyhow::Result<ExitCode> {
+fn run_until_told(path: &Path) -> anyhow::Result<ExitCode> {
     let config = config::load(path)?;
     // The mailer lives here; sessions have threads of their own.
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.spawn(log.catch_up());
+    runtime.spawn(log::catch_up());
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -101,7 +100,7 @@ fn check(path: &Path) -> ExitCode {
         Ok(()) => (format!("{}: ok", path.display()), ExitCode::SUCCESS),
         Err(why) => (format!("{why:#}"), ExitCode::FAILURE),
     };
-    eprintln!("{}", said(&words));
+    log::say(&said(&words));
     code
 }
 
