@@ -26,6 +26,7 @@ mod lhlo;
 mod local;
 pub mod mailer;
 mod once;
+mod outage;
 pub mod private;
 mod queue;
 mod smtp;

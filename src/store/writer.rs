@@ -16,6 +16,7 @@ use rusqlite::Connection;
 use super::entry::{Entry, Fact, Unbooked};
 use super::fresh::Note;
 use super::journal::{self, Intake};
+use super::outage::Outage;
 use super::queue::{Order, Work};
 use super::wal::Wal;
 use super::{Put, Shared, StoreError, answer, layout, once};
@@ -49,6 +50,8 @@ pub(super) struct Writer {
     next_booking: Instant,
     /// When it is tried whether commits succeed again; `None` while they do.
     next_trial: Option<Instant>,
+    /// The books cannot be kept.
+    books: Outage,
     wal: Wal,
 }
 
@@ -67,6 +70,7 @@ impl Writer {
             next_prune: Instant::now(),
             next_booking: Instant::now(),
             next_trial: None,
+            books: Outage::default(),
         })
     }
 
@@ -171,9 +175,15 @@ impl Writer {
         let booked = transact(&self.db, |db| journal::book(db, unbooked));
         self.end_booking(booked.is_ok());
         match booked {
-            Ok(()) => self.count_commit(),
+            Ok(()) => {
+                self.count_commit();
+                let well = || tracing::info!("the store's books are kept again");
+                self.books.is_over(well);
+            }
             Err(cause) => {
-                tracing::error!(%cause, "the store's books could not be kept; tried again");
+                let alarm =
+                    || tracing::error!(%cause, "the store's books cannot be kept; tried again");
+                self.books.goes_on(alarm);
                 self.next_booking = Instant::now() + Duration::from_secs(BOOK_AGAIN_SECONDS);
             }
         }
