@@ -103,3 +103,33 @@ fn what_goes_on_failing_is_told_once_and_what_was_mailed_is_mailed_once() {
     });
     assert_eq!(Mail::in_maildir(hop.reports.path()).len(), WAITING + 3);
 }
+
+/// Who has moved it away by mistake is told in time to put it back: a new process would make a new one.
+#[test]
+fn a_store_that_was_removed_is_missed() {
+    let hop = Ingress::before(Sink::smtp());
+    let (file, away) = (
+        hop.hoptrail.state_dir().join("store.sqlite"),
+        hop.reports.path().join("away"),
+    );
+    let mut client = greeted(&hop);
+    let mut mails = 0;
+    let mut until_said = |words: &str| {
+        wait_until(PATIENCE, words, || {
+            submit(&mut client, 1);
+            mails += 1;
+            let said = hop.hoptrail.log().contains(words);
+            said.then_some(()).ok_or_else(String::new)
+        });
+    };
+    fs::rename(&file, &away).expect("it is there");
+    until_said("THE STORE'S FILE WAS REMOVED OR REPLACED");
+    fs::copy(&away, &file).expect("there is room");
+    thread::sleep(Duration::from_millis(1500));
+    submit(&mut greeted(&hop), 1);
+    fs::rename(&away, &file).expect("it is there");
+    until_said("the store's file is in its place again");
+    hop.wait_for_mails(mails + 1);
+    let alarms = hop.hoptrail.log().matches("REMOVED OR REPLACED").count();
+    assert_eq!(alarms, 1);
+}

@@ -27,6 +27,7 @@ mod local;
 pub mod mailer;
 mod once;
 mod outage;
+mod place;
 pub mod private;
 mod queue;
 mod smtp;
@@ -56,6 +57,7 @@ use answer::{Answer, Asker, Outcome};
 use entry::{BodyError, Entry};
 use fresh::{Fresh, Note};
 pub use journal::{Due, DueReports};
+use place::Place;
 use queue::{ORDERS_MAX, Order, Queue, Work};
 pub use stays::Staying;
 use writer::Writer;
@@ -239,7 +241,8 @@ impl Store {
         reading.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
 
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer::new(writing, &path, Arc::clone(&shared), retention_days)?;
+        let place = Place::of(&path).map_err(|cause| file_error(&path, cause))?;
+        let mut writer = Writer::new(writing, place, Arc::clone(&shared), retention_days)?;
         writer.take_over()?;
         let handle = thread::Builder::new()
             .name("store".to_owned())

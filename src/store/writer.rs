@@ -6,7 +6,6 @@
 //! and many rows at a time, and so is the write-ahead log.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use super::entry::{Entry, Fact, Unbooked};
 use super::fresh::Note;
 use super::journal::{self, Intake};
 use super::outage::Outage;
+use super::place::Place;
 use super::queue::{Order, Work};
 use super::wal::Wal;
 use super::{Put, Shared, StoreError, answer, layout, once};
@@ -52,18 +52,19 @@ pub(super) struct Writer {
     next_trial: Option<Instant>,
     /// The books cannot be kept.
     books: Outage,
+    place: Place,
     wal: Wal,
 }
 
 impl Writer {
     pub(super) fn new(
         mut db: Connection,
-        path: &Path,
+        place: Place,
         shared: Arc<Shared>,
         retention_days: u32,
     ) -> rusqlite::Result<Self> {
         Ok(Self {
-            wal: Wal::of(&mut db, path)?,
+            wal: Wal::of(&mut db, place.path())?,
             db,
             shared,
             retention_days,
@@ -71,6 +72,7 @@ impl Writer {
             next_booking: Instant::now(),
             next_trial: None,
             books: Outage::default(),
+            place,
         })
     }
 
@@ -239,6 +241,7 @@ impl Writer {
         }
         self.wal.empty_if_long(&self.db);
         self.wal.make_room(&self.db);
+        self.place.look(now);
         if self.next_prune <= now {
             self.next_prune = now + self.prune();
         }
