@@ -172,14 +172,7 @@ fn a_header_block_in_many_chunks_crosses_real_mtas_tracked() {
         for (number, cuts) in cuts.iter().enumerate() {
             client.command("MAIL FROM:<alice@origin.test> TRACK=NOW", "250");
             client.command("RCPT TO:<bob@dest.test>", "250");
-            let mut rest = &message[..];
-            for octets in *cuts {
-                let (chunk, behind) = rest.split_at(*octets);
-                client.send([format!("BDAT {octets}\r\n").as_bytes(), chunk].concat());
-                client.expect("250");
-                rest = behind;
-            }
-            client.send([format!("BDAT {} LAST\r\n", rest.len()).as_bytes(), rest].concat());
+            client.chunk_by_chunk(&message, cuts);
             client.expect("250");
             let mail = sink.wait_for(number + 1).remove(number).mail();
             assert!(mail.below_trace() == MESSAGE, "{cuts:?}: {mail:?}");

@@ -463,14 +463,7 @@ fn a_signed_message_may_come_in_chunks() {
         let mut client = hop.client("192.0.2.99", "client.test");
         client.command("MAIL FROM:<alice@signed.test> TRACK=NOW", "250");
         client.command("RCPT TO:<bob@dest.test>", "250");
-        let mut rest = message;
-        for len in at {
-            let (chunk, more) = rest.split_at(*len);
-            client.send([format!("BDAT {len}\r\n").as_bytes(), chunk].concat());
-            client.expect("250");
-            rest = more;
-        }
-        client.send([format!("BDAT {} LAST\r\n", rest.len()).as_bytes(), rest].concat());
+        client.chunk_by_chunk(message, at);
         client.expect("250");
     };
     let message = sample("rsa");

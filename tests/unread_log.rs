@@ -1,11 +1,11 @@
 //! A hop whose standard error nobody reads, or late: mail passes and a stop stops it, whoever reads late misses nothing
-//! up to a bound, and what is lost beyond it is counted where it is missing.
+//! up to a bound, and what is lost beyond it is counted where it is missing. No other command waits for that reader either.
 
 #![allow(clippy::expect_used)]
 
 mod support;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -20,6 +20,7 @@ use serde_json::Value;
 use support::dialogue::Dialogue;
 use support::hoptrail::{BINARY, Hoptrail};
 use support::ingress::Ingress;
+use support::net;
 use support::sink::Sink;
 use support::{PATIENCE, Stopwatch, wait_until};
 
@@ -184,23 +185,62 @@ fn who_reads_late_or_always_misses_nothing() {
     }
 }
 
-/// Nobody would see that it does not serve, nor that it still holds what it has opened.
+/// The exit code of a command whose standard error takes nothing.
+fn exit_code(args: &[&str], home: &Path, stderr: Stdio) -> Option<i32> {
+    let mut command = Command::new(BINARY);
+    command.args(args).env("HOPTRAIL_HOME", home);
+    let message = File::open(home.join("message")).expect("there is one");
+    command.stdin(message).stdout(Stdio::null());
+    let started = Stopwatch::start();
+    let mut child = command
+        .stderr(stderr)
+        .spawn()
+        .expect("the binary can be run");
+    let status = wait_until(PATIENCE, &format!("{args:?} ends"), || {
+        let status = child.try_wait().map_err(|error| error.to_string())?;
+        status.ok_or_else(|| "it still runs".to_owned())
+    });
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "{args:?}: {took:?}");
+    status.code()
+}
+
+/// Nobody would see how it ended, nor of a hop that it still holds what it has opened.
 #[test]
-fn a_hop_that_cannot_start_ends_while_nobody_reads_the_log() {
+fn a_command_ends_while_nobody_reads_what_it_says() {
     let hop = Ingress::before(Sink::smtp());
-    let config = hop.hoptrail.config();
-    for config in [&config, Path::new("/no/such/file")] {
-        let (_from, mut to) = io::pipe().expect("a pipe");
-        to.write_all(&vec![b'x'; PIPE_OCTETS])
+    let home = tempfile::tempdir().expect("a temporary directory");
+    fs::write(home.path().join("message"), "Subject: x\n\ntext\n").expect("it can be written");
+    let (config, server) = (hop.hoptrail.config(), hop.entrance.to_string());
+    let nowhere = net::address().to_string();
+    let [config, maildir] =
+        [&config, hop.reports.path()].map(|path| path.to_str().expect("it is plain"));
+    let from = ["send", "--tls", "none", "--from", "alice@origin.test"];
+    let send = |server| [&from[..], &["--server", server, "bob@dest.test"]].concat();
+    let commands: [(&[&str], i32); 9] = [
+        (&["serve", "--config", config], 2),
+        (&["serve", "--config", "/no/such/file"], 2),
+        (&["serve", "--check", "--config", config], 0),
+        (&["serve", "--check", "--config", "/no/such/file"], 1),
+        (&["timeline", "/no/such/file"], 2),
+        (&["timeline", maildir], 4),
+        (&["no-such-command"], 2),
+        (&send(&nowhere), 75),
+        (&send(&server), 0),
+    ];
+    for (args, code) in commands {
+        let (_from, mut full) = io::pipe().expect("a pipe");
+        full.write_all(&vec![b'x'; PIPE_OCTETS])
             .expect("there is room");
-        let mut serve = Command::new(BINARY);
-        serve.args(["serve", "--config"]).arg(config).stderr(to);
-        let mut serve = serve.spawn().expect("the binary can be run");
-        let status = wait_until(PATIENCE, "it ends", || {
-            let status = serve.try_wait().map_err(|error| error.to_string())?;
-            status.ok_or_else(|| "it still runs".to_owned())
-        });
-        assert_eq!(status.code(), Some(2), "{}", config.display());
+        let (from, unread) = io::pipe().expect("a pipe");
+        drop(from);
+        let full_disk = File::options()
+            .write(true)
+            .open("/dev/full")
+            .expect("a device");
+        for stderr in [full.into(), unread.into(), full_disk.into()] {
+            assert_eq!(exit_code(args, home.path(), stderr), Some(code), "{args:?}");
+        }
     }
 }
 

@@ -11,10 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use support::dialogue::Dialogue;
-use support::hop::{FROM, MESSAGE, SENDER, TRACKED};
+use support::hop::{FROM, Hop, MESSAGE, SENDER, TRACKED};
 use support::hoptrail::{Hoptrail, User};
 use support::mail::{Mail, Report, wire};
 use support::mta::{Mta, Setup, start_all};
@@ -40,20 +38,6 @@ fn serve(
          [[listener]]\n{way_out}\n",
         reports.display(),
     ))
-}
-
-/// `mx1.test`, whose egress knows a way to each domain.
-fn parting(
-    reports: &Path,
-    (entrance, exit): (SocketAddrV4, SocketAddrV4),
-    mta: NextHop,
-    [b, c]: [NextHop; 2],
-) -> Hoptrail {
-    let way_out = format!(
-        "role = 'egress'\nlisten = '{exit}'\nprotocol = 'lmtp'\nnext_hop = 'mx'\n\
-         routes = {{ 'b.test' = '{b}', 'c.test' = '{c}' }}"
-    );
-    serve("mx1.test", reports, entrance, mta, &way_out)
 }
 
 /// Real hops: the one for carol takes a second to answer MAIL.
@@ -83,11 +67,17 @@ fn each_way_is_timed_by_the_exchanges_with_its_own_next_hop() {
         let host = format!("mx{}.test", n + 1);
         serve(&host, reports.path(), entrances[n], behind(n), &way_out)
     });
-    let _first = parting(
+    let way_out = format!(
+        "role = 'egress'\nlisten = '{}'\nprotocol = 'lmtp'\nnext_hop = 'mx'\n\
+         routes = {{ 'b.test' = 'smtp://{}', 'c.test' = 'smtp://{}' }}",
+        exits[0], entrances[1], entrances[2]
+    );
+    let _first = serve(
+        "mx1.test",
         reports.path(),
-        (entrances[0], exits[0]),
+        entrances[0],
         behind(0),
-        [1, 2].map(|n| NextHop::Smtp(entrances[n])),
+        &way_out,
     );
     let alice = User::stranger();
     alice.send(entrances[0], SENDER, &BOTH, &wire(MESSAGE));
@@ -147,78 +137,28 @@ fn assert_timed(message: &Value) {
     }
 }
 
-/// `mx1.test` before two sinks; the test is its MTA.
-struct Parting {
-    hoptrail: Hoptrail,
-    entrance: SocketAddrV4,
-    exit: SocketAddrV4,
-    mta: Sink,
-    next: [Sink; 2],
-    reports: TempDir,
+/// The way out for carol's domain is the second.
+fn parting(next: [Script; 2]) -> (Hop, Sink) {
+    let [next, other] = next;
+    Hop::parting(Sink::smtp(), next, "c.test", other)
 }
 
-impl Parting {
-    fn to(next: [Script; 2]) -> Self {
-        let (entrance, exit) = (net::address(), net::address());
-        let reports = tempfile::tempdir().expect("a directory");
-        let (mta, next) = (Sink::smtp().start(), next.map(Script::start));
-        let ways = [next[0].next_hop(), next[1].next_hop()];
-        let hoptrail = parting(reports.path(), (entrance, exit), mta.next_hop(), ways);
-        Self {
-            hoptrail,
-            entrance,
-            exit,
-            mta,
-            next,
-            reports,
-        }
+/// A message comes for these and leaves by those RCPT lines; each has a reply that begins so.
+fn pass(hop: &Hop, came_for: &[&str], rcpts: &[&str], replies: &[&str]) {
+    let message = hop.arrive(TRACKED, came_for);
+    let mut mta = hop.hand_over(FROM, rcpts, &message);
+    for reply in replies {
+        mta.expect(reply);
     }
+}
 
-    /// A message comes so for these; as the MTA gets it.
-    fn arrive(&self, mail: &str, came_for: &[&str]) -> Vec<u8> {
-        let before = self.mta.transactions().len();
-        let mut client = Dialogue::open(self.entrance);
-        client.command("EHLO client.test", "250");
-        client.command(mail, "250");
-        for rcpt in came_for {
-            client.command(&format!("RCPT TO:<{rcpt}>"), "250");
-        }
-        client.data(MESSAGE);
-        client.expect("250");
-        self.mta.wait_for(before + 1).remove(before).data
-    }
-
-    /// It leaves by these RCPT lines; the MTA has yet to hear its replies.
-    fn leave(&self, rcpts: &[&str], message: &[u8]) -> Dialogue {
-        let mut mta = Dialogue::open(self.exit);
-        mta.command("LHLO mta.test", "250");
-        mta.command(FROM, "250");
-        for rcpt in rcpts {
-            mta.command(rcpt, "250");
-        }
-        mta.command("DATA", "354");
-        mta.send([message, b".\r\n"].concat());
-        mta
-    }
-
-    /// A message comes for these and leaves by those RCPT lines; each has a reply that begins so.
-    fn pass(&self, came_for: &[&str], rcpts: &[&str], replies: &[&str]) {
-        let message = self.arrive(TRACKED, came_for);
-        let mut mta = self.leave(rcpts, &message);
-        for reply in replies {
-            mta.expect(reply);
-        }
-    }
-
-    /// The steps of the only report.
-    fn steps(&self) -> Vec<Report> {
-        let told = Mail::wait_in_maildir(self.reports.path(), 1);
-        let report = told[0].report().expect("a report");
-        // Any other would be there soon.
-        thread::sleep(Duration::from_millis(1500));
-        assert_eq!(Mail::in_maildir(self.reports.path()).len(), 1);
-        report.steps()
-    }
+/// The steps of the only report.
+fn steps(hop: &Hop) -> Vec<Report> {
+    let report = hop.report();
+    // Any other would be there soon.
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(hop.mails().len(), 1);
+    report.steps()
 }
 
 fn tracking() -> Script {
@@ -233,11 +173,11 @@ fn news_of_all_kinds_that_were_known_together_are_one_mail_also_after_a_kill() {
         (Sink::smtp(), "250", "relayed"),
         (delayed, "451 4.7.1", "delayed"),
     ] {
-        let mut hop = Parting::to([tracking(), other]);
-        hop.pass(&BOTH, &RCPTS, &["250", reply]);
+        let (mut hop, _other) = parting([tracking(), other]);
+        pass(&hop, &BOTH, &RCPTS, &["250", reply]);
         hop.hoptrail.kill();
         hop.hoptrail.start_again();
-        let steps = hop.steps();
+        let steps = steps(&hop);
         let told = |step: &Report| {
             let events = step.of_recipients("X-Hoptrail-Event");
             (step.final_recipients().concat(), events.concat())
@@ -260,14 +200,14 @@ fn news_of_all_kinds_that_were_known_together_are_one_mail_also_after_a_kill() {
 /// Its members live in both domains.
 #[test]
 fn an_alias_whose_ways_part_is_told_once() {
-    let hop = Parting::to([tracking(), Sink::smtp()]);
+    let (hop, _other) = parting([tracking(), Sink::smtp()]);
     let rcpts = [
         "RCPT TO:<m1@b.test> ORCPT=rfc822;team@a.test",
         "RCPT TO:<m2@c.test> ORCPT=rfc822;team@a.test",
         "RCPT TO:<carol@c.test> ORCPT=rfc822;carol@c.test",
     ];
-    hop.pass(&["team@a.test", BOTH[1]], &rcpts, &["250"; 3]);
-    let steps = hop.steps();
+    pass(&hop, &["team@a.test", BOTH[1]], &rcpts, &["250"; 3]);
+    let steps = steps(&hop);
     let told: Vec<_> = steps.iter().flat_map(Report::final_recipients).collect();
     assert_eq!(told, ["team@a.test", BOTH[1]]);
     let events = steps
@@ -281,11 +221,11 @@ fn an_alias_whose_ways_part_is_told_once() {
 fn what_comes_back_from_any_of_the_ways_is_known_at_once() {
     for way in [0, 1] {
         let slow = || tracking().think(Duration::from_secs(1));
-        let hop = Parting::to([slow(), slow()]);
+        let (hop, other) = parting([slow(), slow()]);
         let message = hop.arrive(TRACKED, &BOTH);
-        let mut mta = hop.leave(&RCPTS, &message);
+        let mut mta = hop.hand_over(FROM, &RCPTS, &message);
         let mail = wait_until(PATIENCE, "the request goes on", || {
-            let mut said = hop.next[way].commands().into_iter();
+            let mut said = [&hop.next, &other][way].commands().into_iter();
             said.find(|line| line.contains("TRACK="))
                 .ok_or_else(String::new)
         });

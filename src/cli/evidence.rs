@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::block_on;
 use crate::clock::Clock;
 use crate::hop::route::Names;
+use crate::observe::log;
 use crate::report::notice::Notice;
 use crate::report::{Keys, Received, Record};
 use crate::track::{Secret, TrackingId};
@@ -97,14 +98,14 @@ impl Evidence {
             _ => anyhow!("{}: {why}", to.display()),
         })?;
         if count > 0 {
-            eprintln!("left out of it, as forged or altered: {count}");
+            log::say(&format!("left out of it, as forged or altered: {count}"));
         }
-        eprintln!(
+        log::say(&format!(
             "{}: evidence archive of {held}; note its digest elsewhere, it shows later that nothing was \
              changed:\n  sha256 {}",
             to.display(),
             bundle::digest(&archive)
-        );
+        ));
         Ok(())
     }
 
@@ -173,11 +174,11 @@ pub fn look_up(names: BTreeSet<String>, server: Server) -> anyhow::Result<Keys> 
     };
     let keys = block_on(ask)?;
     for (name, _) in keys.0.iter().filter(|(_, record)| record.unanswered) {
-        eprintln!(
+        log::say(&format!(
             "{}: no name server answered, so what it signed is not judged; try again, or ask another with \
              --dns=ADDRESS:PORT",
             plain(name)
-        );
+        ));
     }
     Ok(keys)
 }

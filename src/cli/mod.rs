@@ -21,11 +21,14 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use anstream::ColorChoice;
+use clap::builder::StyledStr;
 use clap::{Parser, Subcommand};
 use jiff::tz::TimeZone;
 
 use self::send::sendmail;
 use crate::clock::Clock;
+use crate::observe::log;
 use crate::trail::render::format::plain_lines;
 use crate::trail::render::{COLUMNS_MAX, TERMINAL_COLUMNS, View};
 
@@ -73,8 +76,10 @@ enum Command {
     Demo,
 }
 
-/// Runs the command line; an error is told on standard error and ends with exit code 2.
+/// Runs the command line; an error is told on standard error and ends with exit code 2. Nobody waits for who reads that:
+/// whoever runs a command must see that it has ended, and how.
 pub fn run() -> ExitCode {
+    let _ending = log::Ending;
     let words = words(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
@@ -92,7 +97,7 @@ pub fn run() -> ExitCode {
         Command::Demo => block_on(demo::run()),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("{}", said(&format!("{error:#}")));
+        log::say(&said(&format!("{error:#}")));
         ExitCode::from(2)
     })
 }
@@ -120,12 +125,24 @@ fn is_sendmail(words: &[OsString]) -> bool {
 
 /// Says what is wrong with the command line, or the help it asks for.
 fn misused(error: &clap::Error, words: &[OsString]) -> ExitCode {
-    // Who cannot be told gets the exit code.
-    let _ = error.print();
+    if error.use_stderr() {
+        log::say(coloured(&error.render()).trim_end());
+    } else {
+        // Who cannot be told gets the exit code.
+        let _ = error.print();
+    }
     if error.use_stderr() && is_sendmail(words) {
         return ExitCode::from(sendmail::EX_USAGE);
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// With colours only where they belong.
+fn coloured(words: &StyledStr) -> String {
+    match anstream::AutoStream::choice(&io::stderr()) {
+        ColorChoice::Never => words.to_string(),
+        _ => words.ansi().to_string(),
+    }
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

@@ -25,6 +25,7 @@ use self::message::{Draft, MessageError};
 use self::submit::{Envelope, Outcome, SubmitError, Tls};
 use super::secret;
 use crate::clock::Clock;
+use crate::observe::log;
 use crate::trail::render::format::plain;
 
 /// Accepted for every recipient.
@@ -99,7 +100,7 @@ impl Surroundings<'_> {
 pub async fn run(args: Args) -> Result<ExitCode> {
     let mut input = io::stdin();
     let surroundings = Surroundings::with(&mut input);
-    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let (mut out, mut err) = (io::stdout(), log::aside());
     Ok(execute(args, surroundings, &mut out, &mut err)
         .await?
         .into())

@@ -2,16 +2,18 @@
 
 mod claim;
 mod reload;
+mod state;
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,20 +21,20 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
-use self::claim::{Claim, ClaimError};
 use self::reload::taken_over;
+use self::state::{Opening, State};
 use super::said;
 use crate::clock::Clock;
 use crate::config::{self, Config, Places, Reports};
 use crate::hop::listener::{self, Listener, serve};
 use crate::hop::route::Names;
 use crate::hop::workers::Workers;
-use crate::hop::{Arriving, Budgets, Crowd, Hop, Site, Tracking, held};
-use crate::observe::log::{self, Log};
+use crate::hop::{Budgets, Crowd, Hop, Site, Tracking, held};
+use crate::observe::log;
 use crate::report::sign::sign;
 use crate::report::{Mailing, notification, write_together};
+use crate::store::mailer;
 use crate::store::transport::Transport;
-use crate::store::{Store, keys, mailer};
 use crate::track::{Form, Role, Step};
 
 /// How long the mailer has to finish the report in its hands when the hop stops.
@@ -49,26 +51,25 @@ pub struct Args {
     check: bool,
 }
 
-/// Runs until it is told to stop. What keeps it from starting ends with exit code 2, and is told where the log goes, as
-/// which it waits for no reader: whoever starts it must see that it did not.
+/// Runs until it is told to stop. What keeps it from starting ends with exit code 2, and is told behind what was logged.
 pub fn run(args: &Args) -> ExitCode {
     if args.check {
         return check(&args.config);
     }
-    let log = log::start();
-    run_until_told(&args.config, &log).unwrap_or_else(|error| {
-        log.say(&said(&format!("{error:#}")));
+    log::start();
+    run_until_told(&args.config).unwrap_or_else(|error| {
+        log::say(&said(&format!("{error:#}")));
         ExitCode::from(2)
     })
 }
 
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the configuration again. A broken configuration is an error before a port
 /// is opened.
-fn run_until_told(path: &Path, log: &Log) -> anyhow::Result<ExitCode> {
+fn run_until_told(path: &Path) -> anyhow::Result<ExitCode> {
     let config = config::load(path)?;
     // The mailer lives here; sessions have threads of their own.
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.spawn(log.catch_up());
+    runtime.spawn(log::catch_up());
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -78,7 +79,11 @@ fn run_until_told(path: &Path, log: &Log) -> anyhow::Result<ExitCode> {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => reload(&mut server, path),
+                _ = hangup.recv() => {
+                    reload(&mut server, path);
+                    server.try_state();
+                }
+                () = server.state_opened() => {}
             }
         }
         info!("stopping");
@@ -95,7 +100,7 @@ fn check(path: &Path) -> ExitCode {
         Ok(()) => (format!("{}: ok", path.display()), ExitCode::SUCCESS),
         Err(why) => (format!("{why:#}"), ExitCode::FAILURE),
     };
-    eprintln!("{}", said(&words));
+    log::say(&said(&words));
     code
 }
 
@@ -134,10 +139,14 @@ pub struct Server {
     /// In whose name the mailer writes.
     letterhead: watch::Sender<Reports>,
     clock: Clock,
-    /// The store, without which nothing is tracked.
-    store: Option<Store>,
-    /// That it is nobody else's, as long as this runs.
-    _claim: Option<Claim>,
+    /// The way out of reports.
+    transport: Transport,
+    /// Filled as soon as the state is open.
+    tracking: Arc<OnceLock<Tracking>>,
+    /// The state, if it is open: nobody else's as long as this runs.
+    state: Option<State>,
+    /// How it is opened, if it is not.
+    opening: Option<Opening>,
     stop: watch::Sender<bool>,
     /// Rung when that has been told.
     bell: Arc<Notify>,
@@ -146,10 +155,8 @@ pub struct Server {
     /// Those of the start.
     names: Arc<Names>,
     /// Shared by what was configured before a reload and after.
-    arriving: Arriving,
-    /// As is this.
     crowd: Crowd,
-    /// And this.
+    /// As is this.
     budgets: Budgets,
     /// Each listener by its address; who drops the sender closes the socket.
     sites: HashMap<SocketAddr, watch::Sender<Arc<Site>>>,
@@ -161,69 +168,89 @@ pub struct Server {
 
 impl Server {
     /// Opens the state, then every port, then serves. A port that cannot be opened is an error, and so is a state
-    /// directory that another hoptrail uses; one of no use costs tracking, not mail. Called inside a runtime, where
-    /// the mailer will live.
+    /// directory that another hoptrail uses; one of no use costs tracking, not mail, until it is. Called inside a
+    /// runtime, where the mailer will live.
     pub fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
-        let (stop, stopping) = watch::channel(false);
-        let (tracking, claim) = open_state(&config)?.unzip();
+        let mut state = State::of(&config);
+        let opened = match state.open() {
+            Err(taken) if taken.is_anothers() => bail!("{}: {taken}", config.places.state_dir()),
+            tried => tried.inspect_err(|why| state.say(why)),
+        };
         let names = Names::new(config.resolver);
         have_names(&names, &config)?;
         let workers = Arc::new(Workers::start().context("cannot start threads")?);
         let addresses = config.listeners.iter().map(|listener| listener.listen);
         let sockets = bind(addresses, &config.places, &workers)?;
-        let transport = Transport::new(config.reports.via.clone(), &config.hostname)
-            .with_context(|| config.places.key("reports.via: no TLS on this system"))?;
-        if let Err(why) = transport.prepare() {
-            let key = config.places.key("reports.via");
-            warn!(
-                "mail passes, REPORTS WAIT until this is mended: {key}: no Maildir can be made: {why}"
-            );
-        }
-        let arriving = tracking
-            .as_ref()
-            .map(|t| t.arriving.clone())
-            .unwrap_or_default();
-        let store = tracking.as_ref().map(|tracking| tracking.store.clone());
-        let (letterhead, shown) = watch::channel(config.reports.clone());
+        let transport = transport(&config)?;
+        let (stop, stopping) = watch::channel(false);
         let (watched, sites) = watch::channel(Vec::new());
-        tokio::spawn(held::run(sites, stopping.clone()));
-        let mailer = store.clone().map(|store| {
-            tokio::spawn(mailer::run(
-                store,
-                transport,
-                composer(shown),
-                clock,
-                stopping,
-            ))
-        });
+        tokio::spawn(held::run(sites, stopping));
         let mut server = Self {
+            letterhead: watch::Sender::new(config.reports.clone()),
             config,
-            letterhead,
+            transport,
             workers,
             names: Arc::new(names),
-            arriving,
             crowd: Crowd::default(),
             budgets: Budgets::default(),
             clock,
-            store,
-            _claim: claim,
+            tracking: Arc::default(),
+            state: None,
+            opening: None,
             stop,
             bell: Arc::default(),
             sites: HashMap::new(),
             watched,
             listeners: JoinSet::new(),
-            mailer,
+            mailer: None,
         };
-        server.serve(tracking, sockets);
+        match opened {
+            Ok(tracking) => server.track(tracking, state),
+            Err(why) => server.opening = Some(Opening::begin(state, why)?),
+        }
+        server.serve(sockets);
         Ok(server)
+    }
+
+    /// From now on what is asked for is tracked, and reports are mailed.
+    fn track(&mut self, tracking: Tracking, state: State) {
+        self.mailer = Some(tokio::spawn(mailer::run(
+            tracking.store.clone(),
+            self.transport.clone(),
+            composer(self.letterhead.subscribe()),
+            self.clock,
+            self.stop.subscribe(),
+        )));
+        self.state = Some(state);
+        // There is none yet: it is opened once.
+        let _ = self.tracking.set(tracking);
+    }
+
+    /// Ready when the state is open that was of no use at the start, with tracking begun; never where it was of use.
+    async fn state_opened(&mut self) {
+        let Some(opening) = &mut self.opening else {
+            return pending().await;
+        };
+        let opened = opening.opened().await;
+        self.opening = None;
+        if let Some((tracking, state)) = opened {
+            self.track(tracking, state);
+        }
+    }
+
+    /// Has the state tried at once that was of no use at the start.
+    fn try_state(&self) {
+        if let Some(opening) = &self.opening {
+            opening.try_now();
+        }
     }
 
     /// Takes over a new configuration whole or, if it cannot be, not at all. Sessions that are open go on as
     /// they began. The store and the way out of reports are those of the start.
     pub fn reload(&mut self, config: Config) -> anyhow::Result<Ports> {
-        let keys = match self.store {
-            Some(_) => Some(keys::load_or_create(&self.config.state_dir)?),
-            None => None,
+        let tracking = match self.state.as_ref().zip(self.tracking.get()) {
+            Some((state, running)) => Arc::new(state.read_again(running)?.into()),
+            None => Arc::clone(&self.tracking),
         };
         have_names(&self.names, &config)?;
         let new = config.listeners.iter().map(|listener| listener.listen);
@@ -237,17 +264,14 @@ impl Server {
             );
         }
         self.config = config;
+        self.tracking = tracking;
         self.letterhead.send_replace(self.config.reports.clone());
-        let tracking = self.store.clone().zip(keys);
-        Ok(self.serve(
-            tracking.map(|(store, keys)| Tracking::new(store, keys, self.arriving.clone())),
-            sockets,
-        ))
+        Ok(self.serve(sockets))
     }
 
     /// Gives each listener its newest settings, starts those in `sockets`, and closes those that are no longer
     /// configured.
-    fn serve(&mut self, tracking: Option<Tracking>, mut sockets: Sockets) -> Ports {
+    fn serve(&mut self, mut sockets: Sockets) -> Ports {
         let config = &self.config;
         let hop = Arc::new(Hop {
             reports_arrivals: config.reports_arrivals(),
@@ -259,7 +283,7 @@ impl Server {
             organisation: config.organisation.clone(),
             reports_from: config.reports.from.clone(),
             clock: self.clock,
-            tracking,
+            tracking: Arc::clone(&self.tracking),
             limits: config.limits,
             timeouts: config.timeouts,
             stopping: self.stop.subscribe(),
@@ -369,38 +393,17 @@ fn cure(why: &io::Error) -> &'static str {
     }
 }
 
-/// The state, claimed; `None` if it is of no use. An error if it is another's.
-fn open_state(config: &Config) -> anyhow::Result<Option<(Tracking, Claim)>> {
-    let (state_dir, key) = (&config.state_dir, config.places.state_dir());
-    let opened = match Claim::on(state_dir) {
-        Err(taken @ ClaimError::Taken(_)) => return Err(anyhow::anyhow!("{key}: {taken}")),
-        Err(unusable) => Err(unusable.into()),
-        Ok(claim) => {
-            if claim::is_open_to_others(state_dir) {
-                warn!(
-                    state_dir = %state_dir.display(),
-                    "others may read or change what lies there, reports and keys: {key}: chmod 700 {}",
-                    state_dir.display()
-                );
-            }
-            open_tracking(state_dir, config.reports.retention_days)
-                .map(|tracking| (tracking, claim))
-        }
-    };
-    Ok(opened
-        .inspect_err(|error| {
-            error!(
-                state_dir = %state_dir.display(),
-                "mail passes, NOTHING IS TRACKED until this is mended and hoptrail restarted: {key}: {error:#}"
-            );
-        })
-        .ok())
-}
-
-fn open_tracking(state_dir: &Path, retention_days: u32) -> anyhow::Result<Tracking> {
-    let store = Store::open(state_dir, retention_days)?;
-    let keys = keys::load_or_create(state_dir)?;
-    Ok(Tracking::new(store, keys, Arriving::default()))
+/// The way out of reports; one that is of no use yet is said to be.
+fn transport(config: &Config) -> anyhow::Result<Transport> {
+    let key = config.places.key("reports.via");
+    let transport = Transport::new(config.reports.via.clone(), &config.hostname)
+        .with_context(|| format!("{key}: no TLS on this system"))?;
+    if let Err(why) = transport.prepare() {
+        warn!(
+            "mail passes, REPORTS WAIT until this is mended: {key}: no Maildir can be made: {why}"
+        );
+    }
+    Ok(transport)
 }
 
 /// How stored steps that share a mail become one: composed and signed when it is sent, not before.

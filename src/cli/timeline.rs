@@ -14,6 +14,7 @@ use super::page::Page;
 use super::progress::Progress;
 use super::told::Told;
 use super::{print, secret, view};
+use crate::observe::log;
 use crate::track::{Secret, TrackingId};
 use crate::trail::examine::with_one_inside;
 use crate::trail::groups::Groups;
@@ -90,10 +91,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     remark(&reports.looked_at());
     if secret.is_none() && !groups.is_empty() {
         let place = secret::directory()?;
-        eprintln!(
+        log::say(&format!(
             "no secret in {}, so nothing can be proved; --secret names another file",
             plain(&place.display().to_string())
-        );
+        ));
     }
     let told = if id.is_none() && !args.wants_all_at_once() {
         let view = view();
@@ -114,7 +115,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     reports.keep();
     if told.outcome().is_none() {
         match &id {
-            Some(id) => eprintln!("no report on {}", plain(id)),
+            Some(id) => log::say(&format!("no report on {}", plain(id))),
             None => remark_on_nothing(&reports.looked_at(), &told, &sources, secret.is_some()),
         }
     }
@@ -237,13 +238,15 @@ fn remark(trails: &Trails) {
         } else {
             "files or folders"
         };
-        eprintln!("{skipped} {of} skipped, not read or not understood:");
+        log::say(&format!(
+            "{skipped} {of} skipped, not read or not understood:"
+        ));
     }
     for (place, why) in trails.skipped.iter().take(SHOWN) {
-        eprintln!("  {}: {}", plain(place), plain(why));
+        log::say(&format!("  {}: {}", plain(place), plain(why)));
     }
     if skipped > SHOWN {
-        eprintln!("  and {} more", skipped - SHOWN);
+        log::say(&format!("  and {} more", skipped - SHOWN));
     }
 }
 
@@ -259,14 +262,14 @@ fn remark_on_nothing(trails: &Trails, told: &Told, sources: &[Source], has_secre
             format!("holds {mails} mails, no tracking report among them")
         }
         _ if told.not_ours.len() == trails.counts.reports => {
-            eprintln!("{}", none_counts(has_secret));
+            log::say(none_counts(has_secret));
             return;
         }
         _ => return,
     };
     let names: Vec<String> = sources.iter().map(Source::to_string).collect();
     let inside = inside_others(trails, sources);
-    eprintln!("{}: {mails}{inside}", plain(&names.join(", ")));
+    log::say(&format!("{}: {mails}{inside}", plain(&names.join(", "))));
 }
 
 /// What is said of reports that are no mails of their own, where all mails were understood, and are no more than can be

@@ -23,6 +23,7 @@ use super::screen::Screen;
 use super::timeline::{PART, asked_for, exit_code, list, people, select};
 use super::told::Told;
 use super::{secret, view};
+use crate::observe::log;
 use crate::track::Secret;
 use crate::trail::groups::Groups;
 use crate::trail::render::format::plain;
@@ -123,7 +124,10 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
         }
         let groups = asked_for(&reports, id.as_deref());
         if groups.is_empty() && !terminal && !std::mem::replace(&mut waits, true) {
-            eprintln!("no report{} yet; waiting for the first", on(id.as_deref()));
+            log::say(&format!(
+                "no report{} yet; waiting for the first",
+                on(id.as_deref())
+            ));
         }
         let told = if terminal {
             live.show(&reports, &groups, id.as_deref(), known)
@@ -157,10 +161,10 @@ impl Trouble {
         match updated {
             Err(why) if self.was_read => {
                 if !std::mem::replace(&mut self.told, true) {
-                    eprintln!(
+                    log::say(&format!(
                         "{}; tried again until it can be read",
                         plain(&why.to_string())
-                    );
+                    ));
                 }
                 Ok(false)
             }

@@ -49,7 +49,7 @@ impl Site {
     }
 
     fn keys(&self) -> Option<&Keyring> {
-        self.hop.tracking.as_ref().map(|tracking| &tracking.keys)
+        self.hop.tracking.get().map(|tracking| &tracking.keys)
     }
 
     /// Whether a header under a key that is not here was put there by the ingress in front of this very MTA.

@@ -31,7 +31,7 @@ impl Departure {
         Some(Self {
             step,
             borne: false,
-            _arrival: site.hop.tracking.as_ref()?.arriving.begin(step),
+            _arrival: site.hop.tracking.get()?.arriving.begin(step),
         })
     }
 

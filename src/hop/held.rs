@@ -58,7 +58,7 @@ async fn look(ways_out: &[Arc<Site>]) {
 
 /// The arrivals of what should have left, and who has not.
 async fn overdue(hop: &Hop) -> Vec<(Step, Staying)> {
-    let (Some(tracking), Some(after)) = (&hop.tracking, hop.held_after) else {
+    let (Some(tracking), Some(after)) = (hop.tracking.get(), hop.held_after) else {
         return Vec::new();
     };
     let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);

@@ -62,7 +62,7 @@ mod wire;
 pub mod workers;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -93,8 +93,9 @@ pub struct Hop {
     pub reports_from: String,
     /// The hop's clock.
     pub clock: Clock,
-    /// Where steps become durable, with the keys that sign carry headers; without them nothing is tracked.
-    pub tracking: Option<Tracking>,
+    /// Where steps become durable, with the keys that sign carry headers. Until it is there nothing is tracked; from
+    /// then on everything is, also in the sessions that are open: what one of them lets in leaves by another.
+    pub tracking: Arc<OnceLock<Tracking>>,
     /// The name servers, for routes by MX.
     pub names: Arc<Names>,
     /// An ingress mails its `accepted`.
@@ -150,7 +151,7 @@ impl Hop {
     /// the alarm is raised for many together.
     fn keep(&self, step: Step, timer: &mut Timer) -> impl Future<Output = Option<Put>> {
         let (envid, id) = (step.report.id.clone(), step.report.step);
-        let tracking = self.tracking.as_ref();
+        let tracking = self.tracking.get();
         // Each future around it would have room for it twice.
         let put = tracking.map(|tracking| Box::pin(tracking.store.put(step)));
         async move {
@@ -183,7 +184,7 @@ impl Hop {
     /// What the journal knows of a step. One that is on its way there is waited for: an MTA may pass a
     /// message on before it has answered for it.
     pub async fn recall(&self, id: StepId) -> Option<Step> {
-        let tracking = self.tracking.as_ref()?;
+        let tracking = self.tracking.get()?;
         let limit = self.timeouts.store();
         tracking.arriving.settled(id, limit).await;
         match timeout(limit, tracking.store.step(id)).await {
@@ -198,7 +199,7 @@ impl Hop {
 
     /// The stay of the message that came with this step, if it goes on and is known in time.
     async fn stay_of(&self, arrival: StepId) -> Option<Staying> {
-        let store = &self.tracking.as_ref()?.store;
+        let store = &self.tracking.get()?.store;
         let stay = timeout(self.timeouts.store(), store.stay_of(arrival)).await;
         stay.ok()?.ok()?
     }

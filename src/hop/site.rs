@@ -116,7 +116,7 @@ impl Site {
     /// Whether a client of this listener is offered TRACK; `may_log_in` if AUTH is offered to it.
     pub fn offers_track(&self, client: &Client, may_log_in: bool) -> bool {
         let policy = &self.listener.policy;
-        self.hop.tracking.is_some()
+        self.hop.tracking.get().is_some()
             && (self.asker(client).is_some()
                 || (may_log_in && policy.allows_authenticated())
                 || self.hears_strangers())
@@ -124,7 +124,7 @@ impl Site {
 
     /// What a client is whose request needs no proof; nobody is where nothing is tracked.
     pub fn asker(&self, client: &Client) -> Option<Asked> {
-        self.hop.tracking.as_ref()?;
+        self.hop.tracking.get()?;
         let ip = client.ends.client.ip();
         let by = self.listener.policy.asker(ip, client.authenticated)?;
         Some(Asked { by, from: Some(ip) })

@@ -207,7 +207,7 @@ impl Transfer<'_> {
         ] {
             offer.add(keyword);
         }
-        let tracking = self.site.hop.tracking.as_ref();
+        let tracking = self.site.hop.tracking.get();
         if tracking.is_some_and(|tracking| tracking.store.is_well()) {
             // Where a next hop lacks DSN its duties become ours, which takes a store. MTRK goes with it.
             offer.add("DSN");

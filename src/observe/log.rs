@@ -1,8 +1,10 @@
 //! Structured logs on standard error: text on a terminal, JSON lines elsewhere. `HOPTRAIL_LOG` chooses
 //! what is shown (`info` by default; `hoptrail=debug`). Message text, AUTH lines and keys are never logged.
+//!
+//! Commands that log nothing say there what they have to say, on the same terms: nobody waits for who reads it.
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,23 +28,25 @@ const LINE_OCTETS_USUAL: usize = 512;
 /// How long the end of a process waits for whoever reads its log to take the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The log of a process. Dropped, it has written all that was logged, if that was read.
-#[must_use]
-pub struct Log(());
-
-impl Log {
-    /// Writes what was logged while whoever reads the log did not keep up, as soon as that can be. Never ends.
-    pub fn catch_up(&self) -> impl Future<Output = ()> + use<> {
-        turn::catch_up()
-    }
-
-    /// Writes words that are no line of the log behind all that was logged.
-    pub fn say(&self, words: &str) {
-        turn::write(format!("{words}\n").as_bytes(), false);
-    }
+/// Writes what was logged while whoever reads the log did not keep up, as soon as that can be. Never ends.
+pub async fn catch_up() {
+    turn::catch_up().await;
 }
 
-impl Drop for Log {
+/// Writes words that are no line of the log, behind all that was logged.
+pub fn say(words: &str) {
+    turn::write(format!("{words}\n").as_bytes(), false);
+}
+
+/// Where the same is written piece by piece. It takes all of it, read or not.
+pub fn aside() -> impl Write {
+    turn::Way { waits: false }
+}
+
+/// Dropped, at the end of a process, all that was logged and said is written, if that was read.
+pub struct Ending;
+
+impl Drop for Ending {
     fn drop(&mut self) {
         let start = Instant::now();
         while let Some(pause) = turn::try_again()
@@ -54,7 +58,7 @@ impl Drop for Log {
 }
 
 /// Starts logging for the whole process.
-pub fn start() -> Log {
+pub fn start() {
     let wanted = std::env::var("HOPTRAIL_LOG").ok();
     let wanted = wanted.and_then(|words| words.parse().ok());
     let shown = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
@@ -69,7 +73,6 @@ pub fn start() -> Log {
         .with(lines)
         .with(shown)
         .init();
-    Log(())
 }
 
 /// One line for each event, with the session it happened in.

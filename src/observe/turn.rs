@@ -126,7 +126,7 @@ impl MakeWriter<'_> for Ways {
 
 /// Where a line is written to, whole.
 pub(super) struct Way {
-    waits: bool,
+    pub(super) waits: bool,
 }
 
 impl Write for Way {

@@ -34,6 +34,15 @@ pub enum KeysError {
 }
 
 impl KeysError {
+    /// Whether there may be keys again without anybody doing anything to the file.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::File(error) => error.may_pass(),
+            Self::NoRandomness(_) => true,
+            Self::Malformed { .. } | Self::Refused(_) => false,
+        }
+    }
+
     /// Whether there is no file yet.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::File(error) if error.is_missing())

@@ -18,6 +18,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::bundle::{Bundle, bundles};
+use super::outage::Outage;
 use super::transport::{Session, Transport};
 use super::via::Failure;
 use super::{Due, Noted, Store};
@@ -60,6 +61,10 @@ struct Work<C> {
     shutdown: watch::Receiver<bool>,
     /// Accepted by the other side, but the store could not take note.
     unmarked: Mutex<HashSet<StepId>>,
+    /// The store cannot take note of what became of reports.
+    notes: Outage,
+    /// The outbox cannot be read.
+    outbox: Outage,
     /// Sessions that are open and have nothing to do.
     idle: Mutex<Vec<Open>>,
 }
@@ -88,6 +93,8 @@ pub async fn run(
         clock,
         shutdown: shutdown.clone(),
         unmarked: Mutex::default(),
+        notes: Outage::default(),
+        outbox: Outage::default(),
         idle: Mutex::default(),
     });
     let mut lanes = JoinSet::new();
@@ -138,9 +145,14 @@ where
         .store
         .due(now_ms, free * LOT_REPORTS_MAX, held_by_lanes);
     let found = match due.await {
-        Ok(found) => found,
+        Ok(found) => {
+            let well = || tracing::info!("the outbox can be read again");
+            work.outbox.is_over(well);
+            found
+        }
         Err(cause) => {
-            tracing::error!(%cause, "the outbox cannot be read");
+            let alarm = || tracing::error!(%cause, "the outbox cannot be read; tried again");
+            work.outbox.goes_on(alarm);
             return Duration::from_secs(TROUBLE_SECONDS);
         }
     };
@@ -336,11 +348,27 @@ where
         async move {
             let noted = noted.await;
             if let Err(cause) = &noted {
-                tracing::error!(%step, %cause, "the store could not take note of a report's fate");
-            } else if sent {
-                work.unmarked().remove(&step);
+                let alarm = || {
+                    tracing::error!(
+                        %step,
+                        %cause,
+                        "the store cannot take note of what became of a report; of this and others it is tried again"
+                    );
+                };
+                work.notes.goes_on(alarm);
+                return false;
             }
-            noted.is_ok()
+            let mut unmarked = work.unmarked();
+            if sent {
+                unmarked.remove(&step);
+            }
+            // That one was noted in memory alone says nothing of those that could not be.
+            if unmarked.is_empty() {
+                let well =
+                    || tracing::info!("the store takes note of what becomes of reports again");
+                work.notes.is_over(well);
+            }
+            true
         }
     }
 

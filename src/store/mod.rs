@@ -26,6 +26,8 @@ mod lhlo;
 mod local;
 pub mod mailer;
 mod once;
+mod outage;
+mod place;
 pub mod private;
 mod queue;
 mod smtp;
@@ -55,6 +57,7 @@ use answer::{Answer, Asker, Outcome};
 use entry::{BodyError, Entry};
 use fresh::{Fresh, Note};
 pub use journal::{Due, DueReports};
+use place::Place;
 use queue::{ORDERS_MAX, Order, Queue, Work};
 pub use stays::Staying;
 use writer::Writer;
@@ -104,6 +107,30 @@ pub enum StoreError {
     /// The writer has stopped.
     #[error("the store has stopped")]
     Stopped,
+}
+
+impl StoreError {
+    /// Whether the same may be done again without anybody doing anything to the file: it lacked space, rights, memory, or
+    /// a lock that somebody held.
+    pub fn may_pass(&self) -> bool {
+        let Self::Database(error) = self else {
+            return !matches!(self, Self::Newer(_) | Self::Step(_));
+        };
+        matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::FileLockingProtocolFailed
+                    | ErrorCode::DiskFull
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::PermissionDenied
+                    | ErrorCode::OutOfMemory
+            )
+        )
+    }
 }
 
 /// What to do about it, where that is plain.
@@ -214,7 +241,8 @@ impl Store {
         reading.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
 
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer::new(writing, &path, Arc::clone(&shared), retention_days)?;
+        let place = Place::of(&path).map_err(|cause| file_error(&path, cause))?;
+        let mut writer = Writer::new(writing, place, Arc::clone(&shared), retention_days)?;
         writer.take_over()?;
         let handle = thread::Builder::new()
             .name("store".to_owned())

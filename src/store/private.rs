@@ -34,6 +34,11 @@ pub enum PrivateError {
 }
 
 impl PrivateError {
+    /// Whether it is the system that says no, and not the file that is wrong: that may pass.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::File { .. }) && !self.is(io::ErrorKind::InvalidData)
+    }
+
     /// Whether there was no such file.
     pub fn is_missing(&self) -> bool {
         self.is(io::ErrorKind::NotFound)
@@ -130,7 +135,8 @@ mod tests {
     fn made_once_replaced_whole_and_for_nobody_else() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
-        assert!(read(&path).unwrap_err().is_missing());
+        let missing = read(&path).unwrap_err();
+        assert!(missing.is_missing() && missing.may_pass());
         create(&path, "one").unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -142,6 +148,8 @@ mod tests {
         let owner = fs::metadata(&path).unwrap();
         assert_eq!((owner.uid(), owner.gid()), (65_534, 65_534));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft");
+        fs::write(&path, [0xff]).unwrap();
+        assert!(!read(&path).unwrap_err().may_pass(), "no text");
         let denied = failed(&path)(io::ErrorKind::PermissionDenied.into()).to_string();
         assert!(denied.ends_with("needs access to it"), "{denied}");
         for mode in [0o640, 0o604, 0o620] {

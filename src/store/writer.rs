@@ -6,7 +6,6 @@
 //! and many rows at a time, and so is the write-ahead log.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,6 +15,8 @@ use rusqlite::Connection;
 use super::entry::{Entry, Fact, Unbooked};
 use super::fresh::Note;
 use super::journal::{self, Intake};
+use super::outage::Outage;
+use super::place::Place;
 use super::queue::{Order, Work};
 use super::wal::Wal;
 use super::{Put, Shared, StoreError, answer, layout, once};
@@ -49,24 +50,29 @@ pub(super) struct Writer {
     next_booking: Instant,
     /// When it is tried whether commits succeed again; `None` while they do.
     next_trial: Option<Instant>,
+    /// The books cannot be kept.
+    books: Outage,
+    place: Place,
     wal: Wal,
 }
 
 impl Writer {
     pub(super) fn new(
         mut db: Connection,
-        path: &Path,
+        place: Place,
         shared: Arc<Shared>,
         retention_days: u32,
     ) -> rusqlite::Result<Self> {
         Ok(Self {
-            wal: Wal::of(&mut db, path)?,
+            wal: Wal::of(&mut db, place.path())?,
             db,
             shared,
             retention_days,
             next_prune: Instant::now(),
             next_booking: Instant::now(),
             next_trial: None,
+            books: Outage::default(),
+            place,
         })
     }
 
@@ -171,9 +177,15 @@ impl Writer {
         let booked = transact(&self.db, |db| journal::book(db, unbooked));
         self.end_booking(booked.is_ok());
         match booked {
-            Ok(()) => self.count_commit(),
+            Ok(()) => {
+                self.count_commit();
+                let well = || tracing::info!("the store's books are kept again");
+                self.books.is_over(well);
+            }
             Err(cause) => {
-                tracing::error!(%cause, "the store's books could not be kept; tried again");
+                let alarm =
+                    || tracing::error!(%cause, "the store's books cannot be kept; tried again");
+                self.books.goes_on(alarm);
                 self.next_booking = Instant::now() + Duration::from_secs(BOOK_AGAIN_SECONDS);
             }
         }
@@ -229,6 +241,7 @@ impl Writer {
         }
         self.wal.empty_if_long(&self.db);
         self.wal.make_room(&self.db);
+        self.place.look(now);
         if self.next_prune <= now {
             self.next_prune = now + self.prune();
         }

@@ -168,6 +168,18 @@ impl Dialogue {
         }
     }
 
+    /// The same, each when that before it was answered for: chunks of so many octets, then the rest.
+    pub fn chunk_by_chunk(&mut self, message: &[u8], octets: &[usize]) {
+        let mut rest = message;
+        for count in octets {
+            let (chunk, behind) = rest.split_at(*count);
+            self.send([format!("BDAT {count}\r\n").as_bytes(), chunk].concat());
+            self.expect("250");
+            rest = behind;
+        }
+        self.send([format!("BDAT {} LAST\r\n", rest.len()).as_bytes(), rest].concat());
+    }
+
     /// Says EHLO and hands over one message by SMTP; gives the server's reply to the dot.
     pub fn submit(&mut self, from: &str, to: &[&str], message: &[u8]) -> String {
         self.command("EHLO client.test", "250");

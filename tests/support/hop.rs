@@ -43,7 +43,7 @@ impl Hop {
 
     /// The same, where the ingress meets this one, which takes the message in the MTA's place.
     pub fn around(mta: Script, role: &str, protocol: &str, next: Script) -> Self {
-        Self::start(mta, next, (role, protocol), &head(""))
+        Self::start(mta, next, (role, protocol), &head(""), "")
     }
 
     /// An egress before a next hop that tracks, with more lines for the top of the configuration.
@@ -58,17 +58,31 @@ impl Hop {
 
     /// The same with a name and reports of its own: all of the configuration but where reports go, and the listeners.
     pub fn headed(mta: Script, next: Script, head: &str) -> Self {
-        Self::start(mta, next, ("egress", "lmtp"), head)
+        Self::start(mta, next, ("egress", "lmtp"), head, "")
     }
 
-    fn start(mta: Script, next: Script, (role, protocol): (&str, &str), head: &str) -> Self {
+    /// An egress behind this MTA, and the next hop that mail to this domain goes to instead.
+    pub fn parting(mta: Script, next: Script, domain: &str, other: Script) -> (Self, Sink) {
+        let other = other.start();
+        let way = format!("routes = {{ '{domain}' = '{}' }}", other.next_hop());
+        let hop = Self::start(mta, next, ("egress", "lmtp"), &head(""), &way);
+        (hop, other)
+    }
+
+    fn start(
+        mta: Script,
+        next: Script,
+        (role, protocol): (&str, &str),
+        head: &str,
+        way_out: &str,
+    ) -> Self {
         let (mta, next) = (mta.start(), next.start());
         let reports = tempfile::tempdir().expect("a temporary directory");
         let (entrance, exit) = (net::address(), net::address());
         let hoptrail = Hoptrail::serve(&format!(
             "{head}\nreports.via = 'maildir:{}'\n\
              [[listener]]\nrole = 'ingress'\nlisten = '{entrance}'\nprotocol = 'smtp'\nnext_hop = '{}'\n\
-             [[listener]]\nrole = '{role}'\nlisten = '{exit}'\nprotocol = '{protocol}'\nnext_hop = '{}'\n",
+             [[listener]]\nrole = '{role}'\nlisten = '{exit}'\nprotocol = '{protocol}'\nnext_hop = '{}'\n{way_out}\n",
             reports.path().display(),
             mta.next_hop(),
             next.next_hop(),
@@ -121,6 +135,14 @@ impl Hop {
 
     /// The same, with nothing above it.
     pub fn leave_as(&self, mail: &str, rcpts: &[&str], wire: &[u8]) -> Vec<String> {
+        let mut mta = self.hand_over(mail, rcpts, wire);
+        let replies = rcpts.iter().map(|_| mta.reply().join("\n")).collect();
+        mta.command("QUIT", "221");
+        replies
+    }
+
+    /// The same, and the MTA has yet to hear the replies.
+    pub fn hand_over(&self, mail: &str, rcpts: &[&str], wire: &[u8]) -> Dialogue {
         let mut mta = Dialogue::open(self.exit);
         mta.command("LHLO mta.test", "250");
         // All at once: a client that waits for each reply is given the last ones slowly.
@@ -131,9 +153,7 @@ impl Hop {
         }
         mta.command("DATA", "354");
         mta.send([wire, b".\r\n"].concat());
-        let replies = rcpts.iter().map(|_| mta.reply().join("\n")).collect();
-        mta.command("QUIT", "221");
-        replies
+        mta
     }
 
     /// Hands alice's message on; as the next hop gets it.

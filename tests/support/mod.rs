@@ -1,5 +1,6 @@
 //! What the integration tests share: real MTAs in private namespaces ([`lab`], [`mta`], [`fan`], [`dovecot`]), the
-//! built binary ([`hoptrail`], [`hop`], [`hop_config`], [`ingress`]), the raw ends of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]), a browser
+//! built binary ([`hoptrail`], [`hop`], [`hop_config`], [`ingress`]), a file system for it to fill ([`disk`]), the raw ends
+//! of a dialogue ([`sink`], [`dialogue`], [`tls`], [`script`]), a browser
 //! ([`browser`]) and a reading of mail that is independent of the library's own ([`mail`]). It knows nothing of hoptrail's inside.
 //!
 //! Whatever a test starts ends in its `Drop`, and tells its log there if the test is failing.
@@ -10,6 +11,7 @@
 pub mod browser;
 pub mod corpus;
 pub mod dialogue;
+pub mod disk;
 pub mod dns;
 pub mod dovecot;
 pub mod fan;

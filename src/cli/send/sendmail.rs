@@ -19,6 +19,7 @@ use super::account::{Account, FILE};
 use super::job::{Job, Submitted, finish, own_host};
 use super::message::{Draft, addresses};
 use super::submit::{Envelope, Outcome, SubmitError, UNSENT};
+use crate::observe::log;
 use crate::trail::render::format::plain;
 
 /// The name by which mail programs know the command.
@@ -48,7 +49,7 @@ const MAILNAME: &str = "/etc/mailname";
 pub async fn run(args: Args) -> Result<ExitCode> {
     let mut input = io::stdin();
     let surroundings = Surroundings::with(&mut input);
-    let code = execute(&args, surroundings, &mut io::stderr()).await;
+    let code = execute(&args, surroundings, &mut log::aside()).await;
     Ok(code.into())
 }
 

@@ -47,7 +47,7 @@ pub fn concerns_us(site: &Site, envelope: Option<&Envelope>, header: Option<&[u8
         named(CARRY) || asking_field.is_some_and(named)
     };
     let holds = |block: &[u8]| header_fields(block).any(|field| may_ask(&block[field]));
-    site.hop.tracking.is_some() && (envelope.is_some_and(asks) || header.is_some_and(holds))
+    site.hop.tracking.get().is_some() && (envelope.is_some_and(asks) || header.is_some_and(holds))
 }
 
 /// Looks at the start of a message: takes out a carry header of our own making and a field that asks, honours
@@ -161,7 +161,7 @@ async fn track(
 
 /// The carry header for a message, if it is tracked from here on.
 fn carry_field(site: &Site, envelope: &Envelope, message_id: Option<&str>) -> Option<Vec<u8>> {
-    let (tracked, tracking) = (envelope.tracked.as_ref()?, site.hop.tracking.as_ref()?);
+    let (tracked, tracking) = (envelope.tracked.as_ref()?, site.hop.tracking.get()?);
     if !tracked.ring.is_empty() {
         return None;
     }
@@ -200,7 +200,7 @@ pub fn carry(site: &Site, tracked: &Tracked) -> Carry {
 /// From the end of data until the step is on record, whoever asks for it waits: the MTA may be faster.
 pub fn arriving(site: &Site, envelope: Option<&Envelope>) -> Option<Arrival> {
     let step = envelope?.tracked.as_ref()?.step;
-    Some(site.hop.tracking.as_ref()?.arriving.begin(step))
+    Some(site.hop.tracking.get()?.arriving.begin(step))
 }
 
 /// How a message has come in.
@@ -282,5 +282,5 @@ fn watched(site: &Site, tracked: &Tracked) -> bool {
     let has_left = |tracking: &Tracking| tracking.arriving.is_missed(tracked.step);
     site.hop.held_after.is_some()
         && tracked.crosses
-        && !site.hop.tracking.as_ref().is_some_and(has_left)
+        && !site.hop.tracking.get().is_some_and(has_left)
 }

@@ -65,7 +65,7 @@ impl Ingress<'_> {
             .param("SIZE")
             .flatten()
             .and_then(|v| std::str::from_utf8(v).ok()?.parse::<u64>().ok());
-        let (Some(size), Some(tracking)) = (size, &self.site.hop.tracking) else {
+        let (Some(size), Some(tracking)) = (size, self.site.hop.tracking.get()) else {
             return (stripped, true);
         };
         let Some(roomy) = self.with_carry(size, tracked, tracking) else {
@@ -92,7 +92,8 @@ impl Ingress<'_> {
     /// A message of this size is about to go: it goes untracked if the MTA takes none that is as large with its carry
     /// header.
     pub(super) fn keep_to_size(&mut self, size: u64) {
-        let (Some(envelope), Some(tracking)) = (&self.envelope, &self.site.hop.tracking) else {
+        let (Some(envelope), Some(tracking)) = (&self.envelope, self.site.hop.tracking.get())
+        else {
             return;
         };
         let tracked = envelope.tracked.as_deref();
