@@ -124,25 +124,24 @@ impl Cutter {
         let mut unfolded = Vec::with_capacity(FOLDED_USUAL);
         let mut rest = part;
         while !rest.is_empty() {
-            let (line, behind) = first_line(rest);
+            let (mut field, behind) = first_line(rest);
             rest = behind;
-            if is_blank(line) {
+            if is_blank(field) {
                 self.in_group = false;
                 self.next = Name::OriginalRecipient as usize;
                 continue;
             }
-            if !is_folded(rest) {
-                self.field(line)?;
-                continue;
+            if is_folded(rest) {
+                unfolded.clear();
+                unfolded.extend_from_slice(field);
+                while is_folded(rest) {
+                    let (fold, behind) = first_line(rest);
+                    unfolded.extend_from_slice(fold);
+                    rest = behind;
+                }
+                field = &unfolded;
             }
-            unfolded.clear();
-            unfolded.extend_from_slice(line);
-            while is_folded(rest) {
-                let (fold, behind) = first_line(rest);
-                unfolded.extend_from_slice(fold);
-                rest = behind;
-            }
-            self.field(&unfolded)?;
+            self.field(field)?;
         }
         Ok(())
     }
