@@ -97,8 +97,10 @@ const fn lower<const N: usize>(written: &str) -> [u8; N] {
 impl Name {
     /// The name that somebody wrote, in whatever case.
     pub fn of(written: &[u8]) -> Option<Self> {
+        // The colon behind it is one octet.
+        let as_long = |known: &Self| known.begins().len() == written.len() + 1;
         let is = |known: &Self| known.as_str().as_bytes().eq_ignore_ascii_case(written);
-        Self::ALL.iter().copied().find(is)
+        Self::ALL.iter().copied().filter(as_long).find(is)
     }
 }
 

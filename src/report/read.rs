@@ -283,14 +283,14 @@ fn address_in(field: Option<&Address>) -> Option<String> {
 
 /// The tag of the algorithm we know; another one is as good as none.
 fn tag(auth: &[u8]) -> Option<Vec<u8>> {
-    let (algorithm, tag) = value::halves(std::str::from_utf8(auth).ok()?, b';')?;
-    if !algorithm.trim_ascii().eq_ignore_ascii_case(AUTH_ALGORITHM) {
+    let (algorithm, tag) = auth.split_at_checked(memchr::memchr(b';', auth)?)?;
+    let algorithm = algorithm.trim_ascii();
+    if !algorithm.eq_ignore_ascii_case(AUTH_ALGORITHM.as_bytes()) {
         return None;
     }
+    let tag = tag.get(1..)?.trim_ascii();
     let mut octets = Vec::with_capacity(tag.len());
-    URL_SAFE_NO_PAD
-        .decode_vec(tag.trim_ascii(), &mut octets)
-        .ok()?;
+    URL_SAFE_NO_PAD.decode_vec(tag, &mut octets).ok()?;
     Some(octets)
 }
 
