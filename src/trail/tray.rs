@@ -17,7 +17,7 @@ use super::scratch::Scratch;
 use super::segment::Segment;
 use super::source::maildir::Batch;
 use super::source::{Found, HEAD_OCTETS, Key, Room, packed};
-use super::verify::Judged;
+use super::verify::{Judged, judged};
 use crate::report::notice::{self, Notice};
 use crate::report::{self, Received, extent, read};
 use crate::track::{Secret, TrackingId};
@@ -96,6 +96,8 @@ pub struct Tray<'a> {
     /// Those that are written at.
     open: [Open; 1 + (1 << SHARES_BITS)],
     held_octets: usize,
+    /// Room for the canonical form of one report after the other.
+    canonical: String,
     /// There are enough reports to tell them apart.
     are_many: bool,
     pub segments: Vec<Segment>,
@@ -171,7 +173,7 @@ impl<'a> Tray<'a> {
         };
         let is_all = head.len() < HEAD_OCTETS;
         // Most mails here are those, and have come whole.
-        if is_all && let Some(report) = read::read_usual(head) {
+        if is_all && let Some(report) = read::read_usual(head, &mut self.canonical) {
             return match report {
                 Ok(report) => self.report(key, report),
                 Err(why) => self.broken(key, why.to_string(), place),
@@ -253,9 +255,10 @@ impl<'a> Tray<'a> {
     }
 
     /// Enters a report as what it is proved to be.
-    fn report(&mut self, key: Key, received: Received) {
-        let secret = self.secret.as_ref();
-        let (judged, named) = Judged::with_named(received, secret.into());
+    fn report(&mut self, key: Key, mut received: Received) {
+        let (truth, named) = judged(&received, self.secret.as_ref().into());
+        self.canonical = std::mem::take(&mut received.canonical);
+        let judged = Judged::of(received, truth);
         let id = hash_of(&judged.report.id);
         let kind = match judged.truth {
             Truth::Verified => Kind::Proved,
