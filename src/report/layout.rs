@@ -67,6 +67,7 @@ impl<'a> Header<'a> {
     /// Name and value of the next field, the value with its folds and blanks; the inner `None` at the end of the block,
     /// the outer one where a line begins no field, or the block has no end.
     #[allow(clippy::option_option)]
+    #[inline]
     fn next(&mut self) -> Option<Option<(&'a [u8], &'a [u8])>> {
         let text = self.0;
         let empty = text.strip_prefix(b"\r\n");
