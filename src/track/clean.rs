@@ -238,7 +238,20 @@ impl RecipientStatus {
 
 #[cfg(test)]
 mod tests {
-    use super::is_hidden;
+    use proptest::prelude::*;
+
+    use super::{is_hidden, line};
+
+    proptest! {
+        #[test]
+        fn a_line_is_of_printable_words_with_one_blank_between(text in "[ ~a\u{e9}\t\u{7f}]{0,8}") {
+            let line = line(&text);
+            let is_word = |word: &str| !word.is_empty() && word.bytes().all(|o| o.is_ascii_graphic());
+            prop_assert!(line.is_empty() || line.split(' ').all(is_word), "{line:?}");
+            let is_kept = text.split(' ').all(is_word);
+            prop_assert!(!is_kept || line == text);
+        }
+    }
 
     #[test]
     fn what_shows_nothing_is_hidden() {
