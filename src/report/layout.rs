@@ -64,9 +64,10 @@ fn is(word: &[u8], usual: &[u8]) -> bool {
 struct Header<'a>(&'a [u8]);
 
 impl<'a> Header<'a> {
-    /// Name and value of the next field, the value with its folds; the inner `None` at the end of the block, the outer
-    /// one where a line begins no field, or the block has no end.
+    /// Name and value of the next field, the value with its folds and blanks; the inner `None` at the end of the block,
+    /// the outer one where a line begins no field, or the block has no end.
     #[allow(clippy::option_option)]
+    #[inline]
     fn next(&mut self) -> Option<Option<(&'a [u8], &'a [u8])>> {
         let text = self.0;
         let empty = text.strip_prefix(b"\r\n");
@@ -84,17 +85,17 @@ impl<'a> Header<'a> {
 
 /// A name with a blank in it, or in front of the colon, is for the long way.
 fn name_and_value(field: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = field.iter().position(|o| *o == b':' || *o <= b' ')?;
+    // Of what is in a name, nearly all stands behind the colon in ASCII: one look at each is enough.
+    let ends = |octet: &u8| *octet <= b':' && (*octet == b':' || *octet <= b' ');
+    let colon = field.iter().position(ends)?;
     let (name, value) = (field.get(..colon)?, field.get(colon..)?);
     let value = value.strip_prefix(b":")?;
-    (!name.is_empty()).then(|| (name, value.trim_ascii()))
+    (!name.is_empty()).then_some((name, value))
 }
 
 /// The boundary of a report's Content-Type.
 fn boundary(content_type: &[u8]) -> Option<&[u8]> {
-    let mut words = content_type
-        .split(|octet| *octet == b';')
-        .map(<[u8]>::trim_ascii);
+    let mut words = words(content_type);
     if !is(words.next()?, b"multipart/report") {
         return None;
     }
@@ -121,6 +122,17 @@ fn boundary(content_type: &[u8]) -> Option<&[u8]> {
         }
     }
     boundary.filter(|_| is_tracking)
+}
+
+/// What stands between semicolons, without blanks at its ends.
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = memchr::memchr(b';', text);
+        rest = end.and_then(|end| text.get(end + 1..));
+        Some(text.get(..end.unwrap_or(text.len()))?.trim_ascii())
+    })
 }
 
 /// The first tracking part and the first header that a hop saw, if only these and plain text stand there.
@@ -187,10 +199,11 @@ enum Kind {
 fn kind(header: &mut Header) -> Option<Kind> {
     let mut kind = None;
     while let Some((name, value)) = header.next()? {
+        let value = value.trim_ascii();
         if is(name, b"Content-Type") {
             let is_text = || {
-                let word = value.split(|octet| *octet == b';').next();
-                word.is_some_and(|word| is(word.trim_ascii(), b"text/plain"))
+                let word = words(value).next();
+                word.is_some_and(|word| is(word, b"text/plain"))
             };
             let here = if is(value, b"message/tracking-status") {
                 Kind::Tracking
@@ -216,9 +229,9 @@ fn kind(header: &mut Header) -> Option<Kind> {
 
 /// The address of a From like `"Somebody" <address>`.
 fn address(from: &[u8]) -> Option<&str> {
-    let from = from.strip_suffix(b">")?;
+    let from = from.trim_ascii_end().strip_suffix(b">")?;
     let open = memchr::memrchr(b'<', from)?;
-    let (name, address) = (from.get(..open)?.trim_ascii_end(), from.get(open + 1..)?);
+    let (name, address) = (from.get(..open)?.trim_ascii(), from.get(open + 1..)?);
     let plain = |o: &u8| o.is_ascii_alphanumeric() || matches!(o, b' ' | b'.' | b'-' | b'_');
     let inner = name.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\""));
     let named = name.is_empty() || inner.is_some_and(|n| !n.is_empty() && all(n, plain));

@@ -23,14 +23,14 @@ macro_rules! names {
                 }
             }
 
-            /// What its field begins with.
+            /// What its field begins with, a colon and a blank behind the name.
             pub const fn begins(self) -> &'static [u8] {
                 match self {
-                    $(Self::$name => concat!($written, ":").as_bytes(),)*
+                    $(Self::$name => concat!($written, ": ").as_bytes(),)*
                 }
             }
 
-            /// The same in lower case, as Auth covers it.
+            /// The same in lower case and without the blank, as Auth covers it.
             pub const fn begins_lower(self) -> &'static [u8] {
                 match self {
                     $(Self::$name => const { &lower::<{ $written.len() + 1 }>(concat!($written, ":")) },)*
@@ -97,8 +97,9 @@ const fn lower<const N: usize>(written: &str) -> [u8; N] {
 impl Name {
     /// The name that somebody wrote, in whatever case.
     pub fn of(written: &[u8]) -> Option<Self> {
+        let as_long = |known: &Self| known.begins().len() == written.len() + ": ".len();
         let is = |known: &Self| known.as_str().as_bytes().eq_ignore_ascii_case(written);
-        Self::ALL.iter().copied().find(is)
+        Self::ALL.iter().copied().filter(as_long).find(is)
     }
 }
 

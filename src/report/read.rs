@@ -102,7 +102,8 @@ pub enum ReadError {
 pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     // The size is judged first: nothing larger is parsed.
     let is_big = mail.len() > REPORT_OCTETS_MAX;
-    if let Some(usual) = read_usual(mail).filter(|_| !is_big) {
+    let usual = read_usual(mail, &mut String::new());
+    if let Some(usual) = usual.filter(|_| !is_big) {
         return usual.map(Some);
     }
     if !says(header_block(mail), &REPORT) {
@@ -114,11 +115,12 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     read_mime(mail)
 }
 
-/// Reads a mail of the layout that hops give it, of which nothing is missing at its end.
-pub fn read_usual(mail: &[u8]) -> Option<Result<Received, ReadError>> {
+/// Reads a mail of the layout that hops give it, of which nothing is missing at its end. The room is taken for the
+/// canonical form, whatever stands there.
+pub fn read_usual(mail: &[u8], room: &mut String) -> Option<Result<Received, ReadError>> {
     let usual = layout::of(mail)?;
     let addresses = [Some(usual.from), usual.to].map(|a| a.map(clean::address));
-    Some(received(usual.tracking, addresses, usual.header))
+    Some(received(usual.tracking, addresses, usual.header, room))
 }
 
 /// Reads a mail of any layout.
@@ -129,7 +131,7 @@ pub(super) fn read_mime(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     let part = tracking_part(&message).ok_or(ReadError::NoPart)?;
     let addresses = [message.from(), message.to()].map(address_in);
     let header = self::part(&message, "text", "rfc822-headers");
-    received(part, addresses, header).map(Some)
+    received(part, addresses, header, &mut String::new()).map(Some)
 }
 
 /// What a tracking part says, and what stands beside it: the addresses in From and To, the header that the hop saw.
@@ -137,8 +139,9 @@ fn received(
     part: &[u8],
     [from, to]: [Option<String>; 2],
     header: Option<&[u8]>,
+    room: &mut String,
 ) -> Result<Received, ReadError> {
-    let part = Part::cut(part)?;
+    let part = Part::cut_within(std::mem::take(room), part)?;
     let groups: Vec<Fields> = part.groups().collect();
     let Some((head, recipients)) = groups.split_first() else {
         return Err(ReadError::Missing(Name::OriginalEnvelopeId.as_str()));
@@ -148,11 +151,11 @@ fn received(
         .skip(1)
         .position(|g| g.get(Name::Step).is_some());
     let (of_first, of_others) = recipients.split_at(further.map_or(recipients.len(), |at| at + 1));
-    let report = report(head, of_first)?.clean();
+    let report = report(head, of_first)?;
     let others = others(&report, of_others)?;
     Ok(Received {
         report,
-        others: others.into_iter().map(HopReport::clean).collect(),
+        others,
         auth: part.auth().and_then(tag),
         canonical: part.into_canonical(),
         from,
@@ -283,19 +286,19 @@ fn address_in(field: Option<&Address>) -> Option<String> {
 
 /// The tag of the algorithm we know; another one is as good as none.
 fn tag(auth: &[u8]) -> Option<Vec<u8>> {
-    let (algorithm, tag) = value::halves(std::str::from_utf8(auth).ok()?, b';')?;
-    if !algorithm.trim_ascii().eq_ignore_ascii_case(AUTH_ALGORITHM) {
+    let (algorithm, tag) = auth.split_at_checked(memchr::memchr(b';', auth)?)?;
+    let algorithm = algorithm.trim_ascii();
+    if !algorithm.eq_ignore_ascii_case(AUTH_ALGORITHM.as_bytes()) {
         return None;
     }
+    let tag = tag.get(1..)?.trim_ascii();
     let mut octets = Vec::with_capacity(tag.len());
-    URL_SAFE_NO_PAD
-        .decode_vec(tag.trim_ascii(), &mut octets)
-        .ok()?;
+    URL_SAFE_NO_PAD.decode_vec(tag, &mut octets).ok()?;
     Some(octets)
 }
 
 /// The further steps of a mail: a recipient's group that names a step begins one, which is like the first in all
-/// but what stands there.
+/// but what stands there. In normal form.
 fn others(first: &HopReport, recipients: &[Fields]) -> Result<Vec<HopReport>, ReadError> {
     let of_steps = recipients.chunk_by(|_, next| next.get(Name::Step).is_none());
     let other = |of_step: &[Fields]| {
@@ -306,11 +309,13 @@ fn others(first: &HopReport, recipients: &[Fields]) -> Result<Vec<HopReport>, Re
             tls_out: optional(begins, Name::TlsOut, value::security)?,
             recipients: of_step.iter().map(recipient).collect::<Result<_, _>>()?,
             ..first.clone()
-        })
+        }
+        .clean())
     };
     of_steps.map(other).collect()
 }
 
+/// The first step of a mail, in normal form.
 fn report(head: &Fields, recipients: &[Fields]) -> Result<HopReport, ReadError> {
     required(head, Name::Version, |version| {
         (version == VERSION).then_some(())
@@ -340,7 +345,8 @@ fn report(head: &Fields, recipients: &[Fields]) -> Result<HopReport, ReadError> 
         tls_in: optional(head, Name::TlsIn, value::security)?,
         tls_out: optional(head, Name::TlsOut, value::security)?,
         recipients: recipients.iter().map(recipient).collect::<Result<_, _>>()?,
-    })
+    }
+    .clean())
 }
 
 fn recipient(group: &Fields) -> Result<RecipientStatus, ReadError> {

@@ -59,7 +59,12 @@ pub struct Fields<'a> {
 impl Part {
     /// Cuts the octets of a part. A line that is no field is passed over; what is no UTF-8 is replaced.
     pub fn cut(part: &[u8]) -> Result<Self, SplitError> {
-        let mut cutter = Cutter::with_room(part.len());
+        Self::cut_within(String::new(), part)
+    }
+
+    /// The same; the copy is made within this room, whatever stands there.
+    pub fn cut_within(room: String, part: &[u8]) -> Result<Self, SplitError> {
+        let mut cutter = Cutter::within(room.into_bytes(), part.len());
         cutter.part(part)?;
         let Cutter {
             text, part: cut, ..
@@ -108,9 +113,11 @@ struct Cutter {
 }
 
 impl Cutter {
-    fn with_room(octets: usize) -> Self {
+    fn within(mut text: Vec<u8>, octets: usize) -> Self {
+        text.clear();
+        text.reserve(octets);
         Self {
-            text: Vec::with_capacity(octets),
+            text,
             part: Part {
                 groups: Vec::with_capacity(2),
                 ..Part::default()
@@ -124,25 +131,24 @@ impl Cutter {
         let mut unfolded = Vec::with_capacity(FOLDED_USUAL);
         let mut rest = part;
         while !rest.is_empty() {
-            let (line, behind) = first_line(rest);
+            let (mut field, behind) = first_line(rest);
             rest = behind;
-            if is_blank(line) {
+            if is_blank(field) {
                 self.in_group = false;
                 self.next = Name::OriginalRecipient as usize;
                 continue;
             }
-            if !is_folded(rest) {
-                self.field(line)?;
-                continue;
+            if is_folded(rest) {
+                unfolded.clear();
+                unfolded.extend_from_slice(field);
+                while is_folded(rest) {
+                    let (fold, behind) = first_line(rest);
+                    unfolded.extend_from_slice(fold);
+                    rest = behind;
+                }
+                field = &unfolded;
             }
-            unfolded.clear();
-            unfolded.extend_from_slice(line);
-            while is_folded(rest) {
-                let (fold, behind) = first_line(rest);
-                unfolded.extend_from_slice(fold);
-                rest = behind;
-            }
-            self.field(&unfolded)?;
+            self.field(field)?;
         }
         Ok(())
     }
@@ -183,7 +189,7 @@ impl Cutter {
         names.find_map(|name| {
             let begins = name.begins();
             // Mostly its length alone shows that it is another one.
-            let may_be = field.get(begins.len() - 1) == Some(&b':');
+            let may_be = field.get(begins.len() - 2) == Some(&b':');
             let value = may_be.then(|| field.strip_prefix(begins))??;
             Some((Written::Known(*name), value.trim_ascii()))
         })

@@ -104,13 +104,15 @@ pub fn exchanges(value: &str) -> Option<Vec<Exchange>> {
     let mut exchanges = Vec::with_capacity(Stage::ALL.len());
     let mut rest = value.as_bytes().trim_ascii_start();
     while !rest.is_empty() {
-        let (stage, stamps) = rest.split_at_checked(rest.iter().position(|o| *o == b'=')?)?;
-        let is = |known: &Stage| known.as_str().as_bytes() == stage;
+        let stamps_of = |stage: &Stage| {
+            let stamps = rest.strip_prefix(stage.as_str().as_bytes())?;
+            Some((*stage, stamps.strip_prefix(b"=")?))
+        };
         // Mostly they stand in order.
-        let next = Stage::ALL.get(exchanges.len()).copied().filter(is);
-        let known = next.or_else(|| Stage::ALL.into_iter().find(is));
-        let behind = if let Some(stage) = known {
-            let (command_us, behind) = moment(stamps.get(1..)?)?;
+        let next = Stage::ALL.get(exchanges.len()).and_then(stamps_of);
+        let known = next.or_else(|| Stage::ALL.iter().find_map(stamps_of));
+        let behind = if let Some((stage, stamps)) = known {
+            let (command_us, behind) = moment(stamps)?;
             let (reply_us, behind) = moment(behind.strip_prefix(b"/")?)?;
             exchanges.push(Exchange {
                 stage,
@@ -121,7 +123,8 @@ pub fn exchanges(value: &str) -> Option<Vec<Exchange>> {
         } else {
             let end = rest.iter().position(u8::is_ascii_whitespace);
             let (word, behind) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
-            word.contains(&b'/').then_some(behind)?
+            let is_one = rest.contains(&b'=') && word.contains(&b'/');
+            is_one.then_some(behind)?
         };
         rest = behind.trim_ascii_start();
         let is_apart = rest.len() < behind.len() || rest.is_empty();

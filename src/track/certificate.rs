@@ -51,7 +51,7 @@ impl Secret {
             .chain_update(b"hoptrail/A/1\0")
             .chain_update(message_id)
             .chain_update(b"\0")
-            .chain_update(sent_ms.to_string())
+            .chain_update(itoa::Buffer::new().format(sent_ms))
             .chain_update(b"\0")
             .chain_update(self.0)
             .finalize()

@@ -63,10 +63,12 @@ fn is_line(text: &str) -> bool {
     let octets = text.as_bytes();
     let pairs = octets.iter().zip(octets.get(1..).unwrap_or_default());
     let is_blank = |octet: &u8| *octet == b' ';
-    let doubled = pairs.fold(false, |some, (a, b)| some | (is_blank(a) & is_blank(b)));
     let printable = |octet: &u8| matches!(octet, b' '..=b'~');
-    let trimmed = !text.starts_with(' ') && !text.ends_with(' ');
-    text.len() <= TEXT_OCTETS_MAX && trimmed && !doubled && all(octets, printable)
+    let goes_on = |a: &u8, b: &u8| printable(a) & !(is_blank(a) & is_blank(b));
+    // As in `all`.
+    let goes_on = pairs.fold(true, |all, (a, b)| all & goes_on(a, b));
+    let ends = octets.last().is_none_or(u8::is_ascii_graphic);
+    text.len() <= TEXT_OCTETS_MAX && !text.starts_with(' ') && ends && goes_on
 }
 
 /// Whether all octets are like that. Without a way out in between, many are looked at together.
@@ -236,7 +238,20 @@ impl RecipientStatus {
 
 #[cfg(test)]
 mod tests {
-    use super::is_hidden;
+    use proptest::prelude::*;
+
+    use super::{is_hidden, line};
+
+    proptest! {
+        #[test]
+        fn a_line_is_of_printable_words_with_one_blank_between(text in "[ ~a\u{e9}\t\u{7f}]{0,8}") {
+            let line = line(&text);
+            let is_word = |word: &str| !word.is_empty() && word.bytes().all(|o| o.is_ascii_graphic());
+            prop_assert!(line.is_empty() || line.split(' ').all(is_word), "{line:?}");
+            let is_kept = text.split(' ').all(is_word);
+            prop_assert!(!is_kept || line == text);
+        }
+    }
 
     #[test]
     fn what_shows_nothing_is_hidden() {

@@ -16,8 +16,8 @@ use super::pack::Packer;
 use super::scratch::Scratch;
 use super::segment::Segment;
 use super::source::maildir::Batch;
-use super::source::{Found, Key, Room, packed};
-use super::verify::Judged;
+use super::source::{Found, HEAD_OCTETS, Key, Room, packed};
+use super::verify::{Judged, judged};
 use crate::report::notice::{self, Notice};
 use crate::report::{self, Received, extent, read};
 use crate::track::{Secret, TrackingId};
@@ -96,6 +96,8 @@ pub struct Tray<'a> {
     /// Those that are written at.
     open: [Open; 1 + (1 << SHARES_BITS)],
     held_octets: usize,
+    /// Room for the canonical form of one report after the other.
+    canonical: String,
     /// There are enough reports to tell them apart.
     are_many: bool,
     pub segments: Vec<Segment>,
@@ -165,24 +167,30 @@ impl<'a> Tray<'a> {
             Err(why) => return self.broken(NO_KEY, why.to_string(), place),
             Ok(file) => file,
         };
-        let mut usual = None;
-        let wanted = |head: &[u8]| {
-            let report = read::read_usual(head);
-            usual = report.map(|report| (head.len(), report));
-            // What has no end of its header yet may become one.
-            usual.is_some() || is_told_of(head) || !extent::has_header(head)
+        let head = match room.begin(&file) {
+            Err(why) => return self.broken(NO_KEY, why.to_string(), place),
+            Ok(head) => head,
         };
-        let found = room.read(&file, read::REPORT_OCTETS_MAX, wanted);
-        match (found, usual) {
-            // Most mails here are those, and have come whole.
-            (Ok(Some(mail)), Some((octets, report))) if octets == mail.len() => match report {
+        let is_all = head.len() < HEAD_OCTETS;
+        // Most mails here are those, and have come whole.
+        if is_all && let Some(report) = read::read_usual(head, &mut self.canonical) {
+            return match report {
                 Ok(report) => self.report(key, report),
                 Err(why) => self.broken(key, why.to_string(), place),
-            },
-            (Ok(Some(mail)), _) if lacks_its_end(mail) => {
-                self.unfinished(key, mail, &file, place);
-            }
-            (found, _) => self.keep(key, found, place),
+            };
+        }
+        // What has no end of its header yet may become one.
+        if !is_told_of(head) && extent::has_header(head) {
+            return self.keep(key, Ok(None), place);
+        }
+        let found = if is_all {
+            Ok(head)
+        } else {
+            room.go_on(&file, read::REPORT_OCTETS_MAX)
+        };
+        match found {
+            Ok(mail) if lacks_its_end(mail) => self.unfinished(key, mail, &file, place),
+            found => self.keep(key, found.map(Some), place),
         }
     }
 
@@ -247,9 +255,10 @@ impl<'a> Tray<'a> {
     }
 
     /// Enters a report as what it is proved to be.
-    fn report(&mut self, key: Key, received: Received) {
-        let secret = self.secret.as_ref();
-        let (judged, named) = Judged::with_named(received, secret.into());
+    fn report(&mut self, key: Key, mut received: Received) {
+        let (truth, named) = judged(&received, self.secret.as_ref().into());
+        self.canonical = std::mem::take(&mut received.canonical);
+        let judged = Judged::of(received, truth);
         let id = hash_of(&judged.report.id);
         let kind = match judged.truth {
             Truth::Verified => Kind::Proved,

@@ -61,8 +61,9 @@ pub fn truth(received: &Received, known: Known) -> Truth {
     judged(received, known).0
 }
 
-/// Whether a report was asked for, and B of the message that it names, if that is known.
-fn judged(received: &Received, known: Known) -> (Truth, Option<Certificate>) {
+/// Whether a report was asked for, and B of the message that it names, if that is known, whether the report is proved to
+/// be on that or not.
+pub fn judged(received: &Received, known: Known) -> (Truth, Option<Certificate>) {
     let report = &received.report;
     if matches!(known, Known::Nothing) {
         return (Truth::Unverifiable, None);
@@ -253,16 +254,12 @@ pub struct Judged {
 impl Judged {
     /// Judges a report.
     pub fn by(received: Received, known: Known) -> Self {
-        Self::with_named(received, known).0
+        let truth = truth(&received, known);
+        Self::of(received, truth)
     }
 
-    /// The same, and B of the message that it names, whether it is proved to be on that or not.
-    pub fn with_named(received: Received, known: Known) -> (Self, Option<Certificate>) {
-        let (truth, named) = judged(&received, known);
-        (Self::of(received, truth), named)
-    }
-
-    fn of(received: Received, truth: Truth) -> Self {
+    /// A report that was judged.
+    pub fn of(received: Received, truth: Truth) -> Self {
         Self {
             truth,
             report: received.report,

@@ -38,7 +38,8 @@ proptest! {
     ) {
         let ordered = |(fields, sort)| if sort { in_order(fields) } else { fields };
         let groups: Vec<_> = groups.into_iter().map(ordered).collect();
-        let line = |(name, value): &(String, String)| format!("{name}: {value}\r\n");
+        let blank = |value: &str| if value.len() % 4 == 3 { "" } else { " " };
+        let line = |(name, value): &(String, String)| format!("{name}:{}{value}\r\n", blank(value));
         let block = |fields: &Vec<_>| fields.iter().map(line).collect::<String>();
         let text = groups.iter().map(block).collect::<Vec<_>>().join("\r\n");
         let part = Part::cut(text.as_bytes()).unwrap();

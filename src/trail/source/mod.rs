@@ -19,7 +19,7 @@ use thiserror::Error;
 use imap::Folder;
 
 /// How much of a mail is read before it is judged whether the rest is wanted, octets.
-const HEAD_OCTETS: usize = 64 * 1024;
+pub const HEAD_OCTETS: usize = 64 * 1024;
 
 /// The word for standard input.
 const STDIN: &str = "-";
@@ -316,14 +316,27 @@ impl Room {
 
     /// Reads a mail that has a file of its own: whole if `wanted` says so of its beginning, but no more than
     /// `octets_max` and one octet.
-    pub fn read(
+    fn read(
         &mut self,
-        mut file: &File,
+        file: &File,
         octets_max: usize,
-        wanted: impl FnOnce(&[u8]) -> bool,
+        wanted: impl Fn(&[u8]) -> bool,
     ) -> Found<'_> {
+        let head = self.begin(file)?;
+        let filled = head.len();
+        if !wanted(head) {
+            return Ok(None);
+        }
+        if filled < HEAD_OCTETS {
+            return Ok(self.head.get(..filled));
+        }
+        self.go_on(file, octets_max).map(Some)
+    }
+
+    /// Reads the beginning of a mail that has a file of its own; what is shorter than [`HEAD_OCTETS`] is all of it.
+    pub fn begin(&mut self, mut file: &File) -> io::Result<&[u8]> {
         let mut filled = 0;
-        let head = loop {
+        loop {
             let room = self.head.get_mut(filled..).unwrap_or_default();
             let asked = room.len();
             let got = match file.read(room) {
@@ -332,21 +345,19 @@ impl Room {
             };
             filled += got;
             // A file that gives less than there is room for is at its end.
-            if got < asked || filled == self.head.len() {
-                break self.head.get(..filled).unwrap_or_default();
+            if got < asked || filled == HEAD_OCTETS {
+                return Ok(self.head.get(..filled).unwrap_or_default());
             }
-        };
-        if !wanted(head) {
-            return Ok(None);
         }
-        if head.len() < HEAD_OCTETS {
-            return Ok(Some(head));
-        }
+    }
+
+    /// Reads on behind a beginning that was not all, and gives both, but no more than `octets_max` and one octet.
+    pub fn go_on(&mut self, file: &File, octets_max: usize) -> io::Result<&[u8]> {
         self.whole.clear();
-        self.whole.extend_from_slice(head);
-        let rest = (octets_max + 1).saturating_sub(filled);
+        self.whole.extend_from_slice(&self.head);
+        let rest = (octets_max + 1).saturating_sub(HEAD_OCTETS);
         file.take(u64::try_from(rest).unwrap_or(u64::MAX))
             .read_to_end(&mut self.whole)?;
-        Ok(Some(&self.whole))
+        Ok(&self.whole)
     }
 }
