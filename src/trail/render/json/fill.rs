@@ -28,6 +28,7 @@ pub fn document(trails: &Trails, now_us: i64) -> String {
         now_us,
         zone: TimeZone::UTC,
         width: None,
+        colours: false,
     };
     let document = Document {
         schema: SCHEMA,
