@@ -456,7 +456,7 @@ fn write_page_of(page: &Path, reports: impl Iterator<Item = HopReport>, not_ours
     let received = reports.map(|report| Received {
         to: None,
         trace: vec![],
-        report,
+        report: report.into(),
         others: vec![],
         auth: None,
         canonical: String::new(),
