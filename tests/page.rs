@@ -456,7 +456,7 @@ fn write_page_of(page: &Path, reports: impl Iterator<Item = HopReport>, not_ours
     let received = reports.map(|report| Received {
         to: None,
         trace: vec![],
-        report,
+        report: report.into(),
         others: vec![],
         auth: None,
         canonical: String::new(),
@@ -471,6 +471,7 @@ fn write_page_of(page: &Path, reports: impl Iterator<Item = HopReport>, not_ours
         now_us: 0,
         zone: TimeZone::UTC,
         width: None,
+        colours: false,
     };
     fs::write(page, html::page(&trails, &view)).expect("a file can be written");
 }

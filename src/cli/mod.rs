@@ -155,7 +155,13 @@ fn view() -> View {
         now_us: Clock::system().now_us(),
         zone: TimeZone::system(),
         width: columns(),
+        colours: shows_colours(),
     }
+}
+
+/// Whether colours belong on standard output: as the user wants it (`NO_COLOR` and its like), or if it is a terminal.
+fn shows_colours() -> bool {
+    anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }
 
 /// How wide an answer may be: as the user wants it (COLUMNS), or as the terminal is; elsewhere nobody counts.
@@ -173,12 +179,13 @@ fn columns() -> Option<usize> {
 
 /// Prints, colours only where they belong. Who reads no further has seen enough.
 fn print(text: &str) -> io::Result<()> {
-    let choice = anstream::AutoStream::choice(&io::stdout());
-    let mut shown = anstream::AutoStream::new(Vec::with_capacity(text.len()), choice);
-    shown.write_all(text.as_bytes())?;
+    /// What every sequence for a terminal begins with.
+    const ESC: u8 = 0x1b;
+    let drop = !shows_colours() && memchr::memchr(ESC, text.as_bytes()).is_some();
+    let shown = drop.then(|| anstream::adapter::strip_str(text).to_string());
     let mut out = io::stdout().lock();
-    let shown = shown.into_inner();
-    let printed = out.write_all(&shown).and_then(|()| out.flush());
+    let shown = shown.as_deref().unwrap_or(text);
+    let printed = out.write_all(shown.as_bytes()).and_then(|()| out.flush());
     match printed {
         Err(why) if why.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,

@@ -44,8 +44,8 @@ static TRACE_PARSER: LazyLock<MessageParser> = LazyLock::new(|| {
 /// A report as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// What it says, in normal form.
-    pub report: HopReport,
+    /// What it says, in normal form, which is much to be moved about.
+    pub report: Box<HopReport>,
     /// What else it says: the hop's further steps with this message that it tells together with the first.
     pub others: Vec<HopReport>,
     /// The tag out of `X-Hoptrail-Auth`, if there is a well-formed one.
@@ -154,7 +154,7 @@ fn received(
     let report = report(head, of_first)?;
     let others = others(&report, of_others)?;
     Ok(Received {
-        report,
+        report: Box::new(report),
         others,
         auth: part.auth().and_then(tag),
         canonical: part.into_canonical(),

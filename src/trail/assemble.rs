@@ -4,6 +4,7 @@
 //! A stay is a message at a hop: the steps one host reported of it (a delay, then the departure; two
 //! transactions for two recipients). Order comes from parent links, then hop numbers, then clocks.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use compact_str::CompactString;
@@ -47,8 +48,8 @@ pub fn assemble(received: Vec<Received>, secret: Option<&Secret>) -> (Vec<Messag
 
 /// Puts reports together that were all judged by the same secret, each with who wrote it, as far as anybody looked.
 /// Clocks are still to be compared over all messages.
-pub fn put_together(
-    judged: impl Iterator<Item = (Judged, Origin)>,
+pub fn put_together<'a>(
+    judged: impl Iterator<Item = (Judged<'a>, Origin)>,
 ) -> (Vec<Message>, Vec<NotOurs>) {
     let mut judged: Vec<(Judged, Origin)> = judged.collect();
     let is_unverifiable = |(one, _): &(Judged, _)| one.truth == Truth::Unverifiable;
@@ -92,11 +93,12 @@ fn why_apart(one: &Judged, origin: &Origin, vouched: &HashMap<Claim, HopReport>)
 
 /// Puts those on one message side by side, in the order of their keys.
 fn grouped(mut judged: Vec<(Judged, Origin)>) -> Vec<Group> {
-    fn of(one: &Judged) -> Key<'_> {
+    fn of<'a>(one: &'a Judged) -> Key<'a> {
         key(&one.report, one.truth == Truth::Verified)
     }
     judged.sort_by(|(a, _), (b, _)| of(a).cmp(&of(b)));
-    let mut groups: Vec<Group> = Vec::new();
+    // Mostly there is just one.
+    let mut groups: Vec<Group> = Vec::with_capacity(1);
     for (one, origin) in judged {
         if groups.last().is_none_or(|group| group.key() != of(&one)) {
             groups.push(Group::of(of(&one), &one.report.id));
@@ -142,7 +144,7 @@ fn claim(report: &HopReport) -> Claim {
 fn vouched(received: &[(Judged, Origin)]) -> HashMap<Claim, HopReport> {
     let signed = received.iter().filter(|(_, origin)| origin.is_shown());
     signed
-        .map(|(one, _)| (claim(&one.report), one.report.clone()))
+        .map(|(one, _)| (claim(&one.report), (*one.report).clone()))
         .collect()
 }
 
@@ -160,10 +162,14 @@ fn set_apart(one: Judged, why: Why) -> NotOurs {
     NotOurs {
         id: one.report.id,
         host: one.report.reporting_mta.into(),
-        from: one.from,
+        from: one.from.map(Cow::into_owned),
         why,
     }
 }
+
+/// Steps, which are moved about until they find their stay.
+#[allow(clippy::vec_box)]
+pub type Steps = Vec<Box<HopReport>>;
 
 /// What is told of one message.
 struct Group {
@@ -176,7 +182,7 @@ struct Group {
     client: Option<String>,
     /// As in [`Message::unproved_hosts`].
     unproved_hosts: BTreeSet<String>,
-    reports: Vec<HopReport>,
+    reports: Steps,
     origins: HashMap<StepId, Origin>,
     /// The Received fields that each step shows.
     traces: HashMap<StepId, Vec<Trace>>,
@@ -218,11 +224,14 @@ impl Group {
         if one.report.hop == 1 && self.client.is_none() {
             self.client = one.client().map(str::to_owned);
         }
-        self.originator = self.originator.take().or(one.to);
+        if self.originator.is_none() {
+            self.originator = one.to.map(Cow::into_owned);
+        }
         if !one.trace.is_empty() {
             self.traces.insert(one.report.step, one.trace);
         }
-        for step in std::iter::once(one.report).chain(one.others) {
+        let others = one.others.into_iter().map(Box::new);
+        for step in std::iter::once(one.report).chain(others) {
             if step.id != self.id {
                 self.other_ids.insert(step.id.clone());
             }
@@ -286,7 +295,11 @@ fn note_unproved(groups: &mut [Group]) {
 
 fn message(truth: Truth, group: Group, unproved: usize) -> Message {
     let (mut id, mut other_ids) = (group.id, group.other_ids);
-    let (steps, doubles) = in_order(group.reports);
+    let Ordered {
+        steps,
+        doubles,
+        are_linked,
+    } = in_order(group.reports);
     if let Some(first) = steps.first().filter(|first| first.id != id) {
         // The others are those that hops farther on made up.
         other_ids.remove(&first.id);
@@ -295,7 +308,7 @@ fn message(truth: Truth, group: Group, unproved: usize) -> Message {
     let contradicted = contradicted(&steps, &doubles);
     let message_id = steps.iter().find_map(|s| s.message_id.clone());
     let sent_ms = steps.iter().find_map(|s| s.sent_ms);
-    let mut stays = Forest::grow(steps).into_stays();
+    let mut stays = Forest::grow(steps, are_linked).into_stays();
     starts::lead(&mut stays, sent_ms);
     ghosts::place(&mut stays, group.traces);
     pairs::hand_over(&mut stays);
@@ -318,12 +331,31 @@ fn message(truth: Truth, group: Group, unproved: usize) -> Message {
     }
 }
 
-/// Each step once, parents in front of children: by hop, then entrance before exit, then time. And its doubles.
-fn in_order(mut reports: Vec<HopReport>) -> (Vec<HopReport>, Vec<HopReport>) {
+/// Steps, each once.
+struct Ordered {
+    /// Parents in front of children: by hop, then entrance before exit, then time.
+    steps: Steps,
+    /// Those of which there is one already.
+    doubles: Steps,
+    /// Every parent is there, in front of its children.
+    are_linked: bool,
+}
+
+/// Puts steps in order, and takes their doubles out.
+fn in_order(mut reports: Steps) -> Ordered {
     let place = |r: &HopReport| (r.hop, r.role != Role::Ingress, last_us(r), r.step);
     // Of those that tell different things of a step, the same one counts in whatever order they were read.
     reports.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.cmp(b)));
-    let mut seen = HashSet::new();
-    let doubles = reports.extract_if(.., |r| !seen.insert(r.step)).collect();
-    (reports, doubles)
+    let mut seen = HashSet::with_capacity(reports.len());
+    let mut are_linked = true;
+    let is_double = |report: &mut Box<HopReport>| {
+        are_linked &= report.parent.is_none_or(|parent| seen.contains(&parent));
+        !seen.insert(report.step)
+    };
+    let doubles = reports.extract_if(.., is_double).collect();
+    Ordered {
+        steps: reports,
+        doubles,
+        are_linked,
+    }
 }

@@ -149,8 +149,8 @@ impl Offset {
 /// transaction, and that moment by the parent's clock, µs; out of the parent's exchanges with the next hop and the
 /// child's with its client.
 pub fn offset(out: &[Exchange], into: &[Exchange]) -> (i64, Offset) {
-    let stages = Stage::ALL.into_iter().rev();
-    let both = stages.filter_map(|stage| Some((only(out, stage)?, only(into, stage)?)));
+    let both = singles(out).into_iter().zip(singles(into)).rev();
+    let both = both.filter_map(|(parent, child)| parent.zip(child));
     let mut at: Option<i64> = None;
     let mut known: Option<(i64, i64)> = None;
     for (parent, child) in both {
@@ -171,6 +171,19 @@ pub fn offset(out: &[Exchange], into: &[Exchange]) -> (i64, Offset) {
         Some((low_us, high_us)) => Offset::Known(Bounds { low_us, high_us }),
     };
     (at.unwrap_or_default(), offset)
+}
+
+/// The exchange of each stage, if there is just one, as [`only`] has it.
+fn singles(exchanges: &[Exchange]) -> [Option<&Exchange>; Stage::ALL.len()] {
+    let (mut singles, mut seen) = ([None; Stage::ALL.len()], [false; Stage::ALL.len()]);
+    for exchange in exchanges {
+        let stage = exchange.stage as usize;
+        if let (Some(single), Some(seen)) = (singles.get_mut(stage), seen.get_mut(stage)) {
+            *single = (!*seen).then_some(exchange);
+            *seen = true;
+        }
+    }
+    singles
 }
 
 /// The exchange of a stage, if there is just one: repeated ones cannot be told apart.
@@ -227,6 +240,18 @@ mod tests {
                 prop_assert!(taken.low_us <= taken.high_us);
                 let _ = (taken.middle_us(), taken.margin_us());
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_single_is_so_among_all_stages(
+            stages in proptest::collection::vec(0..Stage::ALL.len(), 0..8),
+        ) {
+            let all = (0..).zip(stages).map(|(n, stage)| exchange(Stage::ALL[stage], n, n + 1));
+            let all: Vec<Exchange> = all.collect();
+            let singles = singles(&all).map(Option::<&_>::copied);
+            prop_assert_eq!(singles, Stage::ALL.map(|stage| only(&all, stage)));
         }
     }
 

@@ -5,6 +5,7 @@ use compact_str::CompactString;
 use hashbrown::{HashMap, HashSet};
 
 use super::Stay;
+use super::assemble::Steps;
 use super::clock::Offset;
 use super::message::last_us;
 use crate::track::{Event, HopReport, Role, StepId};
@@ -24,26 +25,24 @@ pub struct Forest {
 }
 
 impl Forest {
-    /// Links steps that come in order.
-    pub fn grow(steps: Vec<HopReport>) -> Self {
-        let mut forest = Self::default();
-        let mut known = HashSet::with_capacity(steps.len());
-        let mut in_order = true;
-        for step in &steps {
-            in_order &= step.parent.is_none_or(|parent| known.contains(&parent));
-            known.insert(step.step);
-        }
-        // Mostly every parent is there, and nobody asks who else it may be.
-        if !in_order {
-            forest.know_givers(&steps, &known);
+    /// Links steps that come in order. Mostly every parent is in front of its children (`are_linked`), and nobody asks who
+    /// else it may be.
+    pub fn grow(steps: Steps, are_linked: bool) -> Self {
+        let mut forest = Self {
+            home: HashMap::with_capacity(steps.len()),
+            ..Self::default()
+        };
+        if !are_linked {
+            forest.know_givers(&steps);
         }
         for step in steps {
-            forest.add(step);
+            forest.add(*step);
         }
         forest
     }
 
-    fn know_givers(&mut self, steps: &[HopReport], known: &HashSet<StepId>) {
+    fn know_givers(&mut self, steps: &[Box<HopReport>]) {
+        let known: HashSet<StepId> = steps.iter().map(|step| step.step).collect();
         for step in steps {
             if let Some(giver) = step.parent.filter(|p| known.contains(p)) {
                 self.followed.insert(giver);
@@ -64,6 +63,10 @@ impl Forest {
         let place = self.place(&step, before);
         self.home.insert(step.step, place);
         if let Some(stay) = self.stays.get_mut(place) {
+            if stay.steps.len() == stay.steps.capacity() {
+                // A step is large, and mostly one or two are all.
+                stay.steps.reserve_exact(stay.steps.len().max(1));
+            }
             stay.steps.push(step);
         }
     }
@@ -94,8 +97,7 @@ impl Forest {
             hop,
             host,
             parent,
-            // Mostly it is just one.
-            steps: Vec::with_capacity(1),
+            steps: Vec::new(),
             handovers: Vec::new(),
             link: Offset::Unknown,
             offset: Offset::Unknown,

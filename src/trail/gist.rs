@@ -240,9 +240,7 @@ impl Maker {
         packer.text(message.id.as_str());
         let names = Heard::hashes_of(message);
         packer.count(names.len());
-        for name in names {
-            packer.eight(name);
-        }
+        names.for_each(|name| packer.eight(name));
         let mut hosts: Vec<&str> = message
             .stays
             .iter()
@@ -302,6 +300,7 @@ const ANY_VIEW: View = View {
     now_us: 0,
     zone: TimeZone::UTC,
     width: None,
+    colours: false,
 };
 
 /// Whether the line of a message stays as it is, whatever the time; but for clocks and what others say.

@@ -155,9 +155,9 @@ pub fn assemble(reports: &Reports, group: &Group, into: &mut Trails) -> Option<i
     let members = reports.members(group).iter();
     let kept = members.filter_map(|member| reports.kept(member));
     let trusting = reports.are_on_trust();
-    let mut when_us = None;
+    let (mut when_us, mut last_id) = (None, None);
     let judged = kept.filter_map(|(octets, place)| {
-        let judged = unpack::unpack(octets, place)?;
+        let judged = unpack::unpack_next(octets, place, &mut last_id)?;
         let seen_us = judged.report.sent_or_came_us();
         when_us = Some(when_us.map_or(seen_us, |us: i64| us.min(seen_us)));
         Some(if trusting { judged.on_trust() } else { judged })

@@ -76,7 +76,7 @@ pub struct Stay {
     /// which hosts had it between its parent and it, the oldest first. Nothing proves it.
     pub claims: Vec<Trace>,
     /// The hop's clock may have been set while the message was here, as other messages show.
-    pub jump: Option<Jump>,
+    pub jump: Option<Box<Jump>>,
 }
 
 impl Stay {

@@ -167,8 +167,8 @@ impl Heard {
     }
 
     /// What of a message [`Heard::knows`] can be asked about.
-    pub fn hashes_of(message: &Message) -> Vec<u64> {
-        names_of(message).iter().map(Name::hash_of).collect()
+    pub fn hashes_of(message: &Message) -> impl ExactSizeIterator<Item = u64> {
+        names_of(message).into_iter().map(|name| name.hash_of())
     }
 
     /// Whether a notice may bear the name of this hash.
@@ -188,8 +188,9 @@ impl Name<'_> {
 
 /// The names of a message by which others may speak of it.
 fn names_of(message: &Message) -> Vec<Name<'_>> {
-    let ids = message.ids().map(|id| Name::Envid(id.as_str().into()));
-    let mut names: Vec<Name> = ids.collect();
+    // Mostly it has one of each.
+    let mut names = Vec::with_capacity(2);
+    names.extend(message.ids().map(|id| Name::Envid(id.as_str().into())));
     let message_id = message.message_id.as_deref();
     names.extend(message_id.map(|id| Name::MessageId(id.into())));
     let open = |r: &&Recipient| message.outcome_for(r) == Outcome::Open;

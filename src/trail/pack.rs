@@ -273,8 +273,9 @@ impl Packer {
     }
 
     fn exchanges(&mut self, exchanges: &[Exchange]) {
-        let stages = exchanges.iter().map(|exchange| exchange.stage);
-        let usual = stages.eq(Stage::ALL.into_iter().take(exchanges.len()));
+        let mut stages = exchanges.iter().zip(Stage::ALL);
+        let in_order = stages.all(|(exchange, stage)| exchange.stage == stage);
+        let usual = in_order && exchanges.len() <= Stage::ALL.len();
         self.count(exchanges.len() * 2 + usize::from(usual));
         for exchange in exchanges {
             if !usual {

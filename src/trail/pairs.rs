@@ -158,7 +158,7 @@ impl Clocks {
             let first = name_of(message);
             link(message, first, |of| self.links.get(&of).copied());
         }
-        let jump = |n| self.doubts.about(message, n).cloned();
+        let jump = |n| self.doubts.about(message, n).cloned().map(Box::new);
         let jumps: Vec<_> = (0..message.stays.len()).map(jump).collect();
         for (stay, jump) in message.stays.iter_mut().zip(jumps) {
             stay.jump = jump;

@@ -117,14 +117,14 @@ impl<'a> Reader<'a> {
     /// A number.
     pub fn number(&mut self) -> Option<u64> {
         const OCTETS_MAX: usize = 10;
-        let (mut number, mut shift) = (0, 0);
-        for (n, octet) in (1..=OCTETS_MAX).zip(self.rest) {
-            number |= u64::from(octet & 0x7f) << shift;
-            if *octet < 0x80 {
-                self.rest = self.rest.get(n..)?;
+        let mut number = 0;
+        for n in 0..OCTETS_MAX {
+            let octet = *self.rest.get(n)?;
+            number |= u64::from(octet & 0x7f) << (7 * n);
+            if octet < 0x80 {
+                self.rest = self.rest.get(n + 1..)?;
                 return Some(number);
             }
-            shift += 7;
         }
         None
     }

@@ -191,7 +191,9 @@ pub fn recipients(stays: &[Stay], origins: &Origins) -> Vec<Recipient> {
             }
         }
     }
-    told.into_iter().filter_map(recipient).collect()
+    let mut recipients = Vec::with_capacity(told.len());
+    recipients.extend(told.into_iter().filter_map(recipient));
+    recipients
 }
 
 /// Takes out the failures that were undone.

@@ -47,20 +47,41 @@ fn first_head(octets: &[u8], place: u32) -> Option<Head<'_>> {
 }
 
 /// The report at a place, if there is one.
-pub fn unpack(octets: &[u8], place: u32) -> Option<Judged> {
+pub fn unpack(octets: &[u8], place: u32) -> Option<Judged<'_>> {
+    unpack_next(octets, place, &mut None)
+}
+
+/// The same of several, most of which bear the same tracking id, which they share.
+pub fn unpack_next<'a>(
+    octets: &'a [u8],
+    place: u32,
+    last: &mut Option<TrackingId>,
+) -> Option<Judged<'a>> {
     let mut reader = Reader::at(octets, place)?;
     let truth = reader.one_of(&TRUTHS)?;
     let from = reader.text()?;
     let others = reader.count()?.checked_sub(1)?;
-    let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+    let some = |text: &'a str| Some(text.into()).filter(|_| !text.is_empty());
     Some(Judged {
         truth,
         from: some(from),
-        report: reader.report()?,
-        others: reader.several(others, Reader::report)?,
+        report: Box::new(reader.report(last)?),
+        others: reader.several(others, |r| r.report(last))?,
         to: some(reader.text()?),
         trace: reader.list(Reader::trace)?,
     })
+}
+
+/// The tracking id that a text says: the last one, if it is that again.
+fn id_of(text: Text, last: &mut Option<TrackingId>) -> Option<TrackingId> {
+    let octets = text.octets()?;
+    if last
+        .as_ref()
+        .is_none_or(|last| last.as_str().as_bytes() != octets)
+    {
+        *last = Some(TrackingId::new(std::str::from_utf8(octets).ok()?)?);
+    }
+    last.clone()
 }
 
 /// What others say at a place, if there is anything.
@@ -165,11 +186,11 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn report(&mut self) -> Option<HopReport> {
+    fn report(&mut self, last: &mut Option<TrackingId>) -> Option<HopReport> {
         let mut head = self.head()?;
         let mask = &mut head.mask;
         Some(HopReport {
-            id: TrackingId::new(head.id.words()?)?,
+            id: id_of(head.id, last)?,
             step: head.step,
             parent: head.parent,
             hop: head.hop,
@@ -219,12 +240,18 @@ impl<'a> Reader<'a> {
     fn security(&mut self) -> Option<Security> {
         let code = self.octet()?;
         let verified = code % 2 == 0;
-        let (version, cipher) = match code {
-            0 => return Some(Security::Plain),
-            1..=2 => (self.text()?, self.text()?),
-            _ => *SUITES.get(usize::from(code - 3) / 2)?,
-        };
-        Some(Security::tls(version, cipher, verified))
+        Some(match code {
+            0 => Security::Plain,
+            1..=2 => Security::tls(self.text()?, self.text()?, verified),
+            _ => {
+                let (version, cipher) = *SUITES.get(usize::from(code - 3) / 2)?;
+                Security::Tls {
+                    version: version.into(),
+                    cipher: cipher.into(),
+                    verified,
+                }
+            }
+        })
     }
 
     fn recipient(&mut self) -> Option<RecipientStatus> {
@@ -265,6 +292,8 @@ impl<'a> Reader<'a> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::borrow::Cow;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -272,14 +301,14 @@ mod tests {
     use crate::trail::pack::Packer;
     use crate::trail::reader::words_at;
 
-    fn judged(reports: Vec<HopReport>, truth: usize, from: Option<String>) -> Judged {
-        let mut reports = reports.into_iter();
+    fn judged(reports: Vec<HopReport>, truth: usize, from: Option<String>) -> Judged<'static> {
+        let (mut reports, from) = (reports.into_iter(), from.map(Cow::Owned));
         Judged {
             truth: TRUTHS[truth],
             to: from.clone(),
             from,
             trace: vec![],
-            report: reports.next().unwrap(),
+            report: Box::new(reports.next().unwrap()),
             others: reports.collect(),
         }
     }
@@ -330,8 +359,10 @@ mod tests {
             let twice = all.iter().chain(&all);
             let places: Vec<u32> = twice.clone().map(|one| packer.push(one).unwrap()).collect();
             let octets = packer.into_octets();
+            let mut last = None;
             for (place, one) in places.iter().zip(twice) {
                 prop_assert_eq!(unpack(&octets, *place), Some(one.clone()));
+                prop_assert_eq!(unpack_next(&octets, *place, &mut last), Some(one.clone()));
                 let about = about(&octets, *place).unwrap();
                 prop_assert_eq!(about.id, one.report.id.as_str());
                 prop_assert_eq!(about.message_id, one.report.message_id.as_deref());

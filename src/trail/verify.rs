@@ -2,6 +2,7 @@
 //! sent (its Auth is keyed with B, and only who has the secret, or saw the request on its way, can make B), who
 //! wrote it (`report::origin`), and does it agree with the others.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use hashbrown::HashSet;
@@ -105,13 +106,13 @@ pub enum Agreement {
 /// Steps of which another report says something else: a double of one of these steps, or a step behind the same one that
 /// says of a recipient that it went on where this one says that it failed, or the other way about. That a host tried again and
 /// it went on is none.
-pub fn contradicted(steps: &[HopReport], doubles: &[HopReport]) -> HashSet<StepId> {
-    let differs = |double: &&HopReport| {
+pub fn contradicted(steps: &[Box<HopReport>], doubles: &[Box<HopReport>]) -> HashSet<StepId> {
+    let differs = |double: &HopReport| {
         let kept = steps.iter().find(|step| step.step == double.step);
-        kept != Some(*double)
+        kept.is_none_or(|kept| **kept != *double)
     };
-    let mut contradicted: HashSet<StepId> =
-        doubles.iter().filter(differs).map(|d| d.step).collect();
+    let differing = doubles.iter().filter(|double| differs(double));
+    let mut contradicted: HashSet<StepId> = differing.map(|double| double.step).collect();
     // Mostly nothing fails.
     let fates = steps.iter().flat_map(|step| &step.recipients);
     if fates.clone().any(|group| group.event == Event::Failed) {
@@ -121,7 +122,7 @@ pub fn contradicted(steps: &[HopReport], doubles: &[HopReport]) -> HashSet<StepI
 }
 
 /// Of the steps behind one step, those that tell opposite ends for a recipient.
-fn torn(steps: &[HopReport]) -> impl Iterator<Item = StepId> {
+fn torn(steps: &[Box<HopReport>]) -> impl Iterator<Item = StepId> {
     let mut ends: HashMap<_, [Vec<End>; 2]> = HashMap::new();
     for step in steps {
         // One that was handed over by nobody is behind its arrival.
@@ -236,22 +237,22 @@ fn hands_over(step: &HopReport) -> bool {
 
 /// A report and whether to believe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged {
+pub struct Judged<'a> {
     /// Whether it is about mail of this user.
     pub truth: Truth,
     /// What it says.
-    pub report: HopReport,
+    pub report: Box<HopReport>,
     /// What else it says, as in [`Received::others`].
     pub others: Vec<HopReport>,
     /// The address in its From.
-    pub from: Option<String>,
+    pub from: Option<Cow<'a, str>>,
     /// The address it is to.
-    pub to: Option<String>,
+    pub to: Option<Cow<'a, str>>,
     /// The Received fields it shows, as in [`Received::trace`].
     pub trace: Vec<Trace>,
 }
 
-impl Judged {
+impl Judged<'_> {
     /// Judges a report.
     pub fn by(received: Received, known: Known) -> Self {
         let truth = truth(&received, known);
@@ -264,8 +265,8 @@ impl Judged {
             truth,
             report: received.report,
             others: received.others,
-            from: received.from,
-            to: received.to,
+            from: received.from.map(Cow::Owned),
+            to: received.to.map(Cow::Owned),
             trace: received.trace,
         }
     }

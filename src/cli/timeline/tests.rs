@@ -12,7 +12,7 @@ fn trails(messages: &[(&str, &str, Event)]) -> Trails {
         .zip(messages)
         .map(|(n, (id, message_id, event))| Received {
             others: vec![],
-            report: HopReport {
+            report: Box::new(HopReport {
                 id: TrackingId::new(id).unwrap(),
                 step: StepId(n),
                 parent: None,
@@ -41,7 +41,7 @@ fn trails(messages: &[(&str, &str, Event)]) -> Trails {
                     reply: None,
                     remote_queue_id: None,
                 }],
-            },
+            }),
             auth: None,
             canonical: String::new(),
             from: None,

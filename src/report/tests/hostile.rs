@@ -32,7 +32,7 @@ proptest! {
         }
         if let Ok(Some(received)) = read(&mail) {
             let clean = received.report.clone().clean();
-            prop_assert_eq!(received.report, clean, "whatever is read is in normal form");
+            prop_assert_eq!(*received.report, clean, "whatever is read is in normal form");
         }
     }
 }

@@ -16,7 +16,7 @@ proptest! {
         prop_assert_eq!(&clean.clone().clean(), &clean, "the normal form is its own normal form");
         let mail = write(&report, &mailing(certificate.as_ref()));
         let received = read(&mail).unwrap().expect("a report");
-        prop_assert_eq!(received.report, clean);
+        prop_assert_eq!(*received.report, clean);
         prop_assert_eq!(received.auth.is_some(), certificate.is_some());
         if let (Some(b), Some(tag)) = (certificate, received.auth) {
             prop_assert!(b.verifies(received.canonical.as_bytes(), &tag));
@@ -41,7 +41,7 @@ proptest! {
         let certificate = Certificate::new([7; 32]);
         let mail = write_together(&all, &mailing(Some(&certificate)));
         let received = read(&mail).unwrap().expect("a report");
-        prop_assert_eq!(received.report, first.clean());
+        prop_assert_eq!(*received.report, first.clean());
         let others: Vec<_> = others.into_iter().map(HopReport::clean).collect();
         prop_assert_eq!(received.others, others);
         prop_assert!(certificate.verifies(received.canonical.as_bytes(), &received.auth.unwrap()));
@@ -81,7 +81,7 @@ fn every_event_comes_back() {
         "an ordinary report is in normal form"
     );
     let received = read(&write(&report, &mailing(None))).unwrap().unwrap();
-    assert_eq!(received.report, report);
+    assert_eq!(*received.report, report);
     assert_eq!(received.from.as_deref(), Some("hoptrail@mx1.example.net"));
 }
 

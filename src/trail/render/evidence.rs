@@ -31,6 +31,7 @@ pub fn picture(trails: &Trails, made_us: i64) -> String {
         now_us: made_us,
         zone: TimeZone::UTC,
         width: None,
+        colours: false,
     };
     html::page(trails, &view)
 }

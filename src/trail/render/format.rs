@@ -14,6 +14,25 @@ pub fn put(out: &mut String, text: std::fmt::Arguments) {
     let _ = out.write_fmt(text);
 }
 
+/// Appends a text, and blanks where it has less than so many characters.
+pub fn put_wide(out: &mut String, text: &str, width: usize) {
+    out.push_str(text);
+    let blanks = width.saturating_sub(text.chars().count());
+    out.extend(std::iter::repeat_n(' ', blanks));
+}
+
+/// Appends a number of two digits, the first of which is `zero` where there is none.
+fn put_two(out: &mut String, zero: char, number: i8) {
+    let number = number.unsigned_abs();
+    let digit = |number| char::from(b'0' + number % 10);
+    out.push(if number < 10 {
+        zero
+    } else {
+        digit(number / 10)
+    });
+    out.push(digit(number));
+}
+
 /// A foreign string without anything that steers a terminal or misleads the eye.
 pub fn plain(text: &str) -> String {
     if text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
@@ -130,12 +149,17 @@ impl View {
         let month = usize::from(time.month().unsigned_abs()) - 1;
         let this_year = this_year.filter(|year| *year == time.year());
         match MONTHS.get(month).filter(|_| this_year.is_some()) {
-            Some(month) => format!(
-                "{:2} {month} {:02}:{:02}",
-                time.day(),
-                time.hour(),
-                time.minute()
-            ),
+            Some(month) => {
+                let mut text = String::with_capacity("23 Nov 17:05".len());
+                put_two(&mut text, ' ', time.day());
+                for part in [" ", month, " "] {
+                    text.push_str(part);
+                }
+                put_two(&mut text, '0', time.hour());
+                text.push(':');
+                put_two(&mut text, '0', time.minute());
+                text
+            }
             None => time.strftime("%Y-%m-%d").to_string(),
         }
     }
@@ -188,19 +212,32 @@ pub fn duration(us: i64) -> String {
     let seconds = us / SECOND;
     match us {
         0..50 => "<0.1 ms".to_owned(),
-        50..9_950 => format!("{}.{} ms", (us + 50) / 1000, (us + 50) % 1000 / 100),
+        50..9_950 => two((us + 50) / 1000, ".", (us + 50) % 1000 / 100, " ms"),
         9_950..999_500 => format!("{} ms", (us + 500) / 1000),
         999_500..59_995_000 => {
             let hundredths = (us + 5_000) / 10_000;
-            format!("{}.{:02} s", hundredths / 100, hundredths % 100)
+            let point = if hundredths % 100 < 10 { ".0" } else { "." };
+            two(hundredths / 100, point, hundredths % 100, " s")
         }
-        _ if seconds < 3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ if seconds < 86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ if us < YEARS_FROM * YEAR => {
-            format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600)
-        }
+        _ if seconds < 3600 => two(seconds / 60, " min ", seconds % 60, " s"),
+        _ if seconds < 86_400 => two(seconds / 3600, " h ", seconds % 3600 / 60, " min"),
+        _ if us < YEARS_FROM * YEAR => two(seconds / 86_400, " d ", seconds % 86_400 / 3600, " h"),
         _ => format!("{} years", us / YEAR),
     }
+}
+
+/// Two numbers, each with what stands behind it: a list has many, and the machinery for all formats costs more than the rest
+/// of a line.
+fn two(first: i64, behind_first: &str, second: i64, behind_second: &str) -> String {
+    let mut digits = [itoa::Buffer::new(), itoa::Buffer::new()];
+    let [of_first, of_second] = &mut digits;
+    let parts = [
+        of_first.format(first),
+        behind_first,
+        of_second.format(second),
+        behind_second,
+    ];
+    parts.concat()
 }
 
 /// A bound, rounded up so that it still holds.
@@ -325,6 +362,10 @@ pub fn fill_short(text: &str, width: usize, lines_max: usize, end: &str) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn bounds(low_us: i64, high_us: i64) -> Bounds {
@@ -339,6 +380,29 @@ mod tests {
         assert_eq!(bounded(bounds(3_609_900, 3_610_100)), "3.61 s");
         assert_eq!(bounded(bounds(4_900, 5_501)), "5.2 ms ± 0.4 ms");
         assert_eq!(bounded(bounds(1_000_000, 9_000_000)), "≤ 9.00 s");
+    }
+
+    #[test]
+    fn hundredths_have_two_digits() {
+        assert_eq!(duration(5_000_000), "5.00 s");
+        assert_eq!(duration(1_050_000), "1.05 s");
+        assert_eq!(duration(59_990_000), "59.99 s");
+    }
+
+    proptest! {
+        #[test]
+        fn a_minute_is_told_as_formats_have_it(us in 0i64..4_000_000_000_000_000) {
+            let zone = jiff::tz::TimeZone::posix("CET-1").unwrap();
+            let view = View { now_us: us, zone, width: None, colours: false };
+            prop_assert_eq!(view.minute(us), view.show(us, "%e %b %H:%M"));
+        }
+
+        #[test]
+        fn what_is_put_is_as_wide_as_formats_have_it(text in "\\PC{0,20}", width in 0usize..30) {
+            let mut out = String::new();
+            put_wide(&mut out, &text, width);
+            prop_assert_eq!(out, format!("{text:width$}"));
+        }
     }
 
     #[test]

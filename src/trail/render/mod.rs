@@ -37,4 +37,7 @@ pub struct View {
     pub zone: TimeZone,
     /// Columns to keep to; `None` where nobody counts them, so that nothing is cut or broken.
     pub width: Option<usize>,
+    /// Whether colours show there. Where they do not, what is long is drawn without them, so that nobody has to look for
+    /// them in it; in the rest printing drops them.
+    pub colours: bool,
 }

@@ -2,7 +2,8 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::format::put;
+use super::View;
+use super::format::put_wide;
 use crate::track::Event;
 use crate::trail::Outcome;
 
@@ -23,6 +24,7 @@ pub fn paint(style: Style, text: &str) -> String {
 }
 
 /// A style's sequences, for many texts.
+#[derive(Default)]
 pub struct Brush {
     on: String,
     off: String,
@@ -37,15 +39,24 @@ impl Brush {
         }
     }
 
+    /// The same where colours show, else none.
+    pub fn within(view: &View, style: Style) -> Self {
+        if view.colours {
+            Self::of(style)
+        } else {
+            Self::default()
+        }
+    }
+
     /// The text between them.
     pub fn paint(&self, text: &str) -> String {
         [&self.on, text, &self.off].concat()
     }
 
-    /// Appends a text between them.
-    pub fn put(&self, out: &mut String, text: std::fmt::Arguments) {
+    /// Appends a text between them, which has so many columns at least.
+    pub fn put(&self, out: &mut String, text: &str, width: usize) {
         out.push_str(&self.on);
-        put(out, text);
+        put_wide(out, text, width);
         out.push_str(&self.off);
     }
 }

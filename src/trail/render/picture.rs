@@ -224,7 +224,7 @@ impl Drawing<'_> {
             hop: Some(stay.hop),
             name: stay.host.clone(),
             placed,
-            whose: stay.jump.as_ref().map(whose),
+            whose: stay.jump.as_deref().map(whose),
             tracks,
             left_out,
         });

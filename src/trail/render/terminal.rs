@@ -5,7 +5,7 @@ use anstyle::Style;
 use compact_str::CompactString;
 
 use super::fates::{Heard, fate, said, stranger, words_by_recipient};
-use super::format::{cut, fill_all, fill_list, plain, put};
+use super::format::{cut, fill_all, fill_list, plain, put, put_wide};
 use super::line::Line;
 use super::paint::{Brush, DIM, RED, outcome_style, paint};
 use super::verdict::{addresses, verdict};
@@ -15,6 +15,9 @@ use crate::trail::{Message, NotOurs, Outcome, Trails, Truth};
 /// Characters of an id in the list, if so many tell the ids apart.
 const ID_MIN: usize = 8;
 const ID_MAX: usize = 16;
+
+/// Columns of the time in the list.
+const WHEN_COLUMNS: usize = 12;
 
 fn mark(truth: Truth) -> &'static str {
     match truth {
@@ -68,8 +71,8 @@ pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
     let widths = verdicts.iter().flatten().map(|v| v.chars().count());
     let width = widths.max().unwrap_or(0).min(column);
     let (dim, brushes) = (
-        Brush::of(DIM),
-        Outcome::ALL.map(outcome_style).map(Brush::of),
+        Brush::within(view, DIM),
+        Outcome::ALL.map(|outcome| Brush::within(view, outcome_style(outcome))),
     );
     // Nothing is cut where nobody counts columns: not the other id of a message either, by which its width was taken.
     let shown_max = view.width.map_or(usize::MAX, |_| id_width);
@@ -90,22 +93,23 @@ pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
             view.minute_in(this_year, message.when_us),
             mark(message.truth),
         );
-        put(
-            &mut out,
-            format_args!("{id:room_of_id$}  {when:>12}  {mark}  "),
-        );
+        put_wide(&mut out, id, room_of_id);
+        put_wide(&mut out, "", (WHEN_COLUMNS + 2).saturating_sub(when.len()));
+        for part in [&when, "  ", mark, "  "] {
+            out.push_str(part);
+        }
         let indent = out.get(begin..).map_or(0, |left| left.chars().count());
         let brush = brushes.get(message.outcome as usize).unwrap_or(&dim);
         let mut lines = verdict.iter();
         let first = lines.next().map_or("", String::as_str);
-        brush.put(&mut out, format_args!("{first:width$}"));
+        brush.put(&mut out, first, width);
         let whom = names(&message.addresses, view.room(indent + width + 2));
         out.push_str("  ");
-        dim.put(&mut out, format_args!("{whom}"));
+        dim.put(&mut out, &whom, 0);
         out.push('\n');
         for line in lines {
-            put(&mut out, format_args!("{:indent$}", ""));
-            brush.put(&mut out, format_args!("{line}"));
+            put_wide(&mut out, "", indent);
+            brush.put(&mut out, line, 0);
             out.push('\n');
         }
     }

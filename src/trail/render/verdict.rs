@@ -24,6 +24,9 @@ pub const TOLD_OF: i64 = 20;
 /// alias went with it (RFC 3886, 4.2). Which of these is not told.
 pub const NOT_ASKED: &str = "not asked to report";
 
+/// Most verdicts are no longer.
+const VERDICT_OCTETS: usize = 64;
+
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
 /// Fewer words where `short`, and no more of a host's name than tells it from others.
 pub fn verdict(message: &Message, view: &View, short: bool) -> String {
@@ -31,12 +34,17 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
     if message.untold() > 0 {
         parts.push(format!("{} not told of yet", message.untold()));
     }
-    let mut text = parts.join(", ");
+    let mut text = String::with_capacity(VERDICT_OCTETS);
+    for part in &parts {
+        text.push_str(if text.is_empty() { "" } else { ", " });
+        text.push_str(part);
+    }
     if text.is_empty() {
-        "nothing known".clone_into(&mut text);
+        text.push_str("nothing known");
     }
     if let Some(total) = total(message) {
-        put(&mut text, format_args!(" in {}", bounded(total)));
+        text.push_str(" in ");
+        text.push_str(&bounded(total));
         if let Some(before_us) = before_us(message, total.high_us) {
             let from = if short { "" } else { " from the first hop" };
             let before = duration(before_us);
@@ -53,9 +61,14 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
 
 /// A phrase for all recipients of whom the same is known, in the order of the first of each.
 fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
+    let known = worst_first(message);
+    // Mostly there is but one.
+    if known.len() == 1 {
+        return part(&known, message, view, short).into_iter().collect();
+    }
     let mut groups: Vec<Vec<Known>> = Vec::new();
     let mut places = BTreeMap::new();
-    for known in worst_first(message) {
+    for known in known {
         let place = *places.entry(told(&known, message)).or_insert(groups.len());
         match groups.get_mut(place) {
             Some(group) => group.push(known),

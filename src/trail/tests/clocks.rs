@@ -149,7 +149,7 @@ pub fn assembled(reports: Vec<HopReport>) -> Vec<Message> {
 
 fn received(reports: Vec<HopReport>) -> impl Iterator<Item = Received> {
     reports.into_iter().map(|report| Received {
-        report,
+        report: report.into(),
         others: vec![],
         auth: None,
         canonical: String::new(),
@@ -474,7 +474,7 @@ fn set_in_stays(
         }
     }
     let stays = || told.iter().flat_map(|(m, _)| &m.stays);
-    let jumps = || stays().filter_map(|s| Some((s, s.jump.as_ref()?)));
+    let jumps = || stays().filter_map(|s| Some((s, s.jump.as_deref()?)));
     for (
         stay,
         Jump {

@@ -1,5 +1,5 @@
 //! The list, drawn by what an index keeps of messages: the same as drawn from the reports, whatever came, went or was
-//! said meanwhile.
+//! said meanwhile; and where no colours show the same without them.
 
 use std::convert::Infallible;
 use std::fs;
@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::sources::{MAILING, put};
-use super::world::{three_hops, view};
+use super::world::{read, three_hops, view};
 use crate::report::write;
 use crate::track::{Event, Exchange, HopReport, StepId, TrackingId};
 use crate::trail::render::line::Line;
+use crate::trail::render::{View, terminal};
 use crate::trail::{Reports, Source};
 
 /// Mails of another kind: enough for an index.
@@ -280,4 +281,18 @@ fn of_reports_that_contradict_each_other_the_same_one_counts_wherever_they_lie()
     fs::create_dir_all(places[1].parent().unwrap()).unwrap();
     fs::rename(&places[0], &places[1]).unwrap();
     is_the_same(&home).unwrap();
+}
+
+#[test]
+fn a_list_without_colours_says_the_same() {
+    let trails = read(&three_hops(&["bob@example.net", &"long".repeat(30)]));
+    let lines = trails.messages.iter().map(|m| Line::of(m, &view()));
+    let lines: Vec<Line> = lines.collect();
+    let drawn = |colours| {
+        let view = View { colours, ..view() };
+        terminal::lines(&lines, 8, &view)
+    };
+    assert!(drawn(true).contains('\x1b'));
+    let bare = anstream::adapter::strip_str(&drawn(true)).to_string();
+    assert_eq!(drawn(false), bare);
 }

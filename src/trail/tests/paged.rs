@@ -15,7 +15,7 @@ use crate::trail::{NotOurs, Trails, Why};
 /// Reports as a reader without a secret takes them, not even in normal form.
 fn unread(reports: Vec<HopReport>) -> Trails {
     let received = reports.into_iter().map(|report| Received {
-        report,
+        report: report.into(),
         others: vec![],
         auth: None,
         canonical: String::new(),

@@ -359,7 +359,7 @@ proptest! {
             report.arrival_us = *time;
             report.times_in[4].command_us = *time;
             report.id = TrackingId::new("t").unwrap();
-            crate::report::Received { report, others: vec![], auth: None, canonical: String::new(), from: None, to: None, trace: vec![] }
+            crate::report::Received { report: report.into(), others: vec![], auth: None, canonical: String::new(), from: None, to: None, trace: vec![] }
         });
         let (messages, not_ours) = crate::trail::assemble::assemble(made.collect(), None);
         prop_assert!(not_ours.is_empty());

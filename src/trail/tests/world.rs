@@ -24,6 +24,7 @@ pub fn view() -> View {
         now_us: START_US + 600_000_000,
         zone: TimeZone::posix("CET-1").unwrap(),
         width: Some(80),
+        colours: true,
     }
 }
 

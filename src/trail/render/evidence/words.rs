@@ -159,7 +159,7 @@ impl Told {
 fn reported(bundle: &Bundle) -> BTreeSet<Fate> {
     let read = |mail: &Vec<u8>| report::read(mail).ok().flatten();
     let steps = bundle.mails.iter().filter_map(read);
-    let steps = steps.flat_map(|one| std::iter::once(one.report).chain(one.others));
+    let steps = steps.flat_map(|one| std::iter::once(*one.report).chain(one.others));
     steps.flat_map(|step| fates(&step)).collect()
 }
 

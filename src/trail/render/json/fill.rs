@@ -28,6 +28,7 @@ pub fn document(trails: &Trails, now_us: i64) -> String {
         now_us,
         zone: TimeZone::UTC,
         width: None,
+        colours: false,
     };
     let document = Document {
         schema: SCHEMA,
@@ -210,7 +211,7 @@ fn hop<'a>(message: &'a Message, n: usize, stay: &'a Stay) -> HopJson<'a> {
             offset,
             offset_at_us: stay.offset_at_us,
             link: stay.link.bounds().map(bounds),
-            jump: stay.jump.as_ref().map(jump),
+            jump: stay.jump.as_deref().map(jump),
         },
         steps: stay.steps.iter().map(|s| step(message, n, s)).collect(),
     }

@@ -49,6 +49,7 @@ pub fn lines(messages: &[Message], now_us: i64) -> String {
         now_us,
         zone: TimeZone::UTC,
         width: None,
+        colours: false,
     };
     let messages = messages.iter();
     let about = messages.map(|m| About::Message(Box::new(message(m, &view))));
