@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::world::{HOP1, HOP2, Leg, read, read_by, secret, three_hops, view};
+use super::world::{HOP1, HOP2, Leg, START_US, read, read_by, secret, three_hops, view};
 use crate::track::{Event, Secret, StepId, TrackingId};
 use crate::trail::clock::Offset;
 use crate::trail::message::Truth;
-use crate::trail::render::{json, terminal, verdict};
+use crate::trail::render::{View, json, terminal, verdict};
 use crate::trail::way::{self, way};
 use crate::trail::{Outcome, State};
 
@@ -479,4 +479,47 @@ fn a_verdict_says_the_same_once() {
     }
     let apart = "2 ending at mx2 (no reports), 1 ending at mx (no reports)";
     assert_eq!(told(&report), apart);
+}
+
+/// Of those who wait at one host some came later than others, and of those handed on some are awaited yet.
+#[test]
+fn what_is_said_of_several_is_true_of_each() {
+    const MINUTES: i64 = 60_000;
+    let at = |leg: Leg, minutes: i64| Leg {
+        came_ms: leg.came_ms + minutes * MINUTES,
+        went_ms: leg.went_ms + minutes * MINUTES,
+        ..leg
+    };
+    let fate = |name, event| [(name, event)];
+    let told = |reports: &[crate::track::HopReport], short| {
+        let later = View {
+            now_us: START_US + 30 * MINUTES * 1000,
+            ..view()
+        };
+        verdict::verdict(&read(reports).messages[0], &later, short)
+    };
+    let waiting = |minutes| {
+        [
+            HOP1.report(1, None, &fate("bob@example.net", Event::Delayed)),
+            at(HOP1, minutes).report(2, None, &fate("carol@example.net", Event::Delayed)),
+        ]
+    };
+    assert_eq!(told(&waiting(0), true), "2 waiting at mx1 since 17:05");
+    let apart = "2 waiting at mx1 since 17:05 or later";
+    assert_eq!(told(&waiting(20), true), apart);
+    let mut behind = waiting(20);
+    behind.reverse();
+    assert_eq!(told(&behind, true), apart);
+
+    let mut handed = waiting(20);
+    for group in handed.iter_mut().flat_map(|report| &mut report.recipients) {
+        group.event = Event::Transferred;
+    }
+    let apart = "1 with mx2 (silent since 17:05), 1 on its way, at mx2 since 17:25";
+    let mut parts: Vec<String> = told(&handed, true)
+        .split(", 1 ")
+        .map(str::to_owned)
+        .collect();
+    parts.sort();
+    assert_eq!(parts.join(", 1 "), apart);
 }
