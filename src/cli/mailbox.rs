@@ -86,6 +86,26 @@ pub fn reports(sources: &[Source], secret: Option<&Secret>) -> Reports {
     }
 }
 
+/// Says on standard error what was not read: it cannot stand in every answer itself.
+pub fn remark(skipped: &[(String, String)]) {
+    const SHOWN: usize = 5;
+    let count = skipped.len();
+    if count > 0 {
+        let of = if count == 1 {
+            "file or folder"
+        } else {
+            "files or folders"
+        };
+        eprintln!("{count} {of} skipped, not read or not understood:");
+    }
+    for (place, why) in skipped.iter().take(SHOWN) {
+        eprintln!("  {}: {}", plain(place), plain(why));
+    }
+    if count > SHOWN {
+        eprintln!("  and {} more", count - SHOWN);
+    }
+}
+
 /// Where hoptrail may keep what can be made anew: `$XDG_CACHE_HOME/hoptrail`, else `~/.cache/hoptrail`.
 fn cache() -> Option<PathBuf> {
     let absolute = |name| {
