@@ -7,6 +7,7 @@ use hashbrown::{HashMap, HashSet};
 use super::Stay;
 use super::clock::Offset;
 use super::message::last_us;
+use super::places::Places;
 use crate::track::{Event, HopReport, Role, StepId};
 
 /// The stays while they are being linked.
@@ -102,6 +103,7 @@ impl Forest {
             offset_at_us: None,
             claims: Vec::new(),
             jump: None,
+            places: Places::default(),
         });
         self.stays.len() - 1
     }

@@ -25,6 +25,7 @@ pub mod odd;
 mod pack;
 pub mod pairs;
 mod part;
+mod places;
 mod reader;
 mod refusal;
 pub mod render;

@@ -381,6 +381,9 @@ fn tracks(message: &Message, n: usize, stay: &Stay) -> Vec<Track> {
     let followed = children.flat_map(|s| s.steps.iter().filter_map(|step| step.parent));
     let followed: HashSet<StepId> = followed.collect();
     let aside = aside(message, stay.host.as_deref());
+    let tried_again = stay.steps.iter();
+    let tried_again = tried_again.map(|step| (step.step, TriedAgain::after(step, message)));
+    let tried_again: HashMap<StepId, TriedAgain> = tried_again.collect();
     let mut tracks: Vec<Track> = Vec::new();
     let mut alike: HashMap<Vec<(StepId, Event)>, usize> = HashMap::new();
     for story in stories {
@@ -390,7 +393,7 @@ fn tracks(message: &Message, n: usize, stay: &Stay) -> Vec<Track> {
         if place == tracks.len() {
             tracks.push(Track {
                 answers_us: answers_us(message, n, &story),
-                ..track(message, &story, &own, &followed, aside)
+                ..track(&story, &tried_again, &own, &followed, aside)
             });
         }
         if let Some(track) = tracks.get_mut(place) {
@@ -403,16 +406,18 @@ fn tracks(message: &Message, n: usize, stay: &Stay) -> Vec<Track> {
 
 /// What the steps tell of one recipient.
 fn track(
-    message: &Message,
     story: &[(&HopReport, &RecipientStatus)],
+    tried_again: &HashMap<StepId, TriedAgain>,
     own: &HashSet<StepId>,
     followed: &HashSet<StepId>,
     aside: Option<Silence>,
 ) -> Track {
     let steps = || story.iter().map(|(step, _)| *step);
     let from_us = steps().map(HopReport::arrived_us).min().unwrap_or_default();
-    let refused =
-        |told: &&(&HopReport, &RecipientStatus)| TriedAgain::after(told.0, message).has(told.1);
+    let refused = |(step, group): &(&HopReport, &RecipientStatus)| {
+        let tried_again = tried_again.get(&step.step);
+        tried_again.is_some_and(|tried_again| tried_again.has(group))
+    };
     let put_off = story
         .iter()
         .filter(|told| told.1.event == Event::Delayed || refused(told));
@@ -426,7 +431,7 @@ fn track(
         whom: Vec::new(),
         from_us,
         delays_us: delays.collect(),
-        refused: story.iter().any(|told| refused(&told)),
+        refused: story.iter().any(refused),
         answers_us: Vec::new(),
         to_us: ended_us(story).max(from_us),
         end: match (last, aside) {

@@ -12,6 +12,7 @@ mod ids;
 mod indexed;
 mod lines;
 mod listed;
+mod many;
 mod odd;
 mod paged;
 mod refused;
