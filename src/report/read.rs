@@ -132,10 +132,14 @@ pub(super) fn read_mime(mail: &[u8]) -> Result<Option<Received>, ReadError> {
         return Ok(None);
     };
     let part = part(&message, "message", "tracking-status");
-    let part = part.ok_or_else(|| match extent::is_whole(mail) {
-        true => ReadError::NoPart,
-        false => ReadError::Cut,
-    })?;
+    let lack = || {
+        if extent::is_whole(mail) {
+            ReadError::NoPart
+        } else {
+            ReadError::Cut
+        }
+    };
+    let part = part.ok_or_else(lack)?;
     // What its last octets say may be half of a word.
     if goes_to_the_end(part, mail) {
         return Err(ReadError::Cut);

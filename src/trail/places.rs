@@ -4,7 +4,6 @@
 //! Must not know what is told of it.
 
 use std::hash::{BuildHasher, RandomState};
-use std::ops::Deref;
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -44,7 +43,7 @@ impl Made {
         for (n, step) in stay.steps.iter().enumerate() {
             made.steps.entry(step.step).or_insert(n);
             for (k, group) in step.recipients.iter().enumerate() {
-                let hash = made.hasher.hash_one(key(&group.original).deref());
+                let hash = made.hasher.hash_one(&*key(&group.original));
                 made.groups.entry(hash).or_default().push((n, k));
             }
         }
@@ -78,7 +77,7 @@ impl Stay {
 
     fn found<'a>(&'a self, address: &'a str) -> impl Iterator<Item = Told<'a>> {
         let made = self.places();
-        let hash = made.hasher.hash_one(key(address).deref());
+        let hash = made.hasher.hash_one(&*key(address));
         let places = made.groups.get(&hash).into_iter().flatten();
         let told = places.filter_map(move |(n, k)| {
             let step = self.steps.get(*n)?;

@@ -64,12 +64,11 @@ fn groups<'a>(message: &Message, step: &'a HopReport) -> Vec<Vec<&'a RecipientSt
         let same = alike.entry(same).or_default();
         let ended_us = step.ended_us(recipient);
         let place = same.range(together(ended_us)).map(|(_, place)| *place);
-        match place.min().and_then(|place| groups.get_mut(place)) {
-            Some(group) => group.push(recipient),
-            None => {
-                same.insert(ended_us, groups.len());
-                groups.push(vec![recipient]);
-            }
+        if let Some(group) = place.min().and_then(|place| groups.get_mut(place)) {
+            group.push(recipient);
+        } else {
+            same.insert(ended_us, groups.len());
+            groups.push(vec![recipient]);
         }
     }
     groups

@@ -244,8 +244,9 @@ impl Drawing<'_> {
         let at_us = at_us.or_else(|| came_behind_us(self.message, n));
         let at_us = at_us.unwrap_or_else(|| self.message.sent_or_arrived_us());
         self.unknown(Some(stay.hop), stay.host.clone(), before, at_us, End::Left);
-        let lane = self.lanes.last_mut();
-        lane.map(|lane| lane.lack = Some(lack(self.message, stay.host.as_deref())));
+        if let Some(lane) = self.lanes.last_mut() {
+            lane.lack = Some(lack(self.message, stay.host.as_deref()));
+        }
     }
 
     /// The hops behind a stay that nothing is known of: a lane for each name.

@@ -19,7 +19,7 @@ fn at_once(recipients: usize) -> Vec<HopReport> {
     let mut last = HOP3.report(3, Some(2), &all(Event::Delivered));
     for (n, group) in last.recipients.iter_mut().enumerate() {
         group.reply = Some(format!("250 2.0.0 {n:x} Saved"));
-        group.original = group.original.to_lowercase().into();
+        group.original = group.original.to_lowercase();
     }
     vec![
         HOP1.report(1, None, &all(Event::Transferred)),

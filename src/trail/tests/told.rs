@@ -463,6 +463,38 @@ fn a_list_names_the_worst_recipient_first() {
     assert!(whole.ends_with(in_order), "{whole}");
 }
 
+/// On a narrow terminal the recipients have a line of their own; those who have the message are not red since others have not.
+#[test]
+fn a_narrow_list_names_recipients_and_each_part_has_its_colour() {
+    let mut reports = three_hops(&["bob@example.net", "carol@example.net", "dave@example.net"]);
+    reports[2].recipients[1].event = Event::Failed;
+    let trails = read(&reports);
+    for (width, line, names) in [
+        (40, 3, "carol@exa… +2"),
+        (60, 0, "carol@examp… +2"),
+        (
+            120,
+            0,
+            "carol@example.net, bob@example.net, dave@example.net",
+        ),
+    ] {
+        let view = View {
+            width: Some(width),
+            ..view()
+        };
+        let listed = terminal::list(&trails, &view);
+        assert!(
+            listed.contains("\u{1b}[32m2 delivered\u{1b}[0m"),
+            "{listed:?}"
+        );
+        assert!(listed.contains("\u{1b}[31m1 failed at"), "{listed:?}");
+        let plain = anstream::adapter::strip_str(&listed).to_string();
+        assert!(plain.lines().all(|l| l.chars().count() <= width), "{plain}");
+        let line = plain.lines().nth(line).unwrap();
+        assert!(line.ends_with(&format!("  {names}")), "{width}: {plain}");
+    }
+}
+
 /// Whoever failed at a hop failed there, whichever next hop would not have it.
 #[test]
 fn a_verdict_says_the_same_once() {
