@@ -119,4 +119,4 @@ pub fn load(path: &Path, secret: Option<&Secret>) -> Result<Trails, SourceError>
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
