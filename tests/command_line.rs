@@ -643,6 +643,18 @@ fn the_timeline_survives_a_hostile_mailbox() {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{why}: {output:?}"));
     assert_eq!(json["counts"]["mails"], 8, "{json:#}");
     assert_eq!(json["counts"]["skipped"], 6, "{}", text(&output.stderr));
+    let skipped = json["skipped"].as_array().expect("a list");
+    let places: Vec<_> = skipped.iter().filter_map(|s| s["place"].as_str()).collect();
+    assert_eq!(places.len(), 6, "{json:#}");
+    let tells = |name| places.iter().any(|place| place.ends_with(name));
+    assert!(
+        tells("new/garbage") && tells("new/unreadable"),
+        "{places:?}"
+    );
+    let output = timeline(mailbox.path(), &["--json-lines"]);
+    let lines = text(&output.stdout);
+    let lines = lines.lines().filter(|l| l.contains(r#""type":"skipped""#));
+    assert_eq!(lines.count(), 6, "{output:?}");
     assert_eq!(
         json["messages"].as_array().map(Vec::len),
         Some(2),

@@ -136,6 +136,27 @@ fn figures_of_real_mail() {
         (&"alice@origin.test".into(), &3.into())
     );
 
+    assert_eq!(json["skipped"], serde_json::json!([]));
+    let packed = mailbox.path().join("new/1.gz");
+    std::fs::write(&packed, b"\x1f\x8b\x08nothing").expect("a file can be written");
+    for more in [
+        &["--json"][..],
+        &["--json", "--since", "1h", "--compare", "7d"],
+    ] {
+        let json = said(&stats(mailbox.path(), more));
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let place = json["skipped"][0]["place"].as_str();
+        assert_eq!(place, packed.to_str(), "{json:#}");
+    }
+    let output = stats(mailbox.path(), &[]);
+    let remark = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(remark.contains("1.gz: "), "{remark}");
+    let text = said(&output);
+    assert!(
+        text.contains("? 1 file or folder could not be read"),
+        "{text}"
+    );
+
     let csv = said(&stats(mailbox.path(), &["--csv"]));
     let widths: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
     assert_eq!(widths.len(), rows.len() + 1);

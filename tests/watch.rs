@@ -245,6 +245,23 @@ fn programs_get_lines_of_json() {
     }
 }
 
+/// What cannot be read is told once, not with each news.
+#[test]
+fn programs_are_told_what_was_skipped() {
+    let dir = maildir();
+    let packed = dir.path().join("new/1.gz");
+    fs::write(&packed, b"\x1f\x8b\x08nothing").expect("a file can be written");
+    let watch = Watch::start(dir.path(), &["--json-lines"]);
+    let line = || serde_json::from_str::<serde_json::Value>(&watch.line()).expect("JSON");
+    let first = line();
+    assert_eq!(first["type"], "skipped");
+    assert_eq!(first["place"].as_str(), packed.to_str());
+    for event in [Event::Transferred, Event::Delivered] {
+        deliver(dir.path(), "aa@x", event as u64, event);
+        assert_eq!(line()["id"], "aa@x");
+    }
+}
+
 #[test]
 fn a_signal_ends_it_at_once_with_the_answer_so_far() {
     for (name, event, code) in [

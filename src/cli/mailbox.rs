@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
+use crate::observe::log;
 use crate::track::Secret;
 use crate::trail::render::format::plain;
 use crate::trail::source::imap::Login;
@@ -83,6 +84,28 @@ pub fn reports(sources: &[Source], secret: Option<&Secret>) -> Reports {
     match cache() {
         Some(cache) => reports.indexed_in(&cache),
         None => reports,
+    }
+}
+
+/// Says on standard error what was not read: it cannot stand in every answer itself.
+pub fn remark(skipped: &[(String, String)]) {
+    const SHOWN: usize = 5;
+    let count = skipped.len();
+    if count > 0 {
+        let of = if count == 1 {
+            "file or folder"
+        } else {
+            "files or folders"
+        };
+        log::say(&format!(
+            "{count} {of} skipped, not read or not understood:"
+        ));
+    }
+    for (place, why) in skipped.iter().take(SHOWN) {
+        log::say(&format!("  {}: {}", plain(place), plain(why)));
+    }
+    if count > SHOWN {
+        log::say(&format!("  and {} more", count - SHOWN));
     }
 }
 

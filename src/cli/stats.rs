@@ -13,6 +13,7 @@ use super::mailbox::{self, SOURCES};
 use super::progress::Progress;
 use super::{print, secret, view};
 use crate::trail::render::stats::{rows, terminal};
+use crate::trail::render::terminal::unread;
 use crate::trail::stats::{LeftOut, Stats, compare};
 use crate::trail::{Source, Trails, Truth};
 
@@ -128,20 +129,25 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     )?;
     let some =
         now.stats.all.messages > 0 || before.as_ref().is_some_and(|b| b.stats.all.messages > 0);
+    let skipped = reports.looked_at().skipped;
+    mailbox::remark(&skipped);
     let text = match before {
-        Some(before) => changes(args, before.stats, now.stats),
-        None if args.json => rows::json(now.stats, left_out.count()),
+        Some(before) => changes(args, before.stats, now.stats, &skipped),
+        None if args.json => rows::json(now.stats, left_out.count(), &skipped),
         None if args.csv => rows::csv(now.stats),
         None => terminal::draw(now.stats, left_out, &view),
     };
     print(&text)?;
+    if for_people {
+        print(&unread(skipped.len(), &view))?;
+    }
     Ok(ExitCode::from(if some { 0 } else { 4 }))
 }
 
-fn changes(args: &Args, before: Stats, now: Stats) -> String {
+fn changes(args: &Args, before: Stats, now: Stats, skipped: &[(String, String)]) -> String {
     let news = compare(before.lines(), now.lines());
     match (args.json, args.csv) {
-        (true, _) => rows::changes_json(&news),
+        (true, _) => rows::changes_json(&news, skipped),
         (_, true) => rows::changes_csv(&news),
         _ => terminal::changes(&news, &view()),
     }

@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     reports.update()?;
     drop(progress);
     let groups = asked_for(&reports, id.as_deref());
-    remark(&reports.looked_at());
+    mailbox::remark(&reports.looked_at().skipped);
     if secret.is_none() && !groups.is_empty() {
         let place = secret::directory()?;
         log::say(&format!(
@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let told = if id.is_none() && !args.wants_all_at_once() {
         let view = view();
         if args.json_lines {
-            lines(&groups, &view)?
+            lines(&groups, &reports.looked_at().skipped, &view)?
         } else {
             list(&groups, reports.unread(), &view, print)?
         }
@@ -170,7 +170,7 @@ pub fn list(
 }
 
 /// The same for programs.
-fn lines(groups: &Groups, view: &View) -> io::Result<Told> {
+fn lines(groups: &Groups, skipped: &[(String, String)], view: &View) -> io::Result<Told> {
     let lines = |trails: Trails| {
         let lines = json::lines(&trails.messages, view.now_us);
         (lines, Told::of(&trails))
@@ -181,6 +181,7 @@ fn lines(groups: &Groups, view: &View) -> io::Result<Told> {
         print(&lines)
     })?;
     print(&json::lines_apart(&told.not_ours))?;
+    print(&json::lines_skipped(skipped))?;
     Ok(told)
 }
 
@@ -221,33 +222,16 @@ fn whole(trails: &Trails, hops: bool, page: Option<&Page>, args: &Args) -> anyho
     let text = if args.json {
         json::document(trails, view.now_us)
     } else if args.json_lines {
-        json::lines(&trails.messages, view.now_us) + &json::lines_apart(&trails.not_ours)
+        [
+            json::lines(&trails.messages, view.now_us),
+            json::lines_apart(&trails.not_ours),
+            json::lines_skipped(&trails.skipped),
+        ]
+        .concat()
     } else {
         people(trails, hops, &view)
     };
     Ok(print(&text)?)
-}
-
-/// What cannot stand in the answer itself goes to standard error.
-fn remark(trails: &Trails) {
-    const SHOWN: usize = 5;
-    let skipped = trails.skipped.len();
-    if skipped > 0 {
-        let of = if skipped == 1 {
-            "file or folder"
-        } else {
-            "files or folders"
-        };
-        log::say(&format!(
-            "{skipped} {of} skipped, not read or not understood:"
-        ));
-    }
-    for (place, why) in trails.skipped.iter().take(SHOWN) {
-        log::say(&format!("  {}: {}", plain(place), plain(why)));
-    }
-    if skipped > SHOWN {
-        log::say(&format!("  and {} more", skipped - SHOWN));
-    }
 }
 
 /// Why there is no message in the answer.

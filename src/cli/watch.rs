@@ -133,6 +133,7 @@ fn watch(args: &Args, secret: Option<&Secret>, known: &AtomicU8) -> anyhow::Resu
             live.show(&reports, &groups, id.as_deref(), known)
         } else {
             news.tell(&groups, id.as_deref(), args.json_lines, known)
+                .and_then(|told| news.tell_skipped(&reports, args.json_lines).map(|()| told))
         };
         let told = match told {
             Err(why) if is_unread(&why) => return Ok(()),
@@ -297,6 +298,7 @@ impl Live {
 struct News {
     told: HashMap<(String, Option<String>), u64>,
     apart: HashSet<NotOurs>,
+    skipped: HashSet<(String, String)>,
 }
 
 impl News {
@@ -327,6 +329,21 @@ impl News {
         known.store(exit_code(told.outcome()), Ordering::Relaxed);
         say(&text)?;
         Ok(told)
+    }
+
+    /// Says what could not be read and was not said to be before; of what may still be being written not yet.
+    fn tell_skipped(&mut self, reports: &Reports, as_json: bool) -> anyhow::Result<()> {
+        if reports.are_growing() {
+            return Ok(());
+        }
+        let mut skipped = reports.looked_at().skipped;
+        skipped.retain(|place| self.skipped.insert(place.clone()));
+        if as_json {
+            say(&json::lines_skipped(&skipped))?;
+        } else {
+            mailbox::remark(&skipped);
+        }
+        Ok(())
     }
 
     /// Leaves the messages and the reports set apart that were not told of like this before.

@@ -17,7 +17,7 @@ use super::name::Name;
 use super::notice::moment_us;
 use super::split::{Fields, Part};
 use super::value::{self, typed, uncommented};
-use super::{address, layout, split};
+use super::{address, extent, layout, split};
 use crate::track::clean;
 use crate::track::{Exchange, HopReport, RecipientStatus, Role, TrackingId};
 
@@ -88,6 +88,8 @@ pub enum ReadError {
     TooBig,
     #[error("has no message/tracking-status part")]
     NoPart,
+    #[error("its end is missing")]
+    Cut,
     #[error(transparent)]
     Split(#[from] split::SplitError),
     #[error("field {0} is missing")]
@@ -112,6 +114,9 @@ pub fn read(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     if is_big {
         return Err(ReadError::TooBig);
     }
+    if !extent::has_header(mail) {
+        return Err(ReadError::Cut);
+    }
     read_mime(mail)
 }
 
@@ -128,10 +133,24 @@ pub(super) fn read_mime(mail: &[u8]) -> Result<Option<Received>, ReadError> {
     let Some(message) = PARSER.parse(mail).filter(is_report) else {
         return Ok(None);
     };
-    let part = tracking_part(&message).ok_or(ReadError::NoPart)?;
+    let part = part(&message, "message", "tracking-status");
+    let lack = || {
+        if extent::is_whole(mail) {
+            ReadError::NoPart
+        } else {
+            ReadError::Cut
+        }
+    };
+    let part = part.ok_or_else(lack)?;
+    // What its last octets say may be half of a word.
+    if goes_to_the_end(part, mail) {
+        return Err(ReadError::Cut);
+    }
     let addresses = [message.from(), message.to()].map(address_in);
     let header = self::part(&message, "text", "rfc822-headers");
-    received(part, addresses, header, &mut String::new()).map(Some)
+    let header = header.filter(|header| !goes_to_the_end(header, mail));
+    let header = header.map(MessagePart::contents);
+    received(part.contents(), addresses, header, &mut String::new()).map(Some)
 }
 
 /// What a tracking part says, and what stands beside it: the addresses in From and To, the header that the hop saw.
@@ -235,19 +254,18 @@ fn is_report(message: &Message) -> bool {
     })
 }
 
-/// The octets of the tracking part.
-fn tracking_part<'a>(message: &'a Message) -> Option<&'a [u8]> {
-    part(message, "message", "tracking-status")
-}
-
-/// The octets of the first such part among the direct children of the mail's own multipart.
-fn part<'a>(message: &'a Message, kind: &str, subtype: &str) -> Option<&'a [u8]> {
+/// The first such part among the direct children of the mail's own multipart.
+fn part<'a>(message: &'a Message<'a>, kind: &str, subtype: &str) -> Option<&'a MessagePart<'a>> {
     let children = message.parts.first()?.sub_parts()?;
     children
         .iter()
         .filter_map(|id| message.parts.get(usize::try_from(*id).ok()?))
         .find(|part| part.is_content_type(kind, subtype))
-        .map(MessagePart::contents)
+}
+
+/// Whether no boundary stands behind a part of a mail.
+fn goes_to_the_end(part: &MessagePart, mail: &[u8]) -> bool {
+    usize::try_from(part.raw_end_offset()).is_ok_and(|end| end >= mail.len())
 }
 
 /// The Received fields of a header that say who wrote them.

@@ -66,6 +66,18 @@ impl Since {
         }
     }
 
+    /// One of two moments, known no better than the one of which less is known.
+    #[must_use]
+    pub fn or(self, other: Self, choose: impl FnOnce(i64, i64) -> i64) -> Self {
+        let (Some(one), Some(two)) = (self.us(), other.us()) else {
+            return Self::Unknown;
+        };
+        match (self, other) {
+            (Self::Known(_), Self::Known(_)) => Self::Known(choose(one, two)),
+            _ => Self::Claimed(choose(one, two)),
+        }
+    }
+
     /// The moment, µs, if anything is known of it.
     pub fn us(self) -> Option<i64> {
         match self {
@@ -91,13 +103,11 @@ pub fn custody<'a>(
     let (since_us, silence) = match recipient.state {
         State::Relayed => (recipient.at_us, Some(Silence::NotEquipped)),
         State::OnItsWay | State::Accepted => {
-            let silence = match recipient.state {
-                _ if message.leaves_out(host) => Silence::LeftOut,
-                _ if message.has_unproved(host) => Silence::Unproved,
+            let silence = aside(message, host).unwrap_or_else(|| match recipient.state {
                 // Mostly it tells that since it does not see the message leave: no more is to be expected of it.
                 State::Accepted => Silence::Awaited,
                 _ => silence(message, recipient, now_us),
-            };
+            });
             (recipient.at_us, Some(silence))
         }
         _ => (recipient.arrived_us, None),
@@ -107,6 +117,26 @@ pub fn custody<'a>(
         since_us,
         silence,
     })
+}
+
+/// Why a host of this name, or any that has none, is not silent though nothing that counts came from it.
+pub fn aside(message: &Message, host: Option<&str>) -> Option<Silence> {
+    if message.leaves_out(host) {
+        return Some(Silence::LeftOut);
+    }
+    message.has_unproved(host).then_some(Silence::Unproved)
+}
+
+/// Why nothing is known of the hop that a recipient's message was handed to, if it was to one: that it told of others alone
+/// is known at once.
+pub fn beyond(message: &Message, recipient: &Recipient, now_us: i64) -> Option<Silence> {
+    let is_handed_on = matches!(recipient.state, State::OnItsWay | State::Relayed);
+    let silence = custody(message, recipient, now_us)?.silence?;
+    let silence = match silence {
+        Silence::Awaited if is_told_of_others(message, recipient) => Silence::SilentOnThis,
+        silence => silence,
+    };
+    is_handed_on.then_some(silence)
 }
 
 fn silence(message: &Message, recipient: &Recipient, now_us: i64) -> Silence {

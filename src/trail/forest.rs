@@ -8,6 +8,7 @@ use super::Stay;
 use super::assemble::Steps;
 use super::clock::Offset;
 use super::message::last_us;
+use super::places::Places;
 use crate::track::{Event, HopReport, Role, StepId};
 
 /// The stays while they are being linked.
@@ -104,6 +105,7 @@ impl Forest {
             offset_at_us: None,
             claims: Vec::new(),
             jump: None,
+            places: Places::default(),
         });
         self.stays.len() - 1
     }

@@ -11,12 +11,12 @@ use hashbrown::HashSet;
 use serde::Serialize;
 
 use super::clock::{Bounds, Offset};
+use super::places::Places;
 use super::refusal::Refusal;
 use super::starts::is_apart;
 use crate::report::notice::Fate;
 use crate::report::{Origin, Trace};
-use crate::track::address::is_same;
-use crate::track::{Event, HopReport, RecipientStatus, Status, StepId, TrackingId};
+use crate::track::{Event, HopReport, Status, StepId, TrackingId};
 
 /// A message and its way.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ pub struct Stay {
     pub claims: Vec<Trace>,
     /// The hop's clock may have been set while the message was here, as other messages show.
     pub jump: Option<Box<Jump>>,
+    /// What is looked for in it, where it has many steps or recipients.
+    pub(super) places: Places,
 }
 
 impl Stay {
@@ -87,7 +89,7 @@ impl Stay {
 
     /// The step by which the message came here: this one, or the entrance it goes back to.
     pub fn entrance<'a>(&'a self, step: &'a HopReport) -> &'a HopReport {
-        let find = |id| self.steps.iter().find(|s| s.step == id);
+        let find = |id| self.step(id);
         let mut first = step;
         // Links of hostile reports may run in a circle.
         for _ in &self.steps {
@@ -174,14 +176,13 @@ impl Message {
     /// clock, where that is worth telling: it was sent apart, or somebody sent it again.
     pub fn came_later_us(&self, recipient: &Recipient) -> Option<i64> {
         const TOLD_FROM_US: i64 = 1_000_000;
-        let steps = &self.stays.get(self.measure()?)?.steps;
-        let arrivals = || steps.iter().map(HopReport::arrived_us);
-        let later_us = |us: i64| us.checked_sub(arrivals().min()?);
+        let stay = self.stays.get(self.measure()?)?;
+        let (first_us, last_us) = stay.came_us()?;
+        let later_us = |us: i64| us.checked_sub(first_us);
         // Mostly all came at once, for however many.
-        later_us(arrivals().max()?).filter(|us| *us >= TOLD_FROM_US)?;
-        let is = |group: &RecipientStatus| is_same(&group.original, &recipient.address);
-        let of_it = steps.iter().filter(|step| step.recipients.iter().any(is));
-        let came_us = of_it.map(HopReport::arrived_us).min()?;
+        later_us(last_us).filter(|us| *us >= TOLD_FROM_US)?;
+        let of_it = stay.told_of(&recipient.address);
+        let came_us = of_it.map(|(step, _)| step.arrived_us()).min()?;
         later_us(came_us).filter(|us| *us >= TOLD_FROM_US)
     }
 
@@ -213,8 +214,7 @@ impl Message {
     /// The time from the last octet's leaving the hop before to its coming to this stay in this step; never negative.
     pub fn transit(&self, stay: usize, step: &HopReport) -> Option<Bounds> {
         let stay = self.stays.get(stay)?;
-        let came = |h: &&Handover| (Some(h.from), h.arrived_us) == (step.parent, step.arrived_us());
-        let handover = stay.handovers.iter().find(came)?;
+        let handover = stay.handover(step.parent?, step.arrived_us())?;
         let raw_us = handover.arrived_us.checked_sub(handover.left_us)?;
         let took = handover.link.bounds()?.taken_from(raw_us);
         let at_least = Bounds {

@@ -25,6 +25,7 @@ pub mod odd;
 mod pack;
 pub mod pairs;
 mod part;
+mod places;
 mod reader;
 mod refusal;
 pub mod render;
@@ -118,4 +119,4 @@ pub fn load(path: &Path, secret: Option<&Secret>) -> Result<Trails, SourceError>
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -24,10 +24,12 @@ impl<'a> TriedAgain<'a> {
     /// Those of a step of a message.
     pub fn after(step: &HopReport, message: &'a Message) -> Self {
         // Mostly nothing fails.
-        let fails = step.recipients.iter().any(|g| g.event == Event::Failed);
+        if step.recipients.iter().all(|g| g.event != Event::Failed) {
+            return Self(HashSet::new());
+        }
         let is_here =
             |recipient: &&Recipient| recipient.refusals.iter().any(|r| r.step == step.step);
-        let refused = message.recipients.iter().filter(|r| fails && is_here(r));
+        let refused = message.recipients.iter().filter(is_here);
         Self(refused.map(|r| key(&r.address)).collect())
     }
 

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::clock::Bounds;
 use super::{Message, Stay};
-use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
 /// A hop's part in the time of a message.
@@ -140,17 +139,14 @@ pub fn awaited_us(parts: &[Part]) -> i64 {
 /// Whether a later step of the same stay goes on where this one left a recipient: put off, or refused and tried again.
 fn waits(stay: &Stay, step: &HopReport, group: &RecipientStatus) -> bool {
     let failed = group.event == Event::Failed;
-    let later = |other: &HopReport| {
-        let fate = about(other, group);
-        let end_us = |step: &HopReport, group| step.ended_us(group).unwrap_or(step.arrived_us());
+    let end_us = |step: &HopReport, group: &_| step.ended_us(group).unwrap_or(step.arrived_us());
+    let is_later = |(other, fate): (&HopReport, &RecipientStatus)| {
+        let (then_us, now_us) = (end_us(other, fate), end_us(step, group));
         other.step != step.step
             && other.arrived_us() == step.arrived_us()
-            && fate.is_some_and(|fate| {
-                let (then_us, now_us) = (end_us(other, fate), end_us(step, group));
-                then_us > now_us || then_us == now_us && !failed
-            })
+            && (then_us > now_us || then_us == now_us && !failed)
     };
-    (failed || !group.event.is_final()) && stay.steps.iter().any(later)
+    (failed || !group.event.is_final()) && stay.told_of(&group.original).any(is_later)
 }
 
 /// What a hop did for a recipient, and when that began and was over, µs of its clock.
@@ -214,23 +210,14 @@ fn attempts<'a>(
     };
     let last_one = attempt(last, group);
     let end_us = last_one.as_ref().map_or(i64::MIN, |a| a.to_us);
-    let earlier = stay
-        .steps
-        .iter()
-        .filter(|s| s.step != last.step && s.arrived_us() == last.arrived_us());
-    let earlier = earlier.filter_map(|s| Some((s, about(s, group)?)));
+    let told = stay.told_of(&group.original);
+    let earlier = told.filter(|(s, _)| s.step != last.step && s.arrived_us() == last.arrived_us());
     let put_off = earlier.filter(|(_, g)| matches!(g.event, Event::Delayed | Event::Failed));
     let mut attempts: Vec<_> = put_off.filter_map(|(s, g)| attempt(s, g)).collect();
     attempts.retain(|a| a.to_us <= end_us);
     attempts.sort_by_key(|a| a.to_us);
     attempts.extend(last_one);
     attempts
-}
-
-/// The group of a step about the same recipient.
-fn about<'a>(step: &'a HopReport, group: &RecipientStatus) -> Option<&'a RecipientStatus> {
-    let mut groups = step.recipients.iter();
-    groups.find(|g| is_same(&g.original, &group.original))
 }
 
 /// Whether the next hop says that it puts off whom it does not know; there is no code for it.

@@ -204,6 +204,9 @@ impl<'a> Tray<'a> {
             let why =
                 "its end is missing; it may still be being written, so look again in a minute";
             self.broken(NO_KEY, why.to_owned(), place);
+        } else if let Err(why) = Read::of(mail) {
+            // Whoever wrote it may go on yet.
+            self.broken(NO_KEY, why, place);
         } else {
             self.keep(key, Ok(Some(mail)), place);
         }

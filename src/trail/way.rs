@@ -5,7 +5,6 @@ use compact_str::CompactString;
 
 use super::clock::Bounds;
 use super::{Message, Recipient, Stay, spent};
-use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus};
 
 /// A hop on the way to a recipient, as far as it is known.
@@ -75,20 +74,21 @@ impl At<'_> {
 /// Goes the way to a recipient back, hop by hop, as long as there is something to `see`.
 fn back<'a>(
     message: &'a Message,
-    recipient: &Recipient,
+    recipient: &'a Recipient,
     mut see: impl FnMut(At<'a>) -> Option<()>,
 ) -> Option<()> {
+    let address = &*recipient.address;
     let mut next = Some((recipient.stay, Some(recipient.step)));
     while let Some((n, step)) = next {
         let Some(stay) = message.stays.get(n) else {
             break;
         };
-        let named = step.and_then(|id| stay.steps.iter().find(|s| s.step == id));
+        let named = step.and_then(|id| stay.step(id));
         // A transaction that is told in parts gave its next hop one name: that part may not be about this recipient.
-        let of_him = named.filter(|step| group(step, recipient).is_some());
-        let step = of_him.or_else(|| handover(stay, recipient)).or(named);
+        let of_him = named.filter(|step| stay.told_in(step, address).is_some());
+        let step = of_him.or_else(|| handed_on(stay, address)).or(named);
         let came_in = step.map(|step| stay.entrance(step));
-        let left_in = step.and_then(|step| Some((step, group(step, recipient)?)));
+        let left_in = step.and_then(|step| Some((step, stay.told_in(step, address)?)));
         see(At {
             n,
             stay,
@@ -118,14 +118,9 @@ fn never_negative(took: Bounds) -> Bounds {
     }
 }
 
-/// The step in which a stay handed a recipient's message on.
-fn handover<'a>(stay: &'a Stay, recipient: &Recipient) -> Option<&'a HopReport> {
-    let handed =
-        |step: &&HopReport| group(step, recipient).is_some_and(|g| g.event == Event::Transferred);
-    stay.steps.iter().find(handed)
-}
-
-fn group<'a>(step: &'a HopReport, recipient: &Recipient) -> Option<&'a RecipientStatus> {
-    let is = |g: &&RecipientStatus| is_same(&g.original, &recipient.address);
-    step.recipients.iter().find(is)
+/// The step in which a stay handed on the message for an address.
+fn handed_on<'a>(stay: &'a Stay, address: &'a str) -> Option<&'a HopReport> {
+    let mut told = stay.told_of(address);
+    let (step, _) = told.find(|(_, group)| group.event == Event::Transferred)?;
+    Some(step)
 }

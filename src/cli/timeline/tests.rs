@@ -3,55 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
-use crate::report::Received;
-use crate::track::{Event, HopReport, RecipientStatus, Role, Status, StepId};
-use crate::trail::assemble::assemble;
+use crate::track::{Event, HopReport};
+use crate::trail::tests::world::{HOP1, unread};
 
 fn trails(messages: &[(&str, &str, Event)]) -> Trails {
-    let received = (0..)
+    let reports = (0..)
         .zip(messages)
-        .map(|(n, (id, message_id, event))| Received {
-            others: vec![],
-            report: Box::new(HopReport {
-                id: TrackingId::new(id).unwrap(),
-                step: StepId(n),
-                parent: None,
-                hop: 1,
-                role: Role::Egress,
-                reporting_mta: "mx".into(),
-                arrival_us: 0,
-                message_id: Some((*message_id).to_owned()),
-                sent_ms: None,
-                queue_id: None,
-                size: None,
-                came_for: None,
-                filtered_us: None,
-                ring: Vec::new(),
-                times_in: vec![],
-                tls_in: None,
-                tls_out: None,
-                times_out: vec![],
-                recipients: vec![RecipientStatus {
-                    original: "bob@example.net".into(),
-                    recipient: "bob@example.net".into(),
-                    event: *event,
-                    status: Status::of_class(2),
-                    remote_mta: None,
-                    attempted_us: None,
-                    reply: None,
-                    remote_queue_id: None,
-                }],
-            }),
-            auth: None,
-            canonical: String::new(),
-            from: None,
-            to: None,
-            trace: vec![],
+        .map(|(n, (id, message_id, event))| HopReport {
+            id: TrackingId::new(id).unwrap(),
+            message_id: Some((*message_id).to_owned()),
+            ..HOP1.report(n, None, &[("bob@example.net", *event)])
         });
-    Trails {
-        messages: assemble(received.collect(), None).0,
-        ..Trails::default()
-    }
+    unread(reports.collect())
 }
 
 fn found(wanted: &str) -> Result<Vec<String>, String> {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::samples::{any_report, mailing, recipient, report};
 use crate::report::read::{REPORT_OCTETS_MAX, read_mime, read_usual};
 use crate::report::split::SplitError;
-use crate::report::{Mailing, ReadError, layout, read, write};
+use crate::report::{Mailing, ReadError, Received, layout, read, write};
 use crate::track::Event;
 
 fn sample() -> String {
@@ -113,6 +113,49 @@ fn the_short_way_takes_no_mail_that_lacks_its_end() {
         );
     }
     assert!(read_usual(&mail.as_bytes()[..whole], room).is_some());
+}
+
+/// Wherever a report ends, what is said of it is that, or what it says as a whole: no half of a value counts, and it is not
+/// called broken for what did not come.
+#[test]
+fn a_cut_report_is_said_to_be_cut() {
+    let two = ["bob@example.net", "carol@example.net"];
+    let report = report(two.map(|to| recipient(to, Event::Delivered)).to_vec());
+    let fields = "Received: from a by b;\r\n\tMon, 23 Nov 2026 17:05:09 +0100\r\n";
+    for (received, is_lf) in [(None, false), (Some(fields), false), (Some(fields), true)] {
+        let mailing = Mailing {
+            received,
+            ..mailing(None)
+        };
+        let mut mail = String::from_utf8(write(&report, &mailing)).unwrap();
+        if is_lf {
+            mail = mail.replace("\r\n", "\n");
+        }
+        let whole = read(mail.as_bytes()).unwrap().unwrap();
+        let without_trace = Received {
+            trace: vec![],
+            ..whole.clone()
+        };
+        let kind = "tracking-status";
+        let told = mail.find(kind).unwrap() + kind.len();
+        let part = mail.find("Original-Envelope-Id").unwrap();
+        let part_ends = part + mail[part..].find("--b0f6f1d2c3a4958677").unwrap();
+        for octets in 0..mail.len() {
+            let said = read(&mail.as_bytes()[..octets]);
+            if octets < told {
+                assert_eq!(said, Ok(None), "{octets}");
+            } else if octets < part_ends {
+                assert_eq!(said, Err(ReadError::Cut), "{}", &mail[..octets]);
+            } else {
+                let is_said = |received: &Received| said == Ok(Some(received.clone()));
+                let is_cut = said == Err(ReadError::Cut) && octets < part_ends + 22;
+                assert!(
+                    is_cut || is_said(&whole) || is_said(&without_trace),
+                    "{octets} {said:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

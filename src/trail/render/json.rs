@@ -5,7 +5,7 @@
 //! ```json
 //! {
 //!   "schema": "hoptrail.timeline/1",
-//!   "counts": { "mails": 6, "reports": 5, "skipped": 0, "not_ours": 0 },
+//!   "counts": { "mails": 6, "reports": 5, "skipped": 1, "not_ours": 0 },
 //!   "messages": [{
 //!     "id": "7f3a91c2@mail.example.org",
 //!     "other_ids": ["b7da9b75419f542711e1ee234d6cd1d2"],
@@ -112,7 +112,8 @@
 //!     "host": "mx.example.info",
 //!     "from": "hoptrail@example.info",
 //!     "why": "wrong-proof"
-//!   }]
+//!   }],
+//!   "skipped": [{ "place": "/home/alice/Maildir/new/1764.M1P2.mx.gz", "why": "compressed by gzip" }]
 //! }
 //! ```
 //!
@@ -187,10 +188,10 @@ use crate::track::{Event, Role};
 use crate::trail::odd::Than;
 use crate::trail::{Agreement, Outcome, State, Truth, Why};
 pub use clock::{BoundsJson, ClockJson, JumpJson};
-pub use fill::{document, escaped};
+pub use fill::{document, escaped, skipped};
 pub use heard::{ClaimJson, WordJson};
 pub use leg::{ExchangeJson, OriginJson, TlsJson};
-pub use lines::{lines, lines_apart};
+pub use lines::{lines, lines_apart, lines_skipped};
 pub use way::{CustodyJson, PartJson, WayJson};
 
 /// The name and version of the schema.
@@ -207,6 +208,8 @@ pub struct Document<'a> {
     pub messages: Vec<MessageJson<'a>>,
     /// Reports that are set apart: not about mail of this user, or altered.
     pub not_ours: Vec<NotOursJson<'a>>,
+    /// What was not read or not understood: where there is anything, nobody can say that a hop is silent.
+    pub skipped: Vec<SkippedJson<'a>>,
 }
 
 /// What was looked at, in mails.
@@ -216,8 +219,7 @@ pub struct Counts {
     pub mails: usize,
     /// Reports read, copies of the same one included.
     pub reports: usize,
-    /// Mails that could not be read, or that call themselves reports and make no sense, and places that were not looked
-    /// into: where there are any, nobody can say that a hop is silent.
+    /// How many `skipped` there are.
     pub skipped: usize,
     /// Reports set apart.
     pub not_ours: usize,
@@ -236,6 +238,16 @@ pub struct NotOursJson<'a> {
     /// what it says; `broken-signature`: nothing proves it, and its signature does not fit;
     /// `contradicted`: a signed report of the same host says something else of the step.
     pub why: Why,
+}
+
+/// A mail that could not be read, is packed, or calls itself a report and makes no sense; or a place that was not looked
+/// into.
+#[derive(Debug, Serialize)]
+pub struct SkippedJson<'a> {
+    /// Where it lies: a file or folder, or a source and the number of the mail in it.
+    pub place: &'a str,
+    /// Why it was skipped. Words may change.
+    pub why: &'a str,
 }
 
 /// A hop whose clock and another one, which no hop compares with it, cannot both be right.

@@ -1,8 +1,8 @@
 //! What a stay tells, moment by moment, in the order of its clock: those who fared alike at a time are one entry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
-use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus};
 use crate::trail::refusal::TriedAgain;
 use crate::trail::{Message, Stay};
@@ -55,18 +55,31 @@ pub fn moments<'a>(message: &Message, stay: &'a Stay) -> Vec<(i64, Moment<'a>)> 
 /// The recipients of a step, those who fared alike together.
 fn groups<'a>(message: &Message, step: &'a HopReport) -> Vec<Vec<&'a RecipientStatus>> {
     let tried_again = TriedAgain::after(step, message);
-    let is_like = |a, b| alike(step, a, b) && tried_again.has(a) == tried_again.has(b);
     let mut groups: Vec<Vec<&RecipientStatus>> = Vec::new();
+    // Where those are to whom the same happened, by the moment.
+    let mut alike: HashMap<_, BTreeMap<Option<i64>, usize>> = HashMap::new();
     for recipient in &step.recipients {
-        let same = groups
-            .iter_mut()
-            .find(|g| g.first().is_some_and(|f| is_like(f, recipient)));
-        match same {
-            Some(group) => group.push(recipient),
-            None => groups.push(vec![recipient]),
+        let words = (recipient.remote_mta.as_deref(), recipient.reply.as_deref());
+        let same = (recipient.event, words, tried_again.has(recipient));
+        let same = alike.entry(same).or_default();
+        let ended_us = step.ended_us(recipient);
+        let place = same.range(together(ended_us)).map(|(_, place)| *place);
+        if let Some(group) = place.min().and_then(|place| groups.get_mut(place)) {
+            group.push(recipient);
+        } else {
+            same.insert(ended_us, groups.len());
+            groups.push(vec![recipient]);
         }
     }
     groups
+}
+
+/// The moments, µs, that are one with this.
+fn together(ended_us: Option<i64>) -> RangeInclusive<Option<i64>> {
+    /// The replies after the dot come one after the other (RFC 2033, 4.2).
+    const TOGETHER_US: i64 = 10_000;
+    let from_us = ended_us.map(|us| us.saturating_sub(TOGETHER_US));
+    from_us..=ended_us.map(|us| us.saturating_add(TOGETHER_US))
 }
 
 /// When a step was over for a recipient, µs of its hop's clock.
@@ -82,26 +95,11 @@ pub fn over_us(stay: &Stay, waiting: &[&RecipientStatus], from_us: i64) -> Optio
         if !matches!(waiting.event, Event::Delayed | Event::Held) {
             return None;
         }
-        let fates = stay
-            .steps
-            .iter()
-            .flat_map(|step| step.recipients.iter().map(move |r| (fate_us(step, r), r)));
-        let ends = fates.filter(|(at_us, r)| {
-            *at_us >= from_us && r.event.is_final() && is_same(&r.original, &waiting.original)
-        });
-        ends.map(|(at_us, _)| at_us).min()
+        let told = stay.told_of(&waiting.original);
+        let ends = told.filter(|(_, group)| group.event.is_final());
+        let ends_us = ends.map(|(step, group)| fate_us(step, group));
+        ends_us.filter(|us| *us >= from_us).min()
     };
     let all: Option<Vec<i64>> = waiting.iter().map(over).collect();
     all?.into_iter().max()
-}
-
-/// Whether two recipients of a step make one entry: the same happened to both, at a time.
-fn alike(step: &HopReport, a: &RecipientStatus, b: &RecipientStatus) -> bool {
-    /// The replies after the dot come one after the other (RFC 2033, 4.2).
-    const TOGETHER_US: u64 = 10_000;
-    let together = match (step.ended_us(a), step.ended_us(b)) {
-        (Some(a), Some(b)) => a.abs_diff(b) <= TOGETHER_US,
-        (a, b) => a == b,
-    };
-    together && a.event == b.event && a.remote_mta == b.remote_mta && a.reply == b.reply
 }

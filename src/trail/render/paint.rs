@@ -5,7 +5,7 @@ use anstyle::{AnsiColor, Style};
 use super::View;
 use super::format::put_wide;
 use crate::track::Event;
-use crate::trail::Outcome;
+use crate::trail::{Outcome, Truth};
 
 /// Beside the point.
 pub const DIM: Style = Style::new().dimmed();
@@ -79,3 +79,42 @@ pub fn event_style(event: Event) -> Style {
         _ => Style::new(),
     }
 }
+
+/// The colours of a verdict: that of the worst, and another for who is not part of that.
+pub struct Parts<'a> {
+    brush: &'a Brush,
+    of_delivered: Option<&'a Brush>,
+}
+
+impl<'a> Parts<'a> {
+    /// Those of a verdict on a message: where it is known who has it, they are not of the colour of the others.
+    pub fn of(truth: Truth, outcome: Outcome, brush: &'a Brush, outcomes: &'a [Brush; 3]) -> Self {
+        let is_mixed = truth != Truth::Unproved && outcome != Outcome::Delivered;
+        let of_delivered = outcomes.get(Outcome::Delivered as usize);
+        Self {
+            brush,
+            of_delivered: of_delivered.filter(|_| is_mixed),
+        }
+    }
+
+    /// Appends a verdict, or a line of it.
+    pub fn put(&self, out: &mut String, line: &str) {
+        let Some(of_delivered) = self.of_delivered.filter(|_| line.contains(DELIVERED)) else {
+            return self.brush.put(out, line, 0);
+        };
+        for part in line.split_inclusive(", ") {
+            let count = part.split_once(DELIVERED).map(|(count, _)| count);
+            let is_count = |count: &str| count.bytes().all(|octet| octet.is_ascii_digit());
+            let is_delivered = count.is_some_and(is_count);
+            let brush = if is_delivered {
+                of_delivered
+            } else {
+                self.brush
+            };
+            brush.put(out, part, 0);
+        }
+    }
+}
+
+/// Stands in a verdict behind how many have the message.
+const DELIVERED: &str = " delivered";

@@ -7,13 +7,13 @@ use std::collections::{HashMap, HashSet};
 
 use super::moments::fate_us;
 use super::verdict::corrected_us;
-use super::words::whose;
+use super::words::{lack, whose};
 use crate::track::address::key;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
-use crate::trail::custody::is_told_of_others;
+use crate::trail::custody::{Silence, aside, beyond};
 use crate::trail::refusal::TriedAgain;
 use crate::trail::spent;
-use crate::trail::{Message, State, Stay};
+use crate::trail::{Message, Stay};
 use compact_str::CompactString;
 
 /// Tracks drawn in a lane; the recipients beyond are in the table.
@@ -43,6 +43,8 @@ pub struct Lane {
     pub placed: Placed,
     /// Whose clock was set meanwhile, if one was.
     pub whose: Option<String>,
+    /// Why there is no report from here, of a hop that the message was known to leave.
+    pub lack: Option<&'static str>,
     /// What happened in it, for whom.
     pub tracks: Vec<Track>,
     /// Recipients that have no track for want of room.
@@ -58,7 +60,7 @@ pub enum Placed {
     NotBefore,
     /// A clock was set meanwhile; how long anything took is not known.
     Set,
-    /// Nothing came from here.
+    /// Nothing that counts came from here.
     NoReport,
 }
 
@@ -111,12 +113,8 @@ pub enum End {
     Stays,
     /// It came back to a hop that had it before.
     Looped,
-    /// This is a hop that has not reported.
-    Silent,
-    /// This is a hop that has reported, but on others only.
-    SilentOnThis,
-    /// This is a hop that never reports.
-    Mute,
+    /// It is here, and nothing that counts tells more of it, for this reason.
+    Unheard(Silence),
 }
 
 impl End {
@@ -134,10 +132,16 @@ impl End {
 
     /// Whether the story goes on behind it, unknown.
     pub fn is_open(self) -> bool {
-        matches!(
-            self,
-            Self::Waits | Self::Stays | Self::Silent | Self::SilentOnThis
-        )
+        self == Self::Waits || self.is_dark()
+    }
+
+    /// Whether more was to be heard of it, and nothing was.
+    pub fn is_dark(self) -> bool {
+        match self {
+            Self::Stays => true,
+            Self::Unheard(silence) => silence != Silence::NotEquipped,
+            _ => false,
+        }
     }
 }
 
@@ -157,9 +161,10 @@ pub struct Leg {
 type Place = (usize, usize);
 
 /// The picture of a message; `None` if nothing is known of it.
-pub fn picture(message: &Message) -> Option<Picture> {
+pub fn picture(message: &Message, now_us: i64) -> Option<Picture> {
     let mut drawing = Drawing {
         message,
+        now_us,
         lanes: Vec::new(),
         legs: Vec::new(),
         lane_of: Vec::new(),
@@ -197,6 +202,7 @@ struct Left {
 /// A picture in the making.
 struct Drawing<'a> {
     message: &'a Message,
+    now_us: i64,
     lanes: Vec<Lane>,
     legs: Vec<Leg>,
     /// The lane of each stay.
@@ -225,6 +231,7 @@ impl Drawing<'_> {
             name: stay.host.clone(),
             placed,
             whose: stay.jump.as_deref().map(whose),
+            lack: None,
             tracks,
             left_out,
         });
@@ -237,20 +244,20 @@ impl Drawing<'_> {
         let at_us = at_us.or_else(|| came_behind_us(self.message, n));
         let at_us = at_us.unwrap_or_else(|| self.message.sent_or_arrived_us());
         self.unknown(Some(stay.hop), stay.host.clone(), before, at_us, End::Left);
+        if let Some(lane) = self.lanes.last_mut() {
+            lane.lack = Some(lack(self.message, stay.host.as_deref()));
+        }
     }
 
     /// The hops behind a stay that nothing is known of: a lane for each name.
     fn beyond(&mut self, n: usize) {
         let mut ghosts: Vec<(End, Option<&CompactString>, Option<Left>)> = Vec::new();
         for recipient in self.message.recipients.iter().filter(|r| r.stay == n) {
-            let end = match recipient.state {
-                State::OnItsWay if is_told_of_others(self.message, recipient) => End::SilentOnThis,
-                State::OnItsWay => End::Silent,
-                State::Relayed => End::Mute,
-                _ => continue,
+            let Some(silence) = beyond(self.message, recipient, self.now_us) else {
+                continue;
             };
             let left = self.left.get(&recipient.step).copied();
-            let ghost = (end, recipient.remote.as_ref(), left);
+            let ghost = (End::Unheard(silence), recipient.remote.as_ref(), left);
             if left.is_some() && !ghosts.contains(&ghost) {
                 ghosts.push(ghost);
             }
@@ -282,6 +289,7 @@ impl Drawing<'_> {
             name,
             placed: Placed::NoReport,
             whose: None,
+            lack: None,
             tracks: vec![track],
             left_out: 0,
         });
@@ -373,6 +381,10 @@ fn tracks(message: &Message, n: usize, stay: &Stay) -> Vec<Track> {
     let children = message.stays.iter().filter(|s| s.parent == Some(n));
     let followed = children.flat_map(|s| s.steps.iter().filter_map(|step| step.parent));
     let followed: HashSet<StepId> = followed.collect();
+    let aside = aside(message, stay.host.as_deref());
+    let tried_again = stay.steps.iter();
+    let tried_again = tried_again.map(|step| (step.step, TriedAgain::after(step, message)));
+    let tried_again: HashMap<StepId, TriedAgain> = tried_again.collect();
     let mut tracks: Vec<Track> = Vec::new();
     let mut alike: HashMap<Vec<(StepId, Event)>, usize> = HashMap::new();
     for story in stories {
@@ -382,7 +394,7 @@ fn tracks(message: &Message, n: usize, stay: &Stay) -> Vec<Track> {
         if place == tracks.len() {
             tracks.push(Track {
                 answers_us: answers_us(message, n, &story),
-                ..track(message, &story, &own, &followed)
+                ..track(&story, &tried_again, &own, &followed, aside)
             });
         }
         if let Some(track) = tracks.get_mut(place) {
@@ -395,32 +407,38 @@ fn tracks(message: &Message, n: usize, stay: &Stay) -> Vec<Track> {
 
 /// What the steps tell of one recipient.
 fn track(
-    message: &Message,
     story: &[(&HopReport, &RecipientStatus)],
+    tried_again: &HashMap<StepId, TriedAgain>,
     own: &HashSet<StepId>,
     followed: &HashSet<StepId>,
+    aside: Option<Silence>,
 ) -> Track {
     let steps = || story.iter().map(|(step, _)| *step);
     let from_us = steps().map(HopReport::arrived_us).min().unwrap_or_default();
-    let refused =
-        |told: &&(&HopReport, &RecipientStatus)| TriedAgain::after(told.0, message).has(told.1);
+    let refused = |(step, group): &(&HopReport, &RecipientStatus)| {
+        let tried_again = tried_again.get(&step.step);
+        tried_again.is_some_and(|tried_again| tried_again.has(group))
+    };
     let put_off = story
         .iter()
         .filter(|told| told.1.event == Event::Delayed || refused(told));
     let delays = put_off.map(|(step, g)| fate_us(step, g).max(from_us));
     let last = story.last().map_or(End::Left, |(_, g)| End::of(g.event));
     let went_on = steps().any(|step| followed.contains(&step.step));
+    let is_accepted = story
+        .last()
+        .is_some_and(|(_, g)| g.event == Event::Accepted);
     Track {
         whom: Vec::new(),
         from_us,
         delays_us: delays.collect(),
-        refused: story.iter().any(|told| refused(&told)),
+        refused: story.iter().any(refused),
         answers_us: Vec::new(),
         to_us: ended_us(story).max(from_us),
-        end: if last == End::Stays && went_on {
-            End::Left
-        } else {
-            last
+        end: match (last, aside) {
+            (End::Stays, _) if went_on => End::Left,
+            (End::Stays, Some(aside)) if is_accepted => End::Unheard(aside),
+            (last, _) => last,
         },
         giver: steps().filter_map(|s| s.parent).find(|p| !own.contains(p)),
         steps: steps().map(|step| step.step).collect(),

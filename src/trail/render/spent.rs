@@ -5,8 +5,9 @@ use super::View;
 use super::format::{bounded, duration, put};
 use super::paint::{DIM, outcome_style, paint};
 use super::verdict::{TOLD_OF, before_us, corrected_us};
+use super::words::unheard;
 use crate::trail::clock::Bounds;
-use crate::trail::custody::{Silence, Since, custody, is_told_of_others};
+use crate::trail::custody::{Silence, Since, beyond, custody};
 use crate::trail::spent::{self, Kind};
 use crate::trail::way::{Part, total, way};
 use crate::trail::{Message, Outcome, Recipient, State};
@@ -73,7 +74,7 @@ impl Spent {
             parts.last_mut()?.dwell_us = Some(0);
         }
         let silence = custody(message, recipient, view.now_us).and_then(|custody| custody.silence);
-        rows.extend(beyond(message, recipient, silence, view));
+        rows.extend(next(message, recipient, view));
         let no_news = match (silence, since(message, recipient, view.now_us)) {
             (Some(Silence::LeftOut | Silence::Unproved), _) => "nothing proved since",
             (_, Since::Claimed(_)) => "no news, by its clock",
@@ -323,19 +324,10 @@ fn name(kind: Kind) -> &'static str {
 }
 
 /// The hop nothing is known of yet.
-fn beyond(
-    message: &Message,
-    recipient: &Recipient,
-    silence: Option<Silence>,
-    view: &View,
-) -> Option<Row> {
-    let word = match recipient.state {
-        State::OnItsWay if silence == Some(Silence::LeftOut) => "report left out",
-        State::OnItsWay if silence == Some(Silence::Unproved) => "report not proved",
-        State::OnItsWay if is_told_of_others(message, recipient) => "no report on this recipient",
-        State::OnItsWay => "no report yet",
-        State::Relayed => "no reports",
-        _ => return None,
+fn next(message: &Message, recipient: &Recipient, view: &View) -> Option<Row> {
+    let word = match beyond(message, recipient, view.now_us)? {
+        Silence::NotEquipped => "no reports",
+        silence => unheard(silence),
     };
     let name = recipient
         .remote

@@ -12,7 +12,8 @@ use maud::{Markup, html};
 
 use super::format::{cut, duration};
 use super::picture::{End, Lane, Leg, Picture, Placed, Track};
-use super::verdict::NOT_ASKED;
+use super::words::{NEVER_CAME, unheard};
+use crate::trail::custody::Silence;
 use axis::Scale;
 pub use signs::{legend, sign};
 
@@ -167,10 +168,11 @@ fn whom(names: &[CompactString], chars_max: usize) -> String {
 fn told(lane: &Lane, track: &Track) -> String {
     let took = duration(track.lasted_us());
     match (lane.placed, track.end) {
-        (_, End::Silent) => "no report yet".to_owned(),
-        (_, End::SilentOnThis) => "no report on this recipient".to_owned(),
-        (_, End::Mute) => NOT_ASKED.to_owned(),
-        (Placed::NoReport, _) => "no report came".to_owned(),
+        (_, End::Unheard(silence)) => unheard(silence).to_owned(),
+        (Placed::NoReport, _) => match lane.lack {
+            None | Some(NEVER_CAME) => "no report came".to_owned(),
+            Some(lack) => format!("report {lack}"),
+        },
         (_, End::Waits) => "waiting, to be tried again".to_owned(),
         (_, End::Stays) => "nothing since".to_owned(),
         (_, End::Looped) => "back again, in a ring".to_owned(),
@@ -187,8 +189,16 @@ fn told(lane: &Lane, track: &Track) -> String {
 
 fn told_short(lane: &Lane, track: &Track) -> String {
     match (lane.placed, track.end) {
-        (Placed::NoReport, End::Mute) => "no reports".to_owned(),
-        (Placed::NoReport, _) => "no report".to_owned(),
+        (_, End::Unheard(silence)) => match silence {
+            Silence::NotEquipped => "no reports".to_owned(),
+            Silence::Awaited | Silence::Silent | Silence::SilentOnThis => "no report".to_owned(),
+            Silence::LeftOut => "left out".to_owned(),
+            Silence::Unproved => "not proved".to_owned(),
+        },
+        (Placed::NoReport, _) => match lane.lack {
+            None | Some(NEVER_CAME) => "no report".to_owned(),
+            Some(lack) => lack.to_owned(),
+        },
         (_, End::Waits) => "waiting".to_owned(),
         (_, End::Stays) => "nothing since".to_owned(),
         (_, End::Looped) => "in a ring".to_owned(),
@@ -224,7 +234,7 @@ fn bar(lane: &Lane, track: &Track, y: usize, scale: &Scale) -> Markup {
                 title { (ANSWERS) }
             }
         }
-        @if matches!(track.end, End::Stays | End::Silent | End::SilentOnThis) {
+        @if track.end.is_dark() {
             line.dark x1=(scale.x(track.to_us)) y1=(middle) x2=(scale.x_or_edge(None)) y2=(middle) {}
         }
     }

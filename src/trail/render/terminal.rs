@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use super::fates::{Heard, fate, said, stranger, words_by_recipient};
 use super::format::{cut, fill_all, fill_list, plain, put, put_wide};
 use super::line::Line;
-use super::paint::{Brush, DIM, RED, outcome_style, paint};
+use super::paint::{Brush, DIM, Parts, RED, outcome_style, paint};
 use super::verdict::{addresses, verdict};
 use super::{TERMINAL_COLUMNS, View, spent, tree, trust};
 use crate::trail::{Message, NotOurs, Outcome, Trails, Truth};
@@ -18,6 +18,12 @@ const ID_MAX: usize = 16;
 
 /// Columns of the time in the list.
 const WHEN_COLUMNS: usize = 12;
+
+/// Columns of that and of the mark, with the blanks around them.
+const MOMENT_COLUMNS: usize = WHEN_COLUMNS + 7;
+
+/// Columns of the recipients beside a verdict; where there are fewer, they have a line of their own below it.
+const WHOM_MIN: usize = 10;
 
 fn mark(truth: Truth) -> &'static str {
     match truth {
@@ -61,10 +67,18 @@ pub fn unread(places: usize, view: &View) -> String {
     fill_all(&remark, view.room(0)).join("\n") + "\n"
 }
 
+/// Columns of an id beside a verdict; ids that are alike for long stand alone.
+fn id_columns(id_width: usize) -> usize {
+    if id_width > ID_MAX { ID_MIN } else { id_width }
+}
+
 /// Some lines of a list whose ids are so wide.
 pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
-    // 32 columns of 80.
+    // 32 columns of 80, and no more than there are.
     let column = view.width.unwrap_or(TERMINAL_COLUMNS) * 2 / 5;
+    let column = column
+        .min(view.room(id_columns(id_width) + MOMENT_COLUMNS))
+        .max(1);
     let verdict_max = view.width.map_or(usize::MAX, |_| column);
     let verdicts = messages.iter().map(|m| fill_list(&m.verdict, verdict_max));
     let verdicts: Vec<_> = verdicts.collect();
@@ -86,7 +100,7 @@ pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
         // Ids that are alike for long stand alone: whole, since that is what tells them apart.
         if id_width > ID_MAX && view.width.is_some() {
             put(&mut out, format_args!("{id}\n"));
-            (id, room_of_id) = ("", ID_MIN);
+            (id, room_of_id) = ("", id_columns(id_width));
         }
         let begin = out.len();
         let (when, mark) = (
@@ -100,16 +114,26 @@ pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
         }
         let indent = out.get(begin..).map_or(0, |left| left.chars().count());
         let brush = brushes.get(message.outcome as usize).unwrap_or(&dim);
+        let parts = Parts::of(message.truth, message.outcome, brush, &brushes);
         let mut lines = verdict.iter();
         let first = lines.next().map_or("", String::as_str);
-        brush.put(&mut out, first, width);
-        let whom = names(&message.addresses, view.room(indent + width + 2));
-        out.push_str("  ");
-        dim.put(&mut out, &whom, 0);
+        parts.put(&mut out, first);
+        let beside = view.room(indent + width + 2);
+        let is_beside = beside >= WHOM_MIN;
+        if is_beside {
+            let gap = (width + 2).saturating_sub(first.chars().count());
+            put_wide(&mut out, "", gap);
+            dim.put(&mut out, &names(&message.addresses, beside), 0);
+        }
         out.push('\n');
         for line in lines {
             put_wide(&mut out, "", indent);
-            brush.put(&mut out, line, 0);
+            parts.put(&mut out, line);
+            out.push('\n');
+        }
+        if !is_beside {
+            put_wide(&mut out, "", indent);
+            dim.put(&mut out, &names(&message.addresses, view.room(indent)), 0);
             out.push('\n');
         }
     }
@@ -119,8 +143,12 @@ pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
 /// A message in a line that needs no others: whole id, proof, verdict, recipients.
 pub fn line(message: &Message, view: &View) -> String {
     let id = plain(message.id.as_str());
-    let style = outcome_style(message.outcome());
-    let verdict = paint(style, &verdict(message, view, false));
+    let brushes = Outcome::ALL.map(outcome_style).map(Brush::of);
+    let brush = Brush::of(outcome_style(message.outcome()));
+    let parts = Parts::of(message.truth, message.outcome(), &brush, &brushes);
+    let text = verdict(message, view, false);
+    let mut verdict = String::with_capacity(text.len());
+    parts.put(&mut verdict, &text);
     let names = paint(DIM, &names(&addresses(message), usize::MAX));
     format!("{id}  {}  {verdict}  {names}\n", mark(message.truth))
 }

@@ -69,7 +69,8 @@ fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
     let mut groups: Vec<Vec<Known>> = Vec::new();
     let mut places = BTreeMap::new();
     for known in known {
-        let place = *places.entry(told(&known, message)).or_insert(groups.len());
+        let told = told(&known, message, view);
+        let place = *places.entry(told).or_insert(groups.len());
         match groups.get_mut(place) {
             Some(group) => group.push(known),
             None => groups.push(vec![known]),
@@ -83,16 +84,18 @@ fn parts(message: &Message, view: &View, short: bool) -> Vec<String> {
 fn told<'a>(
     (recipient, word): &Known<'a>,
     message: &Message,
+    view: &View,
 ) -> (Option<Said>, Option<Place<'a>>, String) {
     let handed_on = matches!(recipient.state, State::OnItsWay | State::Relayed);
     let next = recipient.remote.as_deref().filter(|_| handed_on);
     let somewhere = word.is_none() && recipient.state != State::Delivered;
-    let place = somewhere.then(|| (recipient.state, recipient.host.as_str(), next));
+    let silence = || custody(message, recipient, view.now_us)?.silence;
+    let place = somewhere.then(|| (recipient.state, recipient.host.as_str(), next, silence()));
     (said(*word), place, doubts(recipient, message))
 }
 
-/// How far, at which host, and to which next one it was handed where that has it.
-type Place<'a> = (State, &'a str, Option<&'a str>);
+/// How far, at which host, to which next one it was handed where that has it, and why nothing more is known.
+type Place<'a> = (State, &'a str, Option<&'a str>, Option<Silence>);
 
 /// The addresses of the recipients in the order in which the verdict speaks of them.
 pub fn addresses(message: &Message) -> Vec<CompactString> {
@@ -134,12 +137,12 @@ fn part(same: &[Known], message: &Message, view: &View, short: bool) -> Option<S
     let phrase = match word {
         // What is known stands in front of what anybody can say.
         Some(word) if alone => {
-            let phrase = phrase(first, message, view, alone, short);
+            let phrase = phrase(same, message, view, alone, short);
             let and = if short { "," } else { " and" };
             format!("{phrase}{and} {}", said_to(word, short))
         }
         Some(word) => said_to(word, true),
-        None => phrase(first, message, view, alone, short),
+        None => phrase(same, message, view, alone, short),
     };
     let phrase = match (first.state, same.len()) {
         _ if alone => phrase,
@@ -150,13 +153,10 @@ fn part(same: &[Known], message: &Message, view: &View, short: bool) -> Option<S
 }
 
 /// What is known of a recipient; of several that share it, what stands behind their number.
-fn phrase(
-    recipient: &Recipient,
-    message: &Message,
-    view: &View,
-    alone: bool,
-    short: bool,
-) -> String {
+fn phrase(same: &[Known], message: &Message, view: &View, alone: bool, short: bool) -> String {
+    let Some((recipient, _)) = same.first() else {
+        return String::new();
+    };
     // Of most there is no more to say, and a list has many.
     if recipient.state == State::Delivered {
         return "delivered".to_owned();
@@ -172,8 +172,7 @@ fn phrase(
     let custody = custody(message, recipient, view.now_us);
     let holder = custody.and_then(|c| c.host);
     let holder = holder.map_or_else(|| "the next server".to_owned(), name);
-    let since = custody.map(|c| since(message, recipient.stay, c.since_us, view, short));
-    let since = since.unwrap_or_default();
+    let since = since(same, message, view, short);
     match (recipient.state, custody.and_then(|c| c.silence)) {
         (State::Failed, _) => format!("failed at {host}"),
         (State::Looped, _) => format!("goes in a ring at {host} {since}"),
@@ -210,15 +209,33 @@ fn phrase(
     }
 }
 
-/// Such as `since 17:05`, and by whose clock if nobody can compare that with others.
-fn since(message: &Message, stay: usize, us: i64, view: &View, short: bool) -> String {
-    match Since::of(message, stay, us, view.now_us) {
-        Since::Known(us) => format!("since {}", view.since(us)),
-        Since::Claimed(us) if short => format!("since {} (own clock)", view.since(us)),
-        Since::Claimed(us) => format!("since {} by its own clock", view.since(us)),
-        Since::Unknown if short => "since when is unknown".to_owned(),
-        Since::Unknown => "since when is not known (its clock is wrong)".to_owned(),
-    }
+/// Such as `since 17:05`, of several `since 17:05 or later` where it is not the same minute for all, and by whose clock if
+/// nobody can compare that with others.
+fn since(same: &[Known], message: &Message, view: &View, short: bool) -> String {
+    let since = |(recipient, _): &Known| {
+        let custody = custody(message, recipient, view.now_us)?;
+        let us = custody.since_us;
+        Some(Since::of(message, recipient.stay, us, view.now_us))
+    };
+    let mut all = same.iter().filter_map(since);
+    let Some(first) = all.next() else {
+        return String::new();
+    };
+    let (earliest, latest) = all.fold((first, first), |(earliest, latest), since| {
+        (earliest.or(since, i64::min), latest.or(since, i64::max))
+    });
+    let Some(time) = earliest.us().map(|us| view.since(us)) else {
+        let (unknown, known_wrong) = ("is unknown", "is not known (its clock is wrong)");
+        return format!("since when {}", if short { unknown } else { known_wrong });
+    };
+    let is_range = latest.us().is_some_and(|us| view.since(us) != time);
+    let or_later = if is_range { " or later" } else { "" };
+    let clock = match earliest {
+        Since::Claimed(_) if short => " (own clock)",
+        Since::Claimed(_) => " by its own clock",
+        _ => "",
+    };
+    format!("since {time}{or_later}{clock}")
 }
 
 /// What is to be said beside what is told of a recipient.

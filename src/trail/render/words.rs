@@ -8,6 +8,7 @@ use super::verdict::{NOT_ASKED, corrected_us};
 use crate::report::Trace;
 use crate::track::{Event, HopReport, RecipientStatus, Security, own};
 use crate::trail::clock::{Bounds, Offset};
+use crate::trail::custody::Silence;
 use crate::trail::message::Jump;
 use crate::trail::refusal::TriedAgain;
 use crate::trail::ring::ring;
@@ -151,8 +152,19 @@ pub fn said<'a>(group: &[&'a RecipientStatus]) -> Option<Said<'a>> {
     Some(own::words(reply).map_or(Said::Server(reply), Said::Hop))
 }
 
+/// What is said of a hop that has the message and of which nothing that counts came.
+pub fn unheard(silence: Silence) -> &'static str {
+    match silence {
+        Silence::NotEquipped => NOT_ASKED,
+        Silence::Awaited | Silence::Silent => "no report yet",
+        Silence::SilentOnThis => "no report on this recipient",
+        Silence::LeftOut => "report left out",
+        Silence::Unproved => "report not proved",
+    }
+}
+
 /// What is said of a report where nothing is known of any.
-const NEVER_CAME: &str = "never came";
+pub const NEVER_CAME: &str = "never came";
 
 /// Why there is no report of a hop of this name, if it has one, which another hop refers to.
 pub fn lack(message: &Message, host: Option<&str>) -> &'static str {

@@ -19,7 +19,7 @@ use super::spent::own_us;
 use super::way::{total, way};
 use super::{Message, Outcome, Recipient, State, Stay, Truth};
 use crate::track::address::key;
-use crate::track::{Event, HopReport};
+use crate::track::{Event, HopReport, StepId};
 pub use compare::{Change, News, compare};
 pub use left_out::LeftOut;
 pub use sample::{Percentiles, Sample};
@@ -173,13 +173,14 @@ impl Stats {
         self.sent_us = Some((first.min(sent_us), last.max(sent_us)));
         self.unproved += u64::from(message.truth != Truth::Verified);
         let day = self.day(sent_us);
+        let children = children(message);
         let mut visits: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (n, stay) in message.stays.iter().enumerate() {
             if !stay.is_missing() {
                 let host = stay.host.as_deref().unwrap_or_default();
                 visits.entry(host).or_default().push(n);
             }
-            self.add_departures(message, n, day);
+            self.add_departures(message, n, &children, day);
         }
         for (host, visits) in visits {
             self.add_visits(message, host, &visits, day);
@@ -234,7 +235,13 @@ impl Stats {
     }
 
     /// What a stay did with the hops behind it.
-    fn add_departures(&mut self, message: &Message, n: usize, day: Option<Date>) {
+    fn add_departures(
+        &mut self,
+        message: &Message,
+        n: usize,
+        children: &Children,
+        day: Option<Date>,
+    ) {
         let Some(stay) = message.stays.get(n) else {
             return;
         };
@@ -244,7 +251,7 @@ impl Stats {
             let Some(remote) = onward.find_map(|r| r.remote_mta.clone()) else {
                 continue;
             };
-            let child = child(message, n, step);
+            let child = children.get(&(n, step.step)).copied();
             if let Some((child, _)) = child
                 && let Some(name) = &message.stays.get(child).and_then(|s| s.host.clone())
             {
@@ -286,13 +293,15 @@ impl Stats {
         let client = message.client.as_deref().unwrap_or_default();
         let mut seen = HashSet::new();
         let delays = delays(message);
+        let reports = count(steps().count());
+        let octets = steps().find_map(|step| step.size).unwrap_or(0);
         for recipient in &message.recipients {
             let domain = domain(&recipient.address);
             let (hosts, whole) = route(message, recipient);
             let mut share = Share {
                 new: true,
-                reports: count(steps().count()),
-                octets: steps().find_map(|step| step.size).unwrap_or(0),
+                reports,
+                octets,
                 outcome: message.outcome_for(recipient),
                 delays: delays.get(&key(&recipient.address)).copied().unwrap_or(0),
                 refusals: count(recipient.refusals.len()),
@@ -405,15 +414,26 @@ fn leaves(step: &HopReport) -> bool {
     step.recipients.iter().any(|r| left(r.event))
 }
 
-/// The stay and the step by which the message of a step came to the next hop, if that reported.
-fn child<'a>(message: &'a Message, n: usize, step: &HopReport) -> Option<(usize, &'a HopReport)> {
-    let stays = message.stays.iter().enumerate();
-    let children = stays.filter(|(_, stay)| stay.parent == Some(n));
-    let came = children.filter_map(|(child, stay)| {
-        let mut steps = stay.steps.iter();
-        Some((child, steps.find(|s| s.parent == Some(step.step))?))
-    });
-    came.min_by_key(|(_, entrance)| entrance.arrived_us())
+/// The stay and the step by which the message of a step of a stay came to the next hop, of those that reported the first.
+type Children<'a> = HashMap<(usize, StepId), (usize, &'a HopReport)>;
+
+fn children(message: &Message) -> Children<'_> {
+    let mut children = Children::new();
+    for (n, stay) in message.stays.iter().enumerate() {
+        let Some(parent) = stay.parent else {
+            continue;
+        };
+        for step in &stay.steps {
+            let Some(given) = step.parent else {
+                continue;
+            };
+            let first = children.entry((parent, given)).or_insert((n, step));
+            if step.arrived_us() < first.1.arrived_us() {
+                *first = (n, step);
+            }
+        }
+    }
+    children
 }
 
 /// The hosts of the way to a recipient, the one it was handed to last included, and how long it took if it was delivered and all of it is known.

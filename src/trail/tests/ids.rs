@@ -8,7 +8,7 @@ use super::world::{SENT_MS, read, read_by, secret, three_hops, view};
 use crate::report::{Mailing, write};
 use crate::track::{HopReport, Secret, TrackingId};
 use crate::trail::custody::{Silence, custody};
-use crate::trail::render::json;
+use crate::trail::render::{html, json};
 use crate::trail::{Outcome, Reports, Source, Trails, Truth, Why};
 
 const MADE_UP: &str = "b7da9b75419f542711e1ee234d6cd1d2";
@@ -201,6 +201,18 @@ fn trails_of(mails: &[Vec<u8>]) -> Trails {
     told(&mut reports)
 }
 
+/// Whether the pictures on the page have these words beside a bar, on a wide page and on a narrow one.
+fn picture_says(trails: &Trails, wide: &str, narrow: &str) -> bool {
+    let page = html::page(trails, &view());
+    let says = |width, words| {
+        let begins = format!("<text class=\"took {width}\"");
+        let texts = page.split(&begins).skip(1);
+        let mut texts = texts.filter_map(|text| text.split('>').nth(1));
+        texts.any(|text| text == format!("{words}</text"))
+    };
+    says("wide", wide) && says("narrow", narrow)
+}
+
 /// What it tells of the one message that is proved, long after.
 fn silence_of(mails: &[Vec<u8>]) -> (Option<Silence>, String, Vec<Why>) {
     let trails = trails_of(mails);
@@ -234,6 +246,14 @@ fn no_host_is_silent_of_which_a_report_is_not_proved() {
 
     let keyed = String::from_utf8(mail(&last, Some(&own))).unwrap();
     let other_id = keyed.replace(MADE_UP, &"f".repeat(32)).into_bytes();
+    for (last, wide, narrow) in [
+        (None, "no report yet", "no report"),
+        (Some(&unkeyed), "report not proved", "not proved"),
+        (Some(&other_id), "report left out", "left out"),
+    ] {
+        let mails: Vec<_> = [&one, &two].into_iter().chain(last).cloned().collect();
+        assert!(picture_says(&trails_of(&mails), wide, narrow), "{wide}");
+    }
     let (silence, shown, whys) = silence_of(&[one.clone(), two, other_id]);
     assert_eq!(silence, Some(Silence::LeftOut), "{shown}");
     assert_eq!(whys, [Why::Altered]);
@@ -249,20 +269,27 @@ fn no_report_never_came_that_is_not_proved_or_left_out() {
     let own = secret();
     let [first, second, last] = three_hops(&["bob@example.net"]).try_into().unwrap();
     let mail_of = |report| mail(report, Some(&own));
-    let shown_with = |middle: Vec<Vec<u8>>| {
-        shown(&trails_of(
-            &[vec![mail_of(&first), mail_of(&last)], middle].concat(),
-        ))
-    };
+    let with =
+        |middle: Vec<Vec<u8>>| trails_of(&[vec![mail_of(&first), mail_of(&last)], middle].concat());
     let keyed = String::from_utf8(mail_of(&second)).unwrap();
     let altered = keyed.replace(" 2.0.0 ", " 2.0.1 ").into_bytes();
     assert_ne!(altered, keyed.as_bytes());
-    for (middle, lack) in [
-        (vec![], "never came"),
-        (vec![mail(&second, None)], "is not proved"),
-        (vec![altered], "was left out"),
+    for (middle, lack, drawn) in [
+        (vec![], "never came", ["no report came", "no report"]),
+        (
+            vec![mail(&second, None)],
+            "is not proved",
+            ["report is not proved", "is not proved"],
+        ),
+        (
+            vec![altered],
+            "was left out",
+            ["report was left out", "was left out"],
+        ),
     ] {
-        let shown = shown_with(middle);
+        let trails = with(middle);
+        let shown = shown(&trails);
+        assert!(picture_says(&trails, drawn[0], drawn[1]), "{drawn:?}");
         let told = format!("? mx3.example.net: the report of the hop before it {lack}\n");
         assert!(shown.contains(&told), "{told}: {shown}");
     }

@@ -4,30 +4,11 @@ use proptest::prelude::*;
 
 use super::drawn::a_second_ahead_a_minute_later;
 use super::heard::with_words_and_claims;
-use super::world::{HOP1, HOP2, HOP3, Leg, read, read_by, secret, three_hops, view};
-use crate::report::Received;
+use super::world::{HOP1, HOP2, HOP3, Leg, read, read_by, secret, three_hops, unread, view};
 use crate::track::clean::is_hidden;
-use crate::track::{Event, Exchange, HopReport, Security, StepId, TrackingId};
-use crate::trail::assemble::assemble;
+use crate::track::{Event, Exchange, Security, StepId, TrackingId};
 use crate::trail::render::html::page;
 use crate::trail::{NotOurs, Trails, Why};
-
-/// Reports as a reader without a secret takes them, not even in normal form.
-fn unread(reports: Vec<HopReport>) -> Trails {
-    let received = reports.into_iter().map(|report| Received {
-        report: report.into(),
-        others: vec![],
-        auth: None,
-        canonical: String::new(),
-        from: None,
-        to: None,
-        trace: vec![],
-    });
-    Trails {
-        messages: assemble(received.collect(), None).0,
-        ..Trails::default()
-    }
-}
 
 /// Everything a stranger can choose says `text`.
 fn told_by_a_stranger(text: &str) -> Trails {

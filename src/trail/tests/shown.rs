@@ -481,6 +481,8 @@ fn the_documentation_shows_every_field() {
         Some(&secret()),
     )
     .not_ours;
+    let packed = ("new/1.gz".to_owned(), "compressed by gzip".to_owned());
+    trails.skipped.push(packed);
     let (mut shown, mut real) = (BTreeSet::new(), BTreeSet::new());
     fields(&serde_json::from_str(&example).unwrap(), "", &mut shown);
     let document = json::document(&trails, view().now_us);

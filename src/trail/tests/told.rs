@@ -445,38 +445,3 @@ fn the_clock_of_an_unconnected_report_is_not_the_measure() {
         assert_eq!(verdict::total(message).is_some(), hops == 3);
     }
 }
-
-/// Of several recipients a list names whom its verdict begins with: those that something is wrong with.
-#[test]
-fn a_list_names_the_worst_recipient_first() {
-    let mut reports = three_hops(&["bob@example.net", "carol@example.net", "dave@example.net"]);
-    reports[2].recipients[1].event = Event::Delayed;
-    reports[2].recipients[2].event = Event::Failed;
-    let trails = read(&reports);
-    let plain = |text: &str| anstream::adapter::strip_str(text).to_string();
-    let listed = plain(&terminal::list(&trails, &view()));
-    let (first, _) = listed.split_once('\n').unwrap();
-    assert!(first.contains("1 failed at mx3, "), "{listed}");
-    assert!(first.ends_with("  dave@example.net +2"), "{listed}");
-    let whole = plain(&terminal::line(&trails.messages[0], &view()));
-    let in_order = "  dave@example.net, carol@example.net, bob@example.net\n";
-    assert!(whole.ends_with(in_order), "{whole}");
-}
-
-/// Whoever failed at a hop failed there, whichever next hop would not have it.
-#[test]
-fn a_verdict_says_the_same_once() {
-    let names = ["a@example.net", "b@example.com", "c@example.net"];
-    let mut report = HOP1.report(1, None, &names.map(|name| (name, Event::Failed)));
-    report.recipients[1].remote_mta = Some("mx.example.com".into());
-    let told = |report: &crate::track::HopReport| {
-        let trails = read(std::slice::from_ref(report));
-        verdict::verdict(&trails.messages[0], &view(), true)
-    };
-    assert_eq!(told(&report), "3 failed at mx1");
-    for group in &mut report.recipients {
-        group.event = Event::Relayed;
-    }
-    let apart = "2 ending at mx2 (no reports), 1 ending at mx (no reports)";
-    assert_eq!(told(&report), apart);
-}

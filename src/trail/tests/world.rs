@@ -4,10 +4,11 @@ use std::fs;
 
 use jiff::tz::TimeZone;
 
-use crate::report::{Mailing, write};
+use crate::report::{Mailing, Received, write};
 use crate::track::{
     Event, Exchange, HopReport, RecipientStatus, Role, Secret, Stage, StepId, TrackingId,
 };
+use crate::trail::assemble::assemble;
 use crate::trail::render::View;
 use crate::trail::{Trails, load};
 
@@ -189,4 +190,21 @@ pub fn read_by(reports: &[HopReport], signer: Option<&Secret>, reader: Option<&S
 /// Reports of this user's own mail, read by this user.
 pub fn read(reports: &[HopReport]) -> Trails {
     read_by(reports, Some(&secret()), Some(&secret()))
+}
+
+/// Reports as a reader without a secret takes them, not even in normal form.
+pub fn unread(reports: Vec<HopReport>) -> Trails {
+    let received = reports.into_iter().map(|report| Received {
+        report: report.into(),
+        others: vec![],
+        auth: None,
+        canonical: String::new(),
+        from: None,
+        to: None,
+        trace: vec![],
+    });
+    Trails {
+        messages: assemble(received.collect(), None).0,
+        ..Trails::default()
+    }
 }

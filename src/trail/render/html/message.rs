@@ -23,7 +23,7 @@ pub fn article(n: usize, message: &Message, view: &View) -> Markup {
             h2 id=(title) { (outcome_sign(message.outcome())) (headline(message, view)) }
             (facts(message, view))
             (recipients(message, view))
-            @if let Some(picture) = picture(message) { (figure(&id, &picture, message, view)) }
+            @if let Some(picture) = picture(message, view.now_us) { (figure(&id, &picture, message, view)) }
             (spent::table(message, view))
             (hops(message, view))
         }

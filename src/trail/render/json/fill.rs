@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use super::{
     BoundsJson, ClaimJson, ClockJson, Counts, CustodyJson, Document, ElsewhereJson, ExchangeJson,
     FateJson, HopJson, JumpJson, MessageJson, NotOursJson, OddClockJson, OriginJson, PartJson,
-    RecipientJson, SCHEMA, StepJson, TlsJson, WayJson, WordJson,
+    RecipientJson, SCHEMA, SkippedJson, StepJson, TlsJson, WayJson, WordJson,
 };
 use crate::report::{Origin, Trace};
 use crate::track::clean::is_hidden;
@@ -40,6 +40,7 @@ pub fn document(trails: &Trails, now_us: i64) -> String {
         },
         messages: trails.messages.iter().map(|m| message(m, &view)).collect(),
         not_ours: trails.not_ours.iter().map(not_ours).collect(),
+        skipped: skipped(&trails.skipped),
     };
     // Strings, numbers and lists always make JSON.
     let text = serde_json::to_string_pretty(&document).unwrap_or_default();
@@ -71,6 +72,14 @@ pub fn not_ours(report: &NotOurs) -> NotOursJson<'_> {
         from: report.from.as_deref(),
         why: report.why,
     }
+}
+
+/// What was not read, and why.
+pub fn skipped(places: &[(String, String)]) -> Vec<SkippedJson<'_>> {
+    let places = places.iter();
+    places
+        .map(|(place, why)| SkippedJson { place, why })
+        .collect()
 }
 
 /// A message, in the words of the view.

@@ -4,6 +4,7 @@
 //! ```json
 //! {"schema":"hoptrail.line/1","type":"message","id":"7f3a91c2@mail.example.org","outcome":"delivered"}
 //! {"schema":"hoptrail.line/1","type":"not-ours","id":"7f3a91c2@mail.example.org","host":"mx.example.info","from":null}
+//! {"schema":"hoptrail.line/1","type":"skipped","place":"/home/alice/Maildir/new/1764.M1P2.mx.gz","why":"compressed by gzip"}
 //! ```
 //!
 //! The `type` says what a line is about; whoever meets one he does not know passes over it:
@@ -12,14 +13,15 @@
 //!   shown here; they mean the same. The oldest comes first.
 //! - `not-ours`: all fields of an element of `not_ours` there: a report that proves to be about no mail of
 //!   this user.
+//! - `skipped`: all fields of an element of `skipped` there: what was not read or not understood. Comes last.
 //!
 //! Within version 1 fields, words and types are only added.
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::fill::{escaped, message, not_ours};
-use super::{MessageJson, NotOursJson};
+use super::fill::{escaped, message, not_ours, skipped};
+use super::{MessageJson, NotOursJson, SkippedJson};
 use crate::trail::render::View;
 use crate::trail::{Message, NotOurs};
 
@@ -41,6 +43,7 @@ struct Line<'a> {
 enum About<'a> {
     Message(Box<MessageJson<'a>>),
     NotOurs(NotOursJson<'a>),
+    Skipped(SkippedJson<'a>),
 }
 
 /// A line for each message.
@@ -56,9 +59,15 @@ pub fn lines(messages: &[Message], now_us: i64) -> String {
     about.map(line).collect()
 }
 
-/// A line for each report set apart; they come last.
+/// A line for each report set apart; they come behind the messages.
 pub fn lines_apart(reports: &[NotOurs]) -> String {
     let about = reports.iter().map(|n| About::NotOurs(not_ours(n)));
+    about.map(line).collect()
+}
+
+/// A line for each place that was skipped; they come last.
+pub fn lines_skipped(places: &[(String, String)]) -> String {
+    let about = skipped(places).into_iter().map(About::Skipped);
     about.map(line).collect()
 }
 

@@ -41,11 +41,12 @@
 //!     "attempt_p99_us": 9300,
 //!     "times_unsure": null,
 //!     "refused": 0
-//!   }]
+//!   }],
+//!   "skipped": [{ "place": "/home/alice/Maildir/new/1764.M1P2.mx.gz", "why": "compressed by gzip" }]
 //! }
 //! ```
 //!
-//! With `--compare` there are `changes` instead of `rows`; [`ChangeRow`] says what they hold.
+//! `skipped` is that of `hoptrail.timeline/1`. With `--compare` there are `changes` instead of `rows`; [`ChangeRow`] says what they hold.
 //!
 //! CSV has the names of a row's fields in its first line, then the same rows; what is `null` is empty. A text that a
 //! spreadsheet would take for a formula has an apostrophe in front there.
@@ -59,7 +60,7 @@
 use serde::Serialize;
 
 use crate::trail::render::format::{plain, rfc3339};
-use crate::trail::render::json::escaped;
+use crate::trail::render::json::{SkippedJson, escaped, skipped};
 use crate::trail::stats::{Change, Key, News, Stats, Table, Tally};
 
 /// The name and version of the schema.
@@ -67,7 +68,7 @@ pub const SCHEMA: &str = "hoptrail.stats/1";
 
 /// The document.
 #[derive(Debug, Serialize)]
-pub struct Document {
+pub struct Document<'a> {
     /// [`SCHEMA`].
     pub schema: &'static str,
     /// The time zone of the days.
@@ -82,6 +83,8 @@ pub struct Document {
     pub left_out: usize,
     /// The figures.
     pub rows: Vec<Row>,
+    /// What was not read or not understood: the figures are without it.
+    pub skipped: Vec<SkippedJson<'a>>,
 }
 
 /// A line of figures.
@@ -201,8 +204,8 @@ fn row(key: Key, tally: Tally, all_reports: u64) -> Row {
     }
 }
 
-/// The document, indented, with a final newline. `left_out` reports did not count.
-pub fn json(stats: Stats, left_out: usize) -> String {
+/// The document, indented, with a final newline. `left_out` reports did not count, and these `places` were not read.
+pub fn json(stats: Stats, left_out: usize, places: &[(String, String)]) -> String {
     let sent = stats.sent_us;
     let document = Document {
         schema: SCHEMA,
@@ -212,6 +215,7 @@ pub fn json(stats: Stats, left_out: usize) -> String {
         unproved: stats.unproved,
         left_out,
         rows: rows(stats),
+        skipped: skipped(places),
     };
     // Strings, numbers and lists always make JSON.
     let text = serde_json::to_string_pretty(&document).unwrap_or_default();
@@ -240,11 +244,13 @@ fn table(rows: impl Iterator<Item = impl Serialize>) -> String {
 
 /// What changed between two periods.
 #[derive(Debug, Serialize)]
-pub struct Changes {
+pub struct Changes<'a> {
     /// [`SCHEMA`].
     pub schema: &'static str,
     /// Of what.
     pub changes: Vec<ChangeRow>,
+    /// What was not read or not understood.
+    pub skipped: Vec<SkippedJson<'a>>,
 }
 
 /// A change.
@@ -289,10 +295,11 @@ fn change(news: &News) -> ChangeRow {
 }
 
 /// The changes as a document.
-pub fn changes_json(news: &[News]) -> String {
+pub fn changes_json(news: &[News], places: &[(String, String)]) -> String {
     let document = Changes {
         schema: SCHEMA,
         changes: news.iter().map(change).collect(),
+        skipped: skipped(places),
     };
     let text = serde_json::to_string_pretty(&document).unwrap_or_default();
     escaped(&text) + "\n"

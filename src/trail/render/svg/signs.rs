@@ -2,9 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::super::picture::{End, Lane, Picture, Placed};
+use super::super::picture::{End, Lane, Picture, Placed, Track};
+use super::super::words::NEVER_CAME;
 use super::axis::Scale;
 use super::{ANSWERS, put_off, shows_answers};
+use crate::trail::custody::Silence;
 
 /// A sign by its name, centred at a place.
 pub fn sign(name: &str, x: &str, y: usize) -> Markup {
@@ -33,6 +35,11 @@ pub fn legend(picture: &Picture) -> Markup {
     };
     let ends = |end| tracks().any(|(_, track)| track.end == end);
     let placed = |how| tracks().any(|(lane, _)| lane.placed == how);
+    let aside = [Silence::LeftOut, Silence::Unproved].map(End::Unheard);
+    let is_aside = |(lane, track): (&Lane, &Track)| {
+        aside.contains(&track.end) || lane.lack.is_some_and(|lack| lack != NEVER_CAME)
+    };
+    let counts = !tracks().any(is_aside);
     let scale = Scale::new(picture);
     let unsure = |lane: &Lane| matches!(lane.placed, Placed::Within(us) if scale.shows(us));
     let entries: [(bool, Markup, &str); 13] = [
@@ -75,14 +82,22 @@ pub fn legend(picture: &Picture) -> Markup {
             "on the wire",
         ),
         (
-            ends(End::Silent) || ends(End::SilentOnThis) || ends(End::Stays),
+            tracks().any(|(_, track)| track.end.is_dark()),
             html! { line.dark x1="0" y1="10" x2="24" y2="10" {} },
-            "nothing heard since",
+            if counts {
+                "nothing heard since"
+            } else {
+                "nothing that counts heard since"
+            },
         ),
         (
             placed(Placed::NoReport),
             sign("missing", "12", 10),
-            "sent no report",
+            if counts {
+                "sent no report"
+            } else {
+                "no report that counts"
+            },
         ),
         (
             ends(End::Delivered),
