@@ -52,15 +52,19 @@ impl Evidence {
         secret: Option<&Secret>,
         server: Server,
     ) -> anyhow::Result<Self> {
-        let of_messages = trails.messages.iter().flat_map(Message::ids).cloned();
-        let ids = of_messages.chain(trails.not_ours.iter().map(|n| n.id.clone()));
+        // What an unproved one names is told by the reports on that.
+        let others = trails.messages.iter().flat_map(|m| &m.names);
+        let of_messages = trails.messages.iter().flat_map(Message::ids).chain(others);
+        let ids = of_messages
+            .cloned()
+            .chain(trails.not_ours.iter().map(|n| n.id.clone()));
         let words: Vec<&Word> = trails.messages.iter().flat_map(|m| &m.words).collect();
         let joined = |notice: &Notice| words.iter().any(|word| word.is_of(notice));
         let ids: BTreeSet<TrackingId> = ids.collect();
         let proved = trails
             .messages
             .iter()
-            .filter(|m| m.truth == Truth::Verified);
+            .filter(|m| m.truth == Truth::Verified || !m.names.is_empty());
         let own: BTreeSet<_> = proved.map(|m| (&m.message_id, m.sent_ms)).collect();
         // One that was keyed and bears another id now was altered.
         let was_keyed = |one: &Received| {

@@ -26,6 +26,8 @@ pub enum Silence {
     LeftOut,
     /// A report in its name is not proved, so nobody can say that it told nothing.
     Unproved,
+    /// Nothing here is proved, and it names a message of which other reports are: what that hop told stands there.
+    ToldElsewhere,
 }
 
 /// The last known holder of a message for a recipient.
@@ -92,6 +94,7 @@ pub fn custody<'a>(
         State::Relayed => (recipient.at_us, Some(Silence::NotEquipped)),
         State::OnItsWay | State::Accepted => {
             let silence = match recipient.state {
+                _ if !message.names.is_empty() => Silence::ToldElsewhere,
                 _ if message.leaves_out(host) => Silence::LeftOut,
                 _ if message.has_unproved(host) => Silence::Unproved,
                 // Mostly it tells that since it does not see the message leave: no more is to be expected of it.

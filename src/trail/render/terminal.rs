@@ -189,7 +189,7 @@ pub fn message(message: &Message, view: &View) -> String {
 /// The verdict as a sentence begins.
 pub fn headline(message: &Message, view: &View) -> String {
     let mut verdict = verdict(message, view, false);
-    if message.truth == Truth::Unproved {
+    if message.truth == Truth::Unproved && message.names.is_empty() {
         verdict.insert_str(0, "unproved: ");
     }
     // The name of a host stays as it is.
@@ -233,7 +233,7 @@ fn header(out: &mut String, message: &Message, view: &View) {
             }
         }
     };
-    rows("proof", vec![trust::solicited(message).to_owned()]);
+    rows("proof", vec![trust::solicited(message).into_owned()]);
     rows("", trust::set_aside(message));
     rows("origin", trust::origins(message));
     rows("chain", trust::agreements(message, view));

@@ -18,10 +18,16 @@ pub const SHOWN: usize = 10;
 pub const WRONG: char = '✗';
 
 /// Whether the reports are about mail of this user.
-pub fn solicited(message: &Message) -> &'static str {
-    match message.truth {
-        Truth::Verified => "✓ every report below carries the key of your message",
-        _ => "? none: nothing shows that these reports are about mail you sent",
+pub fn solicited(message: &Message) -> Cow<'static, str> {
+    const NONE: &str = "? none: nothing shows that these reports are about mail you sent";
+    match (message.truth, message.names.first()) {
+        (Truth::Verified, _) => "✓ every report below carries the key of your message".into(),
+        (_, None) => NONE.into(),
+        (_, Some(id)) => {
+            let id = plain(id.as_str());
+            format!("{NONE}; they name the message of trail id {id}, of which others are proved")
+                .into()
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod ids;
 mod indexed;
 mod lines;
 mod listed;
+mod named;
 mod odd;
 mod paged;
 mod refused;
