@@ -92,7 +92,7 @@ pub fn spent(message: &Message) -> Vec<Leg> {
             let best = step
                 .recipients
                 .iter()
-                .max_by_key(|g| (g.event.is_final(), g.event));
+                .max_by_key(|g| (!step.is_of_earlier(g), g.event.is_final(), g.event));
             legs.extend(
                 best.filter(|g| !waits(stay, step, g))
                     .map(|g| leg(message, n, step, g)),
@@ -137,20 +137,32 @@ pub fn awaited_us(parts: &[Part]) -> i64 {
     awaited.fold(0, i64::saturating_add)
 }
 
-/// Whether a later step of the same stay goes on where this one left a recipient: put off, or refused and tried again.
+/// Whether a later attempt of the same stay goes on where this one left a recipient: put off, or refused and tried again.
 fn waits(stay: &Stay, step: &HopReport, group: &RecipientStatus) -> bool {
     let failed = group.event == Event::Failed;
-    let later = |other: &HopReport| {
-        let fate = about(other, group);
-        let end_us = |step: &HopReport, group| step.ended_us(group).unwrap_or(step.arrived_us());
-        other.step != step.step
-            && other.arrived_us() == step.arrived_us()
-            && fate.is_some_and(|fate| {
-                let (then_us, now_us) = (end_us(other, fate), end_us(step, group));
-                then_us > now_us || then_us == now_us && !failed
-            })
+    let end_us = |step: &HopReport, group| step.ended_us(group).unwrap_or(step.arrived_us());
+    let now_us = end_us(step, group);
+    let later = |(other, fate): (&HopReport, _)| {
+        let then_us = end_us(other, fate);
+        let is_other = other.step != step.step || step.is_of_earlier(group);
+        is_other && (then_us > now_us || then_us == now_us && !failed && other.step != step.step)
     };
-    (failed || !group.event.is_final()) && stay.steps.iter().any(later)
+    (failed || !group.event.is_final()) && told_with(stay, step, group).any(later)
+}
+
+/// What the steps of a stay that go back to the same arrival tell of a recipient.
+fn told_with<'a>(
+    stay: &'a Stay,
+    step: &HopReport,
+    group: &RecipientStatus,
+) -> impl Iterator<Item = (&'a HopReport, &'a RecipientStatus)> {
+    let arrived_us = step.arrived_us();
+    let with = stay
+        .steps
+        .iter()
+        .filter(move |s| s.arrived_us() == arrived_us);
+    let groups = with.flat_map(|s| s.recipients.iter().map(move |g| (s, g)));
+    groups.filter(move |(_, g)| is_same(&g.original, &group.original))
 }
 
 /// What a hop did for a recipient, and when that began and was over, µs of its clock.
@@ -214,23 +226,14 @@ fn attempts<'a>(
     };
     let last_one = attempt(last, group);
     let end_us = last_one.as_ref().map_or(i64::MIN, |a| a.to_us);
-    let earlier = stay
-        .steps
-        .iter()
-        .filter(|s| s.step != last.step && s.arrived_us() == last.arrived_us());
-    let earlier = earlier.filter_map(|s| Some((s, about(s, group)?)));
+    let earlier = told_with(stay, last, group);
+    let earlier = earlier.filter(|(s, g)| s.step != last.step || s.is_of_earlier(g));
     let put_off = earlier.filter(|(_, g)| matches!(g.event, Event::Delayed | Event::Failed));
     let mut attempts: Vec<_> = put_off.filter_map(|(s, g)| attempt(s, g)).collect();
     attempts.retain(|a| a.to_us <= end_us);
     attempts.sort_by_key(|a| a.to_us);
     attempts.extend(last_one);
     attempts
-}
-
-/// The group of a step about the same recipient.
-fn about<'a>(step: &'a HopReport, group: &RecipientStatus) -> Option<&'a RecipientStatus> {
-    let mut groups = step.recipients.iter();
-    groups.find(|g| is_same(&g.original, &group.original))
 }
 
 /// Whether the next hop says that it puts off whom it does not know; there is no code for it.

@@ -4,7 +4,7 @@
 use compact_str::CompactString;
 
 use super::clock::Bounds;
-use super::{Message, Recipient, Stay, spent};
+use super::{Message, Recipient, State, Stay, spent};
 use crate::track::address::is_same;
 use crate::track::{Event, HopReport, RecipientStatus};
 
@@ -125,7 +125,21 @@ fn handover<'a>(stay: &'a Stay, recipient: &Recipient) -> Option<&'a HopReport> 
     stay.steps.iter().find(handed)
 }
 
+/// What a step tells of a recipient: where it tells more than once of it, what counts at the end of its way, and before that
+/// the last time it was handed on.
 fn group<'a>(step: &'a HopReport, recipient: &Recipient) -> Option<&'a RecipientStatus> {
+    let is_end = step.step == recipient.step;
+    let counts = |g: &RecipientStatus| {
+        let is_told = State::of(g.event) == recipient.state;
+        let is_last = is_told && step.ended_us(g) == Some(recipient.at_us);
+        is_last || !is_end && g.event == Event::Transferred
+    };
     let is = |g: &&RecipientStatus| is_same(&g.original, &recipient.address);
-    step.recipients.iter().find(is)
+    let of_him = || step.recipients.iter().filter(is);
+    let counting = if is_end {
+        of_him().find(|g| counts(g))
+    } else {
+        of_him().rev().find(|g| counts(g))
+    };
+    counting.or_else(|| of_him().next())
 }

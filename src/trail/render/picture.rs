@@ -365,7 +365,13 @@ fn tracks(message: &Message, n: usize, stay: &Stay) -> Vec<Track> {
                 stories.push(Vec::new());
             }
             if let Some(story) = stories.get_mut(place) {
-                story.push((step, group));
+                // What it tells of an earlier attempt goes before the rest of the step.
+                let before = story.iter().rposition(|(s, _)| s.step != step.step);
+                let place = match before {
+                    before if step.is_of_earlier(group) => before.map_or(0, |n| n + 1),
+                    _ => story.len(),
+                };
+                story.insert(place, (step, group));
             }
         }
     }
