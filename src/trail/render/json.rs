@@ -354,9 +354,9 @@ pub struct HopJson<'a> {
     /// No report came from here; another one refers to it.
     pub missing: bool,
     /// Whether what it tells fits what the others tell: `agrees`; `unlinked`, the report of the hop before never came;
-    /// `apart`, nobody is known to have handed it on to there; `clocks`, no offset fits all stamps; `backwards`, by its
-    /// own clock; `not-handed-over`, says the hop before; `contradicted`, says another report of the same step or
-    /// recipient.
+    /// `other-host`, the hop before names another host and queue id; `apart`, nobody is known to have handed it on to
+    /// there; `clocks`, no offset fits all stamps; `backwards`, by its own clock; `not-handed-over`, says the hop before;
+    /// `contradicted`, says another report of the same step or recipient.
     pub agreement: Agreement,
     /// What Received fields claim of it, or of who had the message just before it.
     pub claims: Vec<ClaimJson<'a>>,

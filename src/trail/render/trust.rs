@@ -117,6 +117,9 @@ pub fn agreements(message: &Message, view: &View) -> Vec<String> {
             Agreement::Agrees => return None,
             Agreement::Clocks => format!("{WRONG} {}", words::was_set(message, stay)).into(),
             Agreement::Unlinked => unlinked(stay).into(),
+            Agreement::OtherHost => {
+                "? the hop before it names another host, and another queue id there".into()
+            }
             Agreement::Apart => "? nobody is known to have handed it on to there".into(),
             Agreement::Backwards => "✗ by its own clock, something was over before it began".into(),
             Agreement::NotHandedOver => "✗ the hop before it says that it handed nothing on".into(),
