@@ -60,6 +60,15 @@ pub enum Placed {
     Set,
     /// Nothing came from here.
     NoReport,
+    /// A report of here is left out or not proved, or one may be.
+    NotCounted,
+}
+
+impl Placed {
+    /// No report tells what was here.
+    pub fn is_untold(self) -> bool {
+        matches!(self, Self::NoReport | Self::NotCounted)
+    }
 }
 
 /// What happened in a lane to recipients who fared alike.
@@ -239,8 +248,11 @@ impl Drawing<'_> {
         self.unknown(Some(stay.hop), stay.host.clone(), before, at_us, End::Left);
     }
 
-    /// The hops behind a stay that nothing is known of: a lane for each name.
+    /// The hops behind a stay that nothing is known of: a lane for each name. Of what names a proved message that one tells.
     fn beyond(&mut self, n: usize) {
+        if !self.message.names.is_empty() {
+            return;
+        }
         let mut ghosts: Vec<(End, Option<&CompactString>, Option<Left>)> = Vec::new();
         for recipient in self.message.recipients.iter().filter(|r| r.stay == n) {
             let end = match recipient.state {
@@ -271,6 +283,13 @@ impl Drawing<'_> {
         end: End,
     ) {
         self.leg(before, (self.lanes.len(), 0), at_us);
+        let host = name.as_deref();
+        let is_there = self.message.leaves_out(host) || self.message.has_unproved(host);
+        let placed = if is_there && end != End::Mute {
+            Placed::NotCounted
+        } else {
+            Placed::NoReport
+        };
         let track = Track {
             from_us: at_us,
             to_us: at_us,
@@ -280,7 +299,7 @@ impl Drawing<'_> {
         self.lanes.push(Lane {
             hop,
             name,
-            placed: Placed::NoReport,
+            placed,
             whose: None,
             tracks: vec![track],
             left_out: 0,

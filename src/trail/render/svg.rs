@@ -167,6 +167,7 @@ fn whom(names: &[CompactString], chars_max: usize) -> String {
 fn told(lane: &Lane, track: &Track) -> String {
     let took = duration(track.lasted_us());
     match (lane.placed, track.end) {
+        (Placed::NotCounted, _) => "no report that counts".to_owned(),
         (_, End::Silent) => "no report yet".to_owned(),
         (_, End::SilentOnThis) => "no report on this recipient".to_owned(),
         (_, End::Mute) => NOT_ASKED.to_owned(),
@@ -189,6 +190,7 @@ fn told_short(lane: &Lane, track: &Track) -> String {
     match (lane.placed, track.end) {
         (Placed::NoReport, End::Mute) => "no reports".to_owned(),
         (Placed::NoReport, _) => "no report".to_owned(),
+        (Placed::NotCounted, _) => "not proved".to_owned(),
         (_, End::Waits) => "waiting".to_owned(),
         (_, End::Stays) => "nothing since".to_owned(),
         (_, End::Looped) => "in a ring".to_owned(),
@@ -206,7 +208,7 @@ fn bar(lane: &Lane, track: &Track, y: usize, scale: &Scale) -> Markup {
     let waited_us = (track.end != End::Waits).then_some(track.to_us);
     let x = scale.x(track.from_us);
     html! {
-        @if lane.placed != Placed::NoReport {
+        @if !lane.placed.is_untold() {
             rect.inside.unsure[matches!(lane.placed, Placed::NotBefore | Placed::Set)] x=(x) y=(y)
                 width=(scale.width(track.from_us, inside_us)) height=(BAR) rx="2" {
                 @if lane.placed != Placed::Set {
@@ -275,7 +277,7 @@ fn sign_of(lane: &Lane, track: &Track) -> Option<&'static str> {
         (_, End::Failed) => Some("failed"),
         (_, End::Expanded) => Some("expanded"),
         (_, End::Looped) => Some("looped"),
-        (Placed::NoReport, _) => Some("missing"),
+        (placed, _) if placed.is_untold() => Some("missing"),
         _ => None,
     }
 }

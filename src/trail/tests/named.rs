@@ -8,7 +8,7 @@ use crate::report::Keys;
 use crate::track::{HopReport, Secret, StepId, TrackingId};
 use crate::trail::custody::{Silence, custody};
 use crate::trail::examine::examine;
-use crate::trail::render::{json, terminal};
+use crate::trail::render::{html, json, terminal};
 use crate::trail::stats::LeftOut;
 use crate::trail::verify::{Known, Proof};
 use crate::trail::{Counts, Message, Outcome, Trails, Truth};
@@ -135,6 +135,30 @@ fn a_hop_of_another_name_is_known_by_its_queue_id_or_by_who_handed_it_on() {
     }
     let (silence, shown, _) = with(mail(&by_nothing, None));
     assert_eq!(silence, Some(Silence::Silent), "{shown}");
+}
+
+/// The picture draws a hop whose report is there as no silent one, and none at all where another message tells of it.
+#[test]
+fn the_picture_blames_no_hop_of_which_a_report_is_there() {
+    let own = secret();
+    let [first, second, last] = split().try_into().unwrap();
+    let (one, two) = (mail(&first, Some(&own)), mail(&second, Some(&own)));
+    let unkeyed = |report| mail(report, None);
+    let page = |mails: &[Vec<u8>]| html::page(&trails_of(mails), &view());
+    let silent = page(&[one.clone(), two.clone()]);
+    assert!(silent.contains(">no report yet<"), "{silent}");
+    for mails in [
+        [one.clone(), two, unkeyed(&last)],
+        [one, unkeyed(&second), mail(&last, Some(&own))],
+    ] {
+        let page = page(&mails);
+        assert!(page.contains(">no report that counts<"), "{page}");
+        for blame in ["no report yet", "no report came<", "sent no report<"] {
+            assert!(!page.contains(blame), "{blame}: {page}");
+        }
+    }
+    let page = page(&half_proved());
+    assert!(!page.contains("no report yet"), "{page}");
 }
 
 /// As anybody's mail beside one's own.

@@ -35,7 +35,7 @@ pub fn legend(picture: &Picture) -> Markup {
     let placed = |how| tracks().any(|(lane, _)| lane.placed == how);
     let scale = Scale::new(picture);
     let unsure = |lane: &Lane| matches!(lane.placed, Placed::Within(us) if scale.shows(us));
-    let entries: [(bool, Markup, &str); 13] = [
+    let entries: [(bool, Markup, &str); 14] = [
         (
             true,
             html! { rect.inside x="0" y="4" width="24" height="12" rx="2" {} },
@@ -83,6 +83,11 @@ pub fn legend(picture: &Picture) -> Markup {
             placed(Placed::NoReport),
             sign("missing", "12", 10),
             "sent no report",
+        ),
+        (
+            placed(Placed::NotCounted),
+            sign("missing", "12", 10),
+            "sent no report that counts",
         ),
         (
             ends(End::Delivered),
