@@ -303,6 +303,24 @@ fn what_names_a_message_without_its_key_is_no_other_message() {
         assert!(found.contains(words), "{words}: {found}");
     }
     assert!(found.contains("the verdict in it is what"), "{found}");
+
+    // Nor is it in an archive of the message that it names, which still tells of it.
+    let archive = reported.mailbox.path().join("own.tar");
+    let bundle = [
+        "--bundle".to_owned(),
+        archive.display().to_string(),
+        at(names.address()),
+    ];
+    let told = reported.timeline(&bundle);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let (code, found) = verify(&archive, &[]);
+    assert_eq!(code, Some(0), "{found}");
+    for text in [told, found] {
+        assert!(
+            text.contains("? a report in the name of mx1.test is not proved"),
+            "{text}"
+        );
+    }
 }
 
 /// What a mail program says of a message that was shown.
