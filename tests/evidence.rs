@@ -258,6 +258,71 @@ fn a_report_whose_subject_was_marked_is_heard_and_said_to_be_of_unknown_origin()
     );
 }
 
+/// A copy of the report without its key, under an id that its message does not bear: views, figures and archive tell the same
+/// of it, and none takes it for another message.
+#[test]
+fn what_names_a_message_without_its_key_is_no_other_message() {
+    let reported = Reported::new();
+    let names = reported.name_server();
+    let new = reported.mailbox.path().join("new");
+    let mail = fs::read_dir(&new).expect("a directory").next();
+    let mail = mail.expect("a report").expect("its name").path();
+    let text = fs::read_to_string(&mail).expect("its text");
+    // Nor is it signed, as a forger's is not.
+    let begin = text.find("From: ").expect("behind the signature");
+    let kept = |line: &&str| !line.starts_with("X-Hoptrail-Auth");
+    let unkeyed = text[begin..].split_inclusive('\n').filter(kept);
+    let unkeyed = unkeyed.map(|line| match line.strip_prefix("Original-Envelope-Id:") {
+        Some(_) => "Original-Envelope-Id: f0f0f0f0f0\r\n",
+        None => line,
+    });
+    fs::write(new.join("unkeyed"), unkeyed.collect::<String>()).expect("a mail");
+
+    let maildir = reported.mailbox.path().display().to_string();
+    let figures = ["stats", &maildir, "--unproved"];
+    let all = said(&reported.user.run(&figures, b""));
+    assert!(
+        all.starts_with("1 message to 1 recipient, 1 report"),
+        "{all}"
+    );
+    assert!(
+        all.contains("? 1 report left out: not proved, and on messages of which"),
+        "{all}"
+    );
+
+    let (archive, bundle) = reported.bundle(&names);
+    let asked = ["timeline".to_owned(), maildir, "f0f0".to_owned()];
+    let told = reported.user.run(&[&asked[..], &bundle].concat(), b"");
+    assert_eq!(told.status.code(), Some(1), "it settles nothing");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.starts_with("Unproved word on "), "{told}");
+    assert!(!told.contains("✓ every report below"), "{told}");
+    let (code, found) = verify(&archive, &[]);
+    assert_eq!(code, Some(1), "{found}");
+    for words in ["Unproved word on ", "✓ every report below"] {
+        assert!(found.contains(words), "{words}: {found}");
+    }
+    assert!(found.contains("the verdict in it is what"), "{found}");
+
+    // Nor is it in an archive of the message that it names, which still tells of it.
+    let archive = reported.mailbox.path().join("own.tar");
+    let bundle = [
+        "--bundle".to_owned(),
+        archive.display().to_string(),
+        at(names.address()),
+    ];
+    let told = reported.timeline(&bundle);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let (code, found) = verify(&archive, &[]);
+    assert_eq!(code, Some(0), "{found}");
+    for text in [told, found] {
+        assert!(
+            text.contains("? a report in the name of mx1.test is not proved"),
+            "{text}"
+        );
+    }
+}
+
 /// What a mail program says of a message that was shown.
 fn receipt(message_id: &str, minute: u32) -> String {
     format!(

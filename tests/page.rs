@@ -493,6 +493,7 @@ fn markup_of_strangers_does_nothing_in_a_browser() {
         why: Why::WrongProof,
         id: TrackingId::new("id").expect("an id"),
         host: text.to_owned(),
+        known_as: None,
         from: Some(text.to_owned()),
     });
     write_page(&page, &HOSTILE, not_ours.to_vec());

@@ -21,7 +21,7 @@ use crate::observe::log;
 use crate::report::notice::Notice;
 use crate::report::{Keys, Received, Record};
 use crate::track::{Secret, TrackingId};
-use crate::trail::bundle::{self, ABOUT, Bundle, Contents, MADE_BY, ProofText, SCHEMA};
+use crate::trail::bundle::{self, ABOUT, Bundle, Contents, MADE_BY, ProofText, SCHEMA, Unproved};
 use crate::trail::examine::{collect, examine, keys_wanted, leave_out_forged, misfits};
 use crate::trail::message::{Message, Word};
 use crate::trail::render::evidence;
@@ -43,6 +43,7 @@ pub type Server = Option<SocketAddr>;
 pub struct Evidence {
     mails: BTreeSet<Vec<u8>>,
     keys: Keys,
+    unproved: Vec<Unproved>,
 }
 
 impl Evidence {
@@ -53,16 +54,22 @@ impl Evidence {
         secret: Option<&Secret>,
         server: Server,
     ) -> anyhow::Result<Self> {
-        let of_messages = trails.messages.iter().flat_map(Message::ids).cloned();
-        let ids = of_messages.chain(trails.not_ours.iter().map(|n| n.id.clone()));
+        // What an unproved one names is told by the reports on that.
+        let others = trails.messages.iter().flat_map(|m| &m.names);
+        let of_messages = trails.messages.iter().flat_map(Message::ids).chain(others);
+        let ids = of_messages
+            .cloned()
+            .chain(trails.not_ours.iter().map(|n| n.id.clone()));
         let words: Vec<&Word> = trails.messages.iter().flat_map(|m| &m.words).collect();
         let joined = |notice: &Notice| words.iter().any(|word| word.is_of(notice));
         let ids: BTreeSet<TrackingId> = ids.collect();
-        let proved = trails
-            .messages
-            .iter()
-            .filter(|m| m.truth == Truth::Verified);
-        let own: BTreeSet<_> = proved.map(|m| (&m.message_id, m.sent_ms)).collect();
+        let proved = || {
+            let messages = trails.messages.iter();
+            messages.filter(|m| m.truth == Truth::Verified)
+        };
+        let naming = trails.messages.iter().filter(|m| !m.names.is_empty());
+        let own = proved().chain(naming);
+        let own: BTreeSet<_> = own.map(|m| (&m.message_id, m.sent_ms)).collect();
         // One that was keyed and bears another id now was altered.
         let was_keyed = |one: &Received| {
             one.auth.is_some() && own.contains(&(&one.report.message_id, one.report.sent_ms))
@@ -71,7 +78,12 @@ impl Evidence {
         let mails = collect(sources, is_on, joined)?;
         let names = keys_wanted(mails.iter().map(Vec::as_slice), secret.into());
         let keys = look_up(names, server)?;
-        Ok(Self { mails, keys })
+        let unproved = proved().filter_map(Unproved::of).collect();
+        Ok(Self {
+            mails,
+            keys,
+            unproved,
+        })
     }
 
     /// What the mails tell, judged.
@@ -123,6 +135,7 @@ impl Evidence {
             misfits: misfits(self.mails.iter().map(Vec::as_slice), &self.keys),
             keys: self.keys,
             left_out: forged,
+            unproved: self.unproved,
         };
         let trails = contents.with_left_out(trails);
         Bundle {

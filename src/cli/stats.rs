@@ -71,7 +71,8 @@ struct Period {
 impl Period {
     fn take(&mut self, trails: &Trails) {
         for message in &trails.messages {
-            let counts = message.truth != Truth::Unproved;
+            // Nor does what nothing proves beside proved reports on the same message, under whatever id.
+            let counts = message.truth != Truth::Unproved && message.names.is_empty();
             let sent_us = message.sent_or_arrived_us();
             if counts && (self.from_us..self.until_us).contains(&sent_us) {
                 self.stats.add(message);

@@ -202,13 +202,21 @@ fn judge(
     }
     let before = std::mem::replace(&mut trails.messages, judged.messages);
     trails.not_ours = judged.not_ours;
+    // Of a message that an unproved one names the mails were looked at as well.
+    let named: Vec<&TrackingId> = before.iter().flat_map(|m| &m.names).collect();
+    let is_asked = |message: &Message| before.iter().any(|m| m.id == message.id);
+    trails
+        .messages
+        .retain(|m| !named.contains(&&m.id) || is_asked(m));
     // Of the reports that name a message under another id without proof no mail was looked at again.
     for message in &mut trails.messages {
         let mut same = before
             .iter()
             .filter(|m| m.id == message.id && m.truth == message.truth);
-        let hosts = same.next().map(|m| m.unproved_hosts.clone());
-        message.unproved_hosts.extend(hosts.unwrap_or_default());
+        if let Some(before) = same.next() {
+            message.unproved_hosts.extend(before.unproved_hosts.clone());
+            message.unproved_next.extend(before.unproved_next.clone());
+        }
     }
     Ok(())
 }

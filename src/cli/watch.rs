@@ -381,6 +381,7 @@ fn fingerprint(message: &Message) -> u64 {
     let mut hasher = DefaultHasher::new();
     let steps = message.stays.iter().map(|stay| stay.steps.len());
     let others = (message.unproved, &message.left_out, &message.unproved_hosts);
+    let others = (others, &message.unproved_next, &message.names);
     (steps.sum::<usize>(), others).hash(&mut hasher);
     format!("{:?}", message.recipients).hash(&mut hasher);
     hasher.finish()

@@ -13,8 +13,9 @@ use hashbrown::HashSet;
 use super::forest::Forest;
 use super::ghosts;
 use super::message::{Message, Truth, last_us};
+use super::ties::Ties;
 use super::verify::{Judged, Known, contradicted};
-use super::{NotOurs, Why, pairs, starts, state};
+use super::{NotOurs, Why, named, pairs, starts, state};
 use crate::report::{Origin, Received, Trace};
 use crate::track::{HopReport, Role, Secret, StepId, TrackingId};
 
@@ -62,23 +63,38 @@ pub fn put_together<'a>(
     let is_apart = |(one, origin): &mut _| why_apart(one, origin, &vouched).is_some();
     let apart: Vec<(Judged, Origin)> = judged.extract_if(.., is_apart).collect();
     let groups = grouped(judged);
-    let set_apart = |(mut one, origin): (Judged, Origin)| {
-        let why = why_apart(&one, &origin, &vouched)?;
-        // The message is this user's: others proved it.
-        let of = proved(key(&one.report, true), &groups).filter(|_| why == Why::WrongProof);
+    let not_ours = said_why(apart, &groups, &vouched);
+    let mut messages = set_unproved_aside(groups, without_proof);
+    messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
+    note_left_out(&mut messages, &not_ours);
+    (messages, not_ours)
+}
+
+/// Says of each report that is set apart why, and by which message of this user's: others proved that.
+fn said_why(
+    apart: Vec<(Judged, Origin)>,
+    groups: &[Group],
+    vouched: &HashMap<Claim, HopReport>,
+) -> Vec<NotOurs> {
+    let mut ties: HashMap<&TrackingId, Ties> = HashMap::new();
+    let said = apart.into_iter().filter_map(|(mut one, origin)| {
+        let why = why_apart(&one, &origin, vouched)?;
+        let of = proved(key(&one.report, true), groups).filter(|_| why == Why::WrongProof);
         let Some(group) = of else {
             return Some(set_apart(one, why));
         };
         if group.ids().all(|id| *id != one.report.id) {
             one.report.id.clone_from(&group.id);
         }
-        Some(set_apart(one, Why::Altered))
-    };
-    let not_ours: Vec<NotOurs> = apart.into_iter().filter_map(set_apart).collect();
-    let mut messages = set_unproved_aside(groups, without_proof);
-    messages.sort_by_key(|m| (m.sent_or_arrived_us(), m.id.clone()));
-    note_left_out(&mut messages, &not_ours);
-    (messages, not_ours)
+        let ties = ties.entry(&group.id);
+        let ties = ties.or_insert_with(|| Ties::of(&group.reports));
+        let known_as = ties.other_names_of(&one.report).min();
+        Some(NotOurs {
+            known_as,
+            ..set_apart(one, Why::Altered)
+        })
+    });
+    said.collect()
 }
 
 /// Why a report is part of no message, if it is not.
@@ -120,15 +136,17 @@ fn proved<'a>(key: Key, groups: &'a [Group]) -> Option<&'a Group> {
 
 /// Notes with each message in whose names reports on it are set apart: nobody can say that such a host told nothing.
 pub fn note_left_out(messages: &mut [Message], not_ours: &[NotOurs]) {
-    let mut hosts: HashMap<&TrackingId, BTreeSet<String>> = HashMap::new();
+    let mut all: HashMap<&TrackingId, Vec<&NotOurs>> = HashMap::new();
     for report in not_ours {
-        let of_message = hosts.entry(&report.id).or_default();
-        of_message.insert(report.host.to_lowercase());
+        all.entry(&report.id).or_default().push(report);
     }
     for message in messages {
-        let of_it = message.ids().filter_map(|id| hosts.get(id)).flatten();
-        let of_it: Vec<String> = of_it.cloned().collect();
-        message.left_out.extend(of_it);
+        let of_it = message.ids().filter_map(|id| all.get(id)).flatten();
+        let of_it: Vec<&NotOurs> = of_it.copied().collect();
+        for report in of_it {
+            message.left_out.insert(report.host.to_lowercase());
+            message.unproved_next.extend(report.known_as.clone());
+        }
     }
 }
 
@@ -162,6 +180,7 @@ fn set_apart(one: Judged, why: Why) -> NotOurs {
     NotOurs {
         id: one.report.id,
         host: one.report.reporting_mta.into(),
+        known_as: None,
         from: one.from.map(Cow::into_owned),
         why,
     }
@@ -182,6 +201,8 @@ struct Group {
     client: Option<String>,
     /// As in [`Message::unproved_hosts`].
     unproved_hosts: BTreeSet<String>,
+    /// As in [`Message::unproved_next`].
+    unproved_next: BTreeSet<String>,
     reports: Steps,
     origins: HashMap<StepId, Origin>,
     /// The Received fields that each step shows.
@@ -201,6 +222,7 @@ impl Group {
             originator: None,
             client: None,
             unproved_hosts: BTreeSet::new(),
+            unproved_next: BTreeSet::new(),
             reports: Vec::new(),
             origins: HashMap::new(),
             traces: HashMap::new(),
@@ -268,29 +290,41 @@ fn set_unproved_aside(mut groups: Vec<Group>, without_proof: Truth) -> Vec<Messa
         };
         message(truth, group, unproved)
     };
-    groups.into_iter().map(message).collect()
+    let mut messages: Vec<Message> = groups.into_iter().map(message).collect();
+    named::note(&mut messages);
+    messages
 }
 
-/// Notes with each proved message in whose names reports that nothing proves bear its id or name it.
+/// Notes with each proved message in whose names reports that nothing proves bear its id or name it, and whose else they
+/// may be.
 fn note_unproved(groups: &mut [Group]) {
+    for (n, host, others) in unproved_hosts(groups) {
+        if let Some(group) = groups.get_mut(n) {
+            group.unproved_hosts.insert(host);
+            group.unproved_next.extend(others);
+        }
+    }
+}
+
+/// Of each of these reports the place of the message, its host, and by which other names that may be known.
+fn unproved_hosts(groups: &[Group]) -> Vec<(usize, String, Vec<String>)> {
     let (mut by_id, mut by_key) = (HashMap::new(), HashMap::new());
     for (n, group) in groups.iter().enumerate().filter(|(_, g)| g.proof.is_some()) {
-        by_id.extend(group.ids().map(|id| (id, n)));
-        by_key.insert(group.key(), n);
+        by_id.extend(group.ids().map(|id| (id, group.key())));
+        by_key.insert(group.key(), (n, Ties::of(&group.reports)));
     }
-    let mut hosts: Vec<(usize, String)> = Vec::new();
+    let mut hosts = Vec::new();
     for group in groups.iter().filter(|group| group.proof.is_none()) {
         let of_id = by_id.get(&group.id);
         for report in &group.reports {
-            let of = of_id.or_else(|| by_key.get(&key(report, true)));
-            hosts.extend(of.map(|n| (*n, report.reporting_mta.to_lowercase().into())));
+            let named = key(report, true);
+            if let Some((n, ties)) = by_key.get(of_id.unwrap_or(&named)) {
+                let host = report.reporting_mta.to_lowercase().into();
+                hosts.push((*n, host, ties.other_names_of(report).collect()));
+            }
         }
     }
-    for (n, host) in hosts {
-        if let Some(group) = groups.get_mut(n) {
-            group.unproved_hosts.insert(host);
-        }
-    }
+    hosts
 }
 
 fn message(truth: Truth, group: Group, unproved: usize) -> Message {
@@ -320,12 +354,14 @@ fn message(truth: Truth, group: Group, unproved: usize) -> Message {
         message_id,
         sent_ms,
         truth,
+        names: Vec::new(),
         recipients: state::recipients(&stays, &group.origins),
         stays,
         words: Vec::new(),
         unproved,
         left_out: BTreeSet::new(),
         unproved_hosts: group.unproved_hosts,
+        unproved_next: group.unproved_next,
         origins: group.origins,
         contradicted,
     }

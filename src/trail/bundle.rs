@@ -33,8 +33,9 @@ use thiserror::Error;
 use super::assemble::note_left_out;
 use super::examine::{MAILS_MAX, OCTETS_MAX, examine};
 use super::verify::{Known, Proof};
-use super::{NotOurs, Trails};
+use super::{Message, NotOurs, Trails, Truth};
 use crate::report::Keys;
+use crate::track::TrackingId;
 
 /// The name and version of the format.
 pub const SCHEMA: &str = "hoptrail.bundle/1";
@@ -112,6 +113,33 @@ pub struct Contents {
     /// The reports on its messages that were altered or forged and are not in it, as they were found then.
     #[serde(default)]
     pub left_out: Vec<NotOurs>,
+    /// In whose names reports that nothing proves were on its messages then; those under other ids are not in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unproved: Vec<Unproved>,
+}
+
+/// In whose names reports that nothing proves are on a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unproved {
+    /// The message.
+    pub id: TrackingId,
+    /// As in [`Message::unproved_hosts`].
+    pub hosts: BTreeSet<String>,
+    /// As in [`Message::unproved_next`].
+    pub next: BTreeSet<String>,
+}
+
+impl Unproved {
+    /// Those of a message, if there are any.
+    pub fn of(message: &Message) -> Option<Self> {
+        let (hosts, next) = (&message.unproved_hosts, &message.unproved_next);
+        (!hosts.is_empty() || !next.is_empty()).then(|| Self {
+            id: message.id.clone(),
+            hosts: hosts.clone(),
+            next: next.clone(),
+        })
+    }
 }
 
 impl Contents {
@@ -140,6 +168,17 @@ impl Contents {
 
     /// Adds what was left out, behind what is set apart now.
     pub fn with_left_out(&self, mut trails: Trails) -> Trails {
+        for message in &mut trails.messages {
+            let proved = message.truth == Truth::Verified;
+            let of_it = self
+                .unproved
+                .iter()
+                .filter(|of| proved && of.id == message.id);
+            for unproved in of_it {
+                message.unproved_hosts.extend(unproved.hosts.clone());
+                message.unproved_next.extend(unproved.next.clone());
+            }
+        }
         note_left_out(&mut trails.messages, &self.left_out);
         trails.not_ours.extend(self.left_out.iter().cloned());
         trails

@@ -26,6 +26,8 @@ pub enum Silence {
     LeftOut,
     /// A report in its name is not proved, so nobody can say that it told nothing.
     Unproved,
+    /// Nothing here is proved, and it names a message of which other reports are: what that hop told stands there.
+    ToldElsewhere,
 }
 
 /// The last known holder of a message for a recipient.
@@ -121,6 +123,9 @@ pub fn custody<'a>(
 
 /// Why a host of this name, or any that has none, is not silent though nothing that counts came from it.
 pub fn aside(message: &Message, host: Option<&str>) -> Option<Silence> {
+    if !message.names.is_empty() {
+        return Some(Silence::ToldElsewhere);
+    }
     if message.leaves_out(host) {
         return Some(Silence::LeftOut);
     }

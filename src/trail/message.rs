@@ -35,6 +35,9 @@ pub struct Message {
     pub sent_ms: Option<u64>,
     /// Whether its reports are proved; never `NotOurs`.
     pub truth: Truth,
+    /// Where nothing proves its reports and all name a message of which others are proved: the tracking ids of that one,
+    /// the first hop's first. Most likely they are on that one, and nobody can say so.
+    pub names: Vec<TrackingId>,
     /// Where it was; a stay comes after its parent, and right after it comes its own way on.
     pub stays: Vec<Stay>,
     /// What became of it for each recipient.
@@ -47,6 +50,9 @@ pub struct Message {
     pub left_out: BTreeSet<String>,
     /// The hosts, in lower case, in whose names reports bear this id or name this message, and nothing proves them.
     pub unproved_hosts: BTreeSet<String>,
+    /// The hosts, in lower case and as the hop before each names it, of which a report under another name is set apart or
+    /// not proved.
+    pub unproved_next: BTreeSet<String>,
     /// Who wrote each step, where that was looked at.
     pub origins: HashMap<StepId, Origin>,
     /// Steps of which other reports say something else.
@@ -191,9 +197,15 @@ impl Message {
         has_host(&self.left_out, host)
     }
 
-    /// Whether a report in the name of this host is not proved, or may be its where it has none.
+    /// Whether a report in the name of this host is not proved, or may be its where it has none; or one under another name
+    /// that seems to be its.
     pub fn has_unproved(&self, host: Option<&str>) -> bool {
-        has_host(&self.unproved_hosts, host)
+        has_host(&self.unproved_hosts, host) || self.has_under_another_name(host)
+    }
+
+    /// Whether a report that does not count seems to be of this host, and bears another name.
+    pub fn has_under_another_name(&self, host: Option<&str>) -> bool {
+        has_host(&self.unproved_next, host)
     }
 
     /// The stays at the same host that this one goes back to, the first of them first: more than one or two are a

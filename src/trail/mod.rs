@@ -20,6 +20,7 @@ pub mod groups;
 pub mod index;
 mod kin;
 pub mod message;
+mod named;
 pub mod notices;
 pub mod odd;
 mod pack;
@@ -40,6 +41,7 @@ pub mod state;
 pub mod stats;
 mod stock;
 mod tears;
+mod ties;
 mod times;
 mod together;
 mod tray;
@@ -91,6 +93,9 @@ pub struct NotOurs {
     pub id: TrackingId,
     /// The host it claims to be.
     pub host: String,
+    /// By which name the hop knows that host which handed it the message, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_as: Option<String>,
     /// The address in its From.
     pub from: Option<String>,
     /// Why it is set apart.

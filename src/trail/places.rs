@@ -64,13 +64,13 @@ impl Stay {
         self.places.0.get_or_init(|| Made::of(self))
     }
 
-    /// Of each step that tells of an address the first group that does, in their order.
+    /// The groups about an address, and their steps, in their order.
     pub fn told_of<'a>(&'a self, address: &'a str) -> impl Iterator<Item = Told<'a>> {
         let is_many = self.steps.len() > FEW || self.steps.iter().any(has_many);
         let many = is_many.then(|| self.found(address));
         let few = (!is_many).then(|| {
             let steps = self.steps.iter();
-            steps.filter_map(|step| Some((step, first(step, address)?)))
+            steps.flat_map(move |step| about(step, address).map(move |group| (step, group)))
         });
         few.into_iter().flatten().chain(many.into_iter().flatten())
     }
@@ -79,30 +79,26 @@ impl Stay {
         let made = self.places();
         let hash = made.hasher.hash_one(&*key(address));
         let places = made.groups.get(&hash).into_iter().flatten();
-        let told = places.filter_map(move |(n, k)| {
+        places.filter_map(move |(n, k)| {
             let step = self.steps.get(*n)?;
             let group = step.recipients.get(*k)?;
             is_same(&group.original, address).then_some((step, group))
-        });
-        let mut last: Option<&HopReport> = None;
-        told.filter(move |(step, _)| {
-            let before = last.replace(step);
-            before.is_none_or(|before| !ptr::eq(before, *step))
         })
     }
 
-    /// The first group of one of its steps that tells of an address.
+    /// The groups of one of its steps that tell of an address.
     pub fn told_in<'a>(
         &'a self,
         step: &'a HopReport,
         address: &'a str,
-    ) -> Option<&'a RecipientStatus> {
-        if !has_many(step) {
-            return first(step, address);
-        }
-        let mut found = self.found(address);
-        let (_, group) = found.find(|(other, _)| ptr::eq(*other, step))?;
-        Some(group)
+    ) -> impl Iterator<Item = &'a RecipientStatus> {
+        let many = has_many(step).then(|| {
+            let found = self.found(address);
+            found.filter(|(other, _)| ptr::eq(*other, step))
+        });
+        let few = (!has_many(step)).then(|| about(step, address));
+        let many = many.into_iter().flatten().map(|(_, group)| group);
+        few.into_iter().flatten().chain(many)
     }
 
     /// The step of this id.
@@ -141,7 +137,7 @@ fn has_many(step: &HopReport) -> bool {
     step.recipients.len() > FEW
 }
 
-fn first<'a>(step: &'a HopReport, address: &str) -> Option<&'a RecipientStatus> {
-    let mut groups = step.recipients.iter();
-    groups.find(|group| is_same(&group.original, address))
+fn about<'a>(step: &'a HopReport, address: &'a str) -> impl Iterator<Item = &'a RecipientStatus> {
+    let groups = step.recipients.iter();
+    groups.filter(move |group| is_same(&group.original, address))
 }

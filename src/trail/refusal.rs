@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use hashbrown::HashSet;
 
-use super::message::{Message, Recipient};
+use super::message::Message;
 use crate::track::address::key;
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
@@ -15,26 +15,35 @@ pub struct Refusal {
     pub stay: usize,
     /// The step that did.
     pub step: StepId,
+    /// When, µs of its hop's clock.
+    pub at_us: i64,
 }
 
-/// Who was refused in a step, and then tried again by its hop.
-pub struct TriedAgain<'a>(HashSet<Cow<'a, str>>);
+/// Who was refused in a step, when, and then tried again by its hop.
+pub struct TriedAgain<'a> {
+    step: &'a HopReport,
+    refused: HashSet<(Cow<'a, str>, i64)>,
+}
 
 impl<'a> TriedAgain<'a> {
     /// Those of a step of a message.
-    pub fn after(step: &HopReport, message: &'a Message) -> Self {
+    pub fn after(step: &'a HopReport, message: &'a Message) -> Self {
         // Mostly nothing fails.
-        if step.recipients.iter().all(|g| g.event != Event::Failed) {
-            return Self(HashSet::new());
+        let fails = step.recipients.iter().any(|g| g.event == Event::Failed);
+        let recipients = message.recipients.iter().filter(|_| fails);
+        let refused = recipients.flat_map(|recipient| {
+            let here = recipient.refusals.iter().filter(|r| r.step == step.step);
+            here.map(|refusal| (key(&recipient.address), refusal.at_us))
+        });
+        Self {
+            refused: refused.collect(),
+            step,
         }
-        let is_here =
-            |recipient: &&Recipient| recipient.refusals.iter().any(|r| r.step == step.step);
-        let refused = message.recipients.iter().filter(is_here);
-        Self(refused.map(|r| key(&r.address)).collect())
     }
 
     /// Whether this group of the step tells that.
     pub fn has(&self, group: &RecipientStatus) -> bool {
-        group.event == Event::Failed && self.0.contains(&key(&group.original))
+        let at_us = || self.step.ended_us(group).unwrap_or(self.step.arrived_us());
+        group.event == Event::Failed && self.refused.contains(&(key(&group.original), at_us()))
     }
 }

@@ -8,6 +8,7 @@
 use serde::Serialize;
 
 use super::clock::Bounds;
+use super::places::Told;
 use super::{Message, Stay};
 use crate::track::{Event, HopReport, RecipientStatus, StepId};
 
@@ -91,7 +92,7 @@ pub fn spent(message: &Message) -> Vec<Leg> {
             let best = step
                 .recipients
                 .iter()
-                .max_by_key(|g| (g.event.is_final(), g.event));
+                .max_by_key(|g| (!step.is_of_earlier(g), g.event.is_final(), g.event));
             legs.extend(
                 best.filter(|g| !waits(stay, step, g))
                     .map(|g| leg(message, n, step, g)),
@@ -136,17 +137,28 @@ pub fn awaited_us(parts: &[Part]) -> i64 {
     awaited.fold(0, i64::saturating_add)
 }
 
-/// Whether a later step of the same stay goes on where this one left a recipient: put off, or refused and tried again.
+/// Whether a later attempt of the same stay goes on where this one left a recipient: put off, or refused and tried again.
 fn waits(stay: &Stay, step: &HopReport, group: &RecipientStatus) -> bool {
     let failed = group.event == Event::Failed;
     let end_us = |step: &HopReport, group: &_| step.ended_us(group).unwrap_or(step.arrived_us());
+    let now_us = end_us(step, group);
     let is_later = |(other, fate): (&HopReport, &RecipientStatus)| {
-        let (then_us, now_us) = (end_us(other, fate), end_us(step, group));
-        other.step != step.step
-            && other.arrived_us() == step.arrived_us()
-            && (then_us > now_us || then_us == now_us && !failed)
+        let then_us = end_us(other, fate);
+        let is_other = other.step != step.step || step.is_of_earlier(group);
+        is_other && (then_us > now_us || then_us == now_us && !failed && other.step != step.step)
     };
-    (failed || !group.event.is_final()) && stay.told_of(&group.original).any(is_later)
+    (failed || !group.event.is_final()) && told_with(stay, step, group).any(is_later)
+}
+
+/// What the steps of a stay that go back to the same arrival tell of a recipient.
+fn told_with<'a>(
+    stay: &'a Stay,
+    step: &HopReport,
+    group: &'a RecipientStatus,
+) -> impl Iterator<Item = Told<'a>> {
+    let arrived_us = step.arrived_us();
+    let told = stay.told_of(&group.original);
+    told.filter(move |(step, _)| step.arrived_us() == arrived_us)
 }
 
 /// What a hop did for a recipient, and when that began and was over, µs of its clock.
@@ -210,8 +222,8 @@ fn attempts<'a>(
     };
     let last_one = attempt(last, group);
     let end_us = last_one.as_ref().map_or(i64::MIN, |a| a.to_us);
-    let told = stay.told_of(&group.original);
-    let earlier = told.filter(|(s, _)| s.step != last.step && s.arrived_us() == last.arrived_us());
+    let earlier = told_with(stay, last, group);
+    let earlier = earlier.filter(|(s, g)| s.step != last.step || s.is_of_earlier(g));
     let put_off = earlier.filter(|(_, g)| matches!(g.event, Event::Delayed | Event::Failed));
     let mut attempts: Vec<_> = put_off.filter_map(|(s, g)| attempt(s, g)).collect();
     attempts.retain(|a| a.to_us <= end_us);

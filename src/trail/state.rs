@@ -124,9 +124,11 @@ impl Told<'_> {
             Event::Failed => self.step.arrived_us() == refused.step.arrived_us(),
             Event::Accepted | Event::Held | Event::Looped => false,
         };
-        let is_other = self.stay == refused.stay && self.step.step != refused.step.step;
+        let is_before = refused.step.is_of_earlier(refused.group);
+        let is_other = self.step.step != refused.step.step || is_before;
         let may = self.is_shown || !refused.is_shown;
-        tried && refused.is_failure() && is_other && may && self.at_us() > refused.at_us()
+        let is_here = self.stay == refused.stay && is_other;
+        tried && refused.is_failure() && is_here && may && self.at_us() > refused.at_us()
     }
 
     fn elsewhere(&self) -> Elsewhere {
@@ -142,6 +144,7 @@ impl Told<'_> {
         Refusal {
             stay: self.stay,
             step: self.step.step,
+            at_us: self.at_us(),
         }
     }
 

@@ -77,6 +77,13 @@ impl HopReport {
         left.or(group.attempted_us)
     }
 
+    /// Whether a group of it was over before the attempt began that it gives the times of. A group tells of the last attempt for
+    /// its recipient (RFC 3464, 2.3.7), so beside another one for the same this one tells of an attempt before that.
+    pub fn is_of_earlier(&self, group: &RecipientStatus) -> bool {
+        let times = self.ended_us(group).zip(self.attempt_began_us());
+        times.is_some_and(|(ended_us, began_us)| ended_us < began_us)
+    }
+
     /// How long it was inside the hop until then, µs; `None` if that is not known or the hop's clock
     /// went back meanwhile.
     pub fn dwell_us(&self, group: &RecipientStatus) -> Option<i64> {

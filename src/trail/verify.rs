@@ -91,6 +91,8 @@ pub enum Agreement {
     Agrees,
     /// It was handed the message by a hop whose report never came, so there is nobody to agree with.
     Unlinked,
+    /// The step that it names as the one that handed it the message handed it to a host of another name, by another queue id.
+    OtherHost,
     /// It says that nobody reported in front of it, and another hop did: nobody is known to have handed it on to there.
     Apart,
     /// No offset between its clock and that of the hop before fits all stamps, or a clock was set meanwhile.
@@ -223,6 +225,7 @@ fn step_agreement(
     match giver {
         _ if own => Agreement::Agrees,
         None => Agreement::Unlinked,
+        Some(giver) if names_another(giver, step) => Agreement::OtherHost,
         Some(giver) if hands_over(giver) => Agreement::Agrees,
         Some(_) => Agreement::NotHandedOver,
     }
@@ -233,6 +236,24 @@ fn step_agreement(
 fn hands_over(step: &HopReport) -> bool {
     let refused = |event| matches!(event, Event::Failed | Event::Held);
     step.recipients.iter().any(|r| !refused(r.event))
+}
+
+/// Whether a step handed the message to none but hosts that go by other names than the one that came behind it, and took it
+/// under other queue ids. Either alone tells nothing: an MTA may greet by another name than its hop has, and a filter that
+/// hands the message back gives it another queue id.
+fn names_another(giver: &HopReport, step: &HopReport) -> bool {
+    // Between two that are farther apart a hop may keep silent.
+    let is_next = giver.hop.checked_add(1) == Some(step.hop);
+    let (own, Some(queue_id)) = (&step.reporting_mta, &step.queue_id) else {
+        return false;
+    };
+    let is_other = |group: &RecipientStatus| {
+        let (host, id) = (&group.remote_mta, &group.remote_queue_id);
+        host.as_ref()
+            .is_some_and(|host| !host.eq_ignore_ascii_case(own))
+            && id.as_ref().is_some_and(|id| id != queue_id)
+    };
+    is_next && !giver.recipients.is_empty() && giver.recipients.iter().all(is_other)
 }
 
 /// A report and whether to believe it.

@@ -4,7 +4,7 @@
 use compact_str::CompactString;
 
 use super::clock::Bounds;
-use super::{Message, Recipient, Stay, spent};
+use super::{Message, Recipient, State, Stay, spent};
 use crate::track::{Event, HopReport, RecipientStatus};
 
 /// A hop on the way to a recipient, as far as it is known.
@@ -77,7 +77,6 @@ fn back<'a>(
     recipient: &'a Recipient,
     mut see: impl FnMut(At<'a>) -> Option<()>,
 ) -> Option<()> {
-    let address = &*recipient.address;
     let mut next = Some((recipient.stay, Some(recipient.step)));
     while let Some((n, step)) = next {
         let Some(stay) = message.stays.get(n) else {
@@ -85,10 +84,10 @@ fn back<'a>(
         };
         let named = step.and_then(|id| stay.step(id));
         // A transaction that is told in parts gave its next hop one name: that part may not be about this recipient.
-        let of_him = named.filter(|step| stay.told_in(step, address).is_some());
-        let step = of_him.or_else(|| handed_on(stay, address)).or(named);
+        let of_him = named.filter(|step| group(stay, step, recipient).is_some());
+        let step = of_him.or_else(|| handover(stay, recipient)).or(named);
         let came_in = step.map(|step| stay.entrance(step));
-        let left_in = step.and_then(|step| Some((step, stay.told_in(step, address)?)));
+        let left_in = step.and_then(|step| Some((step, group(stay, step, recipient)?)));
         see(At {
             n,
             stay,
@@ -118,9 +117,33 @@ fn never_negative(took: Bounds) -> Bounds {
     }
 }
 
-/// The step in which a stay handed on the message for an address.
-fn handed_on<'a>(stay: &'a Stay, address: &'a str) -> Option<&'a HopReport> {
-    let mut told = stay.told_of(address);
-    let (step, _) = told.find(|(_, group)| group.event == Event::Transferred)?;
+/// The step in which a stay handed a recipient's message on.
+fn handover<'a>(stay: &'a Stay, recipient: &'a Recipient) -> Option<&'a HopReport> {
+    let mut told = stay.told_of(&recipient.address);
+    let handed = |step| group(stay, step, recipient).is_some_and(|g| g.event == Event::Transferred);
+    let (step, _) = told.find(|(step, _)| handed(step))?;
     Some(step)
+}
+
+/// What a step tells of a recipient: where it tells more than once of it, what counts at the end of its way, and before that
+/// the last time it was handed on.
+fn group<'a>(
+    stay: &'a Stay,
+    step: &'a HopReport,
+    recipient: &'a Recipient,
+) -> Option<&'a RecipientStatus> {
+    let is_end = step.step == recipient.step;
+    let counts = |g: &RecipientStatus| {
+        let is_told = State::of(g.event) == recipient.state;
+        let is_last = is_told && step.ended_us(g) == Some(recipient.at_us);
+        is_last || !is_end && g.event == Event::Transferred
+    };
+    let of_him = || stay.told_in(step, &recipient.address);
+    let mut counting = of_him().filter(|g| counts(g));
+    let counting = if is_end {
+        counting.next()
+    } else {
+        counting.last()
+    };
+    counting.or_else(|| of_him().next())
 }

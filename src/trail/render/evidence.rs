@@ -180,6 +180,10 @@ fn agreed(trails: &Trails) -> Finding {
     match trails.messages.iter().filter_map(stays).max() {
         Some(Agreement::Agrees) => finding(Holds::All, "the reports agree with each other"),
         Some(Agreement::Unlinked) => finding(Holds::Partly, "a report is missing between others"),
+        Some(Agreement::OtherHost) => finding(
+            Holds::Partly,
+            "a report is of another host, and names another queue id, than the hop before it does",
+        ),
         Some(Agreement::Apart) => finding(
             Holds::Partly,
             "a hop reported that nobody is known to have handed the message on to",

@@ -157,13 +157,18 @@ fn by_clock(told: usize, message: &Message) -> String {
 
 /// What it means that nothing more came.
 fn quiet(recipient: &Recipient, message: &Message, view: &View) -> &'static str {
-    match custody(message, recipient, view.now_us).and_then(|c| c.silence) {
+    let custody = custody(message, recipient, view.now_us);
+    match custody.and_then(|custody| custody.silence) {
         Some(Silence::Silent) => "which should have reported since and has not",
         Some(Silence::SilentOnThis) => {
             "which reported on others since, not on this one: it may wait there, or be expanded there, which is not told"
         }
         Some(Silence::LeftOut) => "and a report in its name is left out",
+        Some(Silence::Unproved) if message.has_under_another_name(custody.and_then(|c| c.host)) => {
+            "and a report that seems to be its is not proved"
+        }
         Some(Silence::Unproved) => "and a report in its name is not proved",
+        Some(Silence::ToldElsewhere) => "and what came of it the proved reports tell",
         _ if recipient.state == State::OnItsWay && is_told_of_others(message, recipient) => {
             "which reported on others, not yet on this one"
         }

@@ -13,6 +13,7 @@
 //!     "sent": "2026-11-23T16:05:08.900000Z",
 //!     "sent_ms": 1795449908900,
 //!     "truth": "verified",
+//!     "names": null,
 //!     "unproved": 0,
 //!     "outcome": "delivered",
 //!     "verdict": "delivered in 2.73 s",
@@ -153,7 +154,7 @@
 //! does not offer TRACK, or members of an alias went with it, or the request ended there; `awaited`; `silent`, it should
 //! have reported by now (not said of one that told of the arrival, which is mostly all it sees); `silent-on-this`, it
 //! reported on others that came with it; `left-out`, a report in its name stands in `not_ours`; `unproved`,
-//! nothing proves a report in its name. `null` where nobody has it: it arrived, failed, or was sent on to others.
+//! nothing proves a report in its name; `told-elsewhere`, see the message that is named in `names`. `null` where nobody has it: it arrived, failed, or was sent on to others.
 //!
 //! **The time** of a recipient (`way`): for each hop on the way, the first one first, what it took on the `wire` to it and
 //! inside it (`dwell_us`), and in `parts` what the latter is made of, in the order it happened: `filter`, all here and not
@@ -277,6 +278,9 @@ pub struct MessageJson<'a> {
     /// `verified`: every report in `hops` carries the key of this user's message; `unproved`: none does;
     /// `unverifiable`: there is no secret to prove them by.
     pub truth: Truth,
+    /// Where it is not `verified` and all its reports name a message that is, with Message-ID and time stamp: the `id` of
+    /// that one. They tell of no other message; whether they tell the truth nobody can say.
+    pub names: Option<&'a str>,
     /// Reports on this id without the proof that the others have; not part of what follows.
     pub unproved: usize,
     /// `delivered`, `open` or `failed`; `open` as long as `truth` is `unproved`.
@@ -362,9 +366,9 @@ pub struct HopJson<'a> {
     /// No report came from here; another one refers to it.
     pub missing: bool,
     /// Whether what it tells fits what the others tell: `agrees`; `unlinked`, the report of the hop before never came;
-    /// `apart`, nobody is known to have handed it on to there; `clocks`, no offset fits all stamps; `backwards`, by its
-    /// own clock; `not-handed-over`, says the hop before; `contradicted`, says another report of the same step or
-    /// recipient.
+    /// `other-host`, the hop before names another host and queue id; `apart`, nobody is known to have handed it on to
+    /// there; `clocks`, no offset fits all stamps; `backwards`, by its own clock; `not-handed-over`, says the hop before;
+    /// `contradicted`, says another report of the same step or recipient.
     pub agreement: Agreement,
     /// What Received fields claim of it, or of who had the message just before it.
     pub claims: Vec<ClaimJson<'a>>,

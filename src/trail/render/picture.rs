@@ -249,8 +249,11 @@ impl Drawing<'_> {
         }
     }
 
-    /// The hops behind a stay that nothing is known of: a lane for each name.
+    /// The hops behind a stay that nothing is known of: a lane for each name. Of what names a proved message that one tells.
     fn beyond(&mut self, n: usize) {
+        if !self.message.names.is_empty() {
+            return;
+        }
         let mut ghosts: Vec<(End, Option<&CompactString>, Option<Left>)> = Vec::new();
         for recipient in self.message.recipients.iter().filter(|r| r.stay == n) {
             let Some(silence) = beyond(self.message, recipient, self.now_us) else {
@@ -373,7 +376,13 @@ fn tracks(message: &Message, n: usize, stay: &Stay) -> Vec<Track> {
                 stories.push(Vec::new());
             }
             if let Some(story) = stories.get_mut(place) {
-                story.push((step, group));
+                // What it tells of an earlier attempt goes before the rest of the step.
+                let before = story.iter().rposition(|(s, _)| s.step != step.step);
+                let place = match before {
+                    before if step.is_of_earlier(group) => before.map_or(0, |n| n + 1),
+                    _ => story.len(),
+                };
+                story.insert(place, (step, group));
             }
         }
     }

@@ -46,9 +46,10 @@ pub struct Row {
 }
 
 impl Spent {
-    /// For the recipient it took longest to reach, or who still waits; `None` if no time is known.
+    /// For the recipient it took longest to reach, or who still waits; `None` if no time is known, or where the proved
+    /// reports on the same message tell.
     pub fn on(message: &Message, view: &View) -> Option<Self> {
-        let recipient = slowest(message)?;
+        let recipient = slowest(message).filter(|_| message.names.is_empty())?;
         let mut parts = way(message, recipient);
         if parts.iter().all(|part| part.dwell_us.is_none()) {
             return None;

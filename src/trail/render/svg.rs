@@ -193,7 +193,7 @@ fn told_short(lane: &Lane, track: &Track) -> String {
             Silence::NotEquipped => "no reports".to_owned(),
             Silence::Awaited | Silence::Silent | Silence::SilentOnThis => "no report".to_owned(),
             Silence::LeftOut => "left out".to_owned(),
-            Silence::Unproved => "not proved".to_owned(),
+            Silence::Unproved | Silence::ToldElsewhere => "not proved".to_owned(),
         },
         (Placed::NoReport, _) => match lane.lack {
             None | Some(NEVER_CAME) => "no report".to_owned(),

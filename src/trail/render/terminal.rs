@@ -121,7 +121,7 @@ pub fn lines(messages: &[Line], id_width: usize, view: &View) -> String {
         let beside = view.room(indent + width + 2);
         let is_beside = beside >= WHOM_MIN;
         if is_beside {
-            let gap = (width + 2).saturating_sub(first.chars().count());
+            let gap = width.saturating_sub(first.chars().count()) + 2;
             put_wide(&mut out, "", gap);
             dim.put(&mut out, &names(&message.addresses, beside), 0);
         }
@@ -221,7 +221,7 @@ pub fn message(message: &Message, view: &View) -> String {
 /// The verdict as a sentence begins.
 pub fn headline(message: &Message, view: &View) -> String {
     let mut verdict = verdict(message, view, false);
-    if message.truth == Truth::Unproved {
+    if message.truth == Truth::Unproved && message.names.is_empty() {
         verdict.insert_str(0, "unproved: ");
     }
     // The name of a host stays as it is.
@@ -265,7 +265,7 @@ fn header(out: &mut String, message: &Message, view: &View) {
             }
         }
     };
-    rows("proof", vec![trust::solicited(message).to_owned()]);
+    rows("proof", vec![trust::solicited(message).into_owned()]);
     rows("", trust::set_aside(message));
     rows("origin", trust::origins(message));
     rows("chain", trust::agreements(message, view));

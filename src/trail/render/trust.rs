@@ -18,10 +18,16 @@ pub const SHOWN: usize = 10;
 pub const WRONG: char = '✗';
 
 /// Whether the reports are about mail of this user.
-pub fn solicited(message: &Message) -> &'static str {
-    match message.truth {
-        Truth::Verified => "✓ every report below carries the key of your message",
-        _ => "? none: nothing shows that these reports are about mail you sent",
+pub fn solicited(message: &Message) -> Cow<'static, str> {
+    const NONE: &str = "? none: nothing shows that these reports are about mail you sent";
+    match (message.truth, message.names.first()) {
+        (Truth::Verified, _) => "✓ every report below carries the key of your message".into(),
+        (_, None) => NONE.into(),
+        (_, Some(id)) => {
+            let id = plain(id.as_str());
+            format!("{NONE}; they name the message of trail id {id}, of which others are proved")
+                .into()
+        }
     }
 }
 
@@ -111,6 +117,9 @@ pub fn agreements(message: &Message, view: &View) -> Vec<String> {
             Agreement::Agrees => return None,
             Agreement::Clocks => format!("{WRONG} {}", words::was_set(message, stay)).into(),
             Agreement::Unlinked => unlinked(stay).into(),
+            Agreement::OtherHost => {
+                "? the hop before it names another host, and another queue id there".into()
+            }
             Agreement::Apart => "? nobody is known to have handed it on to there".into(),
             Agreement::Backwards => "✗ by its own clock, something was over before it began".into(),
             Agreement::NotHandedOver => "✗ the hop before it says that it handed nothing on".into(),

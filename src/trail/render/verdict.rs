@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use compact_str::CompactString;
 
 use super::View;
-use super::format::{bounded, duration, plain, put};
+use super::format::{bounded, cut, duration, plain, put};
 use crate::report::notice::Said;
+use crate::track::TrackingId;
 use crate::trail::clock::Bounds;
 use crate::trail::custody::{Silence, Since, custody};
 use crate::trail::message::Word;
@@ -30,6 +31,9 @@ const VERDICT_OCTETS: usize = 64;
 /// Such as `delivered to 2 in 3.61 s` or `1 waiting at mx2 since 17:05, 1 delivered`; the worst first.
 /// Fewer words where `short`, and no more of a host's name than tells it from others.
 pub fn verdict(message: &Message, view: &View, short: bool) -> String {
+    if let Some(id) = message.names.first() {
+        return word_on(id, short);
+    }
     let mut parts = parts(message, view, short);
     if message.untold() > 0 {
         parts.push(format!("{} not told of yet", message.untold()));
@@ -57,6 +61,19 @@ pub fn verdict(message: &Message, view: &View, short: bool) -> String {
         text.push_str(", going round in a loop");
     }
     text
+}
+
+/// What is said of reports that nothing proves, and that name the message of this tracking id, of which others are proved:
+/// whatever they claim, they tell of no other message.
+fn word_on(id: &TrackingId, short: bool) -> String {
+    /// Mostly that tells it from others.
+    const ID_MAX: usize = 9;
+    if short {
+        format!("unproved word on {}", cut(id.as_str(), ID_MAX))
+    } else {
+        let id = plain(id.as_str());
+        format!("unproved word on {id}, of which other reports are proved")
+    }
 }
 
 /// A phrase for all recipients of whom the same is known, in the order of the first of each.

@@ -159,7 +159,7 @@ pub fn unheard(silence: Silence) -> &'static str {
         Silence::Awaited | Silence::Silent => "no report yet",
         Silence::SilentOnThis => "no report on this recipient",
         Silence::LeftOut => "report left out",
-        Silence::Unproved => "report not proved",
+        Silence::Unproved | Silence::ToldElsewhere => "report not proved",
     }
 }
 

@@ -7,7 +7,7 @@ use crate::trail::{Trails, Truth, Why};
 pub struct LeftOut {
     /// On messages of which nothing is proved, or of others: they count where unproved ones are taken in.
     pub unproved: usize,
-    /// On messages of which other reports are proved: they count nowhere.
+    /// On messages of which other reports are proved, or naming one of those: they count nowhere.
     pub beside_proved: usize,
 }
 
@@ -16,14 +16,23 @@ impl LeftOut {
     pub fn add(&mut self, trails: &Trails) {
         let apart = trails.not_ours.iter();
         let altered = apart.filter(|one| one.why == Why::Altered).count();
-        let unproved = trails
-            .messages
-            .iter()
-            .filter(|m| m.truth == Truth::Unproved);
-        let steps = unproved.flat_map(|m| &m.stays).map(|stay| stay.steps.len());
-        self.unproved += trails.not_ours.len() - altered + steps.sum::<usize>();
-        let aside = trails.messages.iter().map(|m| m.unproved);
-        self.beside_proved += altered + aside.sum::<usize>();
+        self.unproved += trails.not_ours.len() - altered;
+        self.beside_proved += altered;
+        for message in &trails.messages {
+            self.beside_proved += message.unproved;
+            let steps = || {
+                message
+                    .stays
+                    .iter()
+                    .map(|stay| stay.steps.len())
+                    .sum::<usize>()
+            };
+            if !message.names.is_empty() {
+                self.beside_proved += steps();
+            } else if message.truth == Truth::Unproved {
+                self.unproved += steps();
+            }
+        }
     }
 
     /// All of them.

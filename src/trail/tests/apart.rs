@@ -191,3 +191,33 @@ fn no_hop_is_silent_for_longer_than_the_message_is_under_way() {
     assert_eq!(silence(10), Some(Silence::Awaited));
     assert_eq!(silence(20), Some(Silence::Silent));
 }
+
+/// Every hop behind one that handed the message on knows the key of its reports, so one of them may take the place of another.
+#[test]
+fn a_hop_that_the_one_before_it_does_not_know_is_named() {
+    let bob = [(BOB, Event::Transferred)];
+    let mut first = HOP1.report(1, None, &bob);
+    first.recipients[0].remote_queue_id = Some("4F002".into());
+    let told = |host: &'static str, queue_id: Option<&str>, hop| {
+        let mut next = Leg { hop, host, ..HOP2 }.report(2, Some(1), &bob);
+        next.queue_id = queue_id.map(Into::into);
+        let trails = read(&[first.clone(), next]);
+        let message = &trails.messages[0];
+        let last = message.stays.last().unwrap();
+        (agreement(message, last), shown(&trails))
+    };
+    let (told_of, text) = told("mx9.example.info", Some("EVIL"), 2);
+    assert_eq!(told_of, Agreement::OtherHost);
+    let line = "chain    ? mx9.example.info: the hop before it names another host, and another";
+    assert!(text.contains(line), "{text}");
+    // An MTA may greet by another name than its hop has, and a filter give it another queue id; a hop between may keep
+    // silent.
+    for (host, queue_id, hop) in [
+        ("mx9.example.info", Some("4F002"), 2),
+        ("mx9.example.info", None, 2),
+        ("MX2.example.com", Some("OTHER"), 2),
+        ("mx9.example.info", Some("OTHER"), 3),
+    ] {
+        assert_eq!(told(host, queue_id, hop).0, Agreement::Agrees, "{host}");
+    }
+}

@@ -11,9 +11,9 @@ use crate::trail::custody::{Silence, custody};
 use crate::trail::render::{html, json};
 use crate::trail::{Outcome, Reports, Source, Trails, Truth, Why};
 
-const MADE_UP: &str = "b7da9b75419f542711e1ee234d6cd1d2";
+pub const MADE_UP: &str = "b7da9b75419f542711e1ee234d6cd1d2";
 
-fn under(id: &str, report: HopReport) -> HopReport {
+pub fn under(id: &str, report: HopReport) -> HopReport {
     HopReport {
         id: TrackingId::new(id).unwrap(),
         ..report
@@ -21,7 +21,7 @@ fn under(id: &str, report: HopReport) -> HopReport {
 }
 
 /// The second hop got no id, and handed its own on.
-fn split() -> Vec<HopReport> {
+pub fn split() -> Vec<HopReport> {
     let mut reports = three_hops(&["bob@example.net"]);
     let last = reports.split_off(1);
     let last = last.into_iter().map(|report| under(MADE_UP, report));
@@ -30,7 +30,7 @@ fn split() -> Vec<HopReport> {
 }
 
 /// A mail that is keyed for this message by this secret, or not at all.
-fn mail(report: &HopReport, secret: Option<&Secret>) -> Vec<u8> {
+pub fn mail(report: &HopReport, secret: Option<&Secret>) -> Vec<u8> {
     let id = report.message_id.as_deref().unwrap();
     let key = secret.map(|secret| secret.certificate(id, report.sent_ms.unwrap()));
     let certificate = key.as_ref();
@@ -191,7 +191,7 @@ fn what_is_taken_in_on_trust_unproves_nothing() {
 }
 
 /// What a Maildir of these mails tells.
-fn trails_of(mails: &[Vec<u8>]) -> Trails {
+pub fn trails_of(mails: &[Vec<u8>]) -> Trails {
     let dir = tempfile::tempdir().unwrap();
     for (n, mail) in mails.iter().enumerate() {
         put(&dir.path().join("new").join(n.to_string()), mail);
@@ -214,7 +214,7 @@ fn picture_says(trails: &Trails, wide: &str, narrow: &str) -> bool {
 }
 
 /// What it tells of the one message that is proved, long after.
-fn silence_of(mails: &[Vec<u8>]) -> (Option<Silence>, String, Vec<Why>) {
+pub fn silence_of(mails: &[Vec<u8>]) -> (Option<Silence>, String, Vec<Why>) {
     let trails = trails_of(mails);
     let mut proved = trails.messages.iter();
     let proved = proved.find(|m| m.truth == Truth::Verified).unwrap();

@@ -15,6 +15,7 @@ fn for_programs_that_read_lines() {
     trails.not_ours.push(NotOurs {
         id: TrackingId::new("x").unwrap(),
         host: "mx.example.info".to_owned(),
+        known_as: None,
         from: None,
         why: crate::trail::Why::WrongProof,
     });

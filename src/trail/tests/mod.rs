@@ -13,6 +13,7 @@ mod indexed;
 mod lines;
 mod listed;
 mod many;
+mod named;
 mod odd;
 mod paged;
 mod refused;

@@ -49,6 +49,7 @@ fn told_by_a_stranger(text: &str) -> Trails {
     trails.not_ours.push(NotOurs {
         id: trails.messages[0].id.clone(),
         host: text.to_owned(),
+        known_as: None,
         from: Some(text.to_owned()),
         why: Why::WrongProof,
     });

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use jiff::tz::TimeZone;
+
 use super::shown::shown;
 use super::trusted::{judge, keys, mail};
 use super::world::{HOP1, HOP2, HOP3, Leg, START_US, read, three_hops, view};
 use crate::track::{Event, HopReport};
-use crate::trail::render::{json, verdict};
+use crate::trail::render::{html, json, verdict};
 use crate::trail::spent::{self, Kind};
+use crate::trail::stats::{Stats, Table};
 use crate::trail::verify::{Agreement, agreement};
+use crate::trail::way;
 use crate::trail::{Outcome, State, Trails};
 
 const BOB: &str = "bob@example.net";
@@ -65,6 +69,102 @@ fn a_later_attempt_undoes_a_refusal() {
     assert_eq!(bob(&read(&end)), (State::Failed, 0, 1));
     let at_once = [tried(1, 480, Event::Failed), tried(2, 480, Event::Delayed)];
     assert_eq!(bob(&read(&at_once)), (State::Failed, 0, 1));
+}
+
+/// The report of an attempt that tells in front or behind what came of one before it.
+fn tried_before(step: u64, before: (i64, Event), last: (i64, Event), is_behind: bool) -> HopReport {
+    let earlier = tried(step, before.0, before.1).recipients;
+    let mut report = tried(step, last.0, last.1);
+    if is_behind {
+        report.recipients.extend(earlier);
+    } else {
+        report.recipients.splice(0..0, earlier);
+    }
+    report
+}
+
+/// No hop of ours tells of two attempts in one report. A group tells of the last attempt for its recipient.
+#[test]
+fn of_two_attempts_in_one_report_the_later_one_counts() {
+    let (first_ms, last_ms) = (480, 300_480);
+    for is_behind in [false, true] {
+        for (before, after, state, refusals, delays) in [
+            (Event::Failed, Event::Delivered, State::Delivered, 1, 0),
+            (Event::Failed, Event::Delayed, State::Delayed, 1, 1),
+            (Event::Failed, Event::Failed, State::Failed, 1, 0),
+            (Event::Delayed, Event::Delivered, State::Delivered, 0, 1),
+            (Event::Delayed, Event::Failed, State::Failed, 0, 1),
+        ] {
+            let one = [tried_before(
+                1,
+                (first_ms, before),
+                (last_ms, after),
+                is_behind,
+            )];
+            let trails = read(&one);
+            assert_eq!(bob(&trails), (state, refusals, delays), "{before}, {after}");
+            let apart = [tried(1, first_ms, before), tried(2, last_ms, after)];
+            let apart = read(&apart);
+            let told = |trails: &Trails| {
+                let message = &trails.messages[0];
+                let verdict = verdict::verdict(message, &view(), false);
+                let page = html::page(trails, &view());
+                let (_, picture) = page.split_once("<figure").unwrap();
+                let (picture, _) = picture.split_once("</figure").unwrap();
+                let way = way::way(message, &message.recipients[0]);
+                // Of the earlier attempt the report has no times, but when it was over.
+                let way = way.into_iter().map(|mut part| {
+                    part.parts.retain(|part| part.kind > Kind::Attempt);
+                    (part.dwell_us, part.parts)
+                });
+                let way: Vec<_> = way.collect();
+                (verdict, picture.to_owned(), way)
+            };
+            assert_eq!(told(&trails), told(&apart), "{before}, {after}");
+            let figures = |trails: &Trails| {
+                let mut stats = Stats::new(TimeZone::UTC, false);
+                stats.add(&trails.messages[0]);
+                let hops = stats
+                    .lines()
+                    .into_iter()
+                    .filter(|(k, _)| k.table == Table::Hop);
+                let hops = hops.map(|(_, t)| (t.delivered, t.failed, t.refused, t.delayed));
+                hops.collect::<Vec<_>>()
+            };
+            assert_eq!(figures(&trails), figures(&apart), "{before}, {after}");
+        }
+    }
+}
+
+/// It went on by the later one, so that is how long it was there.
+#[test]
+fn what_went_on_after_another_attempt_took_as_long_as_that() {
+    let (went_ms, delivered) = (300_480, [(BOB, Event::Delivered)]);
+    let next = Leg {
+        came_ms: went_ms,
+        went_ms: went_ms + 300,
+        ..HOP2
+    };
+    let took = |first: Vec<HopReport>, parent| {
+        let trails = read(&[first, vec![next.report(9, Some(parent), &delivered)]].concat());
+        let message = &trails.messages[0];
+        assert_eq!(bob(&trails).0, State::Delivered);
+        (
+            verdict::total(message),
+            spent::spent(message).len(),
+            words(&shown(&trails)),
+        )
+    };
+    let two = (480, Event::Failed);
+    let one = took(
+        vec![tried_before(2, two, (went_ms, Event::Transferred), false)],
+        2,
+    );
+    let apart = [
+        tried(1, 480, Event::Failed),
+        tried(2, went_ms, Event::Transferred),
+    ];
+    assert_eq!(one, took(apart.to_vec(), 2));
 }
 
 /// The wait was not the hop's own, and the hop does not contradict itself.

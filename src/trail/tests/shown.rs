@@ -391,6 +391,7 @@ fn in_a_pipe_nothing_is_cut() {
     trails.not_ours.push(crate::trail::NotOurs {
         id: crate::track::TrackingId::new(&"i".repeat(100)).unwrap(),
         host: "h".repeat(100),
+        known_as: None,
         from: Some("f".repeat(100)),
         why: crate::trail::Why::WrongProof,
     });

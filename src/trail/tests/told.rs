@@ -170,6 +170,7 @@ fn json_on_a_terminal_steers_nothing() {
     trails.not_ours.push(crate::trail::NotOurs {
         id: TrackingId::new("x").unwrap(),
         host: "mx".to_owned(),
+        known_as: None,
         from: Some(from.to_owned()),
         why: crate::trail::Why::WrongProof,
     });

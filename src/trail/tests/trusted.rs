@@ -90,6 +90,7 @@ pub(super) fn bundle(mails: BTreeSet<Vec<u8>>, keys: Keys) -> Bundle {
             proofs: vec![ProofText::of(&proof())],
             keys,
             misfits: BTreeSet::new(),
+            unproved: Vec::new(),
             left_out: Vec::new(),
         },
         mails,

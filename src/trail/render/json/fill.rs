@@ -92,6 +92,7 @@ pub fn message<'a>(message: &'a Message, view: &View) -> MessageJson<'a> {
         sent: sent_us.and_then(|ms| rfc3339(ms.checked_mul(1000)?)),
         sent_ms: message.sent_ms,
         truth: message.truth,
+        names: message.names.first().map(TrackingId::as_str),
         unproved: message.unproved,
         outcome: message.outcome(),
         verdict: verdict(message, view, false),
