@@ -136,7 +136,7 @@ fn a_balancer_without_a_header_is_closed_on_without_a_word() {
     assert!(watch.elapsed() < Duration::from_secs(8));
     assert!(dialogues(&mta).is_empty());
     assert!(
-        hoptrail.log().contains("no PROXY header"),
+        hoptrail.log().contains("no use of the PROXY header"),
         "{}",
         hoptrail.log()
     );

@@ -96,6 +96,11 @@ fn attempt(client: &mut Dialogue, hello: &str) -> String {
 }
 
 fn attempt_with(client: &mut Dialogue, hello: &str, message: &[u8]) -> String {
+    attempt_in_pieces(client, hello, &[message, b".\r\n"].concat(), b"")
+}
+
+/// The same with a message that comes in two pieces, a while between them.
+fn attempt_in_pieces(client: &mut Dialogue, hello: &str, start: &[u8], rest: &[u8]) -> String {
     let last = |client: &mut Dialogue| client.reply().pop().unwrap_or_default();
     for (line, code) in [
         ("", "220"),
@@ -112,7 +117,11 @@ fn attempt_with(client: &mut Dialogue, hello: &str, message: &[u8]) -> String {
             return reply;
         }
     }
-    client.send([message, b".\r\n"].concat());
+    client.send(start);
+    if !rest.is_empty() {
+        std::thread::sleep(Duration::from_millis(600));
+        client.send(rest);
+    }
     last(client)
 }
 
@@ -502,4 +511,16 @@ fn a_next_hop_that_takes_no_more_of_a_message_is_given_up() {
             scope.spawn(move || gives_up("DATA", manners, message));
         }
     });
+}
+
+/// It would be taken for the answer to the end of the message, which the next hop never gets.
+#[test]
+fn a_success_ahead_of_the_end_of_a_message_is_none() {
+    let hop = Hop::hasty(Sink::smtp().always("DATA", "ahead"));
+    for (address, hello) in hop.doors() {
+        let mut client = Dialogue::connect(address);
+        let reply = attempt_in_pieces(&mut client, hello, MESSAGE, b"the end\r\n.\r\n");
+        assert!(reply.starts_with('4'), "{reply}");
+    }
+    assert_eq!(hop.next.transactions().len(), 0);
 }

@@ -92,7 +92,7 @@ async fn true_ends(site: &Site, stream: &mut TcpStream, own: Ends) -> Option<End
         Ok(Source::Relayed(ends)) => Some(ends),
         Ok(Source::Itself) => Some(own),
         Err(error) => {
-            warn!(listen = %site.listener.listen, balancer = %own.client, "no PROXY header: {error}");
+            warn!(listen = %site.listener.listen, balancer = %own.client, "no use of the PROXY header: {error}");
             None
         }
     }

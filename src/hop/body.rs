@@ -138,12 +138,16 @@ impl<'a> Body<'a> {
             head.append(&mut self.changed);
             self.changed = head;
         }
-        let mut broken = Vec::new();
+        let (mut broken, mut begun) = (Vec::new(), false);
         while sinks.iter().any(Option::is_some) {
             self.scan();
             if self.bare {
                 return Err(BodyError::Bare);
             }
+            if self.ended && begun {
+                leave_those_ahead(sinks, &mut broken).await;
+            }
+            begun = true;
             if self.ended {
                 self.dot_us = self.clock.now_us();
             }
@@ -281,6 +285,19 @@ async fn write_all(
     });
     for (place, written) in join_all(writes).await {
         note(sinks, broken, place, written);
+    }
+}
+
+/// A sink that has answered for a message before it has its end has none, whatever it says: what counts is the reply
+/// to the end of data (RFC 5321, 4.1.1.4). It does not get that. A refusal is as good now as then.
+async fn leave_those_ahead(sinks: &mut [Option<&mut Wire>], broken: &mut Vec<(usize, WireError)>) {
+    for place in 0..sinks.len() {
+        let Some(Some(sink)) = sinks.get_mut(place) else {
+            continue;
+        };
+        if sink.is_ahead().await {
+            note(sinks, broken, place, Err(WireError::OutOfStep));
+        }
     }
 }
 

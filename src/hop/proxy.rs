@@ -58,7 +58,10 @@ pub async fn receive(stream: &mut TcpStream) -> io::Result<Source> {
 }
 
 fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "no PROXY header")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "none, or not one of a TCP connection as the protocol has it",
+    )
 }
 
 /// Reads on to the line's LF.

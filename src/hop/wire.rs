@@ -276,6 +276,13 @@ impl Wire {
         poll_fn(|context| self.poll_fill_within(wait, context)).await
     }
 
+    /// Whether it has said that all went well of what it is still to be sent the end of. Looks, and waits for nothing.
+    pub async fn is_ahead(&mut self) -> bool {
+        // What keeps it from being read shows when its reply is.
+        let _ = poll_fn(|context| Poll::Ready(self.poll_fill(context))).await;
+        self.buffered().starts_with(b"2")
+    }
+
     /// Takes the line that waits in the buffer, if a whole one does. One over the limit is still to be
     /// [skipped](Self::skip_line).
     pub fn take_line(&mut self, octets_max: usize) -> Option<Incoming> {

@@ -45,7 +45,8 @@ impl fmt::Debug for Transaction {
 /// that comes counts as a line `CONNECT`, the dot as a line `DOT`, over LMTP `DOT <recipient>` for each recipient. Some
 /// replies are deeds: `close` closes the connection, `half` does so in the middle of one, `silence` is none, `endless`
 /// never comes to an end, behind `deaf` (a 354) nothing more is read, behind `gone` (another) the connection is closed,
-/// and behind `early` (a third) there is a 250 for what has not come yet before it is.
+/// behind `early` (a third) there is a 250 for what has not come yet before it is, and behind `ahead` (a fourth) too, but
+/// the message is read on.
 #[derive(Clone, Default)]
 pub struct Script {
     lmtp: bool,
@@ -393,7 +394,7 @@ impl Session {
                 }
             }
             "RCPT" if yes => self.transaction.recipients.push(line),
-            "DATA" if reply.starts_with("354") => self.take_message()?,
+            "DATA" if reply.starts_with("354") || reply == "ahead" => self.take_message()?,
             "STARTTLS" if reply.starts_with("220") => self.secure()?,
             _ => {}
         }
@@ -466,6 +467,11 @@ impl Session {
                 self.write(b"354 go on\r\n")?;
                 thread::sleep(Duration::from_millis(500));
                 return self.end(b"250 2.0.0 ok, taken\r\n", Duration::ZERO);
+            }
+            "ahead" => {
+                self.write(b"354 go on\r\n")?;
+                thread::sleep(Duration::from_millis(200));
+                return self.write(b"250 2.0.0 ok, taken\r\n");
             }
             "silence" => return Ok(()),
             "endless" => loop {
