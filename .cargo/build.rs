@@ -13,15 +13,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The order, as GNU ld and LLVM's lld read it.
-const ORDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.cargo/serve.ld");
+const ORDER: &str = ".cargo/serve.ld";
 
 /// What a verdict is made with.
 const WORDS: [&str; 4] = ["src/report", "src/track", "src/trail", "Cargo.lock"];
 
 fn main() {
-    println!("cargo::rustc-env=HOPTRAIL_WORDS={:016x}", words());
-    println!("cargo::rerun-if-changed={ORDER}");
-    let argument = format!("-Wl,-T,{ORDER}");
+    // Asked now: a build directory may have come here with the program that this is from another place.
+    let root = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let root = root.unwrap_or_default();
+    println!("cargo::rustc-env=HOPTRAIL_WORDS={:016x}", words(&root));
+    let order = root.join(ORDER).display().to_string();
+    println!("cargo::rerun-if-changed={order}");
+    let argument = format!("-Wl,-T,{order}");
     let released = env::var("PROFILE").is_ok_and(|profile| profile == "release");
     if released && links_with(&argument).unwrap_or(false) {
         println!("cargo::rustc-link-arg-bin=hoptrail={argument}");
@@ -54,8 +58,7 @@ fn links_with(argument: &str) -> Option<bool> {
 }
 
 /// The digest of what a verdict is made with (FNV-1a: it tells builds apart, and is no proof of anything).
-fn words() -> u64 {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+fn words(root: &Path) -> u64 {
     let mut files = Vec::new();
     for place in WORDS {
         list(&root.join(place), &mut files);
