@@ -524,3 +524,24 @@ fn a_success_ahead_of_the_end_of_a_message_is_none() {
     }
     assert_eq!(hop.next.transactions().len(), 0);
 }
+
+#[test]
+fn a_success_ahead_of_the_end_of_a_chunk_is_none() {
+    let taken = "250 2.0.0 ok, taken";
+    let hop = Hop::hasty(Sink::smtp().offer("CHUNKING").always("CHUNK", taken));
+    for (address, hello) in hop.doors() {
+        let mut client = Dialogue::open(address);
+        client.command(hello, "250");
+        client.command("MAIL FROM:<alice@origin.test>", "250");
+        client.command("RCPT TO:<bob@dest.test>", "250");
+        let size = MESSAGE.len() + 6;
+        client.send([format!("BDAT {size} LAST\r\n").as_bytes(), MESSAGE].concat());
+        // An egress asks its next hop when the header block is there, and sends what is there then.
+        for line in ["x\r\n", "y\r\n"] {
+            std::thread::sleep(Duration::from_millis(300));
+            client.send(line);
+        }
+        client.expect("4");
+    }
+    assert_eq!(hop.next.transactions().len(), 0);
+}

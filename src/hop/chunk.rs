@@ -9,7 +9,7 @@ use super::body::BodyError;
 use super::deadline::Wait;
 use super::digest::Digest;
 use super::head::Head;
-use super::wire::Wire;
+use super::wire::{Wire, WireError};
 use crate::smtp::refusal::Refusal;
 use crate::smtp::reply::Reply;
 
@@ -112,6 +112,9 @@ impl<'a> Chunk<'a> {
     pub async fn pass(&mut self, next: &mut Wire) -> Result<(), BodyError> {
         while self.left > 0 {
             let octets = self.ready().await?;
+            if octets as u64 == self.left && next.is_ahead().await {
+                return Err(BodyError::NextHop(WireError::OutOfStep));
+            }
             let text = &self.client.buffered()[..octets];
             if let Some(digest) = &mut self.digest {
                 digest.take(text);

@@ -123,11 +123,18 @@ impl<'a> Leg<'a> {
         }
     }
 
-    /// Sends octets of the message; a next hop that breaks off drops out.
-    pub async fn send(&mut self, octets: &[u8]) {
-        if let Some(wire) = self.sink()
-            && let Err(error) = wire.write(octets).await
-        {
+    /// Sends octets of the message, to its end or that of a chunk if it `ends`; a next hop that breaks off, or has answered
+    /// for it already, drops out.
+    pub async fn send(&mut self, octets: &[u8], ends: bool) {
+        let Some(wire) = self.sink() else {
+            return;
+        };
+        let sent = if ends && wire.is_ahead().await {
+            Err(WireError::OutOfStep)
+        } else {
+            wire.write(octets).await
+        };
+        if let Err(error) = sent {
             self.failed(error).await;
         }
     }

@@ -42,7 +42,8 @@ impl fmt::Debug for Transaction {
 }
 
 /// A server to be started. Replies are chosen by the beginning of the command line, whatever its case; a client
-/// that comes counts as a line `CONNECT`, the dot as a line `DOT`, over LMTP `DOT <recipient>` for each recipient. Some
+/// that comes counts as a line `CONNECT`, the dot as a line `DOT`, over LMTP `DOT <recipient>` for each recipient, and the
+/// place before the octets of a chunk, where usually nothing is said, as a line `CHUNK`. Some
 /// replies are deeds: `close` closes the connection, `half` does so in the middle of one, `silence` is none, `endless`
 /// never comes to an end, behind `deaf` (a 354) nothing more is read, behind `gone` (another) the connection is closed,
 /// behind `early` (a third) there is a 250 for what has not come yet before it is, and behind `ahead` (a fourth) too, but
@@ -335,6 +336,10 @@ impl Session {
                 .next()
                 .unwrap_or_default()
                 .to_ascii_uppercase();
+            let ahead = (verb == "BDAT").then(|| lock(&self.script).reply_to("CHUNK"));
+            if let Some(reply) = ahead.flatten() {
+                self.say(&reply)?;
+            }
             if verb == "BDAT" && self.take_chunk(&line)? {
                 self.finish()?;
                 continue;

@@ -33,7 +33,7 @@ impl<'a> Dispatch<'a> {
             chunk.read(&mut part).await?;
             let over = chunk.left() == 0;
             counted.extend_from_slice(&part);
-            self.send(Framing::Chunks, &counted).await;
+            self.send(Framing::Chunks, &counted, over).await;
             self.send_text(&part, over && last).await;
             if over {
                 break;
@@ -59,7 +59,7 @@ impl<'a> Dispatch<'a> {
             self.ends(Framing::Data);
         }
         match made {
-            Ok(()) => self.send(Framing::Data, &text).await,
+            Ok(()) => self.send(Framing::Data, &text, last).await,
             // A chunk may hold a lone CR or LF, text may not where the configuration refuses them.
             Err(_) => self
                 .awaiting(Framing::Data)
@@ -67,8 +67,8 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    async fn send(&mut self, framing: Framing, octets: &[u8]) {
-        join_all(self.awaiting(framing).map(|leg| leg.send(octets))).await;
+    async fn send(&mut self, framing: Framing, octets: &[u8], ends: bool) {
+        join_all(self.awaiting(framing).map(|leg| leg.send(octets, ends))).await;
     }
 
     /// The end of the message goes out now.
