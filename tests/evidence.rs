@@ -29,6 +29,15 @@ struct Reported {
 }
 
 impl Reported {
+    /// The report's mail.
+    fn mail(&self) -> (PathBuf, String) {
+        let new = self.mailbox.path().join("new");
+        let mail = fs::read_dir(new).expect("a directory").next();
+        let mail = mail.expect("a report").expect("its name").path();
+        let text = fs::read_to_string(&mail).expect("its text");
+        (mail, text)
+    }
+
     fn new() -> Self {
         let mailbox = tempfile::tempdir().expect("a temporary directory");
         let key = mailbox.path().join("dkim.pem");
@@ -232,10 +241,7 @@ fn an_archive_convinces_a_stranger_and_an_altered_one_does_not() {
 fn a_report_whose_subject_was_marked_is_heard_and_said_to_be_of_unknown_origin() {
     let reported = Reported::new();
     let names = reported.name_server();
-    let new = reported.mailbox.path().join("new");
-    let mail = fs::read_dir(&new).expect("a directory").next();
-    let mail = mail.expect("a report").expect("its name").path();
-    let text = fs::read_to_string(&mail).expect("its text");
+    let (mail, text) = reported.mail();
     let marked = text.replacen("Subject: ", "Subject: [EXTERNAL] ", 1);
     assert_ne!(marked, text);
     fs::write(&mail, marked).expect("written");
@@ -264,10 +270,7 @@ fn a_report_whose_subject_was_marked_is_heard_and_said_to_be_of_unknown_origin()
 fn what_names_a_message_without_its_key_is_no_other_message() {
     let reported = Reported::new();
     let names = reported.name_server();
-    let new = reported.mailbox.path().join("new");
-    let mail = fs::read_dir(&new).expect("a directory").next();
-    let mail = mail.expect("a report").expect("its name").path();
-    let text = fs::read_to_string(&mail).expect("its text");
+    let (mail, text) = reported.mail();
     // Nor is it signed, as a forger's is not.
     let begin = text.find("From: ").expect("behind the signature");
     let kept = |line: &&str| !line.starts_with("X-Hoptrail-Auth");
@@ -276,7 +279,7 @@ fn what_names_a_message_without_its_key_is_no_other_message() {
         Some(_) => "Original-Envelope-Id: f0f0f0f0f0\r\n",
         None => line,
     });
-    fs::write(new.join("unkeyed"), unkeyed.collect::<String>()).expect("a mail");
+    fs::write(mail.with_file_name("unkeyed"), unkeyed.collect::<String>()).expect("a mail");
 
     let maildir = reported.mailbox.path().display().to_string();
     let figures = ["stats", &maildir, "--unproved"];

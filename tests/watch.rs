@@ -40,35 +40,20 @@ fn deliver(maildir: &Path, id: &str, step: u64, event: Event) {
 
 /// A report.
 fn mail(id: &str, step: u64, event: Event) -> Vec<u8> {
+    let (id, hop) = (TrackingId::new(id).expect("an id"), "mx1.example.net");
+    let came_us = 1_795_449_909_000_000;
     let report = HopReport {
-        id: TrackingId::new(id).expect("an id"),
-        step: StepId(step),
-        parent: None,
-        hop: 1,
-        role: Role::Egress,
-        reporting_mta: "mx1.example.net".to_owned().into(),
-        arrival_us: 1_795_449_909_000_000,
-        message_id: None,
-        sent_ms: None,
-        queue_id: None,
-        size: None,
-        came_for: None,
-        filtered_us: None,
-        ring: vec![],
-        times_in: vec![],
-        tls_in: None,
-        tls_out: None,
-        times_out: vec![],
         recipients: vec![RecipientStatus {
             original: "bob@example.net".to_owned().into(),
             recipient: "bob@example.net".to_owned().into(),
             event,
             status: Status::of_class(if event == Event::Failed { 5 } else { 2 }),
             remote_mta: Some("mx2.example.net".to_owned().into()),
-            attempted_us: Some(1_795_449_910_000_000),
+            attempted_us: Some(came_us + 1_000_000),
             reply: None,
             remote_queue_id: None,
         }],
+        ..HopReport::new(id, StepId(step), Role::Egress, hop, came_us)
     };
     let mailing = Mailing {
         from: "hoptrail@mx1.example.net",

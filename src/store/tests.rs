@@ -33,37 +33,21 @@ pub(super) fn step_at(number: u64, recipients: &[(&str, Event)], at_us: i64) -> 
         reply: Some("250 2.0.0 ok".to_owned()),
         remote_queue_id: None,
     };
+    let id = TrackingId::new("m1@example.org").unwrap();
+    let (step, hop) = (StepId(number), "mx1.example.net");
+    let report = HopReport {
+        parent: Some(StepId(7)),
+        hop: 2,
+        message_id: Some("m1@example.org".to_owned()),
+        sent_ms: Some(1_795_478_400_000),
+        queue_id: Some("4XyZ".into()),
+        size: Some(2048),
+        recipients: recipients.iter().map(group).collect(),
+        ..HopReport::new(id, step, Role::Egress, hop, at_us - 5_000_000)
+    };
     Step {
-        report: HopReport {
-            id: TrackingId::new("m1@example.org").unwrap(),
-            step: StepId(number),
-            parent: Some(StepId(7)),
-            hop: 2,
-            role: Role::Egress,
-            reporting_mta: "mx1.example.net".into(),
-            arrival_us: at_us - 5_000_000,
-            message_id: Some("m1@example.org".to_owned()),
-            sent_ms: Some(1_795_478_400_000),
-            queue_id: Some("4XyZ".into()),
-            size: Some(2048),
-            came_for: None,
-            filtered_us: None,
-            ring: Vec::new(),
-            times_in: vec![],
-            tls_in: None,
-            tls_out: None,
-            times_out: vec![],
-            recipients: recipients.iter().map(group).collect(),
-        },
-        originator: "alice@example.com".to_owned(),
-        certificate: None,
         told: Some(Form::Report),
-        asked: None,
-        organisation: None,
-        received: None,
-        partial: false,
-        stay: None,
-        together: None,
+        ..Step::new(report, "alice@example.com".to_owned())
     }
 }
 

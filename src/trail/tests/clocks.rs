@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 
-use super::world::{Leg, START_US, read, three_hops};
-use crate::report::{Origin, Received};
+use super::world::{Leg, START_US, read, received, three_hops};
+use crate::report::Origin;
 use crate::track::{Event, Exchange, HopReport, Stage, TrackingId};
 use crate::trail::Message;
 use crate::trail::assemble::{assemble, put_together};
@@ -145,18 +145,6 @@ pub fn travel(
 
 pub fn assembled(reports: Vec<HopReport>) -> Vec<Message> {
     assemble(received(reports).collect(), None).0
-}
-
-fn received(reports: Vec<HopReport>) -> impl Iterator<Item = Received> {
-    reports.into_iter().map(|report| Received {
-        report: report.into(),
-        others: vec![],
-        auth: None,
-        canonical: String::new(),
-        from: None,
-        to: None,
-        trace: vec![],
-    })
 }
 
 /// Stamps are whole microseconds, of two clocks.

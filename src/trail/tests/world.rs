@@ -194,7 +194,15 @@ pub fn read(reports: &[HopReport]) -> Trails {
 
 /// Reports as a reader without a secret takes them, not even in normal form.
 pub fn unread(reports: Vec<HopReport>) -> Trails {
-    let received = reports.into_iter().map(|report| Received {
+    Trails {
+        messages: assemble(received(reports).collect(), None).0,
+        ..Trails::default()
+    }
+}
+
+/// Reports as they come out of mails that bear no key.
+pub fn received(reports: Vec<HopReport>) -> impl Iterator<Item = Received> {
+    reports.into_iter().map(|report| Received {
         report: report.into(),
         others: vec![],
         auth: None,
@@ -202,9 +210,5 @@ pub fn unread(reports: Vec<HopReport>) -> Trails {
         from: None,
         to: None,
         trace: vec![],
-    });
-    Trails {
-        messages: assemble(received.collect(), None).0,
-        ..Trails::default()
-    }
+    })
 }
